@@ -1,0 +1,170 @@
+package clerksync
+
+import (
+	"hash/maphash"
+	"sync/atomic"
+	"time"
+
+	"github.com/maypok86/otter/v2"
+)
+
+// recordCache holds records for a while. It never goes back in version, and what
+// was loaded before an invalidation is not stored after it.
+//
+// The latter rests on generations: whoever loads a record takes the id's
+// generation first and hands it back with the record; an invalidation in between
+// has moved it. The generations are striped, so that their memory is bounded: two
+// ids may share one, which costs a needless reload at worst.
+type recordCache struct {
+	records     *otter.Cache[string, *cachedRecord]
+	generations [4096]atomic.Uint64
+	seed        maphash.Seed
+	ttl         time.Duration // negative: only refusals are kept, and only for outages
+}
+
+// cachedRecord is immutable.
+type cachedRecord struct {
+	user     *User
+	loadedAt time.Time
+	expired  bool // only for outages
+}
+
+// staleFor is how long past its TTL a record is kept for outages of the Store.
+const staleFor = time.Hour
+
+func newRecordCache(size int, ttl time.Duration) *recordCache {
+	return &recordCache{
+		records: otter.Must(&otter.Options[string, *cachedRecord]{MaximumSize: size}),
+		seed:    maphash.MakeSeed(),
+		ttl:     ttl,
+	}
+}
+
+// fresh returns the user's record if it was loaded less than TTL ago.
+func (c *recordCache) fresh(id string, now time.Time) (*User, bool) {
+	r, ok := c.records.GetIfPresent(id)
+	if !ok || r.expired || now.Sub(r.loadedAt) >= c.ttl {
+		return nil, false
+	}
+	return r.user, true
+}
+
+// stale returns the user's record if there is any that may stand in during an outage.
+func (c *recordCache) stale(id string, now time.Time) (*User, bool) {
+	r, ok := c.records.GetIfPresent(id)
+	if !ok || now.Sub(r.loadedAt) >= max(c.ttl, 0)+staleFor {
+		return nil, false
+	}
+	return r.user, true
+}
+
+func (c *recordCache) generation(id string) *atomic.Uint64 {
+	return &c.generations[maphash.String(c.seed, id)%uint64(len(c.generations))]
+}
+
+// put offers a record that was loaded in generation gen. It returns the record to
+// serve, which is a newer one where the cache has it, and false where the record
+// was invalidated meanwhile and must not be served.
+func (c *recordCache) put(id string, gen uint64, u *User, now time.Time) (*User, bool) {
+	current := true
+	keep := c.ttl >= 0 || refused(u)
+	winner := u
+	c.records.Compute(id, func(old *cachedRecord, found bool) (*cachedRecord, otter.ComputeOp) {
+		if c.generation(id).Load() != gen {
+			current = false
+			return old, otter.CancelOp
+		}
+		if found && newerThan(old.user, u) {
+			winner = old.user
+		}
+		if !keep {
+			return nil, otter.InvalidateOp
+		}
+		return &cachedRecord{user: winner, loadedAt: now}, otter.WriteOp
+	})
+	return winner, current
+}
+
+// newerThan reports whether a, which the cache holds, is a later state of the
+// record than b, which was just loaded. A deletion is the latest state; only the
+// Store can take one back.
+func newerThan(a, b *User) bool {
+	if !a.DeletedAt.IsZero() || !b.DeletedAt.IsZero() {
+		return false
+	}
+	if va, vb := version(a), version(b); va != vb {
+		return va > vb
+	}
+	return a.SyncedAt.After(b.SyncedAt)
+}
+
+// invalidate drops the record, and every load of it that is under way. With
+// standby the record is kept for outages, as a tombstone always is.
+func (c *recordCache) invalidate(id string, standby bool) {
+	c.generation(id).Add(1)
+	c.records.ComputeIfPresent(id, func(r *cachedRecord) (*cachedRecord, otter.ComputeOp) {
+		if !standby && r.user.DeletedAt.IsZero() {
+			return nil, otter.InvalidateOp
+		}
+		return &cachedRecord{user: r.user, loadedAt: r.loadedAt, expired: true}, otter.WriteOp
+	})
+}
+
+// clerkMemory remembers, for a while, when Clerk was last asked about a user and
+// whether Clerk did not know it.
+type clerkMemory struct {
+	asked *otter.Cache[string, askedClerk]
+}
+
+type askedClerk struct {
+	at      time.Time
+	unknown bool
+}
+
+const (
+	// askAgainAfter is the least time between two re-reads of one user that
+	// visits cause.
+	askAgainAfter = time.Minute
+	// unknownFor is how long a user that Clerk does not know is refused without
+	// asking again.
+	unknownFor = 10 * time.Second
+)
+
+func newClerkMemory(size int) clerkMemory {
+	return clerkMemory{otter.Must(&otter.Options[string, askedClerk]{MaximumSize: size})}
+}
+
+// claim reports whether a visit may cause a re-read now; then the caller has it
+// and no other does for askAgainAfter.
+func (m clerkMemory) claim(id string, now time.Time) bool {
+	if a, ok := m.asked.GetIfPresent(id); ok && now.Sub(a.at) < askAgainAfter {
+		return false
+	}
+	claimed := false
+	m.asked.Compute(id, func(old askedClerk, found bool) (askedClerk, otter.ComputeOp) {
+		claimed = !found || now.Sub(old.at) >= askAgainAfter
+		if !claimed {
+			return old, otter.CancelOp
+		}
+		return askedClerk{at: now}, otter.WriteOp
+	})
+	return claimed
+}
+
+// note records what came of asking.
+func (m clerkMemory) note(id string, now time.Time, unknown bool) {
+	m.asked.Set(id, askedClerk{at: now, unknown: unknown})
+}
+
+// unknown reports whether Clerk lately did not know the user.
+func (m clerkMemory) unknown(id string, now time.Time) bool {
+	a, ok := m.asked.GetIfPresent(id)
+	return ok && a.unknown && now.Sub(a.at) < unknownFor
+}
+
+// known takes back that Clerk did not know the user: an event says otherwise.
+func (m clerkMemory) known(id string) {
+	m.asked.ComputeIfPresent(id, func(a askedClerk) (askedClerk, otter.ComputeOp) {
+		return askedClerk{at: a.at}, otter.WriteOp
+	})
+}

@@ -1,0 +1,220 @@
+package clerksync
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/clerk/clerk-sdk-go/v2"
+)
+
+const (
+	// retryBudget is how long one Clerk call may wait between its attempts, in all.
+	retryBudget = 2 * time.Second
+	// firstBackoff is the wait before the second attempt where Clerk gives no
+	// advice; it doubles from there, with jitter.
+	firstBackoff = 100 * time.Millisecond
+	maxAttempts  = 4
+	// maxAnswerBytes bounds an answer of Clerk's, which the SDK reads whole.
+	maxAnswerBytes = 16 << 20
+)
+
+// clerkAPI reads from Clerk's Backend API through the official SDK.
+type clerkAPI struct {
+	backend clerk.Backend
+	clock   clock
+}
+
+// newClerkAPI wraps cfg.Backend, or a client of its own that retries.
+func newClerkAPI(cfg *Config, c clock) *clerkAPI {
+	if cfg.Backend != nil {
+		return &clerkAPI{cfg.Backend, c}
+	}
+	client := http.Client{}
+	if cfg.HTTPClient != nil {
+		client = *cfg.HTTPClient
+	}
+	client.Transport = &retryTransport{next: client.Transport, clock: c}
+	return &clerkAPI{
+		backend: clerk.NewBackend(&clerk.BackendConfig{
+			HTTPClient: &client,
+			URL:        &cfg.APIURL,
+			Key:        &cfg.SecretKey,
+		}),
+		clock: c,
+	}
+}
+
+// user reads one user: Clerk's JSON of it, and as of when it is Clerk's latest
+// state. id has been checked: the SDK puts it into the path as it is. The error
+// matches ErrUserUnknown where Clerk has no such user, in Clerk's own words.
+func (a *clerkAPI) user(ctx context.Context, id string) (raw json.RawMessage, asOf time.Time, err error) {
+	call := &callInfo{sentAt: a.clock.Now()}
+	var body rawBody
+	err = a.backend.Call(context.WithValue(ctx, callInfoKey{}, call), clerk.NewAPIRequest(http.MethodGet, "/users/"+id), &body)
+	if err != nil {
+		return nil, time.Time{}, describe(ctx, "get user", call, err)
+	}
+	var got struct {
+		ID string `json:"id"`
+	}
+	if err := json.Unmarshal(body.json, &got); err != nil || got.ID != id {
+		// A cache or proxy in between, or a 304 and no body at all.
+		return nil, time.Time{}, &clerkError{op: "get user", status: call.status, err: errors.New("the answer is not the user asked for")}
+	}
+	return body.json, call.sentAt, nil
+}
+
+// rawBody receives an answer undecoded: clerksync decodes more leniently than
+// the SDK.
+type rawBody struct{ json json.RawMessage }
+
+func (b *rawBody) Read(*clerk.APIResponse)      {}
+func (b *rawBody) UnmarshalJSON(p []byte) error { b.json = append(b.json[:0], p...); return nil }
+
+// clerkError is a failed call. Its text holds nothing of the answer but Clerk's
+// error code and trace id.
+type clerkError struct {
+	op         string
+	status     int // 0: no answer
+	code       string
+	traceID    string
+	retryAfter time.Duration
+	err        error
+}
+
+func (e *clerkError) Error() string {
+	text := "clerk: " + e.op
+	if e.status != 0 {
+		text += fmt.Sprintf(": status %d", e.status)
+	}
+	if e.code != "" {
+		text += " " + e.code
+	}
+	if e.traceID != "" {
+		text += " (trace " + e.traceID + ")"
+	}
+	if e.status == http.StatusUnauthorized || e.status == http.StatusForbidden {
+		text += ": Clerk refuses the secret key; check that it is this instance's"
+	}
+	if e.err != nil {
+		text += ": " + e.err.Error()
+	}
+	return text
+}
+
+func (e *clerkError) Unwrap() error { return e.err }
+
+// describe turns the SDK's error into one that is safe to log and to branch on:
+// an answer that is not in Clerk's form makes the SDK return the whole body as
+// the error's text, without the status.
+func describe(ctx context.Context, op string, call *callInfo, err error) error {
+	e := &clerkError{op: op, status: call.status, retryAfter: call.retryAfter}
+	var api *clerk.APIErrorResponse
+	switch {
+	case errors.As(err, &api):
+		e.status, e.traceID = api.HTTPStatusCode, api.TraceID
+		if len(api.Errors) > 0 {
+			e.code = api.Errors[0].Code
+		}
+		if e.status == http.StatusNotFound && e.code == "resource_not_found" {
+			e.err = ErrUserUnknown
+		}
+	case ctx.Err() != nil:
+		e.err = context.Cause(ctx)
+	case e.status >= 400:
+		e.err = errors.New("the answer is not in Clerk's form; something between here and Clerk gave it")
+	case e.status != 0:
+		e.err = errors.New("the answer could not be read")
+	default:
+		e.err = err // from the network: an address and a reason
+	}
+	return e
+}
+
+// callInfo is what the SDK does not hand out about the attempt that decided a call.
+type callInfo struct {
+	sentAt     time.Time
+	status     int
+	retryAfter time.Duration
+}
+
+type callInfoKey struct{}
+
+// retryTransport sends a request again, below the SDK, while Clerk answers 429 or
+// 5xx or not at all, and the waits between stay within retryBudget. It waits on
+// the Syncer's clock, which the retrying HTTP clients at hand cannot.
+type retryTransport struct {
+	next  http.RoundTripper // nil: http.DefaultTransport
+	clock clock
+}
+
+func (t *retryTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	next := t.next
+	if next == nil {
+		next = http.DefaultTransport
+	}
+	call, _ := r.Context().Value(callInfoKey{}).(*callInfo)
+	if call == nil {
+		call = &callInfo{}
+	}
+	budget, backoff := retryBudget, firstBackoff
+	for attempt := 1; ; attempt++ {
+		*call = callInfo{sentAt: t.clock.Now()}
+		resp, err := next.RoundTrip(r)
+		if err == nil {
+			call.status = resp.StatusCode
+			call.retryAfter = retryAfter(resp.Header)
+			resp.Body = http.MaxBytesReader(nil, resp.Body, maxAnswerBytes)
+			if resp.StatusCode != http.StatusTooManyRequests && resp.StatusCode < 500 {
+				return resp, nil
+			}
+		}
+		wait := max(call.retryAfter, backoff/2+rand.N(backoff))
+		// Only reads have no body to send again and may be repeated blindly.
+		if r.Method != http.MethodGet || attempt == maxAttempts || wait > budget || r.Context().Err() != nil {
+			return resp, err
+		}
+		if resp != nil {
+			_, _ = io.CopyN(io.Discard, resp.Body, 64<<10) // lets the connection be used again
+			_ = resp.Body.Close()
+		}
+		if err := sleep(r.Context(), t.clock, wait); err != nil {
+			return nil, err
+		}
+		budget -= wait
+		backoff *= 2
+	}
+}
+
+// retryAfter reads the header's form in seconds, the one that Clerk sends.
+func retryAfter(h http.Header) time.Duration {
+	s, err := strconv.Atoi(h.Get("Retry-After"))
+	if err != nil || s < 0 || s > 24*60*60 {
+		return 0
+	}
+	return time.Duration(s) * time.Second
+}
+
+// validUserID reports whether id may be the id of a Clerk user: "user_" and up to
+// 64 letters, digits, "_" or "-". What is not never enters a path or a query.
+func validUserID(id string) bool {
+	const prefix = "user_"
+	if len(id) <= len(prefix) || len(id) > len(prefix)+64 || id[:len(prefix)] != prefix {
+		return false
+	}
+	for _, c := range []byte(id[len(prefix):]) {
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '_', c == '-':
+		default:
+			return false
+		}
+	}
+	return true
+}

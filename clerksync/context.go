@@ -1,0 +1,19 @@
+package clerksync
+
+import "context"
+
+type userKey struct{}
+
+// UserFromContext returns the record that [Syncer.Middleware] put into the
+// request's context, and whether there is one. The record is shared with other
+// requests: callers may not modify it, only a [User.Clone].
+func UserFromContext(ctx context.Context) (*User, bool) {
+	u, ok := ctx.Value(userKey{}).(*User)
+	return u, ok && u != nil
+}
+
+// ContextWithUser returns a context that carries u for [UserFromContext], as the
+// middleware makes it. Handler tests use it to sign a user in.
+func ContextWithUser(ctx context.Context, u *User) context.Context {
+	return context.WithValue(ctx, userKey{}, u)
+}

@@ -1,0 +1,64 @@
+package clerksync_test
+
+import (
+	"flag"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden lists of dependencies")
+
+// What a package links into its users' builds is a decision: a new line in these
+// lists is one to be made, with go test ./clerksync -run TestDependencies -update.
+func TestDependencies(t *testing.T) {
+	t.Parallel()
+	for _, pkg := range []string{"clerksync", "clerksync/memstore", "clerksync/storetest", "clerksync/fakeclerk", "mongostore"} {
+		got := goList(t, "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", "../"+pkg)
+		golden := filepath.Join("testdata", "deps-"+filepath.Base(pkg)+".golden")
+		if *update {
+			if err := os.WriteFile(golden, []byte(strings.Join(got, "\n")+"\n"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(golden)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(strings.Fields(string(want)), got); diff != "" {
+			t.Errorf("dependencies of %s (-golden +now):\n%s", pkg, diff)
+		}
+	}
+}
+
+// A user of both packages builds at most 20 modules, and lists at most 45.
+func TestModuleCounts(t *testing.T) {
+	t.Parallel()
+	built := goList(t, "-deps", "-f", "{{with .Module}}{{.Path}}{{end}}", "../clerksync", "../mongostore")
+	if len(built) > 20 {
+		t.Errorf("%d modules are built:\n%s", len(built), strings.Join(built, "\n"))
+	}
+	listed := goList(t, "-m", "all")
+	if len(listed) > 45-1 { // the user's own comes on top
+		t.Errorf("%d modules are listed:\n%s", len(listed), strings.Join(listed, "\n"))
+	}
+	t.Logf("%d modules built, %d listed", len(built), len(listed))
+}
+
+func goList(t *testing.T, args ...string) []string {
+	t.Helper()
+	cmd := exec.Command("go", append([]string{"list"}, args...)...)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list %v: %v", args, err)
+	}
+	lines := strings.FieldsFunc(string(out), func(r rune) bool { return r == '\n' })
+	slices.Sort(lines)
+	return slices.Compact(lines)
+}

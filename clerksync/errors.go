@@ -1,0 +1,76 @@
+package clerksync
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+)
+
+// The errors that callers tell apart, with [errors.Is].
+var (
+	// ErrNotFound: the Store has no record of this user.
+	ErrNotFound = errors.New("clerksync: no record of this user")
+	// ErrUnauthenticated: the request carries no valid session.
+	ErrUnauthenticated = errors.New("clerksync: not signed in")
+	// ErrUserInactive: the user is deleted, suspended by the app, or banned in
+	// Clerk.
+	ErrUserInactive = errors.New("clerksync: user is not active")
+	// ErrUserUnknown: Clerk has no such user, or the id is no user id.
+	ErrUserUnknown = errors.New("clerksync: Clerk has no such user")
+	// ErrUnavailable: Clerk or the Store failed, did not answer in time, or
+	// answered nonsense. Trying again later may succeed.
+	ErrUnavailable = errors.New("clerksync: Clerk or the store is unavailable")
+	// ErrInvalidSignature: a webhook is not signed, wrongly signed, or signed
+	// over five minutes ago or ahead.
+	ErrInvalidSignature = errors.New("clerksync: invalid webhook signature")
+	// ErrInvalidEvent: a verified event cannot be used as it is, and would not be
+	// if it came again.
+	ErrInvalidEvent = errors.New("clerksync: unusable event")
+	// ErrWrongInstance: an event is from another Clerk instance than
+	// [WebhookConfig].InstanceID.
+	ErrWrongInstance = errors.New("clerksync: event of another Clerk instance")
+)
+
+// ConflictError says that a record could not be written because another record
+// already has its value of a field that the app's own index declares unique.
+type ConflictError struct {
+	// Field is the field's path in the record, such as "email"; empty where
+	// the Store cannot tell.
+	Field string
+	// Err is the Store's own error; may be nil.
+	Err error
+}
+
+// Error names the field, and no value.
+func (e *ConflictError) Error() string {
+	if e.Field == "" {
+		return "clerksync: another record holds a value that a unique index reserves"
+	}
+	return fmt.Sprintf("clerksync: another record has the same %s and a unique index on it", e.Field)
+}
+
+// Unwrap returns Err.
+func (e *ConflictError) Unwrap() error { return e.Err }
+
+// BatchError says which users of an UpsertBatch could not be written.
+type BatchError struct {
+	// Errs are the causes, by index into the batch; what Upsert would have
+	// returned. Never empty.
+	Errs map[int]error
+}
+
+// Error counts the failures and gives the first cause.
+func (e *BatchError) Error() string {
+	first := slices.Min(slices.Collect(maps.Keys(e.Errs)))
+	return fmt.Sprintf("clerksync: %d of the batch failed, first number %d: %v", len(e.Errs), first, e.Errs[first])
+}
+
+// Unwrap returns the causes in the order of the batch.
+func (e *BatchError) Unwrap() []error {
+	errs := make([]error, 0, len(e.Errs))
+	for _, i := range slices.Sorted(maps.Keys(e.Errs)) {
+		errs = append(errs, e.Errs[i])
+	}
+	return errs
+}

@@ -1,0 +1,301 @@
+package clerksync_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"time"
+
+	"github.com/clerk/clerk-sdk-go/v2"
+	clerkhttp "github.com/clerk/clerk-sdk-go/v2/http"
+	"github.com/clerksync/clerksync-go/clerksync"
+	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
+	"github.com/clerksync/clerksync-go/clerksync/memstore"
+)
+
+// The whole of it: one Syncer, a protected route group, the webhook.
+func Example() {
+	clerk.SetKey(os.Getenv("CLERK_SECRET_KEY")) // for the SDK's middleware
+
+	syncer, err := clerksync.New(clerksync.Config{
+		Store:     memstore.New(), // mongostore.Open(ctx, collection, nil) in an app
+		SecretKey: os.Getenv("CLERK_SECRET_KEY"),
+	})
+	if err != nil {
+		log.Print(err) // names every fault at once
+		return
+	}
+	defer syncer.Close()
+
+	webhook, err := syncer.WebhookHandler(clerksync.WebhookConfig{
+		Secrets: []string{os.Getenv("CLERK_WEBHOOK_SIGNING_SECRET")},
+	})
+	if err != nil {
+		log.Print(err)
+		return
+	}
+
+	protected := http.NewServeMux()
+	protected.HandleFunc("GET /api/me", func(w http.ResponseWriter, r *http.Request) {
+		user, _ := clerksync.UserFromContext(r.Context())
+		_ = json.NewEncoder(w).Encode(user)
+	})
+
+	mux := http.NewServeMux()
+	mux.Handle("/api/", clerkhttp.WithHeaderAuthorization()(syncer.Middleware(protected)))
+	mux.Handle("POST /api/webhooks/clerk", webhook)
+	log.Print(http.ListenAndServe(":8080", mux))
+}
+
+// exampleClerk starts a Clerk to run the examples against.
+func exampleClerk() (*fakeclerk.Server, clerksync.Config) {
+	server, err := fakeclerk.Start(fakeclerk.Config{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	return server, clerksync.Config{
+		Store:      memstore.New(),
+		SecretKey:  server.SecretKey(),
+		APIURL:     server.APIURL(),
+		HTTPClient: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}},
+	}
+}
+
+func ExampleNew_incorrect() {
+	_, err := clerksync.New(clerksync.Config{SecretKey: "pk_test_Zm9v"})
+	fmt.Println(err)
+	// Output:
+	// clerksync: Config.Store is missing: open one with mongostore.Open, or use memstore.New in tests
+	// clerksync: Config.SecretKey is a publishable key (pk_…): the secret key begins with sk_
+}
+
+func ExampleSyncer_User() {
+	server, cfg := exampleClerk()
+	defer server.Close()
+	syncer, err := clerksync.New(cfg)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer syncer.Close()
+	id := server.CreateUser(fakeclerk.NewUser{FirstName: "Ada", LastName: "Lovelace"})
+
+	// In a worker, the id comes with the job.
+	user, err := syncer.User(context.Background(), id)
+	switch {
+	case errors.Is(err, clerksync.ErrUserInactive), errors.Is(err, clerksync.ErrUserUnknown):
+		return // not for this user
+	case err != nil:
+		log.Fatal(err) // try again later
+	}
+	fmt.Println(user.Name, user.Role)
+	// Output: Ada Lovelace STUDENT
+}
+
+func ExampleSyncer_Sync() {
+	server, cfg := exampleClerk()
+	defer server.Close()
+	syncer, err := clerksync.New(cfg)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer syncer.Close()
+	ctx, id := context.Background(), server.CreateUser(fakeclerk.NewUser{FirstName: "Ada"})
+
+	for range 2 {
+		res, err := syncer.Sync(ctx, id)
+		fmt.Println(res.Outcome, err)
+	}
+	// Output:
+	// created <nil>
+	// unchanged <nil>
+}
+
+// After changing an app-owned field in the database, tell the cache.
+func ExampleSyncer_Forget() {
+	server, cfg := exampleClerk()
+	defer server.Close()
+	store := memstore.New()
+	cfg.Store = store
+	syncer, err := clerksync.New(cfg)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer syncer.Close()
+	ctx, id := context.Background(), server.CreateUser(fakeclerk.NewUser{})
+	user, _ := syncer.User(ctx, id)
+	fmt.Println(user.Role)
+
+	// In an app: users.UpdateOne(ctx, bson.D{{"clerkId", id}}, bson.D{{"$set", bson.D{{"role", "ADMIN"}}}})
+	_ = store.Edit(id, func(u *clerksync.User) { u.Role = clerksync.RoleAdmin })
+	syncer.Forget(id)
+
+	user, _ = syncer.User(ctx, id)
+	fmt.Println(user.Role)
+	// Output:
+	// STUDENT
+	// ADMIN
+}
+
+func ExampleSyncer_WebhookHandler() {
+	server, cfg := exampleClerk()
+	defer server.Close()
+	syncer, err := clerksync.New(cfg)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer syncer.Close()
+
+	webhook, err := syncer.WebhookHandler(clerksync.WebhookConfig{
+		Secrets: []string{"whsec_dGhlIHNpZ25pbmcgc2VjcmV0"}, // CLERK_WEBHOOK_SIGNING_SECRET
+		OnEvent: func(_ context.Context, e clerksync.Event) error {
+			// Runs after the record is written. Events come more than once: the
+			// outcome, or e.ID, tells whether this is the first time.
+			if e.Result.Outcome == clerksync.Created {
+				fmt.Println("welcome,", e.Result.User.Name)
+			}
+			return nil
+		},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	app := httptest.NewServer(webhook)
+	defer app.Close()
+
+	server.AddEndpoint(app.URL, fakeclerk.EndpointOptions{Secret: "whsec_dGhlIHNpZ25pbmcgc2VjcmV0"})
+	server.CreateUser(fakeclerk.NewUser{FirstName: "Ada"})
+	if err := server.Settle(context.Background()); err != nil {
+		log.Fatal(err)
+	}
+	// Output: welcome, Ada
+}
+
+// An app that must answer webhooks at once, or wants them in its own queue,
+// verifies them itself and applies them later.
+func ExampleSyncer_Apply() {
+	server, cfg := exampleClerk()
+	defer server.Close()
+	syncer, err := clerksync.New(cfg)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer syncer.Close()
+	newer := clerksync.Event{Type: "user.updated", Timestamp: time.Now(), Data: json.RawMessage(`{"id":"user_1","first_name":"Ada","updated_at":1700000002000}`)}
+	older := clerksync.Event{Type: "user.created", Timestamp: time.Now(), Data: json.RawMessage(`{"id":"user_1","updated_at":1700000001000}`)}
+
+	for _, e := range []clerksync.Event{newer, older, newer} {
+		res, err := syncer.Apply(context.Background(), e)
+		fmt.Println(res.Outcome, err)
+	}
+	// Output:
+	// created <nil>
+	// stale <nil>
+	// unchanged <nil>
+}
+
+// More fields in the record, and roles that are kept in Clerk.
+func ExampleConfig_customization() {
+	server, cfg := exampleClerk()
+	defer server.Close()
+	type metadata struct {
+		Plan string         `json:"plan"`
+		Role clerksync.Role `json:"role"`
+	}
+	public := func(u *clerk.User) (m metadata) {
+		_ = json.Unmarshal(u.PublicMetadata, &m)
+		return m
+	}
+	cfg.DefaultRole = "MEMBER"
+	cfg.RoleOf = func(u *clerk.User) clerksync.Role { return public(u).Role }
+	cfg.Map = func(from *clerk.User, to *clerksync.User) error {
+		to.Extra = map[string]any{"plan": public(from).Plan, "username": from.Username}
+		return nil
+	}
+	syncer, err := clerksync.New(cfg)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer syncer.Close()
+
+	for _, m := range []map[string]any{{"plan": "pro"}, {"plan": "free", "role": "ADMIN"}} {
+		user, err := syncer.User(context.Background(), server.CreateUser(fakeclerk.NewUser{PublicMetadata: m}))
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(user.Role, user.Extra)
+	}
+	// Output:
+	// MEMBER map[plan:pro]
+	// ADMIN map[plan:free]
+}
+
+// An answer of the app's own for one case, the standard one for the others.
+func ExampleWriteProblem() {
+	server, cfg := exampleClerk()
+	defer server.Close()
+	cfg.ErrorHandler = func(w http.ResponseWriter, r *http.Request, err error) {
+		if errors.Is(err, clerksync.ErrUserInactive) {
+			http.Error(w, "Your account is closed. Write to help@example.com.", http.StatusForbidden)
+			return
+		}
+		clerksync.WriteProblem(w, r, err)
+	}
+	syncer, err := clerksync.New(cfg)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer syncer.Close()
+
+	w := httptest.NewRecorder()
+	syncer.Middleware(http.NotFoundHandler()).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/api/me", nil))
+	fmt.Println(w.Code, w.Header().Get("Content-Type"))
+	fmt.Print(w.Body)
+	// Output:
+	// 401 application/problem+json
+	// {"title":"Unauthorized","status":401,"code":"unauthenticated","detail":"This resource needs a signed-in user."}
+}
+
+// A handler's unit test needs no Clerk and no Store.
+func ExampleContextWithUser() {
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		user, ok := clerksync.UserFromContext(r.Context())
+		if !ok || user.Role != clerksync.RoleTeacher {
+			http.Error(w, "teachers only", http.StatusForbidden)
+			return
+		}
+		fmt.Fprintln(w, "welcome")
+	})
+
+	r := httptest.NewRequest(http.MethodGet, "/api/grades", nil)
+	r = r.WithContext(clerksync.ContextWithUser(r.Context(), &clerksync.User{ClerkID: "user_1", Role: clerksync.RoleTeacher}))
+	w := httptest.NewRecorder()
+	handler.ServeHTTP(w, r)
+	fmt.Print(w.Code, " ", w.Body)
+	// Output: 200 welcome
+}
+
+// Metrics without a dependency: count what the Syncer did.
+func ExampleObservation() {
+	server, cfg := exampleClerk()
+	defer server.Close()
+	cfg.Observe = func(_ context.Context, o clerksync.Observation) {
+		fmt.Println(o.Op, o.Source, o.Err)
+	}
+	syncer, err := clerksync.New(cfg)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer syncer.Close()
+	id := server.CreateUser(fakeclerk.NewUser{})
+	for range 2 {
+		_, _ = syncer.User(context.Background(), id)
+	}
+	// Output:
+	// visit clerk <nil>
+	// visit cache <nil>
+}

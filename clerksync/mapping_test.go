@@ -1,0 +1,296 @@
+package clerksync_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/clerk/clerk-sdk-go/v2"
+	"github.com/clerksync/clerksync-go/clerksync"
+	"github.com/clerksync/clerksync-go/clerksync/memstore"
+	"github.com/google/go-cmp/cmp"
+)
+
+// t0 is when the tests' world begins.
+var t0 = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+// documentedUser is the user of the example in Clerk's documentation of webhook
+// payloads.
+const documentedUser = `{
+	"birthday": "", "created_at": 1654012591514,
+	"email_addresses": [{"email_address": "example@example.org", "id": "idn_29w83yL7CwVlJXylYLxcslromF1", "linked_to": [], "object": "email_address",
+		"verification": {"status": "verified", "strategy": "ticket"}}],
+	"external_accounts": [], "external_id": "567772", "first_name": "Example", "gender": "", "id": "user_29w83sxmDNGwOuEthce5gg56FcC",
+	"image_url": "https://img.clerk.com/xxxxxx", "last_name": "Example", "last_sign_in_at": 1654012591514, "object": "user",
+	"password_enabled": true, "phone_numbers": [], "primary_email_address_id": "idn_29w83yL7CwVlJXylYLxcslromF1",
+	"primary_phone_number_id": null, "primary_web3_wallet_id": null, "private_metadata": {}, "profile_image_url": "https://www.gravatar.com/avatar?d=mp",
+	"public_metadata": {}, "two_factor_enabled": false, "unsafe_metadata": {}, "updated_at": 1654012591835, "username": null, "web3_wallets": []}`
+
+func newTestSyncer(t testing.TB, change func(*clerksync.Config)) *clerksync.Syncer {
+	t.Helper()
+	cfg := clerksync.Config{Store: memstore.New(), SecretKey: "sk_test_secret", Now: func() time.Time { return t0 }}
+	if change != nil {
+		change(&cfg)
+	}
+	s, err := clerksync.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+func TestMapUser(t *testing.T) {
+	t.Parallel()
+	ms := func(ms int64) time.Time { return time.UnixMilli(ms).UTC() }
+	tests := map[string]struct {
+		json string
+		want clerksync.User // but for the fields that every case shares
+	}{
+		"Clerk's documented user": {
+			documentedUser,
+			clerksync.User{
+				ClerkID: "user_29w83sxmDNGwOuEthce5gg56FcC", Email: "example@example.org", EmailVerified: true, Name: "Example Example",
+				Profile:        clerksync.Profile{FirstName: "Example", LastName: "Example", FullName: "Example Example", ImageURL: "https://img.clerk.com/xxxxxx"},
+				LastSignInAt:   ms(1654012591514),
+				ClerkCreatedAt: ms(1654012591514), ClerkUpdatedAt: ms(1654012591835),
+			},
+		},
+		"nothing but an id": {`{"id":"user_1"}`, clerksync.User{ClerkID: "user_1"}},
+		"all null": {
+			`{"id":"user_1","first_name":null,"last_name":null,"image_url":null,"banned":null,"created_at":null,"updated_at":null,"last_sign_in_at":null,
+			"primary_email_address_id":null,"primary_phone_number_id":null,"email_addresses":null,"phone_numbers":null,"public_metadata":null,"unsafe_metadata":null}`,
+			clerksync.User{ClerkID: "user_1"},
+		},
+		"the primary address, not the first": {
+			`{"id":"user_1","primary_email_address_id":"idn_2","email_addresses":[null,
+			{"id":"idn_1","email_address":"victim@example.com","verification":{"status":"verified"}},
+			{"id":"idn_2","email_address":"own@example.com","verification":{"status":"unverified"}}]}`,
+			clerksync.User{ClerkID: "user_1", Email: "own@example.com"},
+		},
+		"a primary address that is not there": {
+			`{"id":"user_1","primary_email_address_id":"idn_9","email_addresses":[{"id":"idn_1","email_address":"a@example.com"}]}`,
+			clerksync.User{ClerkID: "user_1"},
+		},
+		"addresses without a primary one": {
+			`{"id":"user_1","primary_email_address_id":null,"email_addresses":[{"id":"","email_address":"a@example.com"}]}`,
+			clerksync.User{ClerkID: "user_1"},
+		},
+		"phone only": {
+			`{"id":"user_1","email_addresses":[],"primary_phone_number_id":"idn_p","phone_numbers":[{"id":"idn_p","phone_number":"+15555550100","verification":{"status":"verified"}}]}`,
+			clerksync.User{ClerkID: "user_1", PhoneVerified: true, Profile: clerksync.Profile{PhoneNumber: "+15555550100"}},
+		},
+		"no verification": {
+			`{"id":"user_1","primary_email_address_id":"i","email_addresses":[{"id":"i","email_address":"a@example.com","verification":null}]}`,
+			clerksync.User{ClerkID: "user_1", Email: "a@example.com"},
+		},
+		"last name only": {
+			`{"id":"user_1","first_name":"","last_name":"Lovelace"}`,
+			clerksync.User{ClerkID: "user_1", Name: "Lovelace", Profile: clerksync.Profile{LastName: "Lovelace", FullName: "Lovelace"}},
+		},
+		"birthday and gender at the top": {
+			`{"id":"user_1","birthday":"1815-12-10","gender":"f","public_metadata":{"birthday":"x","gender":"x"}}`,
+			clerksync.User{ClerkID: "user_1", Profile: clerksync.Profile{Birthday: "1815-12-10", Gender: "f"}},
+		},
+		"birthday and gender in metadata, public first": {
+			`{"id":"user_1","birthday":"","public_metadata":{"birthday":"1815-12-10"},"unsafe_metadata":{"birthday":"x","gender":"f"}}`,
+			clerksync.User{ClerkID: "user_1", Profile: clerksync.Profile{Birthday: "1815-12-10", Gender: "f"}},
+		},
+		"birthday and gender of other types": {
+			`{"id":"user_1","birthday":1815,"gender":{"$ne":""},"public_metadata":{"birthday":["x"]},"unsafe_metadata":[]}`,
+			clerksync.User{ClerkID: "user_1"},
+		},
+		"banned":        {`{"id":"user_1","banned":true}`, clerksync.User{ClerkID: "user_1", Banned: true}},
+		"deprovisioned": {`{"id":"user_1","banned":false,"deprovisioned":true}`, clerksync.User{ClerkID: "user_1", Banned: true}},
+		"locked is not banned": {
+			`{"id":"user_1","locked":true,"deprovisioned":null}`, clerksync.User{ClerkID: "user_1"},
+		},
+		"other fields of other types": {
+			`{"id":"user_1","first_name":"A","passkeys":7,"external_accounts":{"a":1},"totp_enabled":"yes","web3_wallets":[[]],"locale":4,"saml_accounts":[1]}`,
+			clerksync.User{ClerkID: "user_1", Name: "A", Profile: clerksync.Profile{FirstName: "A", FullName: "A"}},
+		},
+		"times that cannot be": {
+			fmt.Sprintf(`{"id":"user_1","created_at":-5,"last_sign_in_at":%d}`, t0.AddDate(90, 0, 0).UnixMilli()),
+			clerksync.User{ClerkID: "user_1"},
+		},
+		"invalid UTF-8": {
+			"{\"id\":\"user_1\",\"first_name\":\"A\xff\"}",
+			clerksync.User{ClerkID: "user_1", Name: "A\uFFFD", Profile: clerksync.Profile{FirstName: "A\uFFFD", FullName: "A\uFFFD"}},
+		},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			tt.want.IsActive, tt.want.Role, tt.want.SyncedAt = true, clerksync.RoleStudent, t0
+			got, err := clerksync.MapUser(newTestSyncer(t, nil), json.RawMessage(tt.json), t0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(&tt.want, got); diff != "" {
+				t.Errorf("record (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestMapUserRefuses(t *testing.T) {
+	t.Parallel()
+	tests := map[string]string{
+		"null":                        `null`,
+		"an array":                    `[]`,
+		"a string":                    `"user_1"`,
+		"not JSON":                    `{"id":`,
+		"nothing":                     ``,
+		"no id":                       `{"first_name":"A"}`,
+		"an empty id":                 `{"id":""}`,
+		"a number for an id":          `{"id":7}`,
+		"an operator for an id":       `{"id":{"$ne":null}}`,
+		"another resource's id":       `{"id":"org_1"}`,
+		"a slash in the id":           `{"id":"user_1/../../jwks"}`,
+		"a question mark in the id":   `{"id":"user_1?x=1"}`,
+		"a dollar sign in the id":     `{"id":"user_$ne"}`,
+		"a dot in the id":             `{"id":"user_a.b"}`,
+		"NUL in the id":               `{"id":"user_a\u0000"}`,
+		"a very long id":              `{"id":"user_` + strings.Repeat("a", 65) + `"}`,
+		"an array for a name":         `{"id":"user_1","first_name":["A"]}`,
+		"a string for a time":         `{"id":"user_1","updated_at":"2026-03-01"}`,
+		"a fraction for a time":       `{"id":"user_1","updated_at":1.5}`,
+		"a number too large":          `{"id":"user_1","updated_at":1e400}`,
+		"an object for the addresses": `{"id":"user_1","email_addresses":{}}`,
+		"a version far ahead":         fmt.Sprintf(`{"id":"user_1","updated_at":%d}`, t0.Add(24*time.Hour+time.Millisecond).UnixMilli()),
+	}
+	for name, raw := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			u, err := clerksync.MapUser(newTestSyncer(t, nil), json.RawMessage(raw), t0)
+			if !errors.Is(err, clerksync.ErrInvalidEvent) || u != nil {
+				t.Errorf("got %+v, %v; want ErrInvalidEvent", u, err)
+			}
+		})
+	}
+}
+
+func TestVersionADayAheadIsAccepted(t *testing.T) {
+	t.Parallel()
+	ahead := t0.Add(24 * time.Hour)
+	u, err := clerksync.MapUser(newTestSyncer(t, nil), json.RawMessage(fmt.Sprintf(`{"id":"user_1","updated_at":%d}`, ahead.UnixMilli())), t0)
+	if err != nil || !u.ClerkUpdatedAt.Equal(ahead) {
+		t.Errorf("got %+v, %v", u, err)
+	}
+}
+
+func TestSyncedAtIsNeverInTheFuture(t *testing.T) {
+	t.Parallel()
+	s := newTestSyncer(t, nil)
+	updated := t0.Add(-time.Hour)
+	raw := json.RawMessage(fmt.Sprintf(`{"id":"user_1","updated_at":%d}`, updated.UnixMilli()))
+	for name, tt := range map[string]struct{ asOf, want time.Time }{
+		"past":    {t0.Add(-time.Minute), t0.Add(-time.Minute)},
+		"future":  {t0.Add(time.Minute), t0},
+		"unknown": {time.Time{}, updated}, // the version itself is the latest that is known
+	} {
+		u, err := clerksync.MapUser(s, raw, tt.asOf)
+		if err != nil || !u.SyncedAt.Equal(tt.want) {
+			t.Errorf("%s: SyncedAt is %v, %v; want %v", name, u.SyncedAt, err, tt.want)
+		}
+	}
+}
+
+func TestRoleOfAndMap(t *testing.T) {
+	t.Parallel()
+	raw := json.RawMessage(`{"id":"user_1","first_name":"Ada","public_metadata":{"role":"TEACHER","plan":"pro","seats":3},"deprovisioned":false,"undocumented":["x"]}`)
+	metadata := func(cu *clerk.User) (m struct {
+		Role  clerksync.Role
+		Plan  string
+		Seats int
+	}) {
+		_ = json.Unmarshal(cu.PublicMetadata, &m)
+		return m
+	}
+	s := newTestSyncer(t, func(c *clerksync.Config) {
+		c.DefaultRole = "GUEST"
+		c.RoleOf = func(cu *clerk.User) clerksync.Role { return metadata(cu).Role }
+		c.Map = func(cu *clerk.User, u *clerksync.User) error {
+			if !strings.Contains(string(cu.Response.RawJSON), `"undocumented":["x"]`) {
+				return errors.New("no raw object")
+			}
+			u.Extra = map[string]any{"plan": metadata(cu).Plan, "seats": metadata(cu).Seats, "none": nil}
+			u.Location = &clerksync.Location{Country: "GB"}
+			u.Name = strings.ToUpper(u.Name)
+			return nil
+		}
+	})
+	got, err := clerksync.MapUser(s, raw, t0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &clerksync.User{
+		ClerkID: "user_1", Name: "ADA", Role: clerksync.RoleTeacher, RoleFromClerk: true, IsActive: true, SyncedAt: t0,
+		Profile:  clerksync.Profile{FirstName: "Ada", FullName: "Ada"},
+		Location: &clerksync.Location{Country: "GB"},
+		Extra:    map[string]any{"plan": "pro", "seats": int64(3)},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("record (-want +got):\n%s", diff)
+	}
+
+	got, err = clerksync.MapUser(s, json.RawMessage(strings.Replace(string(raw), "TEACHER", "", 1)), t0)
+	if err != nil || got.Role != "GUEST" || got.RoleFromClerk {
+		t.Errorf("without a role in Clerk: role %q, from Clerk %v, error %v; want the app's default", got.Role, got.RoleFromClerk, err)
+	}
+}
+
+func TestMapFailures(t *testing.T) {
+	t.Parallel()
+	for name, f := range map[string]func(*clerk.User, *clerksync.User) error{
+		"error":            func(*clerk.User, *clerksync.User) error { return errors.New("no plan") },
+		"panic":            func(*clerk.User, *clerksync.User) error { panic("no plan") },
+		"nil dereference":  func(cu *clerk.User, _ *clerksync.User) error { _ = *cu.Username; return nil },
+		"other id":         func(_ *clerk.User, u *clerksync.User) error { u.ClerkID = "user_2"; return nil },
+		"other version":    func(_ *clerk.User, u *clerksync.User) error { u.ClerkUpdatedAt = t0; return nil },
+		"other SyncedAt":   func(_ *clerk.User, u *clerksync.User) error { u.SyncedAt = t0.Add(time.Hour); return nil },
+		"inactive":         func(_ *clerk.User, u *clerksync.User) error { u.IsActive = false; return nil },
+		"deleted":          func(_ *clerk.User, u *clerksync.User) error { u.DeletedAt = t0; return nil },
+		"reserved name":    func(_ *clerk.User, u *clerksync.User) error { u.Extra = map[string]any{"email": "x"}; return nil },
+		"operator as name": func(_ *clerk.User, u *clerksync.User) error { u.Extra = map[string]any{"$set": 1}; return nil },
+		"unstorable value": func(_ *clerk.User, u *clerksync.User) error {
+			u.Extra = map[string]any{"c": make(chan int)}
+			return nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newTestSyncer(t, func(c *clerksync.Config) { c.Map = f })
+			u, err := clerksync.MapUser(s, json.RawMessage(documentedUser), t0)
+			var p *clerksync.Problem
+			if u != nil || !errors.As(err, &p) || p.Status != 500 || p.Code != "mapping_failed" {
+				t.Errorf("got %v, %v; want a mapping_failed Problem", u, err)
+			}
+		})
+	}
+}
+
+func FuzzMapUser(f *testing.F) {
+	f.Add([]byte(documentedUser))
+	f.Add([]byte(`{"id":"user_1","public_metadata":{"birthday":[{}]},"email_addresses":[null,{}],"primary_email_address_id":""}`))
+	f.Add([]byte(`{"id":"user_1","updated_at":9223372036854775807,"created_at":-9223372036854775808}`))
+	s := newTestSyncer(f, nil)
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		u, err := clerksync.MapUser(s, raw, t0)
+		if err != nil {
+			if !errors.Is(err, clerksync.ErrInvalidEvent) || u != nil {
+				t.Fatalf("got %v, %v", u, err)
+			}
+			return
+		}
+		if _, err := memstore.New().Upsert(t.Context(), u); err != nil {
+			t.Fatalf("a mapped user is not storable: %v", err)
+		}
+		if _, err := json.Marshal(u); err != nil {
+			t.Fatalf("a mapped user has no JSON: %v", err)
+		}
+	})
+}

@@ -1,0 +1,85 @@
+package memstore
+
+import (
+	"time"
+
+	"github.com/clerksync/clerksync-go/clerksync"
+)
+
+// write applies u, which is canonical and shared with nobody, to r.
+func write(r, u *clerksync.User) {
+	r.Extra = u.Extra
+	for path, value := range u.ClerkFields() {
+		if _, extra := u.Extra[path]; !extra {
+			set(r, path, value)
+		}
+	}
+	r.ClerkUpdatedAt = u.ClerkUpdatedAt
+	confirm(r, u)
+}
+
+// confirm moves forward what an u of the same content may move.
+func confirm(r, u *clerksync.User) {
+	r.SyncedAt = latest(r.SyncedAt, u.SyncedAt)
+	r.LastSignInAt = latest(r.LastSignInAt, u.LastSignInAt)
+}
+
+func latest(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
+
+// set writes a field by its path in the record; nil removes it.
+func set(r *clerksync.User, path string, value any) {
+	switch f := field(r, path).(type) {
+	case *string:
+		*f, _ = value.(string)
+	case *clerksync.Role:
+		s, _ := value.(string)
+		*f = clerksync.Role(s)
+	case *bool:
+		*f, _ = value.(bool)
+	case *time.Time:
+		*f, _ = value.(time.Time)
+	default:
+		panic("memstore: no field for " + path)
+	}
+}
+
+// field points to the field of r that has this path, nil where there is none.
+func field(r *clerksync.User, path string) any {
+	switch path {
+	case "email":
+		return &r.Email
+	case "name":
+		return &r.Name
+	case "role":
+		return &r.Role
+	case "profile.firstName":
+		return &r.Profile.FirstName
+	case "profile.lastName":
+		return &r.Profile.LastName
+	case "profile.fullName":
+		return &r.Profile.FullName
+	case "profile.imageUrl":
+		return &r.Profile.ImageURL
+	case "profile.phoneNumber":
+		return &r.Profile.PhoneNumber
+	case "profile.birthday":
+		return &r.Profile.Birthday
+	case "profile.gender":
+		return &r.Profile.Gender
+	case "emailVerified":
+		return &r.EmailVerified
+	case "phoneVerified":
+		return &r.PhoneVerified
+	case "banned":
+		return &r.Banned
+	case "clerkCreatedAt":
+		return &r.ClerkCreatedAt
+	default:
+		return nil
+	}
+}

@@ -1,0 +1,317 @@
+// Package memstore keeps records in memory: the reference implementation of
+// [clerksync.Store] and [clerksync.BatchStore], and the Store for an app's unit
+// tests.
+//
+// It behaves as a Store on a database does, down to the precision of its times,
+// and passes the same conformance suite (package storetest). What it holds is
+// gone when the process ends and is not shared with other processes: it is no
+// Store for production.
+//
+// An app owns some fields of the record and writes them in the database itself;
+// [Store.Edit] stands for such a write:
+//
+//	store := memstore.New()
+//	syncer, err := clerksync.New(clerksync.Config{Store: store, …})
+//	…
+//	err = store.Edit("user_2abc", func(u *clerksync.User) { u.Role = clerksync.RoleAdmin })
+package memstore
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/clerksync/clerksync-go/clerksync"
+)
+
+// Store is a [clerksync.BatchStore] in memory; make one with [New]. It is safe
+// for concurrent use, and everything it returns is the caller's own copy.
+type Store struct {
+	// Now is the clock behind CreatedAt, UpdatedAt and the check of
+	// [clerksync.Decide] for confirmations from the future. Set it before the
+	// first use. Defaults to time.Now.
+	Now func() time.Time
+
+	// UniqueEmail makes the Store behave as a database does in which the app
+	// has a unique index on the e-mail address: an Upsert that would give two
+	// users the same one fails with a [*clerksync.ConflictError], unless the
+	// other is deleted; a deleted record gives its address up. Set it before
+	// the first use. Defaults to false.
+	UniqueEmail bool
+
+	mu      sync.RWMutex
+	records map[string]*clerksync.User // by ClerkID; replaced, never modified
+	lastID  uint64
+}
+
+var _ clerksync.BatchStore = (*Store)(nil)
+
+// New returns an empty Store.
+func New() *Store {
+	return &Store{records: make(map[string]*clerksync.User), lastID: rand.Uint64()}
+}
+
+// User implements [clerksync.Store].
+func (s *Store) User(ctx context.Context, clerkID string) (*clerksync.User, error) {
+	if err := alive(ctx); err != nil {
+		return nil, err
+	}
+	s.mu.RLock()
+	r := s.records[clerkID]
+	s.mu.RUnlock()
+	if r == nil {
+		return nil, fmt.Errorf("memstore: %w", clerksync.ErrNotFound)
+	}
+	return r.Clone(), nil
+}
+
+// Upsert implements [clerksync.Store]. The Result always holds the record.
+func (s *Store) Upsert(ctx context.Context, u *clerksync.User) (clerksync.Result, error) {
+	if err := alive(ctx); err != nil {
+		return clerksync.Result{}, err
+	}
+	return s.upsert(u)
+}
+
+func (s *Store) upsert(u *clerksync.User) (clerksync.Result, error) {
+	u, err := u.Canonical()
+	if err != nil {
+		return clerksync.Result{}, fmt.Errorf("memstore: %w", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	now, stored := s.now(), s.records[u.ClerkID]
+	outcome := clerksync.Decide(stored, u, now)
+	r := stored.Clone()
+	switch outcome {
+	case clerksync.Created:
+		r = s.newRecord(u.ClerkID, now)
+		r.Role, r.Location, r.IsActive = u.Role, u.Location, true
+		write(r, u)
+	case clerksync.Updated:
+		r.UpdatedAt = now
+		write(r, u)
+	case clerksync.Unchanged:
+		confirm(r, u)
+	default: // Stale, Deactivated: nothing is written
+		return clerksync.Result{Outcome: outcome, User: r}, nil
+	}
+	if s.UniqueEmail && outcome != clerksync.Unchanged {
+		if err := s.claimEmail(r, now); err != nil {
+			return clerksync.Result{}, err
+		}
+	}
+	s.records[r.ClerkID] = r
+	return clerksync.Result{Outcome: outcome, User: r.Clone()}, nil
+}
+
+// Deactivate implements [clerksync.Store]; a zero at means now. The Result
+// always holds the record.
+func (s *Store) Deactivate(ctx context.Context, clerkID string, at time.Time) (clerksync.Result, error) {
+	if err := alive(ctx); err != nil {
+		return clerksync.Result{}, err
+	}
+	if clerkID == "" {
+		return clerksync.Result{}, errors.New("memstore: Deactivate needs a ClerkID")
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	now := s.now()
+	if at.IsZero() {
+		at = now
+	}
+	r := s.records[clerkID].Clone()
+	if r == nil {
+		r = s.newRecord(clerkID, now)
+	}
+	if r.DeletedAt.IsZero() {
+		r.IsActive, r.DeletedAt, r.UpdatedAt = false, canonical(at), now
+		s.records[clerkID] = r
+	}
+	return clerksync.Result{Outcome: clerksync.Deactivated, User: r.Clone()}, nil
+}
+
+// UpsertBatch implements [clerksync.BatchStore]. It is no transaction: other
+// writes may come between two of the batch.
+func (s *Store) UpsertBatch(ctx context.Context, us []*clerksync.User) ([]clerksync.Result, error) {
+	if err := alive(ctx); err != nil {
+		return nil, err
+	}
+	results := make([]clerksync.Result, len(us))
+	errs := make(map[int]error)
+	for i, u := range us {
+		r, err := s.upsert(u)
+		if err != nil {
+			errs[i] = err
+		}
+		results[i] = r
+	}
+	if len(errs) > 0 {
+		return results, &clerksync.BatchError{Errs: errs}
+	}
+	return results, nil
+}
+
+// Users implements [clerksync.BatchStore].
+func (s *Store) Users(ctx context.Context, clerkIDs []string) (map[string]*clerksync.User, error) {
+	return collect(ctx, s, clerkIDs, (*clerksync.User).Clone)
+}
+
+// Stamps implements [clerksync.BatchStore].
+func (s *Store) Stamps(ctx context.Context, clerkIDs []string) (map[string]clerksync.Stamp, error) {
+	return collect(ctx, s, clerkIDs, stamp)
+}
+
+func collect[T any](ctx context.Context, s *Store, clerkIDs []string, of func(*clerksync.User) T) (map[string]T, error) {
+	if err := alive(ctx); err != nil {
+		return nil, err
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	found := make(map[string]T)
+	for _, id := range clerkIDs {
+		if r := s.records[id]; r != nil {
+			found[id] = of(r)
+		}
+	}
+	return found, nil
+}
+
+// Undeleted implements [clerksync.BatchStore]. It yields what was there when the
+// iteration began; the Store may be used meanwhile.
+func (s *Store) Undeleted(ctx context.Context) iter.Seq2[clerksync.Stamp, error] {
+	return func(yield func(clerksync.Stamp, error) bool) {
+		for _, st := range s.undeleted() {
+			if err := alive(ctx); err != nil {
+				yield(clerksync.Stamp{}, err)
+				return
+			}
+			if !yield(st, nil) {
+				return
+			}
+		}
+		// Not to report a truncated or an empty Store as complete.
+		if err := alive(ctx); err != nil {
+			yield(clerksync.Stamp{}, err)
+		}
+	}
+}
+
+func (s *Store) undeleted() []clerksync.Stamp {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var stamps []clerksync.Stamp
+	for _, r := range s.records {
+		if r.DeletedAt.IsZero() {
+			stamps = append(stamps, stamp(r))
+		}
+	}
+	slices.SortFunc(stamps, func(a, b clerksync.Stamp) int { return cmp.Compare(a.ClerkID, b.ClerkID) })
+	return stamps
+}
+
+// Edit changes a record past the convergence rules, as an app does that writes
+// to its own database: it assigns a role, suspends a user (IsActive), fills in a
+// Location, or has an old record without a ClerkUpdatedAt. Where there is no
+// record the error matches [clerksync.ErrNotFound].
+//
+// f gets a copy that takes the record's place when f returns; ID and ClerkID
+// stay. UpdatedAt moves only if f moves it. f must not call the Store.
+func (s *Store) Edit(clerkID string, f func(*clerksync.User)) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	stored := s.records[clerkID]
+	if stored == nil {
+		return fmt.Errorf("memstore: %w", clerksync.ErrNotFound)
+	}
+	u := stored.Clone()
+	f(u)
+	u.ID, u.ClerkID, u.RoleFromClerk, u.Partial = stored.ID, clerkID, false, false
+	r, err := u.Canonical()
+	if err != nil {
+		return fmt.Errorf("memstore: %w", err)
+	}
+	s.records[clerkID] = r
+	return nil
+}
+
+// Len returns the number of records, deleted ones included.
+func (s *Store) Len() int {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return len(s.records)
+}
+
+// alive returns an error that matches both ctx.Err and its cause once ctx is
+// done.
+func alive(ctx context.Context) error {
+	err, cause := ctx.Err(), context.Cause(ctx)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(cause, err):
+		return fmt.Errorf("memstore: %w", cause)
+	default:
+		return fmt.Errorf("memstore: %w: %w", err, cause)
+	}
+}
+
+func (s *Store) now() time.Time {
+	if s.Now != nil {
+		return canonical(s.Now())
+	}
+	return canonical(time.Now())
+}
+
+// canonical is a time as the database would give it back.
+func canonical(t time.Time) time.Time { return time.UnixMilli(t.UnixMilli()).UTC() }
+
+// newRecord has an id of an ObjectID's form: seconds, then a counter from a
+// random start.
+func (s *Store) newRecord(clerkID string, now time.Time) *clerksync.User {
+	s.lastID++
+	return &clerksync.User{
+		ID:      fmt.Sprintf("%08x%016x", uint32(now.Unix()), s.lastID),
+		ClerkID: clerkID, CreatedAt: now, UpdatedAt: now,
+	}
+}
+
+// claimEmail takes r's e-mail address from deleted records, and fails where
+// another user has it.
+func (s *Store) claimEmail(r *clerksync.User, now time.Time) error {
+	if r.Email == "" {
+		return nil
+	}
+	var deleted []*clerksync.User
+	for _, other := range s.records {
+		switch {
+		case other.ClerkID == r.ClerkID || other.Email != r.Email:
+		case other.DeletedAt.IsZero():
+			return &clerksync.ConflictError{Field: "email"}
+		default:
+			deleted = append(deleted, other)
+		}
+	}
+	for _, other := range deleted {
+		other = other.Clone()
+		other.Email, other.UpdatedAt = "", now
+		s.records[other.ClerkID] = other
+	}
+	return nil
+}
+
+func stamp(r *clerksync.User) clerksync.Stamp {
+	return clerksync.Stamp{
+		ClerkID:        r.ClerkID,
+		ClerkUpdatedAt: r.ClerkUpdatedAt, SyncedAt: r.SyncedAt, CreatedAt: r.CreatedAt, DeletedAt: r.DeletedAt,
+		IsActive: r.IsActive,
+	}
+}

@@ -1,0 +1,208 @@
+package clerksync_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/clerk/clerk-sdk-go/v2"
+	clerkhttp "github.com/clerk/clerk-sdk-go/v2/http"
+	"github.com/clerk/clerk-sdk-go/v2/jwks"
+	"github.com/clerksync/clerksync-go/clerksync"
+	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
+)
+
+// sdkAuth is the SDK's own middleware, bound to the world's Clerk and clock.
+func (w *world) sdkAuth(next http.Handler) http.Handler {
+	url, key := w.clerk.APIURL(), w.clerk.SecretKey()
+	keys := jwks.NewClient(&clerk.ClientConfig{BackendConfig: clerk.BackendConfig{
+		URL: &url, Key: &key, HTTPClient: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}},
+	}})
+	return clerkhttp.WithHeaderAuthorization(clerkhttp.JWKSClient(keys), clerkhttp.Clock(w.clock))(next)
+}
+
+// takeEmail has another record hold the address that must be unique.
+func (w *world) takeEmail() {
+	w.store.UniqueEmail = true
+	_, _ = w.store.Upsert(context.Background(), &clerksync.User{ClerkID: "user_other", Email: "ada@example.com"})
+}
+
+// me answers with the record in the context, and counts.
+type me struct{ served atomic.Int32 }
+
+func (h *me) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h.served.Add(1)
+	u, ok := clerksync.UserFromContext(r.Context())
+	if !ok {
+		http.Error(w, "no user in the context", http.StatusTeapot)
+		return
+	}
+	_ = json.NewEncoder(w).Encode(u)
+}
+
+func TestMiddleware(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		policy  clerksync.FailurePolicy
+		arrange func(w *world, id string) // before the request
+		token   func(w *world, id string) string
+		status  int
+		code    string
+		want    string // in a 200's body
+	}{
+		"signed in":          {status: 200, want: `"email":"ada@example.com"`},
+		"no token":           {token: func(*world, string) string { return "" }, status: 401, code: "unauthenticated"},
+		"no user's token":    {token: func(w *world, _ string) string { return w.clerk.SessionToken("mch_1") }, status: 403, code: "user_unknown"},
+		"a stranger's token": {token: func(w *world, _ string) string { return w.clerk.SessionToken("user_ghost") }, status: 403, code: "user_unknown"},
+		"banned":             {arrange: func(w *world, id string) { _ = w.clerk.BanUser(id) }, status: 403, code: "user_inactive"},
+		"deleted":            {arrange: func(w *world, id string) { _, _ = w.store.Deactivate(context.Background(), id, t0) }, status: 403, code: "user_inactive"},
+		"store down":         {arrange: func(w *world, _ string) { w.store.fail(errDown) }, status: 503, code: "unavailable"},
+		"store down, open":   {policy: clerksync.FailOpen, arrange: func(w *world, _ string) { w.store.fail(errDown) }, status: 200, want: `"email"`},
+		"e-mail taken":       {arrange: func(w *world, _ string) { w.takeEmail() }, status: 409, code: "conflict"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, func(c *clerksync.Config) { c.OnFailure = tt.policy })
+			id := w.clerk.CreateUser(fakeclerk.NewUser{Email: "ada@example.com"})
+			if tt.arrange != nil {
+				tt.arrange(w, id)
+			}
+			var handler me
+			url := serve(t, w.sdkAuth(w.Middleware(&handler)))
+			token := w.clerk.SessionToken(id)
+			if tt.token != nil {
+				token = tt.token(w, id)
+			}
+			r, _ := http.NewRequest(http.MethodGet, url, nil)
+			if token != "" {
+				r.Header.Set("Authorization", "Bearer "+token)
+			}
+			a := send(t, r)
+			if tt.status != 200 {
+				checkProblem(t, a, tt.status, tt.code)
+				if handler.served.Load() != 0 {
+					t.Error("the handler ran")
+				}
+				for _, secret := range []string{"hunter2", "ada@", id} {
+					if strings.Contains(string(a.body), secret) {
+						t.Errorf("the answer shows %q: %s", secret, a.body)
+					}
+				}
+				for _, secret := range []string{"ada@", token, w.clerk.SecretKey()} {
+					if secret != "" && strings.Contains(w.logs.String(), secret) {
+						t.Errorf("the log shows %q: %s", secret, w.logs)
+					}
+				}
+				return
+			}
+			if a.status != 200 || handler.served.Load() != 1 {
+				t.Fatalf("status %d, handler ran %d times", a.status, handler.served.Load())
+			}
+			partial := tt.policy == clerksync.FailOpen
+			if strings.Contains(string(a.body), tt.want) == partial || !strings.Contains(string(a.body), id) {
+				t.Errorf("body is %s", a.body)
+			}
+		})
+	}
+}
+
+func TestMiddlewareWithoutClaims(t *testing.T) {
+	t.Parallel()
+	var handler me
+	h := newTestSyncer(t, nil).Middleware(&handler)
+	for name, claims := range map[string]any{"none": nil, "nil": (*clerk.SessionClaims)(nil), "another type": "user_1"} {
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		if claims != nil {
+			r = r.WithContext(clerk.ContextWithSessionClaims(r.Context(), claims))
+		}
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		t.Log(name)
+		checkProblem(t, answer{w.Code, w.Header(), w.Body.Bytes()}, 401, "unauthenticated")
+	}
+	if handler.served.Load() != 0 {
+		t.Error("the handler ran")
+	}
+}
+
+func TestErrorHandler(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(c *clerksync.Config) {
+		c.ErrorHandler = func(w http.ResponseWriter, r *http.Request, err error) {
+			var p *clerksync.Problem
+			if !errors.As(err, &p) {
+				t.Errorf("%v is no *Problem", err)
+			}
+			if errors.Is(err, clerksync.ErrUserInactive) {
+				http.Redirect(w, r, "/goodbye", http.StatusSeeOther)
+				return
+			}
+			clerksync.WriteProblem(w, r, err)
+		}
+	})
+	id := w.clerk.CreateUser(fakeclerk.NewUser{})
+	_ = w.clerk.BanUser(id)
+	h := w.Middleware(&me{})
+	request := func(id string) answer {
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		claims := &clerk.SessionClaims{RegisteredClaims: clerk.RegisteredClaims{Subject: id}}
+		rec := httptest.NewRecorder()
+		h.ServeHTTP(rec, r.WithContext(clerk.ContextWithSessionClaims(r.Context(), claims)))
+		return answer{rec.Code, rec.Header(), rec.Body.Bytes()}
+	}
+	if a := request(id); a.status != http.StatusSeeOther || a.header.Get("Location") != "/goodbye" {
+		t.Errorf("the case that it answers itself: %d %v", a.status, a.header)
+	}
+	checkProblem(t, request("user_ghost"), 403, "user_unknown")
+}
+
+func TestWriteProblem(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		err    error
+		status int
+		code   string
+		retry  string
+	}{
+		"unknown error": {errDown, 500, "internal", ""},
+		"nil":           {nil, 500, "internal", ""},
+		"own problem":   {&clerksync.Problem{Status: 429, Code: "slow_down", RetryAfter: 1500 * time.Millisecond}, 429, "slow_down", "2"},
+		"conflict":      {&clerksync.ConflictError{}, 409, "conflict", ""},
+		"not found":     {clerksync.ErrNotFound, 500, "internal", ""},
+		"unavailable":   {clerksync.ErrUnavailable, 503, "unavailable", "5"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := httptest.NewRecorder()
+			w.Header().Set("Content-Length", "5")
+			clerksync.WriteProblem(w, httptest.NewRequest(http.MethodGet, "/", nil), tt.err)
+			var body struct{ Code, Detail string }
+			if err := json.Unmarshal(w.Body.Bytes(), &body); err != nil || w.Code != tt.status || body.Code != tt.code || body.Detail == "" || w.Header().Get("Retry-After") != tt.retry {
+				t.Errorf("%d %s, Retry-After %q, %v", w.Code, w.Body, w.Header().Get("Retry-After"), err)
+			}
+			if strings.Contains(w.Body.String(), "hunter2") || w.Header().Get("Content-Length") != "" {
+				t.Errorf("%v %s", w.Header(), w.Body)
+			}
+		})
+	}
+}
+
+func TestContextHelpers(t *testing.T) {
+	t.Parallel()
+	if u, ok := clerksync.UserFromContext(t.Context()); ok || u != nil {
+		t.Error("an empty context has a user")
+	}
+	if u, ok := clerksync.UserFromContext(clerksync.ContextWithUser(t.Context(), nil)); ok || u != nil {
+		t.Error("a nil user is one")
+	}
+	want := &clerksync.User{ClerkID: "user_1"}
+	if u, ok := clerksync.UserFromContext(clerksync.ContextWithUser(t.Context(), want)); !ok || u != want {
+		t.Errorf("got %v, %v", u, ok)
+	}
+}

@@ -1,0 +1,164 @@
+package clerksync
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"strconv"
+	"time"
+)
+
+// Problem is the HTTP answer to an error: what [Config].ErrorHandler receives
+// (with [errors.As]) and [WriteProblem] writes.
+type Problem struct {
+	// Status is the HTTP status code.
+	Status int
+	// Code tells causes apart for programs; it does not change between
+	// versions.
+	Code string
+	// RetryAfter is when trying again may help; 0 means no advice.
+	RetryAfter time.Duration
+	// Err is the cause. Its text is for logs and never sent to a client.
+	Err error
+}
+
+// Error gives status, code and cause.
+func (p *Problem) Error() string {
+	if p.Err == nil {
+		return fmt.Sprintf("clerksync: %d %s", p.Status, p.Code)
+	}
+	return fmt.Sprintf("clerksync: %d %s: %v", p.Status, p.Code, p.Err)
+}
+
+// Unwrap returns Err.
+func (p *Problem) Unwrap() error { return p.Err }
+
+// The codes of the answers. Each has its detail text in problemDetails.
+const (
+	codeUnauthenticated  = "unauthenticated"
+	codeUserInactive     = "user_inactive"
+	codeUserUnknown      = "user_unknown"
+	codeUnavailable      = "unavailable"
+	codeConflict         = "conflict"
+	codeMappingFailed    = "mapping_failed"
+	codeInternal         = "internal"
+	codeMethodNotAllowed = "method_not_allowed"
+	codeUnreadableBody   = "unreadable_body"
+	codeBodyTooLarge     = "body_too_large"
+	codeInvalidSignature = "invalid_signature"
+	codeInvalidEvent     = "invalid_event"
+	codeWrongInstance    = "wrong_instance"
+	codeEventHookFailed  = "event_hook_failed"
+)
+
+var problemDetails = map[string]string{
+	codeUnauthenticated:  "This resource needs a signed-in user.",
+	codeUserInactive:     "This account is not active.",
+	codeUserUnknown:      "This session belongs to no known user.",
+	codeUnavailable:      "The service cannot check your account right now. Try again shortly.",
+	codeConflict:         "Another account already uses a value that must be unique.",
+	codeMappingFailed:    "The account could not be converted to this app's form.",
+	codeInternal:         "Something went wrong.",
+	codeMethodNotAllowed: "Webhooks are delivered by POST.",
+	codeUnreadableBody:   "The body could not be read to its end.",
+	codeBodyTooLarge:     "The body is larger than this endpoint accepts.",
+	codeInvalidSignature: "The webhook is not signed with this endpoint's secret, or its timestamp is over five minutes off.",
+	codeInvalidEvent:     "The event is signed but cannot be used.",
+	codeWrongInstance:    "The event is from another Clerk instance.",
+	codeEventHookFailed:  "The event was applied, but the app's own handling of it failed.",
+}
+
+// defaultRetryAfter is advised where the failed service gave no advice.
+const defaultRetryAfter = 5 * time.Second
+
+// sentinelProblems are the answers to the sentinel errors.
+var sentinelProblems = []struct {
+	err    error
+	status int
+	code   string
+	retry  time.Duration
+}{
+	{ErrUnauthenticated, http.StatusUnauthorized, codeUnauthenticated, 0},
+	{ErrUserInactive, http.StatusForbidden, codeUserInactive, 0},
+	{ErrUserUnknown, http.StatusForbidden, codeUserUnknown, 0},
+	{ErrInvalidSignature, http.StatusBadRequest, codeInvalidSignature, 0},
+	{ErrInvalidEvent, http.StatusUnprocessableEntity, codeInvalidEvent, 0},
+	{ErrWrongInstance, http.StatusForbidden, codeWrongInstance, 0},
+	{ErrUnavailable, http.StatusServiceUnavailable, codeUnavailable, defaultRetryAfter},
+}
+
+// problemOf returns the answer to any error: the *Problem in its chain, or the one
+// for its sentinel, or 500.
+func problemOf(err error) *Problem {
+	var p *Problem
+	if errors.As(err, &p) {
+		return p
+	}
+	for _, s := range sentinelProblems {
+		if errors.Is(err, s.err) {
+			return &Problem{Status: s.status, Code: s.code, RetryAfter: s.retry, Err: err}
+		}
+	}
+	var conflict *ConflictError
+	if errors.As(err, &conflict) {
+		return &Problem{Status: http.StatusConflict, Code: codeConflict, Err: err}
+	}
+	return &Problem{Status: http.StatusInternalServerError, Code: codeInternal, Err: err}
+}
+
+// unavailable is the answer where Clerk or the Store failed: err matches
+// [ErrUnavailable] too.
+func unavailable(err error) error {
+	var p *Problem
+	if errors.As(err, &p) {
+		return err
+	}
+	retry := defaultRetryAfter
+	var c *clerkError
+	if errors.As(err, &c) && c.retryAfter > 0 {
+		retry = min(c.retryAfter, time.Minute)
+	}
+	return &Problem{
+		Status:     http.StatusServiceUnavailable,
+		Code:       codeUnavailable,
+		RetryAfter: retry,
+		Err:        fmt.Errorf("%w: %w", ErrUnavailable, err),
+	}
+}
+
+// WriteProblem writes the standard answer to err: an application/problem+json
+// document (RFC 9457) with the stable code. err is a [*Problem], or one of the
+// package's errors, or anything else for a 500. Nothing of its text is sent.
+// Retry-After is set where the Problem advises it, and "WWW-Authenticate: Bearer"
+// on a 401.
+//
+// An ErrorHandler uses it for the cases that it does not answer itself.
+func WriteProblem(w http.ResponseWriter, _ *http.Request, err error) {
+	p := problemOf(err)
+	detail, ok := problemDetails[p.Code]
+	if !ok {
+		detail = http.StatusText(p.Status)
+	}
+	body, _ := json.Marshal(struct { // strings and an int always marshal
+		Title  string `json:"title"`
+		Status int    `json:"status"`
+		Code   string `json:"code"`
+		Detail string `json:"detail"`
+	}{http.StatusText(p.Status), p.Status, p.Code, detail})
+
+	h := w.Header()
+	h.Set("Content-Type", "application/problem+json")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Del("Content-Length")
+	if p.RetryAfter > 0 {
+		h.Set("Retry-After", strconv.Itoa(int(math.Ceil(p.RetryAfter.Seconds()))))
+	}
+	if p.Status == http.StatusUnauthorized {
+		h.Set("WWW-Authenticate", "Bearer")
+	}
+	w.WriteHeader(p.Status)
+	_, _ = w.Write(append(body, '\n'))
+}

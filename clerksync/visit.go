@@ -1,0 +1,218 @@
+package clerksync
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+)
+
+// User returns the record of a user who is signed in: from this process's cache,
+// else from the Store, else from Clerk, in which case the record is created. It is
+// the request path without HTTP, for RPC servers and workers; see [Syncer.Middleware] for what
+// happens when. The record is shared: callers may not modify it, only a
+// [User.Clone].
+//
+// Errors: [ErrUserInactive] for one who is deleted, suspended or banned;
+// [ErrUserUnknown] where Clerk has no such user; [ErrUnavailable] where Clerk or
+// the Store failed and nothing is known (with [FailOpen] a Partial User instead);
+// [*ConflictError]; a [*Problem] with the code "mapping_failed".
+func (s *Syncer) User(ctx context.Context, clerkID string) (*User, error) {
+	now := s.clock.Now()
+	u, source, err := s.visit(ctx, clerkID, now)
+	if s.cfg.Observe != nil {
+		o := Observation{Op: OpVisit, Source: source, Err: err}
+		if validUserID(clerkID) {
+			o.ClerkID = clerkID
+		}
+		s.observe(ctx, now, o)
+	}
+	return u, err
+}
+
+func (s *Syncer) visit(ctx context.Context, id string, now time.Time) (*User, Source, error) {
+	if u, ok := s.cache.fresh(id, now); ok && !s.banMayBeLifted(u, now) {
+		return s.admit(ctx, u, SourceCache, now)
+	}
+	if !validUserID(id) {
+		return nil, "", fmt.Errorf("%w: not the form of a user id", ErrUserUnknown)
+	}
+	found, err := s.find(ctx, id)
+	if err == nil {
+		return s.admit(ctx, found.user, found.source, now)
+	}
+	if !errors.Is(err, ErrUnavailable) {
+		return nil, "", err
+	}
+	// A record that we have is better than none, and one that refuses, refuses.
+	if u, ok := s.cache.stale(id, now); ok {
+		return s.admit(ctx, u, SourceCache, now)
+	}
+	if s.cfg.OnFailure == FailOpen && ctx.Err() == nil {
+		s.cfg.Logger.WarnContext(ctx, "clerksync: letting a request through without its record", "clerk_id", id, "error", err)
+		return &User{ClerkID: id, Partial: true}, "", nil
+	}
+	return nil, "", err
+}
+
+// admit decides whether the user of a record may pass, and sees to its refresh.
+func (s *Syncer) admit(ctx context.Context, u *User, source Source, now time.Time) (*User, Source, error) {
+	s.refreshIfDue(ctx, u, now)
+	if refused(u) {
+		return nil, source, ErrUserInactive
+	}
+	return u, source, nil
+}
+
+// refused reports whether the record bars its user.
+func refused(u *User) bool { return !u.IsActive || u.Banned || !u.DeletedAt.IsZero() }
+
+// banMayBeLifted reports whether a record refuses for a ban that Clerk has not
+// confirmed for a minute: the event that lifted it may be lost, and the user
+// stands at the door.
+func (s *Syncer) banMayBeLifted(u *User, now time.Time) bool {
+	return u.Banned && u.DeletedAt.IsZero() && confirmedBefore(u, now, time.Minute)
+}
+
+// confirmedBefore reports whether Clerk last confirmed the record longer than age
+// ago. A confirmation from the future, by a clock that was ahead, is none.
+func confirmedBefore(u *User, now time.Time, age time.Duration) bool {
+	since := now.Sub(u.SyncedAt)
+	return since > age || since < -time.Minute
+}
+
+// found is a record and where it came from.
+type found struct {
+	user    *User
+	source  Source
+	current bool // not invalidated while it was loaded
+}
+
+// find reads the record for a visit that the cache cannot answer. There is one
+// lookup per user at a time, on a goroutine and a deadline of its own; each
+// visitor leaves at its own without disturbing it.
+func (s *Syncer) find(ctx context.Context, id string) (found, error) {
+	for {
+		flight := s.flights.DoChan(id, func() (any, error) { return s.lookupAndCache(context.WithoutCancel(ctx), id) })
+		select {
+		case res := <-flight:
+			if f := res.Val.(found); f.current {
+				return f, res.Err
+			}
+			// A webhook, Sync or Forget came in between: what was loaded before
+			// it does not count any more.
+		case <-ctx.Done():
+			return found{}, unavailable(context.Cause(ctx))
+		}
+	}
+}
+
+func (s *Syncer) lookupAndCache(ctx context.Context, id string) (f found, err error) {
+	if s.begin() {
+		defer s.background.Done()
+	}
+	defer func() {
+		if p := recover(); p != nil { // of the Store's; on this goroutine it would end the process
+			f, err = found{current: true}, unavailable(fmt.Errorf("panic: %v", p))
+		}
+	}()
+	ctx, cancel := withTimeout(ctx, s.clock, callTimeout)
+	defer cancel()
+	// The flight before may have landed between this visitor's look into the cache
+	// and its boarding.
+	now := s.clock.Now()
+	if u, ok := s.cache.fresh(id, now); ok && !s.banMayBeLifted(u, now) {
+		return found{user: u, source: SourceCache, current: true}, nil
+	}
+	generation := s.cache.generation(id)
+	gen := generation.Load()
+	f, err = s.lookup(ctx, id)
+	if err != nil {
+		f.current = generation.Load() == gen
+		return f, err
+	}
+	f.user, f.current = s.cache.put(id, gen, f.user, s.clock.Now())
+	return f, nil
+}
+
+// lookup asks the Store, and Clerk where the Store has no record.
+func (s *Syncer) lookup(ctx context.Context, id string) (found, error) {
+	u, err := s.store.User(ctx, id)
+	now := s.clock.Now()
+	switch {
+	case err == nil && s.banMayBeLifted(u, now) && s.clerk.claim(id, now):
+		if f, err := s.fetch(ctx, id); err == nil {
+			return f, nil
+		}
+		return found{user: u, source: SourceStore}, nil // the ban stands until Clerk says otherwise
+	case err == nil:
+		return found{user: u, source: SourceStore}, nil
+	case !errors.Is(err, ErrNotFound):
+		return found{}, storeError(err)
+	case s.clerk.unknown(id, now):
+		return found{}, ErrUserUnknown
+	}
+	return s.fetch(ctx, id)
+}
+
+// fetch reads the user from Clerk into the Store and returns the record there. A
+// failure of the app's own mapping is as good as an outage to a visitor.
+func (s *Syncer) fetch(ctx context.Context, id string) (found, error) {
+	res, err := s.syncFromClerk(ctx, id)
+	if p := (*Problem)(nil); errors.As(err, &p) && p.Code == codeMappingFailed {
+		err = &Problem{Status: http.StatusServiceUnavailable, Code: p.Code, RetryAfter: defaultRetryAfter, Err: p.Err}
+	}
+	if err != nil {
+		return found{}, err
+	}
+	if res.User == nil {
+		if res.User, err = s.store.User(ctx, id); err != nil {
+			return found{}, unavailable(fmt.Errorf("store: reading back a record: %w", err))
+		}
+	}
+	return found{user: res.User, source: SourceClerk}, nil
+}
+
+// refreshIfDue starts a re-read from Clerk behind a visit where the record was
+// confirmed too long ago. Where all refreshers are busy, a later visit does it.
+func (s *Syncer) refreshIfDue(ctx context.Context, u *User, now time.Time) {
+	if s.cfg.RefreshAfter < 0 || !u.DeletedAt.IsZero() || !confirmedBefore(u, now, s.cfg.RefreshAfter) {
+		return
+	}
+	select {
+	case s.refreshers <- struct{}{}:
+	default:
+		return
+	}
+	if !s.clerk.claim(u.ClerkID, now) || !s.begin() {
+		<-s.refreshers
+		return
+	}
+	go func() {
+		defer s.background.Done()
+		defer func() { <-s.refreshers }()
+		s.refresh(context.WithoutCancel(ctx), u.ClerkID)
+	}()
+}
+
+func (s *Syncer) refresh(ctx context.Context, id string) {
+	start := s.clock.Now()
+	var err error
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v", p)
+		}
+		if err != nil {
+			s.cfg.Logger.WarnContext(ctx, "clerksync: a record could not be refreshed", "clerk_id", id, "error", err)
+		}
+		s.observe(ctx, start, Observation{Op: OpRefresh, ClerkID: id, Err: err})
+	}()
+	ctx, cancel := withTimeout(ctx, s.clock, callTimeout)
+	defer cancel()
+	gen := s.cache.generation(id).Load()
+	f, err := s.fetch(ctx, id)
+	if err == nil {
+		s.cache.put(id, gen, f.user, s.clock.Now())
+	}
+}

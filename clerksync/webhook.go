@@ -1,0 +1,205 @@
+package clerksync
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	svix "github.com/svix/svix-webhooks/go"
+)
+
+// WebhookConfig configures [Syncer.WebhookHandler].
+type WebhookConfig struct {
+	_ [0]func() // forbids unkeyed literals
+
+	// Secrets are the endpoint's signing secrets, "whsec_…", from the Clerk
+	// Dashboard; an event signed with any of them is accepted, so that one can
+	// be rotated. White space around them is ignored. At least one; an empty
+	// one is an error.
+	Secrets []string
+
+	// InstanceID is the Clerk instance, "ins_…", whose events are accepted;
+	// others are refused with 403. Defaults to accepting any.
+	InstanceID string
+
+	// MaxBodyBytes is the size of the largest event accepted. Defaults to
+	// 1 MiB.
+	MaxBodyBytes int64
+
+	// OnEvent is called for every verified event, of unknown types too, after
+	// the record is written and with the [Event].Result that came of it. An
+	// error (or a panic) answers 503, and Svix delivers the event again: then
+	// OnEvent runs again. Event.ID tells whether it did before. The context
+	// ends with the delivery. Defaults to none.
+	OnEvent func(context.Context, Event) error
+}
+
+const (
+	// signatureTolerance is how far off the clock a signature's time may be;
+	// Svix's own.
+	signatureTolerance = 5 * time.Minute
+	// deliveryTimeout bounds all work on one delivery, reading the body included; Svix
+	// gives up after 15 s.
+	deliveryTimeout = 10 * time.Second
+)
+
+// WebhookHandler returns the handler for the endpoint that receives Clerk's
+// webhooks through Svix, or an error that names every fault of cfg. Mount it
+// outside of any middleware that asks for a session.
+//
+// It answers 204 once an event is applied, and for a repeated, stale or unknown
+// one; never before the write is done. Svix delivers again after anything else:
+//
+//   - 400 invalid_signature: signature missing or wrong, or its time over five
+//     minutes off; unreadable_body.
+//   - 403 wrong_instance.
+//   - 405 method_not_allowed, 413 body_too_large.
+//   - 409 conflict: a unique index of the app's own keeps the record out.
+//   - 422 invalid_event: signed, but not usable. It is logged as an error.
+//   - 500 mapping_failed: RoleOf or Map failed.
+//   - 503 unavailable: the Store failed; event_hook_failed: OnEvent did.
+func (s *Syncer) WebhookHandler(cfg WebhookConfig) (http.Handler, error) {
+	h := &webhookHandler{syncer: s, cfg: cfg}
+	var errs []error
+	if len(cfg.Secrets) == 0 {
+		errs = append(errs, errors.New("clerksync: WebhookConfig.Secrets is empty: take the endpoint's signing secret from the Clerk Dashboard under Webhooks (CLERK_WEBHOOK_SIGNING_SECRET)"))
+	}
+	for i, secret := range cfg.Secrets {
+		verifier, err := newVerifier(secret)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("clerksync: WebhookConfig.Secrets[%d] %w", i, err))
+		}
+		h.verifiers = append(h.verifiers, verifier)
+	}
+	switch {
+	case cfg.MaxBodyBytes < 0:
+		errs = append(errs, errors.New("clerksync: WebhookConfig.MaxBodyBytes is negative"))
+	case cfg.MaxBodyBytes == 0:
+		h.cfg.MaxBodyBytes = 1 << 20
+	}
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	return h, nil
+}
+
+// newVerifier's errors say nothing of the secret.
+func newVerifier(secret string) (*svix.Webhook, error) {
+	secret = strings.TrimSpace(secret)
+	switch {
+	case secret == "" || secret == "whsec_":
+		return nil, errors.New("is empty")
+	case !strings.HasPrefix(secret, "whsec_"):
+		return nil, errors.New("is no signing secret: it begins with whsec_")
+	}
+	verifier, err := svix.NewWebhook(secret)
+	if err != nil {
+		return nil, errors.New("is no signing secret: what follows whsec_ is not base64")
+	}
+	return verifier, nil
+}
+
+type webhookHandler struct {
+	syncer    *Syncer
+	cfg       WebhookConfig
+	verifiers []*svix.Webhook
+}
+
+func (h *webhookHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodPost {
+		w.Header().Set("Allow", http.MethodPost)
+		h.syncer.refuse(w, r, &Problem{Status: http.StatusMethodNotAllowed, Code: codeMethodNotAllowed})
+		return
+	}
+	ctx, cancel := withTimeout(r.Context(), h.syncer.clock, deliveryTimeout)
+	defer cancel()
+	if err := h.serve(ctx, w, r); err != nil {
+		h.syncer.refuse(w, r, err)
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+func (h *webhookHandler) serve(ctx context.Context, w http.ResponseWriter, r *http.Request) error {
+	body, err := h.read(w, r)
+	if err != nil {
+		return err
+	}
+	id, err := h.verify(body, r.Header)
+	if err != nil {
+		return err
+	}
+	e, err := parseEvent(id, body)
+	if err == nil && h.cfg.InstanceID != "" && e.InstanceID != h.cfg.InstanceID {
+		return ErrWrongInstance
+	}
+	if err == nil {
+		e.Result, err = h.syncer.Apply(ctx, e)
+	}
+	if err != nil {
+		if problemOf(err).Status < 500 { // refuse logs the others
+			h.syncer.cfg.Logger.ErrorContext(ctx, "clerksync: a webhook could not be applied", "event_id", id, "event_type", e.Type, "error", err)
+		}
+		return err
+	}
+	h.syncer.cfg.Logger.DebugContext(ctx, "clerksync: webhook applied", "event_id", id, "event_type", e.Type, "outcome", e.Result.Outcome)
+	return h.runHook(ctx, e)
+}
+
+// read reads the body to its end, which must come soon.
+func (h *webhookHandler) read(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	// Not every ResponseWriter can; the server's own timeouts apply in any case.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(deliveryTimeout))
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, h.cfg.MaxBodyBytes))
+	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
+		return nil, &Problem{Status: http.StatusRequestEntityTooLarge, Code: codeBodyTooLarge, Err: err}
+	}
+	if err != nil {
+		return nil, &Problem{Status: http.StatusBadRequest, Code: codeUnreadableBody, Err: err}
+	}
+	return body, nil
+}
+
+// verify checks the signature and its time, and returns the message's id. The time
+// is checked here because svix reads the wall clock.
+func (h *webhookHandler) verify(body []byte, header http.Header) (id string, err error) {
+	id, timestamp := header.Get("svix-id"), header.Get("svix-timestamp")
+	if id == "" || timestamp == "" || header.Get("svix-signature") == "" {
+		// The names of the Standard Webhooks specification, which svix accepts too.
+		id, timestamp = header.Get("webhook-id"), header.Get("webhook-timestamp")
+	}
+	signed := false
+	for _, v := range h.verifiers {
+		signed = v.VerifyIgnoringTimestamp(body, header) == nil || signed
+	}
+	if !signed {
+		return "", ErrInvalidSignature
+	}
+	sent, err := strconv.ParseInt(timestamp, 10, 64)
+	now, tolerance := h.syncer.clock.Now().Unix(), int64(signatureTolerance/time.Second)
+	if err != nil || sent < now-tolerance || sent > now+tolerance {
+		return "", fmt.Errorf("%w: its time is over %v off", ErrInvalidSignature, signatureTolerance)
+	}
+	return id, nil
+}
+
+// runHook calls OnEvent.
+func (h *webhookHandler) runHook(ctx context.Context, e Event) (err error) {
+	if h.cfg.OnEvent == nil {
+		return nil
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v", p)
+		}
+		if err != nil {
+			err = &Problem{Status: http.StatusServiceUnavailable, Code: codeEventHookFailed, RetryAfter: defaultRetryAfter, Err: fmt.Errorf("OnEvent of %s %s: %w", e.Type, e.ID, err)}
+		}
+	}()
+	return h.cfg.OnEvent(ctx, e)
+}
