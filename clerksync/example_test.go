@@ -279,6 +279,43 @@ func ExampleContextWithUser() {
 	// Output: 200 welcome
 }
 
+// A test of an app, with a Clerk and a Store of its own.
+func Example_testing() {
+	server, err := fakeclerk.Start(fakeclerk.Config{})
+	if err != nil {
+		log.Fatal(err) // t.Fatal, in a test
+	}
+	defer server.Close()
+	syncer, err := clerksync.New(clerksync.Config{
+		Store:     memstore.New(),
+		SecretKey: server.SecretKey(),
+		APIURL:    server.APIURL(),
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer syncer.Close()
+	webhook, err := syncer.WebhookHandler(clerksync.WebhookConfig{Secrets: []string{"whsec_dGVzdA=="}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	app := httptest.NewServer(webhook)
+	defer app.Close()
+
+	ctx := context.Background()
+	endpoint := server.AddEndpoint(app.URL, fakeclerk.EndpointOptions{Secret: "whsec_dGVzdA=="})
+	endpoint.SetOutage(true) // user.created meets an app that is down
+	id := server.CreateUser(fakeclerk.NewUser{FirstName: "Ada", Email: "ada@example.com"})
+	_ = server.Settle(ctx)
+
+	user, err := syncer.User(ctx, id) // what Middleware does for server.SessionToken(id)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(user.Email, "after", server.Calls("GET /v1/users/{id}"), "call of Clerk's API")
+	// Output: ada@example.com after 1 call of Clerk's API
+}
+
 // Metrics without a dependency: count what the Syncer did.
 func ExampleObservation() {
 	server, cfg := exampleClerk()

@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // maxExtraDepth bounds the nesting of a value in Extra; MongoDB refuses documents
@@ -51,8 +52,8 @@ func canonicalExtra(extra map[string]any) (map[string]any, error) {
 }
 
 func checkFieldName(name string) error {
-	if name == "" || strings.ContainsAny(name, "$.\x00") {
-		return fmt.Errorf(`clerksync: Extra: %q is no field name: it must not be empty or hold "$", "." or NUL`, name)
+	if name == "" || strings.ContainsAny(name, "$.\x00") || !utf8.ValidString(name) {
+		return fmt.Errorf(`clerksync: Extra: %q is no field name: it must be UTF-8, not empty, and hold no "$", "." or NUL`, name)
 	}
 	return nil
 }
@@ -82,13 +83,13 @@ func canonicalValue(v reflect.Value, depth int) (any, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%q is no number", n)
 		}
-		return f, nil
+		return canonicalFloat(f)
 	}
 	switch v.Kind() {
 	case reflect.Pointer, reflect.Interface:
-		return canonicalValue(v.Elem(), depth)
+		return canonicalValue(v.Elem(), depth+1)
 	case reflect.String:
-		return strings.ToValidUTF8(v.String(), "\uFFFD"), nil
+		return validText(v.String()), nil
 	case reflect.Bool:
 		return v.Bool(), nil
 	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
@@ -99,10 +100,7 @@ func canonicalValue(v reflect.Value, depth int) (any, error) {
 		}
 		return int64(v.Uint()), nil
 	case reflect.Float32, reflect.Float64:
-		if f := v.Float(); math.IsNaN(f) || math.IsInf(f, 0) {
-			return nil, fmt.Errorf("%v is no number that two records can agree on", f)
-		}
-		return v.Float(), nil
+		return canonicalFloat(v.Float())
 	case reflect.Slice, reflect.Array:
 		if v.Kind() == reflect.Slice && v.IsNil() {
 			return nil, nil
@@ -139,3 +137,13 @@ func canonicalValue(v reflect.Value, depth int) (any, error) {
 	}
 	return nil, fmt.Errorf("a %s cannot be stored; use a string, bool, number, time.Time, slice or map[string]any", v.Type())
 }
+
+func canonicalFloat(f float64) (any, error) {
+	if math.IsNaN(f) || math.IsInf(f, 0) {
+		return nil, fmt.Errorf("%v is no number that two records can agree on", f)
+	}
+	return f, nil
+}
+
+// validText is s as a database can hold it: in UTF-8.
+func validText(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }

@@ -32,10 +32,10 @@ type Store interface {
 	//
 	//   - Created: a record with u's Clerk-owned fields, Role, Location, and
 	//     IsActive true.
-	//   - Updated: u's Clerk-owned fields ([User.ClerkFields]) and its version are written, and
-	//     removed where u has none; LastSignInAt and SyncedAt move forward,
-	//     UpdatedAt is set. Nothing else in the record is touched, fields
-	//     that clerksync does not know included.
+	//   - Updated: u's Clerk-owned fields ([User.ClerkFields]) and its version
+	//     are written, and removed where u has none; LastSignInAt and SyncedAt
+	//     move forward, UpdatedAt is set. Nothing else in the record is
+	//     touched, fields that clerksync does not know included.
 	//   - Unchanged: at most SyncedAt and LastSignInAt move forward.
 	//   - Stale, Deactivated: nothing is written.
 	//
@@ -47,7 +47,8 @@ type Store interface {
 	// Deactivate marks the record deleted for good: IsActive false, DeletedAt
 	// at. Where there is no record it leaves a tombstone without personal
 	// data, so that a late Upsert finds it. A record that is already deleted
-	// stays as it is. The Outcome is Deactivated in every case.
+	// stays as it is. The zero time stands for the Store's now. The Outcome is
+	// Deactivated in every case.
 	Deactivate(ctx context.Context, clerkID string, at time.Time) (Result, error)
 }
 

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"time"
+	"unicode/utf8"
 )
 
 // Role is what a user may do in the app. Any non-empty string is a role; the
@@ -153,21 +154,39 @@ func cloneValue(v any) any {
 // that names the field at fault. Stores begin an Upsert with it, so that every
 // Store accepts, refuses and returns the same.
 //
-// ClerkID must not be empty. Times become UTC in milliseconds. Extra must not
-// use the name of a field that clerksync or MongoDB already uses; names in it,
-// also of nested maps, are not empty and hold no "$", "." or NUL. Its values become
-// string, bool, int64, float64, [time.Time], []any or map[string]any: other
-// integer, float, string, slice and string-keyed map types are converted,
-// pointers followed, a name with a nil value is dropped. Anything else, an infinite
-// float, and nesting over 32 levels are errors.
+// ClerkID must not be empty, and UTF-8; other text has what is not UTF-8
+// replaced. Times become UTC in milliseconds. An empty Location becomes nil.
+//
+// Extra must not use the name of a field that clerksync or MongoDB already uses;
+// names in it, also of nested maps, are UTF-8, not empty, and hold no "$", "." or
+// NUL. Its values become string, bool, int64, float64, [time.Time], []any or
+// map[string]any: other integer, float, string, slice and string-keyed map types
+// are converted, and pointers followed. A name in Extra with a nil value is
+// dropped; nested ones stay. Anything else, a float that is infinite or not a
+// number, and nesting over 32 levels are errors.
 func (u *User) Canonical() (*User, error) {
-	if u.ClerkID == "" {
-		return nil, errors.New("clerksync: a User needs a ClerkID")
+	if u == nil {
+		return nil, errors.New("clerksync: no User")
+	}
+	if u.ClerkID == "" || !utf8.ValidString(u.ClerkID) {
+		return nil, errors.New("clerksync: a User needs a ClerkID, in UTF-8")
 	}
 	c := *u
+	c.Role = Role(validText(string(u.Role)))
+	text := []*string{
+		&c.Email, &c.Name, &c.Profile.FirstName, &c.Profile.LastName, &c.Profile.FullName,
+		&c.Profile.ImageURL, &c.Profile.PhoneNumber, &c.Profile.Birthday, &c.Profile.Gender,
+	}
 	if u.Location != nil {
 		l := *u.Location
 		c.Location = &l
+		text = append(text, &l.Country, &l.City, &l.State, &l.Timezone)
+		if l == (Location{}) {
+			c.Location = nil
+		}
+	}
+	for _, s := range text {
+		*s = validText(*s)
 	}
 	for _, t := range []*time.Time{
 		&c.LastSignInAt, &c.CreatedAt, &c.UpdatedAt,

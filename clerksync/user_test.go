@@ -132,6 +132,8 @@ func TestCanonicalExtra(t *testing.T) {
 		"not a number":    {in: math.NaN(), fault: "NaN"},
 		"infinite":        {in: []any{math.Inf(1)}, fault: "+Inf"},
 		"no json number":  {in: json.Number("x"), fault: "no number"},
+		"json NaN":        {in: json.Number("NaN"), fault: "NaN"},
+		"a cycle":         {in: cycle(), fault: "nested over"},
 		"struct":          {in: struct{ A int }{1}, fault: "cannot be stored"},
 		"function":        {in: func() {}, fault: "cannot be stored"},
 		"other keys":      {in: map[int]string{1: "a"}, fault: "cannot be stored"},
@@ -160,6 +162,36 @@ func TestCanonicalExtra(t *testing.T) {
 				t.Errorf("the canonical form of the canonical form differs: %v", err)
 			}
 		})
+	}
+}
+
+func cycle() any {
+	var v any
+	v = &v
+	return v
+}
+
+func TestCanonicalText(t *testing.T) {
+	t.Parallel()
+	bad := "a\xff"
+	u, err := (&clerksync.User{
+		ClerkID: "user_1", Email: bad, Name: bad, Role: clerksync.Role(bad),
+		Profile:  clerksync.Profile{FirstName: bad, LastName: bad, FullName: bad, ImageURL: bad, PhoneNumber: bad, Birthday: bad, Gender: bad},
+		Location: &clerksync.Location{Country: bad, City: bad, State: bad, Timezone: bad},
+	}).Canonical()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if raw := fmt.Sprintf("%+v %+v", u, u.Location); strings.Contains(raw, "\xff") || strings.Count(raw, "a\uFFFD") != 14 {
+		t.Errorf("not all text is UTF-8: %q", raw)
+	}
+	if u, err := (&clerksync.User{ClerkID: "user_1", Location: &clerksync.Location{}}).Canonical(); err != nil || u.Location != nil {
+		t.Errorf("an empty location: %+v, %v", u, err)
+	}
+	for name, u := range map[string]*clerksync.User{"nil": nil, "no id": {}, "invalid id": {ClerkID: bad}, "invalid name": {ClerkID: "user_1", Extra: map[string]any{bad: 1}}} {
+		if c, err := u.Canonical(); err == nil {
+			t.Errorf("%s: got %+v", name, c)
+		}
 	}
 }
 

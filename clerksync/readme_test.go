@@ -1,0 +1,55 @@
+package clerksync_test
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// Every Go snippet of the README stands, line by line, in a file that is compiled:
+// an example of this repository.
+func TestReadmeSnippetsAreCompiled(t *testing.T) {
+	t.Parallel()
+	readme, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var sources []string
+	for _, pattern := range []string{"example*_test.go", "*/example*_test.go", "../mongostore/example*_test.go", "../examples/*/*.go"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			source, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			sources = append(sources, withoutIndent(string(source)))
+		}
+	}
+	snippets := regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(string(readme), -1)
+	if len(snippets) == 0 {
+		t.Fatal("the README has no snippet")
+	}
+	for _, snippet := range snippets {
+		compiled := false
+		for _, source := range sources {
+			compiled = compiled || strings.Contains(source, withoutIndent(snippet[1]))
+		}
+		if !compiled {
+			t.Errorf("no example holds this snippet:\n%s", snippet[1])
+		}
+	}
+}
+
+// withoutIndent lets a snippet stand at another depth than its source.
+func withoutIndent(code string) string {
+	lines := strings.Split(code, "\n")
+	for i := range lines {
+		lines[i] = strings.TrimSpace(lines[i])
+	}
+	return strings.TrimSpace(strings.Join(lines, "\n"))
+}
