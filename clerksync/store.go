@@ -13,13 +13,13 @@ import (
 // The three methods are each one atomic decision, so that any interleaving of
 // callers ends in the same record; the rules of that decision are [Decide]'s.
 // All are idempotent. Ids are compared byte for byte. Times are kept in
-// milliseconds. A Store does not keep or modify its arguments, and what it returns it never
-// modifies again.
+// milliseconds. A Store does not keep or modify its arguments, and what it
+// returns it never modifies again.
 //
 // With a context that is done, a method returns an error matching its cause
 // (context.Canceled or context.DeadlineExceeded) and, unless the write was
-// already under way, has changed nothing. Any error other than those named at
-// the methods is taken as "the Store is unavailable".
+// already under way, has changed nothing. An empty id is an error. Any error other
+// than those named at the methods is taken as "the Store is unavailable".
 // An error's text holds no personal data: it is logged.
 //
 // Package storetest checks all of this for any Store.

@@ -1,0 +1,66 @@
+// Command serve runs the embedded database as a program of its own.
+//
+//	serve [-dir DIR] [-listen 127.0.0.1:0]
+//
+// It prints one line, the connection string, and runs until its standard input
+// ends or it gets SIGINT or SIGTERM. A test that starts it with a pipe as
+// standard input thus takes it along, however the test ends; from a shell
+// without a terminal, give it an input that stays open.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/clerksync/clerksync-go/examples/internal/embeddeddb"
+)
+
+func main() {
+	dir := flag.String("dir", "", "`directory` of the data; by default a temporary one, removed at the end")
+	listen := flag.String("listen", "127.0.0.1:0", "loopback `address` to listen on")
+	flag.Parse()
+	if flag.NArg() > 0 {
+		fmt.Fprintf(flag.CommandLine.Output(), "serve: unexpected argument %q\n", flag.Arg(0))
+		flag.Usage()
+		os.Exit(2)
+	}
+
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the program at once
+	if err := serve(ctx, *dir, *listen, os.Stdin, os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "serve:", err)
+		os.Exit(1)
+	}
+}
+
+func serve(ctx context.Context, dir, listen string, stdin io.Reader, stdout io.Writer) (err error) {
+	if dir == "" {
+		dir, err = os.MkdirTemp("", "embeddeddb-data-")
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	}
+	server, err := embeddeddb.StartAt(ctx, dir, listen)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, server.Close()) }()
+	if _, err := fmt.Fprintln(stdout, server.URI()); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		_, _ = io.Copy(io.Discard, stdin)
+		cancel()
+	}()
+	<-ctx.Done()
+	return nil
+}
