@@ -347,10 +347,15 @@ func (s *Server) changeUser(r *http.Request, f func(*UserObject) error) answer {
 	return ok(u)
 }
 
-// fieldsOf decodes the JSON object that is a request's body.
-func fieldsOf(r *http.Request) (map[string]json.RawMessage, error) {
+// fieldsOf decodes the JSON object that is a request's body. Without one there are no
+// fields, where the body is not required.
+func fieldsOf(r *http.Request, required bool) (map[string]json.RawMessage, error) {
 	var fields map[string]json.RawMessage
-	if err := json.NewDecoder(r.Body).Decode(&fields); err != nil {
+	err := json.NewDecoder(r.Body).Decode(&fields)
+	if errors.Is(err, io.EOF) && !required {
+		return nil, nil
+	}
+	if err != nil {
 		return nil, apiError{
 			Code: "request_body_invalid", Message: "Request body invalid",
 			LongMessage: "The request body is not a JSON object.", status: http.StatusBadRequest,

@@ -187,6 +187,43 @@ func TestRefusedWrites(t *testing.T) {
 	}
 }
 
+// TestJavaScriptSDK makes the requests of @clerk/backend 3.25.0 that clerk-sdk-go v2.7.0
+// cannot make: a body without fields is left out, and there is a timezone.
+func TestJavaScriptSDK(t *testing.T) {
+	t.Parallel()
+	s := start(t, fakeclerk.Config{RateLimit: -1})
+	id := s.CreateUser(fakeclerk.NewUser{PublicMetadata: map[string]any{"a": 1}})
+
+	for _, test := range []struct {
+		name, method, path, body string
+		status                   int
+		zone                     any // timezone in the answer
+	}{
+		{"updateUserMetadata of nothing", "PATCH", "/users/" + id + "/metadata", "", 200, nil},
+		{"replaceUserMetadata of nothing", "PUT", "/users/" + id + "/metadata", "", 200, nil},
+		{"updateUser of nothing", "PATCH", "/users/" + id, "", 400, nil},
+		{"createUser of nothing", "POST", "/users", "", 400, nil},
+		{"half a body", "PATCH", "/users/" + id + "/metadata", `{"public_metadata":`, 400, nil},
+		{"createUser with a timezone", "POST", "/users", `{"timezone":"Europe/Zurich"}`, 200, "Europe/Zurich"},
+		{"updateUser with a timezone", "PATCH", "/users/" + id, `{"timezone":"Asia/Tokyo"}`, 200, "Asia/Tokyo"},
+		{"which stays", "PATCH", "/users/" + id, `{"first_name":"Ada"}`, 200, "Asia/Tokyo"},
+		{"timezone of a wrong type", "PATCH", "/users/" + id, `{"timezone":1}`, 422, nil},
+		{"updateUser without the timezone", "PATCH", "/users/" + id, `{"timezone":null}`, 200, nil},
+	} {
+		r, err := http.NewRequestWithContext(t.Context(), test.method, s.APIURL()+test.path, strings.NewReader(test.body))
+		must(t, err)
+		r.Header.Set("Authorization", "Bearer "+s.SecretKey())
+		res, err := http.DefaultClient.Do(r)
+		must(t, err)
+		var answer map[string]any
+		must(t, json.NewDecoder(res.Body).Decode(&answer))
+		res.Body.Close()
+		check(t, test.name, res.StatusCode, test.status)
+		check(t, test.name+": timezone", answer["timezone"], test.zone)
+	}
+	check(t, "metadata", string(object(t, s, id).PublicMetadata), `{"a":1}`)
+}
+
 // get asks the Backend API with the right key and returns the status and the body.
 func get(t testing.TB, s *fakeclerk.Server, pathAndQuery string, header ...string) (*http.Response, []byte) {
 	t.Helper()

@@ -22,7 +22,7 @@ var ignoredParams = map[string]bool{
 // postUser is POST /users. It keeps identifiers unique, and asks for none: which ones a
 // sign-up needs is a setting of the instance.
 func (s *Server) postUser(r *http.Request) answer {
-	fields, err := fieldsOf(r)
+	fields, err := fieldsOf(r, true)
 	if err != nil {
 		return s.failed(err, "")
 	}
@@ -64,7 +64,7 @@ func (s *Server) postUser(r *http.Request) answer {
 
 // patchUser is PATCH /users/{id}, which takes no metadata since API version 2026-05-12.
 func (s *Server) patchUser(r *http.Request) answer {
-	fields, err := fieldsOf(r)
+	fields, err := fieldsOf(r, true)
 	if err != nil {
 		return s.failed(err, "")
 	}
@@ -100,7 +100,7 @@ func (s *Server) mergeMetadata(r *http.Request) answer { return s.changeMetadata
 func (s *Server) replaceMetadata(r *http.Request) answer { return s.changeMetadata(r, replace) }
 
 func (s *Server) changeMetadata(r *http.Request, combine func(old, patch map[string]any)) answer {
-	fields, err := fieldsOf(r)
+	fields, err := fieldsOf(r, false)
 	if err != nil {
 		return s.failed(err, "")
 	}
@@ -182,6 +182,19 @@ func setField(u *UserObject, name string, value json.RawMessage) error {
 		return text(name, value, &u.ExternalID)
 	case "locale":
 		return text(name, value, &u.Locale)
+	case "timezone": // of @clerk/backend 3.25.0; the OpenAPI file doesn't have it yet
+		var zone *string
+		if err := text(name, value, &zone); err != nil {
+			return err
+		}
+		delete(u.Extra, name)
+		if zone != nil {
+			if u.Extra == nil {
+				u.Extra = make(map[string]any)
+			}
+			u.Extra[name] = *zone
+		}
+		return nil
 	case "password", "password_digest":
 		var password *string
 		if err := text(name, value, &password); err != nil {
