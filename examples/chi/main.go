@@ -1,0 +1,62 @@
+// Command chi is the smallest complete app with clerksync on the chi router. It
+// wants CLERK_SECRET_KEY, CLERK_WEBHOOK_SIGNING_SECRET and MONGODB_URI.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"log"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/clerk/clerk-sdk-go/v2"
+	clerkhttp "github.com/clerk/clerk-sdk-go/v2/http"
+	"github.com/clerk/clerk-sdk-go/v2/jwks"
+	"github.com/go-chi/chi/v5"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/clerksync/clerksync-go/clerksync"
+	"github.com/clerksync/clerksync-go/mongostore"
+)
+
+func main() {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	secretKey := os.Getenv("CLERK_SECRET_KEY")
+	client := must(mongo.Connect(options.Client().ApplyURI(os.Getenv("MONGODB_URI"))))
+	store := must(mongostore.Open(ctx, client.Database("app").Collection("users"), nil))
+	syncer := must(clerksync.New(clerksync.Config{Store: store, SecretKey: secretKey}))
+	webhooks := must(syncer.WebhookHandler(clerksync.WebhookConfig{Secrets: []string{os.Getenv("CLERK_WEBHOOK_SIGNING_SECRET")}}))
+	keys := jwks.NewClient(&clerk.ClientConfig{BackendConfig: clerk.BackendConfig{Key: &secretKey}})
+	sessions := clerkhttp.WithHeaderAuthorization(clerkhttp.JWKSClient(keys))
+
+	server := &http.Server{Addr: "127.0.0.1:8080", Handler: newRouter(syncer, webhooks, sessions, me), ReadHeaderTimeout: 5 * time.Second}
+	log.Println("serving on http://" + server.Addr)
+	log.Fatal(server.ListenAndServe())
+}
+
+func newRouter(syncer *clerksync.Syncer, webhooks http.Handler, sessions func(http.Handler) http.Handler, me http.HandlerFunc) http.Handler {
+	r := chi.NewRouter()
+	r.Get("/", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("hello\n")) })
+	r.Handle("/api/webhooks/clerk", webhooks) // Clerk has no session: outside of the group
+	r.Group(func(r chi.Router) {
+		r.Use(sessions, syncer.Middleware)
+		r.Get("/api/me", me)
+	})
+	return r
+}
+
+func me(w http.ResponseWriter, r *http.Request) {
+	user, _ := clerksync.UserFromContext(r.Context())
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(user)
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		log.Fatal(err)
+	}
+	return v
+}

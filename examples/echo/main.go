@@ -1,0 +1,58 @@
+// Command echo is the smallest complete app with clerksync on the echo router. It
+// wants CLERK_SECRET_KEY, CLERK_WEBHOOK_SIGNING_SECRET and MONGODB_URI.
+package main
+
+import (
+	"context"
+	"log"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/clerk/clerk-sdk-go/v2"
+	clerkhttp "github.com/clerk/clerk-sdk-go/v2/http"
+	"github.com/clerk/clerk-sdk-go/v2/jwks"
+	"github.com/labstack/echo/v4"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/clerksync/clerksync-go/clerksync"
+	"github.com/clerksync/clerksync-go/mongostore"
+)
+
+func main() {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	secretKey := os.Getenv("CLERK_SECRET_KEY")
+	client := must(mongo.Connect(options.Client().ApplyURI(os.Getenv("MONGODB_URI"))))
+	store := must(mongostore.Open(ctx, client.Database("app").Collection("users"), nil))
+	syncer := must(clerksync.New(clerksync.Config{Store: store, SecretKey: secretKey}))
+	webhooks := must(syncer.WebhookHandler(clerksync.WebhookConfig{Secrets: []string{os.Getenv("CLERK_WEBHOOK_SIGNING_SECRET")}}))
+	keys := jwks.NewClient(&clerk.ClientConfig{BackendConfig: clerk.BackendConfig{Key: &secretKey}})
+	sessions := clerkhttp.WithHeaderAuthorization(clerkhttp.JWKSClient(keys))
+
+	server := &http.Server{Addr: "127.0.0.1:8080", Handler: newRouter(syncer, webhooks, sessions, me), ReadHeaderTimeout: 5 * time.Second}
+	log.Println("serving on http://" + server.Addr)
+	log.Fatal(server.ListenAndServe())
+}
+
+func newRouter(syncer *clerksync.Syncer, webhooks http.Handler, sessions func(http.Handler) http.Handler, me echo.HandlerFunc) http.Handler {
+	e := echo.New()
+	e.GET("/", func(c echo.Context) error { return c.String(http.StatusOK, "hello\n") })
+	e.Any("/api/webhooks/clerk", echo.WrapHandler(webhooks)) // Clerk has no session: outside of the group
+	protected := e.Group("/api", echo.WrapMiddleware(sessions), echo.WrapMiddleware(syncer.Middleware))
+	protected.GET("/me", me)
+	return e
+}
+
+func me(c echo.Context) error {
+	user, _ := clerksync.UserFromContext(c.Request().Context())
+	return c.JSON(http.StatusOK, user)
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		log.Fatal(err)
+	}
+	return v
+}

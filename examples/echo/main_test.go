@@ -1,0 +1,20 @@
+package main
+
+import (
+	"net/http"
+	"testing"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/clerksync/clerksync-go/examples/internal/routertest"
+)
+
+func TestRouter(t *testing.T) {
+	t.Parallel()
+	routertest.Run(t, func(p routertest.Parts) http.Handler {
+		return newRouter(p.Syncer, p.Webhooks, p.Sessions, func(c echo.Context) error {
+			p.Reached()
+			return me(c)
+		})
+	})
+}

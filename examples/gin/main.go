@@ -1,0 +1,75 @@
+// Command gin is the smallest complete app with clerksync on the gin router. It
+// wants CLERK_SECRET_KEY, CLERK_WEBHOOK_SIGNING_SECRET and MONGODB_URI.
+package main
+
+import (
+	"context"
+	"log"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/clerk/clerk-sdk-go/v2"
+	clerkhttp "github.com/clerk/clerk-sdk-go/v2/http"
+	"github.com/clerk/clerk-sdk-go/v2/jwks"
+	"github.com/gin-gonic/gin"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/clerksync/clerksync-go/clerksync"
+	"github.com/clerksync/clerksync-go/mongostore"
+)
+
+func main() {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	secretKey := os.Getenv("CLERK_SECRET_KEY")
+	client := must(mongo.Connect(options.Client().ApplyURI(os.Getenv("MONGODB_URI"))))
+	store := must(mongostore.Open(ctx, client.Database("app").Collection("users"), nil))
+	syncer := must(clerksync.New(clerksync.Config{Store: store, SecretKey: secretKey}))
+	webhooks := must(syncer.WebhookHandler(clerksync.WebhookConfig{Secrets: []string{os.Getenv("CLERK_WEBHOOK_SIGNING_SECRET")}}))
+	keys := jwks.NewClient(&clerk.ClientConfig{BackendConfig: clerk.BackendConfig{Key: &secretKey}})
+	sessions := clerkhttp.WithHeaderAuthorization(clerkhttp.JWKSClient(keys))
+
+	server := &http.Server{Addr: "127.0.0.1:8080", Handler: newRouter(syncer, webhooks, sessions, me), ReadHeaderTimeout: 5 * time.Second}
+	log.Println("serving on http://" + server.Addr)
+	log.Fatal(server.ListenAndServe())
+}
+
+func newRouter(syncer *clerksync.Syncer, webhooks http.Handler, sessions func(http.Handler) http.Handler, me gin.HandlerFunc) http.Handler {
+	r := gin.New()
+	r.Use(gin.Recovery())
+	r.GET("/", func(c *gin.Context) { c.String(http.StatusOK, "hello\n") })
+	r.Any("/api/webhooks/clerk", gin.WrapH(webhooks)) // Clerk has no session: outside of the group
+	protected := r.Group("/api", adapt(sessions), adapt(syncer.Middleware))
+	protected.GET("/me", me)
+	return r
+}
+
+// adapt makes net/http middleware gin's. Gin goes on down its chain whatever was
+// answered, so where the middleware does not call next, the chain must be aborted.
+func adapt(middleware func(http.Handler) http.Handler) gin.HandlerFunc {
+	return func(c *gin.Context) {
+		passed := false
+		next := func(_ http.ResponseWriter, r *http.Request) {
+			passed, c.Request = true, r
+			c.Next()
+		}
+		middleware(http.HandlerFunc(next)).ServeHTTP(c.Writer, c.Request)
+		if !passed {
+			c.Abort()
+		}
+	}
+}
+
+func me(c *gin.Context) {
+	user, _ := clerksync.UserFromContext(c.Request.Context()) // c itself does not carry it
+	c.JSON(http.StatusOK, user)
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		log.Fatal(err)
+	}
+	return v
+}

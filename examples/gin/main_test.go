@@ -1,0 +1,22 @@
+package main
+
+import (
+	"net/http"
+	"testing"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/clerksync/clerksync-go/examples/internal/routertest"
+)
+
+func init() { gin.SetMode(gin.TestMode) } // without its list of routes
+
+func TestRouter(t *testing.T) {
+	t.Parallel()
+	routertest.Run(t, func(p routertest.Parts) http.Handler {
+		return newRouter(p.Syncer, p.Webhooks, p.Sessions, func(c *gin.Context) {
+			p.Reached()
+			me(c)
+		})
+	})
+}

@@ -1,0 +1,282 @@
+// Package routertest tests that clerksync works behind a router: one suite, which
+// the test of every router's example runs over HTTP against a fake Clerk.
+package routertest
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/clerk/clerk-sdk-go/v2"
+	clerkhttp "github.com/clerk/clerk-sdk-go/v2/http"
+	"github.com/clerk/clerk-sdk-go/v2/jwks"
+
+	"github.com/clerksync/clerksync-go/clerksync"
+	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
+	"github.com/clerksync/clerksync-go/clerksync/memstore"
+)
+
+// Parts are what an example's router is made of.
+type Parts struct {
+	Syncer   *clerksync.Syncer
+	Webhooks http.Handler
+	Sessions func(http.Handler) http.Handler
+	Reached  func() // to be called by the protected handler, first of all
+}
+
+const (
+	mePath      = "/api/me"
+	webhookPath = "/api/webhooks/clerk"
+)
+
+// Run tests the router that newRouter makes: GET / is public, GET /api/me is
+// protected and answers with the record, /api/webhooks/clerk receives webhooks.
+func Run(t *testing.T, newRouter func(Parts) http.Handler) {
+	t.Helper()
+	for _, tt := range []struct {
+		name string
+		test func(*testing.T, *app)
+	}{
+		{"a public route needs no session", func(t *testing.T, a *app) {
+			a.visit(t, "/", "")
+		}},
+		{"a first visit creates the record", func(t *testing.T, a *app) {
+			id := a.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Ada", LastName: "Lovelace"})
+			u := a.visit(t, mePath, a.clerk.SessionToken(id))
+			if u.ClerkID != id || u.Name != "Ada Lovelace" || u.Role != clerksync.RoleStudent {
+				t.Errorf("clerkId, name, role = %q, %q, %q, want %q, Ada Lovelace, STUDENT", u.ClerkID, u.Name, u.Role, id)
+			}
+			if n := a.reached.Load(); n != 1 {
+				t.Errorf("the handler was reached %d times, want 1", n)
+			}
+		}},
+		{"a webhook needs no session", func(t *testing.T, a *app) {
+			endpoint := a.subscribe()
+			id := a.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Ada"})
+			a.settle(t)
+			if got := endpoint.Messages()[0].State; got != fakeclerk.Delivered {
+				t.Fatalf("the message is %s, want %s", got, fakeclerk.Delivered)
+			}
+			if u := a.visit(t, mePath, a.clerk.SessionToken(id)); u.Name != "Ada" {
+				t.Errorf("name = %q, want Ada", u.Name)
+			}
+			if n := a.clerk.Calls("GET /v1/users/{id}"); n != 0 {
+				t.Errorf("Clerk was asked for the user %d times, want 0: the webhook had brought it", n)
+			}
+		}},
+		{"a forged webhook is refused", func(t *testing.T, a *app) {
+			id := "user_forged"
+			const wrong = "whsec_d3JvbmcgLSB3cm9uZyAtIHdyb25n"
+			event := fakeclerk.Event{Type: "user.created", Data: fakeclerk.NewUser{ID: id}.Object(time.Now())}
+			a.do(t, fakeclerk.SignedRequest(t.Context(), a.url+webhookPath, wrong, event), http.StatusBadRequest, "invalid_signature")
+			if _, err := a.store.User(t.Context(), id); !errors.Is(err, clerksync.ErrNotFound) {
+				t.Errorf("reading the record: %v, want ErrNotFound", err)
+			}
+		}},
+		{"without a token: 401", func(t *testing.T, a *app) {
+			a.expectRefusal(t, "", http.StatusUnauthorized, "unauthenticated")
+		}},
+		{"with an expired token: 401", func(t *testing.T, a *app) {
+			id := a.clerk.CreateUser(fakeclerk.NewUser{})
+			token, err := a.clerk.Token(id, fakeclerk.TokenOptions{IssuedAt: time.Now().Add(-time.Hour)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			a.expectRefusal(t, token, http.StatusUnauthorized, "") // the SDK's own answer has no body
+		}},
+		{"a banned user: 403", func(t *testing.T, a *app) {
+			a.subscribe()
+			id := a.clerk.CreateUser(fakeclerk.NewUser{})
+			if err := a.clerk.BanUser(id); err != nil {
+				t.Fatal(err)
+			}
+			a.settle(t)
+			a.expectRefusal(t, a.clerk.SessionToken(id), http.StatusForbidden, "user_inactive")
+		}},
+		{"a deleted user: 403", func(t *testing.T, a *app) {
+			a.subscribe()
+			id := a.clerk.CreateUser(fakeclerk.NewUser{})
+			token := a.clerk.SessionToken(id)
+			a.visit(t, mePath, token)
+			if err := a.clerk.DeleteUser(id); err != nil {
+				t.Fatal(err)
+			}
+			a.settle(t)
+			a.reached.Store(0)
+			a.expectRefusal(t, token, http.StatusForbidden, "user_inactive")
+		}},
+		{"a user unknown to Clerk: 403", func(t *testing.T, a *app) {
+			a.expectRefusal(t, a.clerk.SessionToken("user_nobody"), http.StatusForbidden, "user_unknown")
+		}},
+		{"Clerk is down: 503", func(t *testing.T, a *app) {
+			id := a.clerk.CreateUser(fakeclerk.NewUser{})
+			a.clerk.SetFault(func(r *http.Request) *fakeclerk.Fault {
+				if strings.HasSuffix(r.URL.Path, "/jwks") {
+					return nil
+				}
+				f := fakeclerk.ErrorFault(http.StatusServiceUnavailable, "service_unavailable")
+				f.Header.Set("Retry-After", "30") // longer than a visit waits: no retries
+				return f
+			})
+			header := a.expectRefusal(t, a.clerk.SessionToken(id), http.StatusServiceUnavailable, "unavailable")
+			if got := header.Get("Retry-After"); got != "30" {
+				t.Errorf("Retry-After = %q, want 30, as Clerk said", got)
+			}
+		}},
+		{"the Store is down: 503", func(t *testing.T, a *app) {
+			id := a.clerk.CreateUser(fakeclerk.NewUser{})
+			a.store.down.Store(true)
+			header := a.expectRefusal(t, a.clerk.SessionToken(id), http.StatusServiceUnavailable, "unavailable")
+			if header.Get("Retry-After") == "" {
+				t.Error("no Retry-After")
+			}
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			tt.test(t, start(t, newRouter))
+		})
+	}
+}
+
+// app is an example's router, served, with a Clerk and a Store behind it.
+type app struct {
+	url     string
+	clerk   *fakeclerk.Server
+	store   *store
+	reached atomic.Int64 // how often the protected handler was
+}
+
+const webhookSecret = "whsec_cm91dGVydGVzdCAtIHJvdXRlcnRlc3Q="
+
+func start(t *testing.T, newRouter func(Parts) http.Handler) *app {
+	t.Helper()
+	fake, err := fakeclerk.Start(fakeclerk.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = fake.Close() })
+	a := &app{clerk: fake, store: &store{Store: memstore.New()}}
+
+	apiURL, secretKey := fake.APIURL(), fake.SecretKey()
+	syncer, err := clerksync.New(clerksync.Config{
+		Store:     a.store,
+		SecretKey: secretKey,
+		APIURL:    apiURL,
+		Logger:    slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syncer.Close() })
+	webhooks, err := syncer.WebhookHandler(clerksync.WebhookConfig{Secrets: []string{webhookSecret}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := jwks.NewClient(&clerk.ClientConfig{BackendConfig: clerk.BackendConfig{URL: &apiURL, Key: &secretKey}})
+	server := httptest.NewServer(newRouter(Parts{
+		Syncer:   syncer,
+		Webhooks: webhooks,
+		Sessions: clerkhttp.WithHeaderAuthorization(clerkhttp.JWKSClient(keys)),
+		Reached:  func() { a.reached.Add(1) },
+	}))
+	t.Cleanup(server.Close)
+	a.url = server.URL
+	return a
+}
+
+// subscribe has Clerk's webhooks delivered to the app from now on.
+func (a *app) subscribe() *fakeclerk.Endpoint {
+	return a.clerk.AddEndpoint(a.url+webhookPath, fakeclerk.EndpointOptions{Secret: webhookSecret})
+}
+
+// settle waits until the app has answered all webhooks.
+func (a *app) settle(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if err := a.clerk.Settle(ctx); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// visit wants a path served, and returns the record in the answer, if there is one.
+func (a *app) visit(t *testing.T, path, token string) *clerksync.User {
+	t.Helper()
+	_, body := a.do(t, a.request(t, path, token), http.StatusOK, "")
+	u := &clerksync.User{}
+	_ = json.Unmarshal(body, u)
+	return u
+}
+
+// expectRefusal visits the protected route, whose handler must not be reached.
+func (a *app) expectRefusal(t *testing.T, token string, status int, code string) http.Header {
+	t.Helper()
+	header, _ := a.do(t, a.request(t, mePath, token), status, code)
+	if n := a.reached.Load(); n != 0 {
+		t.Errorf("the handler was reached %d times, want 0", n)
+	}
+	return header
+}
+
+func (a *app) request(t *testing.T, path, token string) *http.Request {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, a.url+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if token != "" {
+		r.Header.Set("Authorization", "Bearer "+token)
+	}
+	return r
+}
+
+// do sends a request and checks the answer: its status and, for a problem, the
+// code, which must be in a document with nothing after it.
+func (a *app) do(t *testing.T, r *http.Request, status int, code string) (http.Header, []byte) {
+	t.Helper()
+	r.RequestURI = "" // SignedRequest's is a server's request
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var problem struct{ Code string }
+	if code != "" {
+		if err := json.Unmarshal(body, &problem); err != nil {
+			t.Errorf("the answer is not one JSON document: %v", err)
+		}
+		if got := resp.Header.Get("Content-Type"); got != "application/problem+json" {
+			t.Errorf("Content-Type = %q, want application/problem+json", got)
+		}
+	}
+	if resp.StatusCode != status || problem.Code != code {
+		t.Fatalf("%s %s: %d %q, want %d %q; body: %s", r.Method, r.URL.Path, resp.StatusCode, problem.Code, status, code, body)
+	}
+	return resp.Header, body
+}
+
+// store can fail.
+type store struct {
+	*memstore.Store
+	down atomic.Bool
+}
+
+func (s *store) User(ctx context.Context, clerkID string) (*clerksync.User, error) {
+	if s.down.Load() {
+		return nil, errors.New("connection refused")
+	}
+	return s.Store.User(ctx, clerkID)
+}

@@ -1,0 +1,317 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
+	"github.com/clerksync/clerksync-go/examples/internal/embeddeddb"
+)
+
+// The story is told twice into the same folder: a run begins with an empty database.
+func TestOnce(t *testing.T) {
+	t.Parallel()
+	data := t.TempDir()
+	for range 2 {
+		var out, errs bytes.Buffer
+		if status := run(t.Context(), []string{"-once", "-demo", "-data", data}, lookupIn(complete), &out, &errs); status != 0 {
+			t.Fatalf("status %d\n%s\n%s", status, &errs, &out)
+		}
+		told := out.String()
+		if strings.Contains(told, "✗") || !strings.HasSuffix(told, "Every statement held.\n") || strings.Contains(told, "\x1b") {
+			t.Errorf("a cross, no end, or colours in a pipe:\n%s", told)
+		}
+		for _, c := range chapters {
+			if !strings.Contains(told, c.title) {
+				t.Errorf("%q was not told", c.title)
+			}
+		}
+		if t.Failed() {
+			return
+		}
+	}
+}
+
+// Each chapter notices that the app does not do its part.
+func TestStoryOfABrokenApp(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	d, err := startDemo(t.Context(), &printer{out: &out}, demoOptions{data: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := d.close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	for _, c := range chapters {
+		t.Run(c.title, func(t *testing.T) {
+			d.webhooks.SetOutage(true)
+			d.clerk.SetFault(nil)
+			appURL := d.appURL
+			if c.title == chapters[2].title || c.title == chapters[3].title {
+				d.appURL = "http://127.0.0.1:1" // these do without webhooks; nobody is there
+			}
+			defer func() { d.appURL = appURL }()
+			failed, err := d.tell(t.Context(), []chapter{c})
+			if failed == 0 && err == nil {
+				t.Errorf("it did not notice:\n%s", &out)
+			}
+		})
+	}
+}
+
+func TestStatus(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	malformed := filepath.Join(dir, "malformed")
+	writeFile(t, malformed, "CLERK_SECRET_KEY=sk_test_hunter2\nhunter2\n")
+	half := filepath.Join(dir, "half")
+	writeFile(t, half, "CLERK_SECRET_KEY=sk_test_hunter2\n")
+	const unreachable = "mongodb://user:hunter2@127.0.0.1:1/?serverSelectionTimeoutMS=100"
+
+	for _, tt := range []struct {
+		name string
+		args []string
+		vars map[string]string
+		want int
+		says string
+	}{
+		{"help", []string{"-h"}, nil, 0, "Usage"},
+		{"unknown flag", []string{"-bogus"}, nil, 2, "-bogus"},
+		{"argument", []string{"bogus"}, nil, 2, `unexpected argument "bogus"`},
+		{"half of the settings", []string{"-once"}, with(map[string]string{mongoURIVar: ""}), 2, "MONGODB_URI: mongodb://"},
+		{"half of the settings, in a file", []string{"-once", "-env", half}, nil, 2, "CLERK_WEBHOOK_SIGNING_SECRET: whsec_"},
+		{"malformed file", []string{"-once", "-env", malformed}, nil, 2, malformed + ":2: no ="},
+		{"no file", []string{"-env", filepath.Join(dir, "missing")}, nil, 2, "-env"},
+		{"once with settings", []string{"-once"}, complete, 2, "-demo"},
+		{"no MongoDB", nil, with(map[string]string{mongoURIVar: unreachable}), 1, "127.0.0.1:1"},
+		{"MongoDB's options", nil, with(map[string]string{mongoURIVar: "mongodb://user:hunter2@host/?ssl=maybe"}), 2, "MONGODB_URI cannot be used"},
+		{"the data folder is a file", []string{"-once", "-data", half}, nil, 1, "-data names another"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			var errs bytes.Buffer
+			got := run(t.Context(), tt.args, lookupIn(tt.vars), io.Discard, &errs)
+			if got != tt.want || !strings.Contains(errs.String(), tt.says) {
+				t.Errorf("status %d, want %d and %q on standard error:\n%s", got, tt.want, tt.says, &errs)
+			}
+			if strings.Contains(errs.String(), "hunter2") {
+				t.Errorf("a secret is on standard error:\n%s", &errs)
+			}
+		})
+	}
+}
+
+func TestStatusOfAStoryThatDidNotHold(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	err := runDemo(t.Context(), &printer{out: &out}, demoOptions{data: t.TempDir(), once: true, chapters: []chapter{{"It fails", func(t *teller) error {
+		t.equal("one", 1, 2)
+		return nil
+	}}}})
+	if err == nil || !strings.Contains(out.String(), "✗ DID NOT HOLD: one: 1, and not 2") {
+		t.Errorf("error %v, and told:\n%s", err, &out)
+	}
+}
+
+// After the story the demo serves until it is interrupted.
+func TestServeDemo(t *testing.T) {
+	t.Parallel()
+	p := startProcess(t, []string{"-data", t.TempDir()}, nil)
+	told := p.until(t, "Interrupt (Ctrl-C) to end.")
+	find := func(pattern string) string {
+		t.Helper()
+		m := regexp.MustCompile(pattern).FindStringSubmatch(told)
+		if m == nil {
+			t.Fatalf("no %s in:\n%s", pattern, told)
+		}
+		return m[1]
+	}
+	tokenURL := find(`curl -s (\S+/demo/token/\w+)\)`)
+	meURL := find(`curl -i (\S+/api/me)`)
+	recordURL := find(`curl (\S+/demo/record/\w+)`)
+	if status, _ := httpGet(t, meURL, ""); status != http.StatusUnauthorized {
+		t.Errorf("without a token: %d, want 401", status)
+	}
+	_, token := httpGet(t, tokenURL, "")
+	if status, body := httpGet(t, meURL, strings.TrimSpace(token)); status != http.StatusOK {
+		t.Errorf("with a token: %d %s, want 200", status, body)
+	}
+	p.until(t, "visit ")
+	if status, body := httpGet(t, recordURL, ""); status != http.StatusOK || !strings.Contains(body, `"clerkId"`) {
+		t.Errorf("the record: %d %s, want 200", status, body)
+	}
+	if status, _ := httpGet(t, recordURL+"x", ""); status != http.StatusNotFound {
+		t.Errorf("the record of nobody: %d, want 404", status)
+	}
+	p.interrupt(t)
+}
+
+// The same app on a Clerk and a database that are named by settings.
+func TestServeApp(t *testing.T) {
+	t.Parallel()
+	db, err := embeddeddb.Start(t.Context(), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	clerk, err := fakeclerk.Start(fakeclerk.Config{SecretKey: "sk_live_quickstart"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = clerk.Close() })
+
+	// Some of the settings are in a file, and one of those is wrong.
+	const secret = "whsec_cXVpY2tzdGFydCAtIHF1aWNrc3RhcnQ="
+	file := filepath.Join(t.TempDir(), "settings")
+	writeFile(t, file, "export CLERK_WEBHOOK_SECRET='"+secret+"'\nMONGODB_URI="+db.URI()+" # embedded\nCLERK_SECRET_KEY=sk_live_wrong\n")
+	p := startProcess(t, []string{"-addr", "127.0.0.1:0", "-env", file}, map[string]string{
+		secretKeyVar: clerk.SecretKey(),
+		apiURLVar:    strings.TrimSuffix(clerk.APIURL(), "/v1"),
+		databaseVar:  "school",
+	})
+	told := p.until(t, "school.users")
+	app := regexp.MustCompile(`http://[\d.:]+`).FindString(told)
+
+	// One user comes by webhook, another by a visit.
+	endpoint := clerk.AddEndpoint(app+"/api/webhooks/clerk", fakeclerk.EndpointOptions{Secret: secret})
+	ada := clerk.CreateUser(fakeclerk.NewUser{FirstName: "Ada"})
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if err := clerk.Settle(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if got := endpoint.Messages()[0].State; got != fakeclerk.Delivered {
+		t.Errorf("the webhook is %s, want delivered", got)
+	}
+	endpoint.SetOutage(true)
+	alan := clerk.CreateUser(fakeclerk.NewUser{FirstName: "Alan"})
+	for id, name := range map[string]string{ada: "Ada", alan: "Alan"} {
+		status, body := httpGet(t, app+"/api/me", clerk.SessionToken(id))
+		var me struct{ ClerkID, Name string }
+		if err := json.Unmarshal([]byte(body), &me); err != nil || status != http.StatusOK || me.ClerkID != id || me.Name != name {
+			t.Errorf("%s: %d %s, want 200 and the record", name, status, body)
+		}
+	}
+	if n := clerk.Calls("GET /v1/users/{id}"); n != 1 {
+		t.Errorf("%d calls to Clerk for a user, want 1", n)
+	}
+	for what, token := range map[string]string{"no token": "", "an opaque token": "oat_abc", "another's token": foreignToken(t)} {
+		if status, body := httpGet(t, app+"/api/me", token); status != http.StatusUnauthorized || !strings.Contains(body, `"unauthenticated"`) {
+			t.Errorf("%s: %d %s, want 401 unauthenticated", what, status, body)
+		}
+	}
+
+	client, err := mongo.Connect(options.Client().ApplyURI(db.URI()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = client.Disconnect(context.WithoutCancel(t.Context())) }()
+	if n, err := client.Database("school").Collection("users").CountDocuments(t.Context(), bson.D{}); err != nil || n != 2 {
+		t.Errorf("%d records, %v, want 2", n, err)
+	}
+	p.interrupt(t)
+}
+
+// foreignToken is a session token of another Clerk instance.
+func foreignToken(t *testing.T) string {
+	t.Helper()
+	other, err := fakeclerk.Start(fakeclerk.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = other.Close() })
+	return other.SessionToken("user_other")
+}
+
+func httpGet(t *testing.T, url, token string) (status int, body string) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if token != "" {
+		r.Header.Set("Authorization", "Bearer "+token)
+	}
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(text)
+}
+
+// process is a run of the program on a goroutine.
+type process struct {
+	cancel context.CancelFunc
+	lines  chan string
+	status chan int
+	errs   *bytes.Buffer // to be read after status
+}
+
+func startProcess(t *testing.T, args []string, vars map[string]string) *process {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	p := &process{cancel: cancel, lines: make(chan string, 1000), status: make(chan int, 1), errs: new(bytes.Buffer)}
+	r, w := io.Pipe()
+	go func() {
+		p.status <- run(ctx, args, lookupIn(vars), w, p.errs)
+		_ = w.Close()
+	}()
+	go func() {
+		defer close(p.lines)
+		for s := bufio.NewScanner(r); s.Scan(); {
+			p.lines <- s.Text()
+		}
+	}()
+	return p
+}
+
+// until reads standard output as far as a line that contains text.
+func (p *process) until(t *testing.T, text string) string {
+	t.Helper()
+	timeout := time.After(time.Minute)
+	var told strings.Builder
+	for {
+		select {
+		case line, ok := <-p.lines:
+			told.WriteString(line + "\n")
+			if strings.Contains(line, text) {
+				return told.String()
+			}
+			if !ok {
+				t.Fatalf("it ended with status %d before %q:\n%s\n%s", <-p.status, text, &told, p.errs)
+			}
+		case <-timeout:
+			t.Fatalf("no %q within a minute:\n%s", text, &told)
+		}
+	}
+}
+
+// interrupt does what a signal does, and wants an orderly end.
+func (p *process) interrupt(t *testing.T) {
+	t.Helper()
+	p.cancel()
+	if status := <-p.status; status != 0 {
+		t.Errorf("status %d after an interrupt, want 0:\n%s", status, p.errs)
+	}
+}
