@@ -119,6 +119,8 @@ type clerkMemory struct {
 type askedClerk struct {
 	at      time.Time
 	unknown bool
+	claim   time.Time // the latest that caused a re-read
+	again   time.Time // when the same claim may cause another; zero: never
 }
 
 const (
@@ -146,14 +148,39 @@ func (m clerkMemory) claim(id string, now time.Time) bool {
 		if !claimed {
 			return old, otter.CancelOp
 		}
-		return askedClerk{at: now}, otter.WriteOp
+		return askedClerk{at: now, claim: old.claim, again: old.again}, otter.WriteOp
 	})
 	return claimed
 }
 
 // note records what came of asking.
 func (m clerkMemory) note(id string, now time.Time, unknown bool) {
-	m.asked.Set(id, askedClerk{at: now, unknown: unknown})
+	m.asked.Compute(id, func(old askedClerk, _ bool) (askedClerk, otter.ComputeOp) {
+		return askedClerk{at: now, unknown: unknown, claim: old.claim, again: old.again}, otter.WriteOp
+	})
+}
+
+// answer records that Clerk was asked for a record as new as claim: once, whatever
+// the answer is, and no sooner than a minute later where there was none.
+func (m clerkMemory) answer(id string, claim freshness, now time.Time, answered bool) {
+	if claim.at.IsZero() {
+		return
+	}
+	m.asked.Compute(id, func(old askedClerk, _ bool) (askedClerk, otter.ComputeOp) {
+		if !claim.at.Before(old.claim) {
+			old.claim, old.again = claim.at, time.Time{}
+			if !answered {
+				old.again = now.Add(askAgainAfter)
+			}
+		}
+		return old, otter.WriteOp
+	})
+}
+
+// answered reports whether Clerk was asked for a record as new as claim.
+func (m clerkMemory) answered(id string, claim freshness, now time.Time) bool {
+	a, ok := m.asked.GetIfPresent(id)
+	return ok && !claim.at.After(a.claim) && (a.again.IsZero() || now.Before(a.again))
 }
 
 // unknown reports whether Clerk lately did not know the user.
@@ -165,6 +192,7 @@ func (m clerkMemory) unknown(id string, now time.Time) bool {
 // known takes back that Clerk did not know the user: an event says otherwise.
 func (m clerkMemory) known(id string) {
 	m.asked.ComputeIfPresent(id, func(a askedClerk) (askedClerk, otter.ComputeOp) {
-		return askedClerk{at: a.at}, otter.WriteOp
+		a.unknown = false
+		return a, otter.WriteOp
 	})
 }

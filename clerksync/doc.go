@@ -1,8 +1,9 @@
 // Package clerksync keeps an app's users collection in step with Clerk.
 //
-// A [Syncer] does it from two sides. Its [Syncer.Middleware] syncs the signed-in
-// user lazily on protected routes: the first request of a user that the app has
-// not seen reads the user from Clerk and creates the record. Its
+// A [Syncer] does it from two sides. Its [Syncer.RequireUser] verifies the session
+// token on protected routes and syncs the signed-in user lazily: the first request
+// of a user that the app has not seen reads the user from Clerk and creates the
+// record. ([Syncer.Middleware] does the second half behind Clerk's own middleware.) Its
 // [Syncer.WebhookHandler] applies Clerk's webhooks as they arrive. Both write
 // through one [Store], whose decisions make one promise hold:
 //

@@ -13,6 +13,7 @@ import (
 
 	"github.com/clerk/clerk-sdk-go/v2"
 	clerkhttp "github.com/clerk/clerk-sdk-go/v2/http"
+	"github.com/clerk/clerk-sdk-go/v2/jwks"
 	"github.com/clerksync/clerksync-go/clerksync"
 	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
 	"github.com/clerksync/clerksync-go/clerksync/memstore"
@@ -20,8 +21,6 @@ import (
 
 // The whole of it: one Syncer, a protected route group, the webhook.
 func Example() {
-	clerk.SetKey(os.Getenv("CLERK_SECRET_KEY")) // for the SDK's middleware
-
 	syncer, err := clerksync.New(clerksync.Config{
 		Store:     memstore.New(), // mongostore.Open(ctx, collection, nil) in an app
 		SecretKey: os.Getenv("CLERK_SECRET_KEY"),
@@ -47,8 +46,8 @@ func Example() {
 	})
 
 	mux := http.NewServeMux()
-	mux.Handle("/api/", clerkhttp.WithHeaderAuthorization()(syncer.Middleware(protected)))
-	mux.Handle("POST /api/webhooks/clerk", webhook)
+	mux.Handle("/api/", syncer.RequireUser(protected))
+	mux.Handle("/api/webhooks/clerk", webhook)
 	log.Print(http.ListenAndServe(":8080", mux))
 }
 
@@ -72,6 +71,117 @@ func ExampleNew_incorrect() {
 	// Output:
 	// clerksync: Config.Store is missing: open one with mongostore.Open, or use memstore.New in tests
 	// clerksync: Config.SecretKey is a publishable key (pk_…): the secret key begins with sk_
+}
+
+func ExampleSyncer_RequireUser() {
+	server, cfg := exampleClerk()
+	defer server.Close()
+	cfg.Auth.AuthorizedParties = []string{"https://app.example.com"}
+	syncer, err := clerksync.New(cfg)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer syncer.Close()
+	h := syncer.RequireUser(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		user, _ := clerksync.UserFromContext(r.Context())
+		claims, _ := clerk.SessionClaimsFromContext(r.Context())
+		fmt.Fprintln(w, user.Name, claims.AuthorizedParty)
+	}))
+
+	id := server.CreateUser(fakeclerk.NewUser{FirstName: "Ada"})
+	for _, origin := range []string{"https://app.example.com", "https://evil.example"} {
+		token, err := server.Token(id, fakeclerk.TokenOptions{AuthorizedParty: origin})
+		if err != nil {
+			log.Fatal(err)
+		}
+		r := httptest.NewRequest(http.MethodGet, "/api/me", nil)
+		r.Header.Set("Authorization", "Bearer "+token)
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		fmt.Print(w.Code, " ", w.Body)
+	}
+	// Output:
+	// 200 Ada https://app.example.com
+	// 401 {"title":"Unauthorized","status":401,"code":"token_wrong_party","detail":"The session token was made for another origin."}
+}
+
+// A page for everyone that greets those who are signed in.
+func ExampleSyncer_WithUser() {
+	server, cfg := exampleClerk()
+	defer server.Close()
+	syncer, err := clerksync.New(cfg)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer syncer.Close()
+	h := syncer.WithUser(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if user, ok := clerksync.UserFromContext(r.Context()); ok {
+			fmt.Fprintln(w, "hello,", user.Name)
+			return
+		}
+		fmt.Fprintln(w, "hello, stranger")
+	}))
+
+	id := server.CreateUser(fakeclerk.NewUser{FirstName: "Ada"})
+	for _, authorization := range []string{"Bearer " + server.SessionToken(id), ""} {
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		r.Header.Set("Authorization", authorization)
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		fmt.Print(w.Body)
+	}
+	// Output:
+	// hello, Ada
+	// hello, stranger
+}
+
+// The check alone, for a WebSocket's handshake say.
+func ExampleSyncer_Authenticate() {
+	server, cfg := exampleClerk()
+	defer server.Close()
+	syncer, err := clerksync.New(cfg)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer syncer.Close()
+
+	r := httptest.NewRequest(http.MethodGet, "/socket", nil)
+	r.Header.Set("Authorization", "Bearer "+server.SessionToken("user_1"))
+	claims, err := syncer.Authenticate(r)
+	if err != nil {
+		log.Fatal(err) // clerksync.WriteProblem(w, r, err) answers it
+	}
+	fmt.Println(claims.Subject)
+	// Output: user_1
+}
+
+// Behind the SDK's own middleware, for an app that has it already.
+func ExampleSyncer_Middleware() {
+	server, cfg := exampleClerk()
+	defer server.Close()
+	syncer, err := clerksync.New(cfg)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer syncer.Close()
+	next := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		user, _ := clerksync.UserFromContext(r.Context())
+		fmt.Println(user.Name)
+	})
+
+	url, key := server.APIURL(), server.SecretKey()
+	keys := jwks.NewClient(&clerk.ClientConfig{BackendConfig: clerk.BackendConfig{URL: &url, Key: &key, HTTPClient: cfg.HTTPClient}})
+	sessions := clerkhttp.WithHeaderAuthorization(
+		clerkhttp.JWKSClient(keys),
+		// Optional: lets the token tell when the record is out of date.
+		clerkhttp.CustomClaimsConstructor(func(context.Context) any { return &clerksync.FreshnessClaims{} }),
+	)
+	h := sessions(syncer.Middleware(next))
+
+	r := httptest.NewRequest(http.MethodGet, "/api/me", nil)
+	r.Header.Set("Authorization", "Bearer "+server.SessionToken(server.CreateUser(fakeclerk.NewUser{FirstName: "Ada"})))
+	h.ServeHTTP(httptest.NewRecorder(), r)
+	// Output: Ada
 }
 
 func ExampleSyncer_User() {

@@ -35,7 +35,11 @@ func (s *Syncer) Middleware(next http.Handler) http.Handler {
 			s.refuse(w, r, ErrUnauthenticated)
 			return
 		}
-		u, err := s.User(r.Context(), claims.Subject)
+		var claim freshness
+		if c, ok := claims.Custom.(interface{ freshness() freshness }); ok {
+			claim = c.freshness()
+		}
+		u, err := s.visitor(r.Context(), claims.Subject, claim)
 		if err != nil {
 			s.refuse(w, r, err)
 			return

@@ -21,7 +21,8 @@ type Observation struct {
 	Outcome Outcome
 	// Duration is the time taken, by the Syncer's clock.
 	Duration time.Duration
-	// Err is nil where the operation succeeded.
+	// Err is nil where the operation succeeded, else a [*Problem] for errors.As,
+	// whose Code is fit for a label.
 	Err error
 }
 
@@ -46,11 +47,15 @@ const (
 	SourceClerk Source = "clerk"
 )
 
-// observe reports o, begun at start, if the app wants to know. It fills in Duration.
+// observe reports o, begun at start, if the app wants to know. It fills in Duration,
+// and makes Err a Problem.
 func (s *Syncer) observe(ctx context.Context, start time.Time, o Observation) {
 	if s.cfg.Observe == nil {
 		return
 	}
 	o.Duration = s.clock.Now().Sub(start)
+	if o.Err != nil {
+		o.Err = problemOf(o.Err)
+	}
 	s.cfg.Observe(ctx, o)
 }

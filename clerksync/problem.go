@@ -38,6 +38,16 @@ func (p *Problem) Unwrap() error { return p.Err }
 // The codes of the answers. Each has its detail text in problemDetails.
 const (
 	codeUnauthenticated  = "unauthenticated"
+	codeTokenMissing     = "token_missing"
+	codeTokenMalformed   = "token_malformed"
+	codeTokenExpired     = "token_expired"
+	codeTokenNotYetValid = "token_not_yet_valid"
+	codeTokenWrongClass  = "token_wrong_class"
+	codeTokenWrongParty  = "token_wrong_party"
+	codeTokenWrongIssuer = "token_wrong_issuer"
+	codeBadSignature     = "token_bad_signature"
+	codeUnknownKey       = "token_unknown_key"
+	codeSessionPending   = "session_pending"
 	codeUserInactive     = "user_inactive"
 	codeUserUnknown      = "user_unknown"
 	codeUnavailable      = "unavailable"
@@ -55,6 +65,16 @@ const (
 
 var problemDetails = map[string]string{
 	codeUnauthenticated:  "This resource needs a signed-in user.",
+	codeTokenMissing:     "This resource needs a signed-in user.",
+	codeTokenMalformed:   "The token is not a session token of the documented form.",
+	codeTokenExpired:     "The session token is expired. Get a new one.",
+	codeTokenNotYetValid: "The session token is not valid yet.",
+	codeTokenWrongClass:  "The token is no session token.",
+	codeTokenWrongParty:  "The session token was made for another origin.",
+	codeTokenWrongIssuer: "The session token is from another issuer.",
+	codeBadSignature:     "The session token's signature is wrong.",
+	codeUnknownKey:       "The session token is signed with an unknown key.",
+	codeSessionPending:   "The session has tasks to complete before it is signed in.",
 	codeUserInactive:     "This account is not active.",
 	codeUserUnknown:      "This session belongs to no known user.",
 	codeUnavailable:      "The service cannot check your account right now. Try again shortly.",
@@ -131,8 +151,8 @@ func unavailable(err error) error {
 // WriteProblem writes the standard answer to err: an application/problem+json
 // document (RFC 9457) with the stable code. err is a [*Problem], or one of the
 // package's errors, or anything else for a 500. Nothing of its text is sent.
-// Retry-After is set where the Problem advises it, and "WWW-Authenticate: Bearer"
-// on a 401.
+// Retry-After is set where the Problem advises it, and WWW-Authenticate on a 401,
+// after RFC 6750.
 //
 // An ErrorHandler uses it for the cases that it does not answer itself.
 func WriteProblem(w http.ResponseWriter, _ *http.Request, err error) {
@@ -157,7 +177,11 @@ func WriteProblem(w http.ResponseWriter, _ *http.Request, err error) {
 		h.Set("Retry-After", strconv.Itoa(int(math.Ceil(p.RetryAfter.Seconds()))))
 	}
 	if p.Status == http.StatusUnauthorized {
-		h.Set("WWW-Authenticate", "Bearer")
+		challenge := "Bearer"
+		if p.Code != codeTokenMissing && p.Code != codeUnauthenticated { // RFC 6750, section 3.1: no error where no token was sent
+			challenge = fmt.Sprintf(`Bearer error="invalid_token", error_description="%s"`, detail)
+		}
+		h.Set("WWW-Authenticate", challenge)
 	}
 	w.WriteHeader(p.Status)
 	_, _ = w.Write(append(body, '\n'))

@@ -101,6 +101,10 @@ type Config struct {
 	// slog.Default().
 	Logger *slog.Logger
 
+	// Auth says which session tokens RequireUser, WithUser and Authenticate
+	// accept. Defaults to every session of the SecretKey's Clerk instance.
+	Auth AuthConfig
+
 	// Observe is called after each operation, on its goroutine: it must be
 	// quick, and safe for concurrent use. Defaults to none.
 	Observe func(context.Context, Observation)
@@ -114,13 +118,15 @@ type Config struct {
 // Syncer keeps records in step with Clerk. It is safe for concurrent use; an app
 // makes one and closes it at shutdown.
 type Syncer struct {
-	cfg     Config
-	clock   clock
-	store   Store
-	api     *clerkAPI
-	cache   *recordCache
-	clerk   clerkMemory
-	flights singleflight.Group
+	cfg      Config
+	clock    clock
+	store    Store
+	api      *clerkAPI
+	keys     *keyring
+	sessions *sessionCache // nil: none
+	cache    *recordCache
+	clerk    clerkMemory
+	flights  singleflight.Group
 
 	refreshers chan struct{} // one slot for each background refresh
 	background sync.WaitGroup
@@ -203,18 +209,26 @@ func New(cfg Config) (*Syncer, error) {
 	if cfg.clock == nil {
 		cfg.clock = systemClock{cfg.Now}
 	}
+	jwtKey := cfg.Auth.prepare(fault)
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
-	return &Syncer{
+	s := &Syncer{
 		cfg:        cfg,
 		clock:      cfg.clock,
 		store:      cfg.Store,
 		api:        newClerkAPI(&cfg, cfg.clock),
 		cache:      newRecordCache(cfg.CacheSize, cfg.CacheTTL),
 		clerk:      newClerkMemory(cfg.CacheSize),
+		sessions:   newSessionCache(cfg.Auth.TokenCacheSize),
 		refreshers: make(chan struct{}, maxRefreshers),
-	}, nil
+	}
+	if jwtKey != nil {
+		s.keys = newStaticKeyring(jwtKey)
+	} else {
+		s.keys = &keyring{api: s.api, clock: s.clock, track: s.track}
+	}
+	return s, nil
 }
 
 // Sync reads one user from Clerk now and brings the record in step, as after an
@@ -261,6 +275,14 @@ func (s *Syncer) begin() bool {
 	}
 	s.background.Add(1)
 	return true
+}
+
+// track counts work that ends by itself, for Close to wait for as well.
+func (s *Syncer) track() (done func()) {
+	if s.begin() {
+		return s.background.Done
+	}
+	return func() {}
 }
 
 // invalidate makes the next visit read the Store: nothing that was loaded, or began

@@ -19,8 +19,13 @@ import (
 // the Store failed and nothing is known (with [FailOpen] a Partial User instead);
 // [*ConflictError]; a [*Problem] with the code "mapping_failed".
 func (s *Syncer) User(ctx context.Context, clerkID string) (*User, error) {
+	return s.visitor(ctx, clerkID, freshness{})
+}
+
+// visitor is User where a token may know how fresh the record must be.
+func (s *Syncer) visitor(ctx context.Context, clerkID string, claim freshness) (*User, error) {
 	now := s.clock.Now()
-	u, source, err := s.visit(ctx, clerkID, now)
+	u, source, err := s.visit(ctx, clerkID, now, claim.usable(now))
 	if s.cfg.Observe != nil {
 		o := Observation{Op: OpVisit, Source: source, Err: err}
 		if validUserID(clerkID) {
@@ -31,23 +36,23 @@ func (s *Syncer) User(ctx context.Context, clerkID string) (*User, error) {
 	return u, err
 }
 
-func (s *Syncer) visit(ctx context.Context, id string, now time.Time) (*User, Source, error) {
-	if u, ok := s.cache.fresh(id, now); ok && !s.banMayBeLifted(u, now) {
-		return s.admit(ctx, u, SourceCache, now)
+func (s *Syncer) visit(ctx context.Context, id string, now time.Time, claim freshness) (*User, Source, error) {
+	if u, ok := s.cache.fresh(id, now); ok && s.serves(u, now, claim) {
+		return s.admit(ctx, u, SourceCache, now, claim)
 	}
 	if !validUserID(id) {
 		return nil, "", fmt.Errorf("%w: not the form of a user id", ErrUserUnknown)
 	}
-	found, err := s.find(ctx, id)
+	found, err := s.find(ctx, id, claim)
 	if err == nil {
-		return s.admit(ctx, found.user, found.source, now)
+		return s.admit(ctx, found.user, found.source, now, claim)
 	}
 	if !errors.Is(err, ErrUnavailable) {
 		return nil, "", err
 	}
 	// A record that we have is better than none, and one that refuses, refuses.
 	if u, ok := s.cache.stale(id, now); ok {
-		return s.admit(ctx, u, SourceCache, now)
+		return s.admit(ctx, u, SourceCache, now, claim)
 	}
 	if s.cfg.OnFailure == FailOpen && ctx.Err() == nil {
 		s.cfg.Logger.WarnContext(ctx, "clerksync: letting a request through without its record", "clerk_id", id, "error", err)
@@ -57,8 +62,8 @@ func (s *Syncer) visit(ctx context.Context, id string, now time.Time) (*User, So
 }
 
 // admit decides whether the user of a record may pass, and sees to its refresh.
-func (s *Syncer) admit(ctx context.Context, u *User, source Source, now time.Time) (*User, Source, error) {
-	s.refreshIfDue(ctx, u, now)
+func (s *Syncer) admit(ctx context.Context, u *User, source Source, now time.Time, claim freshness) (*User, Source, error) {
+	s.refreshIfDue(ctx, u, now, claim)
 	if refused(u) {
 		return nil, source, ErrUserInactive
 	}
@@ -67,6 +72,18 @@ func (s *Syncer) admit(ctx context.Context, u *User, source Source, now time.Tim
 
 // refused reports whether the record bars its user.
 func refused(u *User) bool { return !u.IsActive || u.Banned || !u.DeletedAt.IsZero() }
+
+// serves reports whether a cached record may be served as it is.
+func (s *Syncer) serves(u *User, now time.Time, claim freshness) bool {
+	return !s.banMayBeLifted(u, now) && !s.outdated(u, now, claim)
+}
+
+// outdated reports whether the visitor's token knows that the record is, and the
+// record was not re-read for that yet: one re-read a user and claim, whatever
+// comes of it.
+func (s *Syncer) outdated(u *User, now time.Time, claim freshness) bool {
+	return u.DeletedAt.IsZero() && claim.newerThan(u) && !s.clerk.answered(u.ClerkID, claim, now)
+}
 
 // banMayBeLifted reports whether a record refuses for a ban that Clerk has not
 // confirmed for a minute: the event that lifted it may be lost, and the user
@@ -92,26 +109,38 @@ type found struct {
 // find reads the record for a visit that the cache cannot answer. There is one
 // lookup per user at a time, on a goroutine and a deadline of its own; each
 // visitor leaves at its own without disturbing it.
-func (s *Syncer) find(ctx context.Context, id string) (found, error) {
+//
+// A visitor whose token is newer than the record does not board a flight that
+// began without knowing that.
+func (s *Syncer) find(ctx context.Context, id string, claim freshness) (found, error) {
+	key, informed := id, id+" "+claim.at.String()
+	now := s.clock.Now()
+	if u, ok := s.cache.stale(id, now); ok && s.outdated(u, now, claim) {
+		key = informed
+	}
 	for {
-		flight := s.flights.DoChan(id, func() (any, error) { return s.lookupAndCache(context.WithoutCancel(ctx), id) })
+		flight := s.flights.DoChan(key, func() (any, error) { return s.lookupAndCache(context.WithoutCancel(ctx), id, claim) })
 		select {
 		case res := <-flight:
-			if f := res.Val.(found); f.current {
-				return f, res.Err
+			f := res.Val.(found)
+			if !f.current {
+				// A webhook, Sync or Forget came in between: what was loaded
+				// before it does not count any more.
+				continue
 			}
-			// A webhook, Sync or Forget came in between: what was loaded before
-			// it does not count any more.
+			if res.Err == nil && key != informed && s.outdated(f.user, now, claim) {
+				key = informed
+				continue
+			}
+			return f, res.Err
 		case <-ctx.Done():
 			return found{}, unavailable(context.Cause(ctx))
 		}
 	}
 }
 
-func (s *Syncer) lookupAndCache(ctx context.Context, id string) (f found, err error) {
-	if s.begin() {
-		defer s.background.Done()
-	}
+func (s *Syncer) lookupAndCache(ctx context.Context, id string, claim freshness) (f found, err error) {
+	defer s.track()()
 	defer func() {
 		if p := recover(); p != nil { // of the Store's; on this goroutine it would end the process
 			f, err = found{current: true}, unavailable(fmt.Errorf("panic: %v", p))
@@ -122,12 +151,12 @@ func (s *Syncer) lookupAndCache(ctx context.Context, id string) (f found, err er
 	// The flight before may have landed between this visitor's look into the cache
 	// and its boarding.
 	now := s.clock.Now()
-	if u, ok := s.cache.fresh(id, now); ok && !s.banMayBeLifted(u, now) {
+	if u, ok := s.cache.fresh(id, now); ok && s.serves(u, now, claim) {
 		return found{user: u, source: SourceCache, current: true}, nil
 	}
 	generation := s.cache.generation(id)
 	gen := generation.Load()
-	f, err = s.lookup(ctx, id)
+	f, err = s.lookup(ctx, id, claim)
 	if err != nil {
 		f.current = generation.Load() == gen
 		return f, err
@@ -136,16 +165,19 @@ func (s *Syncer) lookupAndCache(ctx context.Context, id string) (f found, err er
 	return f, nil
 }
 
-// lookup asks the Store, and Clerk where the Store has no record.
-func (s *Syncer) lookup(ctx context.Context, id string) (found, error) {
+// lookup asks the Store, and Clerk where the Store has no record, or one that may
+// bar its user wrongly or that the visitor's token knows to be out of date.
+func (s *Syncer) lookup(ctx context.Context, id string, claim freshness) (found, error) {
 	u, err := s.store.User(ctx, id)
 	now := s.clock.Now()
 	switch {
-	case err == nil && s.banMayBeLifted(u, now) && s.clerk.claim(id, now):
-		if f, err := s.fetch(ctx, id); err == nil {
+	case err == nil && (s.banMayBeLifted(u, now) && s.clerk.claim(id, now) || s.outdated(u, now, claim)):
+		f, err := s.fetch(ctx, id)
+		s.clerk.answer(id, claim, now, err == nil)
+		if err == nil {
 			return f, nil
 		}
-		return found{user: u, source: SourceStore}, nil // the ban stands until Clerk says otherwise
+		return found{user: u, source: SourceStore}, nil // it stands until Clerk says otherwise
 	case err == nil:
 		return found{user: u, source: SourceStore}, nil
 	case !errors.Is(err, ErrNotFound):
@@ -176,8 +208,12 @@ func (s *Syncer) fetch(ctx context.Context, id string) (found, error) {
 
 // refreshIfDue starts a re-read from Clerk behind a visit where the record was
 // confirmed too long ago. Where all refreshers are busy, a later visit does it.
-func (s *Syncer) refreshIfDue(ctx context.Context, u *User, now time.Time) {
-	if s.cfg.RefreshAfter < 0 || !u.DeletedAt.IsZero() || !confirmedBefore(u, now, s.cfg.RefreshAfter) {
+func (s *Syncer) refreshIfDue(ctx context.Context, u *User, now time.Time, claim freshness) {
+	after := s.cfg.RefreshAfter
+	if after < 0 || !u.DeletedAt.IsZero() || !confirmedBefore(u, now, after) {
+		return
+	}
+	if claim.confirms(u) && !confirmedBefore(u, now, max(after, refreshAfterConfirmed)) {
 		return
 	}
 	select {

@@ -283,6 +283,10 @@ func TestRefusals(t *testing.T) {
 				tt.arrange(t, w, id)
 				refusedWith(t, w.Syncer, id, tt.want)
 				refusedWith(t, w.Syncer, id, tt.want) // from memory
+				var p *clerksync.Problem
+				if o := w.seen.last(); !errors.As(o.Err, &p) || p.Status != 403 || !errors.Is(o.Err, tt.want) {
+					t.Errorf("observed %+v", o)
+				}
 			})
 		}
 	}

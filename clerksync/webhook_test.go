@@ -109,8 +109,16 @@ func checkProblem(t testing.TB, a answer, status int, code string) {
 	if p.Code != code || p.Status != status || p.Detail == "" || p.Title != http.StatusText(status) {
 		t.Errorf("answer is %+v, want code %q", p, code)
 	}
-	if got := a.header.Get("WWW-Authenticate"); (got == "Bearer") != (status == http.StatusUnauthorized) {
-		t.Errorf("WWW-Authenticate is %q on a %d", got, status)
+	var challenge string
+	switch {
+	case status != http.StatusUnauthorized:
+	case code == "unauthenticated" || code == "token_missing": // RFC 6750, section 3.1: no error where no token was sent
+		challenge = "Bearer"
+	default:
+		challenge = fmt.Sprintf(`Bearer error="invalid_token", error_description="%s"`, p.Detail)
+	}
+	if got := a.header.Get("WWW-Authenticate"); got != challenge {
+		t.Errorf("WWW-Authenticate is %q on a %d %s, want %q", got, status, code, challenge)
 	}
 	if got := a.header.Get("Retry-After"); (got != "") != (status == http.StatusServiceUnavailable) {
 		t.Errorf("Retry-After is %q on a %d", got, status)

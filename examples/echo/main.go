@@ -9,9 +9,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/clerk/clerk-sdk-go/v2"
-	clerkhttp "github.com/clerk/clerk-sdk-go/v2/http"
-	"github.com/clerk/clerk-sdk-go/v2/jwks"
 	"github.com/labstack/echo/v4"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
@@ -23,24 +20,21 @@ import (
 func main() {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	secretKey := os.Getenv("CLERK_SECRET_KEY")
 	client := must(mongo.Connect(options.Client().ApplyURI(os.Getenv("MONGODB_URI"))))
 	store := must(mongostore.Open(ctx, client.Database("app").Collection("users"), nil))
-	syncer := must(clerksync.New(clerksync.Config{Store: store, SecretKey: secretKey}))
+	syncer := must(clerksync.New(clerksync.Config{Store: store, SecretKey: os.Getenv("CLERK_SECRET_KEY")}))
 	webhooks := must(syncer.WebhookHandler(clerksync.WebhookConfig{Secrets: []string{os.Getenv("CLERK_WEBHOOK_SIGNING_SECRET")}}))
-	keys := jwks.NewClient(&clerk.ClientConfig{BackendConfig: clerk.BackendConfig{Key: &secretKey}})
-	sessions := clerkhttp.WithHeaderAuthorization(clerkhttp.JWKSClient(keys))
 
-	server := &http.Server{Addr: "127.0.0.1:8080", Handler: newRouter(syncer, webhooks, sessions, me), ReadHeaderTimeout: 5 * time.Second}
+	server := &http.Server{Addr: "127.0.0.1:8080", Handler: newRouter(syncer, webhooks, me), ReadHeaderTimeout: 5 * time.Second}
 	log.Println("serving on http://" + server.Addr)
 	log.Fatal(server.ListenAndServe())
 }
 
-func newRouter(syncer *clerksync.Syncer, webhooks http.Handler, sessions func(http.Handler) http.Handler, me echo.HandlerFunc) http.Handler {
+func newRouter(syncer *clerksync.Syncer, webhooks http.Handler, me echo.HandlerFunc) http.Handler {
 	e := echo.New()
 	e.GET("/", func(c echo.Context) error { return c.String(http.StatusOK, "hello\n") })
 	e.Any("/api/webhooks/clerk", echo.WrapHandler(webhooks)) // Clerk has no session: outside of the group
-	protected := e.Group("/api", echo.WrapMiddleware(sessions), echo.WrapMiddleware(syncer.Middleware))
+	protected := e.Group("/api", echo.WrapMiddleware(syncer.RequireUser))
 	protected.GET("/me", me)
 	return e
 }

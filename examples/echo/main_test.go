@@ -12,7 +12,7 @@ import (
 func TestRouter(t *testing.T) {
 	t.Parallel()
 	routertest.Run(t, func(p routertest.Parts) http.Handler {
-		return newRouter(p.Syncer, p.Webhooks, p.Sessions, func(c echo.Context) error {
+		return newRouter(p.Syncer, p.Webhooks, func(c echo.Context) error {
 			p.Reached()
 			return me(c)
 		})

@@ -14,7 +14,7 @@ func init() { gin.SetMode(gin.TestMode) } // without its list of routes
 func TestRouter(t *testing.T) {
 	t.Parallel()
 	routertest.Run(t, func(p routertest.Parts) http.Handler {
-		return newRouter(p.Syncer, p.Webhooks, p.Sessions, func(c *gin.Context) {
+		return newRouter(p.Syncer, p.Webhooks, func(c *gin.Context) {
 			p.Reached()
 			me(c)
 		})

@@ -10,7 +10,7 @@ import (
 func TestRouter(t *testing.T) {
 	t.Parallel()
 	routertest.Run(t, func(p routertest.Parts) http.Handler {
-		return newRouter(p.Syncer, p.Webhooks, p.Sessions, func(w http.ResponseWriter, r *http.Request) {
+		return newRouter(p.Syncer, p.Webhooks, func(w http.ResponseWriter, r *http.Request) {
 			p.Reached()
 			me(w, r)
 		})

@@ -1,14 +1,9 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"net/http"
-
-	"github.com/clerk/clerk-sdk-go/v2"
-	clerkhttp "github.com/clerk/clerk-sdk-go/v2/http"
-	"github.com/clerk/clerk-sdk-go/v2/jwks"
 
 	"github.com/clerksync/clerksync-go/clerksync"
 )
@@ -32,27 +27,11 @@ func newHandler(env settings, syncer *clerksync.Syncer) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	sessions := verifySessions(env)
-	protected := func(h http.HandlerFunc) http.Handler { return sessions(syncer.Middleware(h)) }
 
 	mux := http.NewServeMux()
 	mux.Handle("/api/webhooks/clerk", webhooks) // signed by Clerk, and without a session
-	mux.Handle("GET /api/me", protected(me))
+	mux.Handle("GET /api/me", syncer.RequireUser(http.HandlerFunc(me)))
 	return mux, nil
-}
-
-// verifySessions returns the Clerk SDK's middleware, which verifies the session
-// token of a request that has one. Those without it get their 401 from
-// Syncer.Middleware.
-func verifySessions(env settings) func(http.Handler) http.Handler {
-	apiURL := cmp.Or(env.apiURL, clerk.APIURL)
-	keys := jwks.NewClient(&clerk.ClientConfig{BackendConfig: clerk.BackendConfig{Key: &env.secretKey, URL: &apiURL}})
-	return clerkhttp.WithHeaderAuthorization(
-		clerkhttp.JWKSClient(keys),
-		clerkhttp.AuthorizationFailureHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			clerksync.WriteProblem(w, r, clerksync.ErrUnauthenticated)
-		})),
-	)
 }
 
 // me answers with the record of the user who asks.

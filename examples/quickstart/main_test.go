@@ -212,8 +212,8 @@ func TestServeApp(t *testing.T) {
 		t.Errorf("%d calls to Clerk for a user, want 1", n)
 	}
 	for what, token := range map[string]string{"no token": "", "an opaque token": "oat_abc", "another's token": foreignToken(t)} {
-		if status, body := httpGet(t, app+"/api/me", token); status != http.StatusUnauthorized || !strings.Contains(body, `"unauthenticated"`) {
-			t.Errorf("%s: %d %s, want 401 unauthenticated", what, status, body)
+		if status, body := httpGet(t, app+"/api/me", token); status != http.StatusUnauthorized || !strings.Contains(body, `"code":"token_`) {
+			t.Errorf("%s: %d %s, want 401 with a token's code", what, status, body)
 		}
 	}
 

@@ -1,0 +1,192 @@
+package clerksync_test
+
+import (
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/clerksync/clerksync-go/clerksync"
+	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
+)
+
+const jwksRoute = "GET /v1/jwks"
+
+// authenticate sends a token through Authenticate and returns the answer's code,
+// "" where it was accepted.
+func authenticate(t testing.TB, s *clerksync.Syncer, token string) string {
+	t.Helper()
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
+	r.Header.Set("Authorization", "Bearer "+token)
+	claims, err := s.Authenticate(r)
+	if err == nil {
+		if claims == nil {
+			t.Fatal("neither claims nor an error")
+		}
+		return ""
+	}
+	var p *clerksync.Problem
+	if claims != nil || !errors.As(err, &p) {
+		t.Fatalf("got %+v, %v", claims, err)
+	}
+	if want := map[int]error{401: clerksync.ErrUnauthenticated, 503: clerksync.ErrUnavailable}[p.Status]; !errors.Is(err, want) {
+		t.Fatalf("%v does not match %v", err, want)
+	}
+	if strings.Contains(err.Error(), token) {
+		t.Fatalf("the error shows the token: %v", err)
+	}
+	return p.Code
+}
+
+func (w *world) wantCode(t testing.TB, token, want string) {
+	t.Helper()
+	if got := authenticate(t, w.Syncer, token); got != want {
+		t.Errorf("answered %q, want %q", got, want)
+	}
+}
+
+func (w *world) wantKeyFetches(t testing.TB, want int) {
+	t.Helper()
+	if got := w.clerk.Calls(jwksRoute); got != want {
+		t.Errorf("%d fetches of the keys, want %d", got, want)
+	}
+}
+
+var down = func(*http.Request) *fakeclerk.Fault { return &fakeclerk.Fault{Status: 404, Body: "<html>"} }
+
+func TestKeysAreFetchedOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	var all sync.WaitGroup
+	for range 100 {
+		all.Go(func() { w.wantCode(t, w.clerk.SessionToken("user_1"), "") })
+	}
+	all.Wait()
+	w.wantKeyFetches(t, 1)
+}
+
+// The lifetime counts from the fetch, however often the keys are used.
+func TestKeysHaveAnAbsoluteLifetime(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	for range 12 {
+		w.wantCode(t, w.clerk.SessionToken("user_1"), "")
+		w.clock.Advance(10 * time.Minute)
+	}
+	w.wantKeyFetches(t, 2)
+}
+
+func TestRotatedKeys(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	old := w.clerk.SessionToken("user_1")
+	w.wantCode(t, old, "")
+	w.clerk.RotateKey()
+	w.clock.Advance(10 * time.Second)
+	w.wantCode(t, w.clerk.SessionToken("user_1"), "") // an unknown key id fetches
+	w.wantKeyFetches(t, 2)
+	w.wantCode(t, old, "")
+
+	w.clerk.RetireKeys()
+	w.clock.Advance(time.Hour)
+	retired, err := w.clerk.Token("user_1", fakeclerk.TokenOptions{KeyID: w.clerk.InstanceID()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.wantCode(t, retired, "token_unknown_key")
+	w.wantCode(t, w.clerk.SessionToken("user_1"), "")
+}
+
+// A key that is no longer the instance's does not live on in the verified tokens.
+func TestRetiredKeyEndsItsTokens(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	long, err := w.clerk.Token("user_1", fakeclerk.TokenOptions{ExpiresAt: t0.Add(24 * time.Hour)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.wantCode(t, long, "")
+	w.clerk.RotateKey()
+	w.clerk.RetireKeys()
+	w.wantCode(t, long, "")
+	w.clock.Advance(time.Hour)
+	w.wantCode(t, long, "token_unknown_key")
+}
+
+func TestUnknownKeysFetchOnceInAWhile(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	forged := func(kid string) string {
+		token, err := w.clerk.Token("user_1", fakeclerk.TokenOptions{KeyID: kid, WrongKey: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return token
+	}
+	w.wantCode(t, forged("ins_a"), "token_unknown_key")
+	w.wantCode(t, forged("ins_b"), "token_unknown_key")
+	w.wantCode(t, w.clerk.SessionToken("user_1"), "")
+	w.wantKeyFetches(t, 1)
+	w.clock.Advance(10 * time.Second)
+	w.wantCode(t, forged("ins_c"), "token_unknown_key")
+	w.wantCode(t, forged("ins_d"), "token_unknown_key")
+	w.wantKeyFetches(t, 2)
+}
+
+func TestOutageOfTheKeys(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	w.clerk.SetFault(down)
+	w.wantCode(t, w.clerk.SessionToken("user_1"), "unavailable")
+	w.wantCode(t, w.clerk.SessionToken("user_1"), "unavailable")
+	w.wantKeyFetches(t, 1)
+	w.clerk.SetFault(nil)
+	w.clock.Advance(time.Second)
+	w.wantCode(t, w.clerk.SessionToken("user_1"), "") // recovered within a second
+	w.wantKeyFetches(t, 2)
+
+	w.clerk.SetFault(down)
+	w.clock.Advance(100 * time.Hour)
+	w.wantCode(t, w.clerk.SessionToken("user_1"), "") // with the keys at hand
+	stranger, err := w.clerk.Token("user_1", fakeclerk.TokenOptions{KeyID: "ins_other"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.wantCode(t, stranger, "unavailable") // it may be a new key
+}
+
+// While Clerk is down, nobody waits for it with keys at hand.
+func TestNobodyWaitsForKeysInAnOutage(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	w.wantCode(t, w.clerk.SessionToken("user_1"), "")
+	w.clerk.SetFault(down)
+	w.clock.Advance(time.Hour)
+	w.wantCode(t, w.clerk.SessionToken("user_1"), "")
+	w.clock.Advance(time.Second)
+	w.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { return &fakeclerk.Fault{Hang: true} })
+	w.wantCode(t, w.clerk.SessionToken("user_1"), "") // though this fetch hangs
+	w.clock.Advance(clerksync.CallTimeout)
+}
+
+func TestUselessKeySets(t *testing.T) {
+	t.Parallel()
+	for name, body := range map[string]string{
+		"empty":         `{"keys":[]}`,
+		"null":          `null`,
+		"null key":      `{"keys":[null]}`,
+		"no key at all": `{}`,
+		"not JSON":      `<html>`,
+		"another kind":  `{"keys":[{"kty":"EC","crv":"P-256","kid":"ins_1","alg":"ES256","use":"sig","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}]}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, nil)
+			w.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { return &fakeclerk.Fault{Status: 200, Body: body} })
+			w.wantCode(t, w.clerk.SessionToken("user_1"), "unavailable")
+		})
+	}
+}
