@@ -5,8 +5,8 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
@@ -41,8 +41,11 @@ type AuthConfig struct {
 	Leeway time.Duration
 
 	// Cookie also accepts the token from the __session cookie where there is no
-	// Authorization header. It needs AuthorizedParties: a browser sends cookies with
-	// requests that other origins of the same site make. Defaults to false.
+	// Authorization header. It needs AuthorizedParties, for a cookie may have been
+	// made for another origin of the same site. As a browser also sends the cookie
+	// with requests that other origins make, those that may change something
+	// must come from the server's own origin or an authorized party
+	// ([http.CrossOriginProtection]). Defaults to false.
 	Cookie bool
 
 	// AllowPending accepts sessions whose user has tasks open, such as choosing
@@ -63,17 +66,20 @@ type AuthConfig struct {
 	// TokenCacheSize is how many verified tokens are remembered at most, by
 	// hash; 100,000 take under 100 MB. Negative means none. Defaults to 100,000.
 	TokenCacheSize int
+
+	crossOrigin *http.CrossOriginProtection
 }
 
 // prepare fills in the defaults and reports the faults.
 func (a *AuthConfig) prepare(fault func(format string, args ...any)) (key *rsa.PublicKey) {
+	a.crossOrigin = http.NewCrossOriginProtection()
 	for i, party := range a.AuthorizedParties {
-		if u, err := url.Parse(party); err != nil || u.Scheme == "" || u.Host == "" || u.Path != "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
+		if a.crossOrigin.AddTrustedOrigin(party) != nil || strings.Contains(party, "@") {
 			fault("Auth.AuthorizedParties[%d] is no origin: write it as https://app.example.com, without a path or a final slash", i)
 		}
 	}
 	if a.Cookie && len(a.AuthorizedParties) == 0 {
-		fault("Auth.Cookie needs Auth.AuthorizedParties: a browser sends the cookie whoever makes the request, and azp tells which origin it was made for")
+		fault("Auth.Cookie needs Auth.AuthorizedParties: the cookie may have been made for another origin of the same site")
 	}
 	if a.JWTKey = strings.TrimSpace(a.JWTKey); a.JWTKey != "" {
 		// One line in an environment variable often has its line breaks written out.
@@ -92,7 +98,7 @@ func (a *AuthConfig) prepare(fault func(format string, args ...any)) (key *rsa.P
 		a.Leeway = 0
 	}
 	if a.FreshnessClaim == "" {
-		a.FreshnessClaim = "updated_at"
+		a.FreshnessClaim = defaultFreshnessClaim
 	}
 	if a.TokenCacheSize == 0 {
 		a.TokenCacheSize = 100_000
@@ -108,13 +114,15 @@ func (a *AuthConfig) prepare(fault func(format string, args ...any)) (key *rsa.P
 // The token is the Authorization header's bearer token or, with
 // [AuthConfig].Cookie, the __session cookie's. Only session tokens are accepted, of
 // versions 1 and 2, signed by this Clerk instance. Where the user is impersonated,
-// the record is the user's and the claims' Actor tells who acts.
+// the record is the user's and the claims' Actor tells who acts. The claims are
+// shared by the requests with one token: callers may not modify them.
 //
 // Besides the answers of [Syncer.Middleware] the client gets 401 with
 // WWW-Authenticate after RFC 6750 and one of the codes token_missing,
 // token_malformed, token_expired, token_not_yet_valid, token_wrong_class,
 // token_wrong_party, token_wrong_issuer, token_bad_signature, token_unknown_key and
-// session_pending. Where the instance's keys cannot be had the answer is 503,
+// session_pending; or 403 cross_origin, where another origin's request has the
+// cookie. Where the instance's keys cannot be had the answer is 503,
 // never 401.
 func (s *Syncer) RequireUser(next http.Handler) http.Handler { return s.authenticated(next, false) }
 
@@ -191,6 +199,9 @@ func (s *Syncer) token(r *http.Request) (token string, cookie bool, err error) {
 		}
 	case s.cfg.Auth.Cookie:
 		if c, err := r.Cookie("__session"); err == nil && c.Value != "" {
+			if err := s.cfg.Auth.crossOrigin.Check(r); err != nil {
+				return "", true, &Problem{Status: http.StatusForbidden, Code: codeCrossOrigin, Err: fmt.Errorf("%w: %w", ErrUnauthenticated, err)}
+			}
 			return c.Value, true, nil
 		}
 	}
@@ -205,7 +216,7 @@ func (s *Syncer) session(ctx context.Context, token string) (*session, error) {
 	hash := sha256.Sum256([]byte(token))
 	now := s.clock.Now()
 	if sess, ok := s.sessions.GetIfPresent(hash); ok {
-		if sess.keys == s.keys.set(now) {
+		if set := s.keys.set(now); set != nil && sess.keys == set.generation {
 			if err := sess.validAt(now, s.cfg.Auth.Leeway); err == nil {
 				return sess, nil
 			}

@@ -8,7 +8,7 @@ import (
 	"github.com/maypok86/otter/v2"
 )
 
-// recordCache holds records for a while. It never goes back in version, and what
+// recordCache holds records for a while. It does not go back in version, and what
 // was loaded before an invalidation is not stored after it.
 //
 // The latter rests on generations: whoever loads a record takes the id's
@@ -74,22 +74,24 @@ func (c *recordCache) put(id string, gen uint64, u *User, now time.Time) (*User,
 			current = false
 			return old, otter.CancelOp
 		}
-		if found && newerThan(old.user, u) {
+		if found && newerThan(old.user, u) && now.Sub(old.loadedAt) < max(c.ttl, 0)+staleFor {
 			winner = old.user
+			return old, otter.CancelOp
 		}
 		if !keep {
 			return nil, otter.InvalidateOp
 		}
-		return &cachedRecord{user: winner, loadedAt: now}, otter.WriteOp
+		return &cachedRecord{user: u, loadedAt: now}, otter.WriteOp
 	})
 	return winner, current
 }
 
 // newerThan reports whether a, which the cache holds, is a later state of the
-// record than b, which was just loaded. A deletion is the latest state; only the
-// Store can take one back.
+// record than b, which was just loaded. What refuses does not yield to what does
+// not for its version: the app may have suspended the user. And whether a deletion
+// or a suspension ended, only the Store knows.
 func newerThan(a, b *User) bool {
-	if !a.DeletedAt.IsZero() || !b.DeletedAt.IsZero() {
+	if refused(a) || refused(b) {
 		return false
 	}
 	if va, vb := version(a), version(b); va != vb {
@@ -98,15 +100,26 @@ func newerThan(a, b *User) bool {
 	return a.SyncedAt.After(b.SyncedAt)
 }
 
-// invalidate drops the record, and every load of it that is under way. With
-// standby the record is kept for outages, as a tombstone always is.
-func (c *recordCache) invalidate(id string, standby bool) {
+// invalidate drops the record, and every load of it that is under way. What
+// standby makes of the record that was cached (nil if none was) may stand in
+// during an outage; nil for nothing.
+func (c *recordCache) invalidate(id string, now time.Time, standby func(old *User) *User) {
 	c.generation(id).Add(1)
-	c.records.ComputeIfPresent(id, func(r *cachedRecord) (*cachedRecord, otter.ComputeOp) {
-		if !standby && r.user.DeletedAt.IsZero() {
+	// Compute waits for a put that looked at the generation before it moved;
+	// otter's ComputeIfPresent and Invalidate need not, where nothing is cached yet.
+	c.records.Compute(id, func(old *cachedRecord, found bool) (*cachedRecord, otter.ComputeOp) {
+		if !found {
+			old = &cachedRecord{loadedAt: now}
+		}
+		u := standby(old.user)
+		if u == nil {
 			return nil, otter.InvalidateOp
 		}
-		return &cachedRecord{user: r.user, loadedAt: r.loadedAt, expired: true}, otter.WriteOp
+		r := &cachedRecord{user: u, loadedAt: now, expired: true}
+		if u == old.user {
+			r.loadedAt = old.loadedAt
+		}
+		return r, otter.WriteOp
 	})
 }
 
@@ -119,7 +132,7 @@ type clerkMemory struct {
 type askedClerk struct {
 	at      time.Time
 	unknown bool
-	claim   time.Time // the latest that caused a re-read
+	claim   time.Time // the latest token claim that caused a re-read
 	again   time.Time // when the same claim may cause another; zero: never
 }
 
@@ -136,21 +149,21 @@ func newClerkMemory(size int) clerkMemory {
 	return clerkMemory{otter.Must(&otter.Options[string, askedClerk]{MaximumSize: size})}
 }
 
-// claim reports whether a visit may cause a re-read now; then the caller has it
+// reserve reports whether a visit may cause a re-read now; then the caller has it
 // and no other does for askAgainAfter.
-func (m clerkMemory) claim(id string, now time.Time) bool {
+func (m clerkMemory) reserve(id string, now time.Time) bool {
 	if a, ok := m.asked.GetIfPresent(id); ok && now.Sub(a.at) < askAgainAfter {
 		return false
 	}
-	claimed := false
+	reserved := false
 	m.asked.Compute(id, func(old askedClerk, found bool) (askedClerk, otter.ComputeOp) {
-		claimed = !found || now.Sub(old.at) >= askAgainAfter
-		if !claimed {
+		reserved = !found || now.Sub(old.at) >= askAgainAfter
+		if !reserved {
 			return old, otter.CancelOp
 		}
 		return askedClerk{at: now, claim: old.claim, again: old.again}, otter.WriteOp
 	})
-	return claimed
+	return reserved
 }
 
 // note records what came of asking.
@@ -191,7 +204,10 @@ func (m clerkMemory) unknown(id string, now time.Time) bool {
 
 // known takes back that Clerk did not know the user: an event says otherwise.
 func (m clerkMemory) known(id string) {
-	m.asked.ComputeIfPresent(id, func(a askedClerk) (askedClerk, otter.ComputeOp) {
+	m.asked.Compute(id, func(a askedClerk, found bool) (askedClerk, otter.ComputeOp) {
+		if !found {
+			return a, otter.CancelOp
+		}
 		a.unknown = false
 		return a, otter.WriteOp
 	})

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"strconv"
 	"time"
@@ -133,7 +134,11 @@ func describe(ctx context.Context, op string, call *callInfo, err error) error {
 	case e.status != 0:
 		e.err = errors.New("the answer could not be read")
 	default:
-		e.err = err // from the network: an address and a reason
+		e.err = errors.New("no answer")
+		var network net.Error
+		if errors.As(err, &network) {
+			e.err = network // an address and a reason
+		}
 	}
 	return e
 }

@@ -63,9 +63,9 @@ func parseEvent(id string, body []byte) (Event, error) {
 // came again, [ErrUnavailable], [*ConflictError], or a [*Problem] with the code "mapping_failed".
 func (s *Syncer) Apply(ctx context.Context, e Event) (Result, error) {
 	start := s.clock.Now()
-	ctx, cancel := withTimeout(ctx, s.clock, callTimeout)
+	callCtx, cancel := withTimeout(ctx, s.clock, callTimeout)
 	defer cancel()
-	id, res, err := s.apply(ctx, e)
+	id, res, err := s.apply(callCtx, e)
 	s.observe(ctx, start, Observation{Op: OpWebhook, ClerkID: id, EventID: e.ID, EventType: e.Type, Outcome: res.Outcome, Err: err})
 	return res, err
 }
@@ -99,7 +99,6 @@ func (s *Syncer) applyUser(ctx context.Context, e Event, data json.RawMessage) (
 	}
 	s.clerk.known(u.ClerkID)
 	res, err := s.upsert(ctx, u)
-	s.written(u.ClerkID, res, err)
 	return u.ClerkID, res, err
 }
 
@@ -114,7 +113,6 @@ func (s *Syncer) applyDeletion(ctx context.Context, e Event) (string, Result, er
 	if !e.Timestamp.IsZero() && e.Timestamp.Before(at) {
 		at = e.Timestamp
 	}
-	res, err := s.store.Deactivate(ctx, deleted.ID, at)
-	s.written(deleted.ID, res, err)
-	return deleted.ID, res, storeError(err)
+	res, err := s.deactivate(ctx, deleted.ID, at)
+	return deleted.ID, res, err
 }

@@ -28,6 +28,7 @@ const (
 	DeliveryTimeout = deliveryTimeout
 	RetryBudget     = retryBudget
 	MaxRefreshers   = maxRefreshers
+	ExpiredKeysWait = expiredKeysWait
 )
 
 // WaitBackground waits for the background work, as Close does, and goes on.

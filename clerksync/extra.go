@@ -2,6 +2,7 @@ package clerksync
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"reflect"
@@ -32,7 +33,7 @@ func canonicalExtra(extra map[string]any) (map[string]any, error) {
 	c := make(map[string]any, len(extra))
 	for name, v := range extra {
 		if err := checkFieldName(name); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("clerksync: Extra[%q]: %w", name, err)
 		}
 		if reservedFields[name] {
 			return nil, fmt.Errorf("clerksync: Extra[%q]: the record already has a field of this name; choose another", name)
@@ -51,9 +52,13 @@ func canonicalExtra(extra map[string]any) (map[string]any, error) {
 	return c, nil
 }
 
+// The errors about what is inside a value do not quote it: metadata is the user's,
+// and errors are logged.
+var errFieldName = errors.New(`no field name: it must be UTF-8, not empty, and hold no "$", "." or NUL`)
+
 func checkFieldName(name string) error {
 	if name == "" || strings.ContainsAny(name, "$.\x00") || !utf8.ValidString(name) {
-		return fmt.Errorf(`clerksync: Extra: %q is no field name: it must be UTF-8, not empty, and hold no "$", "." or NUL`, name)
+		return errFieldName
 	}
 	return nil
 }
@@ -62,6 +67,7 @@ func checkFieldName(name string) error {
 var (
 	timeType   = reflect.TypeFor[time.Time]()
 	numberType = reflect.TypeFor[json.Number]()
+	rawType    = reflect.TypeFor[json.RawMessage]()
 )
 
 func canonicalValue(v reflect.Value, depth int) (any, error) {
@@ -74,6 +80,12 @@ func canonicalValue(v reflect.Value, depth int) (any, error) {
 	switch v.Type() {
 	case timeType:
 		return canonicalTime(v.Interface().(time.Time)), nil
+	case rawType:
+		var decoded any
+		if raw := v.Bytes(); len(raw) > 0 && json.Unmarshal(raw, &decoded) != nil {
+			return nil, errors.New("a json.RawMessage that is no JSON")
+		}
+		return canonicalValue(reflect.ValueOf(decoded), depth+1)
 	case numberType:
 		n := v.Interface().(json.Number)
 		if i, err := n.Int64(); err == nil {
@@ -81,7 +93,7 @@ func canonicalValue(v reflect.Value, depth int) (any, error) {
 		}
 		f, err := n.Float64()
 		if err != nil {
-			return nil, fmt.Errorf("%q is no number", n)
+			return nil, errors.New("a json.Number that is no number")
 		}
 		return canonicalFloat(f)
 	}
@@ -96,12 +108,15 @@ func canonicalValue(v reflect.Value, depth int) (any, error) {
 		return v.Int(), nil
 	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
 		if v.Uint() > math.MaxInt64 {
-			return nil, fmt.Errorf("%d does not fit in an int64", v.Uint())
+			return nil, errors.New("a number that does not fit in an int64")
 		}
 		return int64(v.Uint()), nil
 	case reflect.Float32, reflect.Float64:
 		return canonicalFloat(v.Float())
 	case reflect.Slice, reflect.Array:
+		if v.Type().Elem().Kind() == reflect.Uint8 {
+			break // bytes: text, JSON, or what nobody can query
+		}
 		if v.Kind() == reflect.Slice && v.IsNil() {
 			return nil, nil
 		}
@@ -125,7 +140,7 @@ func canonicalValue(v reflect.Value, depth int) (any, error) {
 		for it := v.MapRange(); it.Next(); {
 			name := it.Key().String()
 			if err := checkFieldName(name); err != nil {
-				return nil, err
+				return nil, fmt.Errorf("a name in a nested map: %w", err)
 			}
 			e, err := canonicalValue(it.Value(), depth+1)
 			if err != nil {

@@ -14,6 +14,7 @@ type freshness struct {
 }
 
 const (
+	defaultFreshnessClaim = "updated_at"
 	// maxFreshnessAhead is how far ahead of the clock the claim may be.
 	maxFreshnessAhead = 24 * time.Hour
 	// refreshAfterConfirmed takes the place of a shorter RefreshAfter while the

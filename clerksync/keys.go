@@ -3,7 +3,10 @@ package clerksync
 import (
 	"context"
 	"crypto/rsa"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"maps"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -24,12 +27,30 @@ const (
 	keysAgainAfterFailure = time.Second
 	// minKeyBits is the smallest RSA key that is trusted.
 	minKeyBits = 2048
+
+	// expiredKeysWait is how long a request waits for the fetch of new keys where
+	// the expired ones have its own.
+	expiredKeysWait = time.Second
 )
 
 // keySet is the public keys of one Clerk instance at one time; immutable.
 type keySet struct {
-	byID      map[string]*rsa.PublicKey
-	fetchedAt time.Time
+	byID       map[string]*rsa.PublicKey
+	generation uint64 // moves when the keys do
+	fetchedAt  time.Time
+}
+
+// next is the set after s (nil: none), of the same generation if it is of the same
+// keys.
+func (s *keySet) next(keys map[string]*rsa.PublicKey, at time.Time) *keySet {
+	next := &keySet{byID: keys, generation: 1, fetchedAt: at}
+	if s != nil {
+		next.generation = s.generation
+		if !maps.EqualFunc(s.byID, keys, func(a, b *rsa.PublicKey) bool { return a.Equal(b) }) {
+			next.generation++
+		}
+	}
+	return next
 }
 
 // keyring holds the keys that a Clerk instance signs session tokens with, fetched
@@ -79,13 +100,18 @@ func (k *keyring) key(ctx context.Context, id string) (*rsa.PublicKey, *keySet, 
 		return set.byID[id], set, nil
 	}
 	fetched := k.fetch(ctx)
-	if set := k.current.Load(); set != nil && set.byID[id] != nil && k.failing() {
-		return set.byID[id], set, nil // too old, and nobody waits for a fetch that will fail
+	expired := make(chan struct{})
+	if set := k.current.Load(); set != nil && set.byID[id] != nil {
+		if k.failing() {
+			return set.byID[id], set, nil // nobody waits for a fetch that will fail
+		}
+		defer k.clock.AfterFunc(expiredKeysWait, func() { close(expired) })()
 	}
 	var failure error
 	select {
 	case res := <-fetched:
 		failure = res.Err
+	case <-expired:
 	case <-ctx.Done():
 		failure = unavailable(context.Cause(ctx))
 	}
@@ -110,7 +136,7 @@ func (k *keyring) failing() bool {
 // fetch reads the keys from Clerk, unless it lately did; its error is that of the
 // last attempt. One runs at a time, on a goroutine and a deadline of its own.
 func (k *keyring) fetch(ctx context.Context) <-chan singleflight.Result {
-	return k.flight.DoChan("", func() (any, error) {
+	return k.flight.DoChan("", func() (_ any, err error) {
 		defer k.track()()
 		k.mu.Lock()
 		now, wait := k.clock.Now(), keysAgainAfter
@@ -125,17 +151,23 @@ func (k *keyring) fetch(ctx context.Context) <-chan singleflight.Result {
 		if recent {
 			return nil, failure
 		}
+		defer func() {
+			if p := recover(); p != nil { // of the app's Backend or HTTPClient; on this goroutine it would end the process
+				err = fmt.Errorf("panic: %v", p)
+			}
+			if err != nil {
+				err = unavailable(err)
+			}
+			k.mu.Lock()
+			k.failure = err
+			k.mu.Unlock()
+		}()
 		ctx, cancel := withTimeout(context.WithoutCancel(ctx), k.clock, callTimeout)
 		defer cancel()
 		keys, err := k.api.keys(ctx)
-		if err != nil {
-			err = unavailable(err)
-		} else {
-			k.current.Store(&keySet{byID: keys, fetchedAt: now})
+		if err == nil {
+			k.current.Store(k.current.Load().next(keys, now))
 		}
-		k.mu.Lock()
-		k.failure = err
-		k.mu.Unlock()
 		return nil, err
 	})
 }
@@ -143,15 +175,18 @@ func (k *keyring) fetch(ctx context.Context) <-chan singleflight.Result {
 // keys reads the instance's JSON Web Key Set, by key id.
 func (a *clerkAPI) keys(ctx context.Context) (map[string]*rsa.PublicKey, error) {
 	call := &callInfo{sentAt: a.clock.Now()}
-	var set clerk.JSONWebKeySet
-	err := a.backend.Call(context.WithValue(ctx, callInfoKey{}, call), clerk.NewAPIRequest(http.MethodGet, "/jwks"), &set)
+	var body rawBody
+	err := a.backend.Call(context.WithValue(ctx, callInfoKey{}, call), clerk.NewAPIRequest(http.MethodGet, "/jwks"), &body)
 	if err != nil {
 		return nil, describe(ctx, "get keys", call, err)
 	}
+	var set struct{ Keys []json.RawMessage }
+	_ = json.Unmarshal(body.json, &set) // anything else holds no keys
 	keys := make(map[string]*rsa.PublicKey)
-	for _, k := range set.Keys {
-		if k == nil || k.KeyID == anyKeyID || k.Algorithm != signatureAlgorithm || k.Use != "" && k.Use != "sig" {
-			continue
+	for _, raw := range set.Keys {
+		var k clerk.JSONWebKey
+		if json.Unmarshal(raw, &k) != nil || k.KeyID == anyKeyID || k.Algorithm != signatureAlgorithm || k.Use != "" && k.Use != "sig" {
+			continue // RFC 7517, section 5: what is not understood is ignored
 		}
 		if key, ok := k.Key.(*rsa.PublicKey); ok && key.N.BitLen() >= minKeyBits {
 			keys[k.KeyID] = key

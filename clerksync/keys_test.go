@@ -1,6 +1,7 @@
 package clerksync_test
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"net/http/httptest"
@@ -170,6 +171,61 @@ func TestNobodyWaitsForKeysInAnOutage(t *testing.T) {
 	w.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { return &fakeclerk.Fault{Hang: true} })
 	w.wantCode(t, w.clerk.SessionToken("user_1"), "") // though this fetch hangs
 	w.clock.Advance(clerksync.CallTimeout)
+}
+
+// One that has the key in hand waits a second for new ones, not for as long as Clerk
+// hangs.
+func TestExpiredKeysWaitASecond(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	w.wantCode(t, w.clerk.SessionToken("user_1"), "")
+	w.clock.Advance(time.Hour)
+	w.clerk.SetFault(func(*http.Request) *fakeclerk.Fault {
+		go w.clock.Advance(clerksync.ExpiredKeysWait)
+		return &fakeclerk.Fault{Hang: true}
+	})
+	w.wantCode(t, w.clerk.SessionToken("user_1"), "")
+	w.clock.Advance(clerksync.CallTimeout)
+}
+
+// RFC 7517 has keys of unknown kinds ignored.
+func TestKeysOfUnknownKindsAreIgnored(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, w.clerk.APIURL()+"/jwks", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+w.clerk.SecretKey())
+	keys := string(send(t, r).body)
+	mixed := strings.Replace(keys, `"keys":[`, `"keys":[null,7,{"kty":"AKP","kid":"pq","alg":"ML-DSA-44","pub":"AAAA"},`, 1)
+	w.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { return &fakeclerk.Fault{Status: 200, Body: mixed} })
+	w.wantCode(t, w.clerk.SessionToken("user_1"), "")
+}
+
+// A fetch that brings the same keys leaves the verified tokens verified.
+func TestSameKeysKeepVerifiedTokens(t *testing.T) {
+	t.Parallel()
+	verified := 0
+	w := newWorld(t, func(c *clerksync.Config) {
+		c.Auth.CustomClaims = func(context.Context) any { verified++; return &struct{}{} }
+	})
+	token, err := w.clerk.Token("user_1", fakeclerk.TokenOptions{ExpiresAt: t0.Add(24 * time.Hour)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.wantCode(t, token, "")
+	w.clock.Advance(10 * time.Second)
+	junk, err := w.clerk.Token("user_1", fakeclerk.TokenOptions{KeyID: "ins_junk"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.wantCode(t, junk, "token_unknown_key")
+	w.wantKeyFetches(t, 2)
+	w.wantCode(t, token, "")
+	if verified != 1 {
+		t.Errorf("verified %d times", verified)
+	}
 }
 
 func TestUselessKeySets(t *testing.T) {

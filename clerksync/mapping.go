@@ -136,7 +136,7 @@ func decodeClerkUser(raw json.RawMessage) (*clerk.User, error) {
 	return u, nil
 }
 
-// standardUser is the mapping of section "data stored" of the README, before RoleOf and Map.
+// standardUser is the mapping to the fields that Clerk owns, before RoleOf and Map.
 func standardUser(cu *clerk.User, now time.Time) *User {
 	more := undocumentedFields(cu.Response.RawJSON)
 	u := &User{

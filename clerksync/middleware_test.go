@@ -175,6 +175,8 @@ func TestWriteProblem(t *testing.T) {
 		"own problem":   {&clerksync.Problem{Status: 429, Code: "slow_down", RetryAfter: 1500 * time.Millisecond}, 429, "slow_down", "2"},
 		"conflict":      {&clerksync.ConflictError{}, 409, "conflict", ""},
 		"not found":     {clerksync.ErrNotFound, 500, "internal", ""},
+		"no status":     {&clerksync.Problem{Code: "x"}, 500, "x", ""},
+		"a status of 2": {&clerksync.Problem{Status: 200, Code: "x"}, 500, "x", ""},
 		"unavailable":   {clerksync.ErrUnavailable, 503, "unavailable", "5"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -48,6 +48,7 @@ const (
 	codeBadSignature     = "token_bad_signature"
 	codeUnknownKey       = "token_unknown_key"
 	codeSessionPending   = "session_pending"
+	codeCrossOrigin      = "cross_origin"
 	codeUserInactive     = "user_inactive"
 	codeUserUnknown      = "user_unknown"
 	codeUnavailable      = "unavailable"
@@ -75,6 +76,7 @@ var problemDetails = map[string]string{
 	codeBadSignature:     "The session token's signature is wrong.",
 	codeUnknownKey:       "The session token is signed with an unknown key.",
 	codeSessionPending:   "The session has tasks to complete before it is signed in.",
+	codeCrossOrigin:      "The request comes from another origin, and carries the session in a cookie.",
 	codeUserInactive:     "This account is not active.",
 	codeUserUnknown:      "This session belongs to no known user.",
 	codeUnavailable:      "The service cannot check your account right now. Try again shortly.",
@@ -156,7 +158,10 @@ func unavailable(err error) error {
 //
 // An ErrorHandler uses it for the cases that it does not answer itself.
 func WriteProblem(w http.ResponseWriter, _ *http.Request, err error) {
-	p := problemOf(err)
+	p := *problemOf(err)
+	if p.Status < 400 || p.Status > 599 {
+		p.Status = http.StatusInternalServerError
+	}
 	detail, ok := problemDetails[p.Code]
 	if !ok {
 		detail = http.StatusText(p.Status)

@@ -92,8 +92,8 @@ type Config struct {
 	OnFailure FailurePolicy
 
 	// ErrorHandler answers the requests that do not reach the app's handler.
-	// Its error is a [*Problem] for errors.As and matches one of the package's errors
-	// for errors.Is. Defaults to [WriteProblem].
+	// Its error is a [*Problem] for errors.As, and matches the package's error of
+	// that cause, if it has one, for errors.Is. Defaults to [WriteProblem].
 	ErrorHandler func(http.ResponseWriter, *http.Request, error)
 
 	// Logger receives warnings and errors; what happens as a matter of course
@@ -243,10 +243,13 @@ func (s *Syncer) Sync(ctx context.Context, clerkID string) (Result, error) {
 		return Result{}, fmt.Errorf("%w: not the form of a user id", ErrUserUnknown)
 	}
 	start := s.clock.Now()
-	ctx, cancel := withTimeout(ctx, s.clock, callTimeout)
+	callCtx, cancel := withTimeout(ctx, s.clock, callTimeout)
 	defer cancel()
-	res, err := s.syncFromClerk(ctx, clerkID)
-	s.written(clerkID, res, err)
+	var res Result
+	u, err := s.readFromClerk(callCtx, clerkID)
+	if err == nil {
+		res, err = s.upsert(callCtx, u)
+	}
 	s.observe(ctx, start, Observation{Op: OpSync, ClerkID: clerkID, Outcome: res.Outcome, Err: err})
 	return res, err
 }
@@ -254,7 +257,14 @@ func (s *Syncer) Sync(ctx context.Context, clerkID string) (Result, error) {
 // Forget drops the user's record from this process's cache: the app calls it when
 // it has changed the record in the database, so that the next visit sees the change.
 // Other processes see it after their CacheTTL.
-func (s *Syncer) Forget(clerkID string) { s.invalidate(clerkID, false) }
+func (s *Syncer) Forget(clerkID string) {
+	s.invalidate(clerkID, func(old *User) *User {
+		if old != nil && refused(old) {
+			return old // until the Store says otherwise
+		}
+		return nil
+	})
+}
 
 // Close waits for the background work to end, at most some ten seconds, and starts no more. The
 // Syncer goes on answering visits and webhooks. The error is always nil.
@@ -286,49 +296,62 @@ func (s *Syncer) track() (done func()) {
 }
 
 // invalidate makes the next visit read the Store: nothing that was loaded, or began
-// to be loaded, before it is served afterwards. With standby the record that the
-// cache holds may still stand in while the Store is down.
-func (s *Syncer) invalidate(id string, standby bool) {
-	s.cache.invalidate(id, standby)
+// to be loaded, before it is served afterwards, but for what standby keeps for
+// outages of the Store.
+func (s *Syncer) invalidate(id string, standby func(old *User) *User) {
+	s.cache.invalidate(id, s.clock.Now(), standby)
 	s.flights.Forget(id)
 }
 
-// written makes the next visit see a write that did not come from a visit, or an
-// attempt at one that failed. A deletion is kept in mind, so that this process
-// refuses the user even while the Store is down.
-func (s *Syncer) written(id string, res Result, err error) {
-	s.invalidate(id, err != nil)
-	if res.Outcome == Deactivated {
-		now := s.clock.Now()
-		s.cache.put(id, s.cache.generation(id).Load(), &User{ClerkID: id, DeletedAt: now}, now)
-	}
+// upsert offers u to the Store, and makes the next visit see what came of it.
+func (s *Syncer) upsert(ctx context.Context, u *User) (Result, error) {
+	res, err := s.store.Upsert(ctx, u)
+	s.invalidate(u.ClerkID, func(old *User) *User {
+		switch {
+		case err != nil:
+			return old // nothing was written, as far as anybody knows
+		case res.Outcome == Deactivated:
+			return &User{ClerkID: u.ClerkID, DeletedAt: s.clock.Now()}
+		case res.User != nil:
+			return res.User
+		case u.Banned, old != nil && !old.IsActive:
+			return &User{ClerkID: u.ClerkID, Banned: u.Banned, IsActive: old == nil || old.IsActive}
+		}
+		return nil
+	})
+	return res, storeError(err)
 }
 
-// syncFromClerk reads one user from Clerk and offers it to the Store.
-func (s *Syncer) syncFromClerk(ctx context.Context, id string) (Result, error) {
+// deactivate marks the user deleted, and makes the next visit see it. The deletion
+// is kept in mind, so that this process refuses the user even while the Store is
+// down.
+func (s *Syncer) deactivate(ctx context.Context, id string, at time.Time) (Result, error) {
+	res, err := s.store.Deactivate(ctx, id, at)
+	s.invalidate(id, func(old *User) *User {
+		if err != nil {
+			return old
+		}
+		return &User{ClerkID: id, DeletedAt: at}
+	})
+	return res, storeError(err)
+}
+
+// readFromClerk reads one user from Clerk and maps it.
+func (s *Syncer) readFromClerk(ctx context.Context, id string) (*User, error) {
 	raw, asOf, err := s.api.user(ctx, id)
 	unknown := errors.Is(err, ErrUserUnknown)
 	s.clerk.note(id, s.clock.Now(), unknown)
 	if unknown {
-		return Result{}, err
+		return nil, err
 	}
 	if err != nil {
-		return Result{}, unavailable(err)
+		return nil, unavailable(err)
 	}
 	u, err := s.userFromClerk(raw, asOf)
-	if err != nil {
-		if errors.Is(err, ErrInvalidEvent) { // here it is Clerk's answer that is unusable
-			err = unavailable(fmt.Errorf("answer of Clerk: %w", err))
-		}
-		return Result{}, err
+	if errors.Is(err, ErrInvalidEvent) { // here it is Clerk's answer that is unusable
+		err = unavailable(fmt.Errorf("answer of Clerk: %w", err))
 	}
-	return s.upsert(ctx, u)
-}
-
-// upsert offers u to the Store.
-func (s *Syncer) upsert(ctx context.Context, u *User) (Result, error) {
-	res, err := s.store.Upsert(ctx, u)
-	return res, storeError(err)
+	return u, err
 }
 
 // storeError makes a failure of the Store match ErrUnavailable; a conflict and the

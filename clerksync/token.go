@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -45,7 +46,7 @@ var opaquePrefixes = map[string]string{
 // session is a verified session token; immutable.
 type session struct {
 	claims    *clerk.SessionClaims
-	keys      *keySet // that verified it
+	keys      uint64 // the generation of the keys that verified it
 	freshness freshness
 }
 
@@ -55,7 +56,8 @@ func unauthenticated(code, why string) error {
 }
 
 // verifyToken checks a token in full. The order of the checks is part of the
-// answer's code: form and class, signature, class again by the claims, time, issuer, party, state.
+// answer's code: form and class, key and
+// signature, class again by the claims, issuer, party, state, time.
 func (s *Syncer) verifyToken(ctx context.Context, token string) (*session, error) {
 	for prefix, class := range opaquePrefixes {
 		if strings.HasPrefix(token, prefix) {
@@ -85,6 +87,9 @@ func (s *Syncer) verifyToken(ctx context.Context, token string) (*session, error
 	dest := []any{claims, more}
 	if s.cfg.Auth.CustomClaims != nil {
 		claims.Custom = s.cfg.Auth.CustomClaims(ctx)
+		if v := reflect.ValueOf(claims.Custom); v.Kind() != reflect.Pointer || v.IsNil() {
+			return nil, errors.New("clerksync: Config.Auth.CustomClaims must return a pointer to decode into")
+		}
 		dest = append(dest, claims.Custom)
 	}
 	if err := parsed.Claims(key, dest...); err != nil {
@@ -94,7 +99,7 @@ func (s *Syncer) verifyToken(ctx context.Context, token string) (*session, error
 		return nil, unauthenticated(codeTokenMalformed, "its claims are not of the documented types")
 	}
 	more.complete(claims)
-	session := &session{claims: claims, keys: keys, freshness: more.freshness(s.cfg.Auth.FreshnessClaim)}
+	session := &session{claims: claims, keys: keys.generation, freshness: more.freshness(s.cfg.Auth.FreshnessClaim)}
 	if err := s.checkClaims(claims, more); err != nil {
 		return nil, err
 	}
@@ -137,8 +142,6 @@ func checkHeaderClass(header jose.Header) error {
 // checkClaims checks what does not change with time.
 func (s *Syncer) checkClaims(c *clerk.SessionClaims, more *moreClaims) error {
 	switch auth := &s.cfg.Auth; {
-	case !more.agrees(c):
-		return unauthenticated(codeTokenMalformed, "a custom claim has a standard one's name in other case")
 	case !validUserID(c.Subject):
 		return unauthenticated(codeTokenWrongClass, "its subject is no user, a machine perhaps")
 	case c.SessionID == "":
@@ -188,12 +191,6 @@ func (s *session) validAt(now time.Time, leeway time.Duration) error {
 type moreClaims struct {
 	payload []byte
 
-	Subject         string           `json:"sub"`
-	SessionID       string           `json:"sid"`
-	Issuer          string           `json:"iss"`
-	AuthorizedParty string           `json:"azp"`
-	Expiry          *jwt.NumericDate `json:"exp"`
-
 	Version      *int64 `json:"v"`
 	Status       string `json:"sts"`
 	Features     string `json:"fea"`
@@ -204,29 +201,86 @@ type moreClaims struct {
 		Permissions string `json:"per"`
 		Mappings    string `json:"fpm"`
 	} `json:"o"`
+	UpdatedAt json.RawMessage `json:"updated_at"`
 }
 
-// UnmarshalJSON also keeps the payload, for the claim whose name is configured. Names
-// count to the letter, and none may come twice: encoding/json would take a custom
-// claim "Sts" for "sts".
+// UnmarshalJSON refuses ambiguous names. It also keeps the payload, for the claim
+// whose name is configured.
 func (m *moreClaims) UnmarshalJSON(payload []byte) error {
+	if mayBeAmbiguous(payload) {
+		var all map[string]josejson.RawMessage
+		if err := josejson.Unmarshal(payload, &all); err != nil { // it refuses a name that comes twice
+			return err
+		}
+		for name := range all {
+			if standard := standardClaim([]byte(name)); standard >= 0 && string(standardClaims[standard]) != name {
+				return errors.New("a custom claim has a standard one's name in other case")
+			}
+		}
+	}
 	type plain moreClaims
 	m.payload = payload
-	return josejson.Unmarshal(payload, (*plain)(m))
+	return json.Unmarshal(payload, (*plain)(m))
 }
 
-// agrees reports whether c is read from the claims of these very names: the SDK's
-// type also takes a custom claim "Sub" for sub, and its value may be the user's own.
-func (m *moreClaims) agrees(c *clerk.SessionClaims) bool {
-	return m.Subject == c.Subject && m.SessionID == c.SessionID && m.Issuer == c.Issuer && m.AuthorizedParty == c.AuthorizedParty &&
-		(m.Expiry == nil && c.Expiry == nil || m.Expiry != nil && c.Expiry != nil && m.Expiry.Time().Unix() == *c.Expiry)
+// freshness reads the claim that carries the record's version.
+func (m *moreClaims) freshness(claim string) freshness {
+	if claim == defaultFreshnessClaim {
+		return parseFreshness(m.UpdatedAt)
+	}
+	var all map[string]json.RawMessage
+	_ = json.Unmarshal(m.payload, &all) // has been decoded before
+	return parseFreshness(all[claim])
+}
+
+// standardClaims are the names that Clerk gives a meaning.
+var standardClaims = [][]byte{
+	[]byte("iss"), []byte("sub"), []byte("aud"), []byte("exp"), []byte("nbf"), []byte("iat"), []byte("jti"),
+	[]byte("sid"), []byte("azp"), []byte("v"), []byte("act"), []byte("fva"), []byte("sts"), []byte("fea"), []byte("pla"), []byte("o"),
+	[]byte("org_id"), []byte("org_slug"), []byte("org_role"), []byte("org_permissions"),
+}
+
+// standardClaim returns the place of a name in standardClaims, in any case of its
+// letters, and -1 for any other.
+func standardClaim(name []byte) int {
+	return slices.IndexFunc(standardClaims, func(standard []byte) bool { return bytes.EqualFold(name, standard) })
+}
+
+// mayBeAmbiguous reports whether a claim's name may come twice, or in a case other
+// than its own: the SDK's type takes a custom claim "Sub" for sub, and its value may
+// be the user's to choose. It looks at all strings alike; payloads that pass need
+// no closer look.
+func mayBeAmbiguous(payload []byte) bool {
+	var seen uint64
+	for {
+		start := bytes.IndexByte(payload, '"')
+		if start < 0 {
+			return false
+		}
+		payload = payload[start+1:]
+		end := bytes.IndexByte(payload, '"')
+		if end < 0 {
+			return true
+		}
+		text := payload[:end]
+		payload = payload[end+1:]
+		if bytes.IndexByte(text, '\\') >= 0 {
+			return true // escaped, and may be anything
+		}
+		if i := standardClaim(text); i >= 0 {
+			if seen&(1<<i) != 0 || !bytes.Equal(text, standardClaims[i]) {
+				return true
+			}
+			seen |= 1 << i
+		}
+	}
 }
 
 // complete makes c what the SDK's own verification makes of the same token, so that
 // handlers see no difference: the organization of version 2 is spread over the fields of
 // version 1, and without an organization Version is 1.
 func (m *moreClaims) complete(c *clerk.SessionClaims) {
-	if c.Version != 2 || m.Organization.ID == "" {
+	if m.Version == nil || *m.Version != 2 || m.Organization.ID == "" {
 		c.Version = 1
 		return
 	}
@@ -259,14 +313,4 @@ func (m *moreClaims) permissions() []string {
 		}
 	}
 	return permissions
-}
-
-// freshness reads the claim that carries the record's version.
-func (m *moreClaims) freshness(claim string) freshness {
-	if !bytes.Contains(m.payload, []byte(claim)) {
-		return freshness{}
-	}
-	var all map[string]json.RawMessage
-	_ = json.Unmarshal(m.payload, &all) // has been decoded before
-	return parseFreshness(all[claim])
 }

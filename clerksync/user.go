@@ -161,8 +161,8 @@ func cloneValue(v any) any {
 // names in it, also of nested maps, are UTF-8, not empty, and hold no "$", "." or
 // NUL. Its values become string, bool, int64, float64, [time.Time], []any or
 // map[string]any: other integer, float, string, slice and string-keyed map types
-// are converted, and pointers followed. A name in Extra with a nil value is
-// dropped; nested ones stay. Anything else, a float that is infinite or not a
+// are converted, pointers followed, and a json.RawMessage decoded. A name in Extra with a nil value is
+// dropped; nested ones stay. Anything else, other bytes, a float that is infinite or not a
 // number, and nesting over 32 levels are errors.
 func (u *User) Canonical() (*User, error) {
 	if u == nil {

@@ -103,7 +103,8 @@ func confirmedBefore(u *User, now time.Time, age time.Duration) bool {
 type found struct {
 	user    *User
 	source  Source
-	current bool // not invalidated while it was loaded
+	outcome Outcome // of the write, where there was one
+	current bool    // not invalidated while it was loaded
 }
 
 // find reads the record for a visit that the cache cannot answer. There is one
@@ -113,12 +114,17 @@ type found struct {
 // A visitor whose token is newer than the record does not board a flight that
 // began without knowing that.
 func (s *Syncer) find(ctx context.Context, id string, claim freshness) (found, error) {
-	key, informed := id, id+" "+claim.at.String()
-	now := s.clock.Now()
-	if u, ok := s.cache.stale(id, now); ok && s.outdated(u, now, claim) {
-		key = informed
+	if ctx.Err() != nil {
+		return found{}, unavailable(context.Cause(ctx))
 	}
+	now := s.clock.Now()
+	u, ok := s.cache.stale(id, now)
+	informed := ok && s.outdated(u, now, claim)
 	for {
+		key := id
+		if informed {
+			key += claim.at.Format(" 20060102150405.000")
+		}
 		flight := s.flights.DoChan(key, func() (any, error) { return s.lookupAndCache(context.WithoutCancel(ctx), id, claim) })
 		select {
 		case res := <-flight:
@@ -128,8 +134,8 @@ func (s *Syncer) find(ctx context.Context, id string, claim freshness) (found, e
 				// before it does not count any more.
 				continue
 			}
-			if res.Err == nil && key != informed && s.outdated(f.user, now, claim) {
-				key = informed
+			if res.Err == nil && !informed && s.outdated(f.user, now, claim) {
+				informed = true
 				continue
 			}
 			return f, res.Err
@@ -171,7 +177,7 @@ func (s *Syncer) lookup(ctx context.Context, id string, claim freshness) (found,
 	u, err := s.store.User(ctx, id)
 	now := s.clock.Now()
 	switch {
-	case err == nil && (s.banMayBeLifted(u, now) && s.clerk.claim(id, now) || s.outdated(u, now, claim)):
+	case err == nil && (s.banMayBeLifted(u, now) && s.clerk.reserve(id, now) || s.outdated(u, now, claim)):
 		f, err := s.fetch(ctx, id)
 		s.clerk.answer(id, claim, now, err == nil)
 		if err == nil {
@@ -191,7 +197,13 @@ func (s *Syncer) lookup(ctx context.Context, id string, claim freshness) (found,
 // fetch reads the user from Clerk into the Store and returns the record there. A
 // failure of the app's own mapping is as good as an outage to a visitor.
 func (s *Syncer) fetch(ctx context.Context, id string) (found, error) {
-	res, err := s.syncFromClerk(ctx, id)
+	var res Result
+	u, err := s.readFromClerk(ctx, id)
+	if err == nil {
+		// Not s.upsert: this is the load, and invalidates nothing.
+		res, err = s.store.Upsert(ctx, u)
+		err = storeError(err)
+	}
 	if p := (*Problem)(nil); errors.As(err, &p) && p.Code == codeMappingFailed {
 		err = &Problem{Status: http.StatusServiceUnavailable, Code: p.Code, RetryAfter: defaultRetryAfter, Err: p.Err}
 	}
@@ -203,7 +215,7 @@ func (s *Syncer) fetch(ctx context.Context, id string) (found, error) {
 			return found{}, unavailable(fmt.Errorf("store: reading back a record: %w", err))
 		}
 	}
-	return found{user: res.User, source: SourceClerk}, nil
+	return found{user: res.User, source: SourceClerk, outcome: res.Outcome}, nil
 }
 
 // refreshIfDue starts a re-read from Clerk behind a visit where the record was
@@ -221,7 +233,7 @@ func (s *Syncer) refreshIfDue(ctx context.Context, u *User, now time.Time, claim
 	default:
 		return
 	}
-	if !s.clerk.claim(u.ClerkID, now) || !s.begin() {
+	if !s.clerk.reserve(u.ClerkID, now) || !s.begin() {
 		<-s.refreshers
 		return
 	}
@@ -233,22 +245,20 @@ func (s *Syncer) refreshIfDue(ctx context.Context, u *User, now time.Time, claim
 }
 
 func (s *Syncer) refresh(ctx context.Context, id string) {
-	start := s.clock.Now()
-	var err error
 	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("panic: %v", p)
+		if p := recover(); p != nil { // of the app's Store or Observe; on this goroutine it would end the process
+			s.cfg.Logger.ErrorContext(ctx, "clerksync: panic while refreshing a record", "clerk_id", id, "panic", p)
 		}
-		if err != nil {
-			s.cfg.Logger.WarnContext(ctx, "clerksync: a record could not be refreshed", "clerk_id", id, "error", err)
-		}
-		s.observe(ctx, start, Observation{Op: OpRefresh, ClerkID: id, Err: err})
 	}()
-	ctx, cancel := withTimeout(ctx, s.clock, callTimeout)
-	defer cancel()
+	start := s.clock.Now()
 	gen := s.cache.generation(id).Load()
-	f, err := s.fetch(ctx, id)
+	callCtx, cancel := withTimeout(ctx, s.clock, callTimeout)
+	f, err := s.fetch(callCtx, id)
+	cancel()
 	if err == nil {
 		s.cache.put(id, gen, f.user, s.clock.Now())
+	} else {
+		s.cfg.Logger.WarnContext(ctx, "clerksync: a record could not be refreshed", "clerk_id", id, "error", err)
 	}
+	s.observe(ctx, start, Observation{Op: OpRefresh, ClerkID: id, Outcome: f.outcome, Err: err})
 }

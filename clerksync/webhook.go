@@ -136,7 +136,7 @@ func (h *webhookHandler) serve(ctx context.Context, w http.ResponseWriter, r *ht
 	}
 	e, err := parseEvent(id, body)
 	if err == nil && h.cfg.InstanceID != "" && e.InstanceID != h.cfg.InstanceID {
-		return ErrWrongInstance
+		err = ErrWrongInstance
 	}
 	if err == nil {
 		e.Result, err = h.syncer.Apply(ctx, e)
@@ -147,7 +147,7 @@ func (h *webhookHandler) serve(ctx context.Context, w http.ResponseWriter, r *ht
 		}
 		return err
 	}
-	h.syncer.cfg.Logger.DebugContext(ctx, "clerksync: webhook applied", "event_id", id, "event_type", e.Type, "outcome", e.Result.Outcome)
+	h.syncer.cfg.Logger.DebugContext(ctx, "clerksync: webhook applied", "event_id", id, "event_type", e.Type, "outcome", e.Result.Outcome.String())
 	return h.runHook(ctx, e)
 }
 

@@ -483,7 +483,7 @@ func (s *docStore) Users(ctx context.Context, clerkIDs []string) (map[string]*cl
 	defer s.mu.Unlock()
 	found := make(map[string]*clerksync.User)
 	for i, id := range clerkIDs {
-		if s.fault == "a thousand at most" && i == 1000 {
+		if s.fault == "two hundred at most" && i == 200 {
 			break
 		}
 		u, err := s.read(id)

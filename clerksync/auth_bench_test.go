@@ -1,0 +1,372 @@
+package clerksync_test
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/clerk/clerk-sdk-go/v2"
+	clerkhttp "github.com/clerk/clerk-sdk-go/v2/http"
+	"github.com/clerk/clerk-sdk-go/v2/jwks"
+	"github.com/clerksync/clerksync-go/clerksync"
+	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
+	"github.com/clerksync/clerksync-go/clerksync/memstore"
+)
+
+// signIn is what the benchmarks of authentication share: one Clerk, one user whose
+// record is at hand, in real time.
+type signIn struct {
+	clerk       *fakeclerk.Server
+	store       *memstore.Store
+	client      *http.Client
+	id          string
+	sdk, sdkPEM http.Handler // the SDK's middleware alone, with keys from the JWKS and with the JSONWebKey option
+}
+
+func newSignIn(tb testing.TB) *signIn {
+	tb.Helper()
+	server, err := fakeclerk.Start(fakeclerk.Config{RateLimit: -1})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	b := &signIn{clerk: server, store: memstore.New(), client: &http.Client{Transport: &http.Transport{}}}
+	tb.Cleanup(func() {
+		b.client.CloseIdleConnections()
+		_ = server.Close()
+	})
+	b.id = server.CreateUser(fakeclerk.NewUser{Email: "ada@example.com", FirstName: "Ada"})
+	url, key := server.APIURL(), server.SecretKey()
+	keys := jwks.NewClient(&clerk.ClientConfig{BackendConfig: clerk.BackendConfig{URL: &url, Key: &key, HTTPClient: b.client}})
+	b.sdk = clerkhttp.RequireHeaderAuthorization(clerkhttp.JWKSClient(keys))(appHandler)
+	b.sdkPEM = clerkhttp.RequireHeaderAuthorization(clerkhttp.JSONWebKey(server.JWTKey()))(appHandler)
+	return b
+}
+
+// syncer returns a Syncer that knows the keys and the record, and no token.
+func (b *signIn) syncer(tb testing.TB) *clerksync.Syncer {
+	tb.Helper()
+	s, err := clerksync.New(clerksync.Config{
+		Store: b.store, SecretKey: b.clerk.SecretKey(), APIURL: b.clerk.APIURL(), HTTPClient: b.client,
+		CacheTTL: time.Hour, Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = s.Close() })
+	visit(tb, s, b.id)
+	if claims, code := verdict(s, b.request(b.token(tb, "sess_warm"))); claims == nil {
+		tb.Fatal(code)
+	}
+	return s
+}
+
+// token returns one with an organization and a custom claim, good for an hour.
+func (b *signIn) token(tb testing.TB, session string) string {
+	tb.Helper()
+	token, err := b.clerk.Token(b.id, fakeclerk.TokenOptions{
+		SessionID: session, AuthorizedParty: appOrigin, ExpiresAt: time.Now().Add(time.Hour),
+		Organization: &fakeclerk.Organization{ID: "org_2abcdefghijklmnopqrstuvwxyz", Slug: "acme", Role: "org:admin", Permissions: []string{"org:posts:read", "org:posts:write"}},
+		Claims:       map[string]any{"updated_at": time.Now().UnixMilli() - 1e6},
+	})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return token
+}
+
+func (b *signIn) request(token string) *http.Request { return bearing("Bearer " + token) }
+
+// requests returns n requests, each with a token of its own.
+func (b *signIn) requests(tb testing.TB, n int) []*http.Request {
+	tb.Helper()
+	rs := make([]*http.Request, n)
+	for i := range rs {
+		rs[i] = b.request(b.token(tb, fmt.Sprintf("sess_%027d", i)))
+	}
+	return rs
+}
+
+// pass sends the requests through h, none of which may be refused, and returns how
+// long that took.
+func pass(tb testing.TB, h http.Handler, rs ...*http.Request) time.Duration {
+	start := time.Now()
+	for _, r := range rs {
+		h.ServeHTTP(refusals{tb}, r)
+	}
+	return time.Since(start)
+}
+
+// refusals is a ResponseWriter that must not be written to: appHandler does not.
+type refusals struct{ testing.TB }
+
+func (refusals) Header() http.Header               { return http.Header{} }
+func (w refusals) WriteHeader(code int)            { w.Fatalf("refused: %d", code) }
+func (refusals) Write(p []byte) (n int, err error) { return len(p), nil }
+
+func repeated(r *http.Request, n int) []*http.Request {
+	rs := make([]*http.Request, n)
+	for i := range rs {
+		rs[i] = r
+	}
+	return rs
+}
+
+func allocations(tb testing.TB, h http.Handler, rs ...*http.Request) float64 {
+	i := 0
+	return testing.AllocsPerRun(len(rs)-1, func() { pass(tb, h, rs[i]); i++ })
+}
+
+// BenchmarkRequireUserCached times a token that was seen before, of a user whose
+// record is cached, against the SDK's middleware alone, which syncs nothing, by
+// turns in one run: with the keys from the JWKS, and with the JSONWebKey option.
+func BenchmarkRequireUserCached(b *testing.B) {
+	env := newSignIn(b)
+	h := env.syncer(b).RequireUser(appHandler)
+	r := env.request(env.token(b, "sess_1"))
+	few, many := repeated(r, 20), repeated(r, 2000)
+	pass(b, h, r)
+	pass(b, env.sdk, r)
+	var ours, theirs, theirsPEM time.Duration
+	turns := 0
+	for b.Loop() {
+		theirs += pass(b, env.sdk, few...)
+		ours += pass(b, h, many...)
+		theirsPEM += pass(b, env.sdkPEM, few...)
+		turns++
+	}
+	perOurs := float64(ours.Nanoseconds()) / float64(turns*len(many))
+	perSDK := float64(theirs.Nanoseconds()) / float64(turns*len(few))
+	perPEM := float64(theirsPEM.Nanoseconds()) / float64(turns*len(few))
+	b.ReportMetric(perSDK/perOurs, "x-sdk")
+	b.ReportMetric(perPEM/perOurs, "x-sdk-pem")
+	b.ReportMetric(perOurs, "ns/request")
+	b.ReportMetric(perSDK, "ns/sdk")
+	b.ReportMetric(perPEM, "ns/sdk-pem")
+	b.ReportMetric(allocations(b, h, many...), "allocs/request")
+	b.ReportMetric(allocations(b, env.sdk, many...), "allocs/sdk")
+	b.ReportMetric(allocations(b, env.sdkPEM, many...), "allocs/sdk-pem")
+	b.ReportMetric(0, "ns/op") // 2040 requests in one
+}
+
+// BenchmarkRequireUserNewToken does the same with a token that is new each time.
+func BenchmarkRequireUserNewToken(b *testing.B) {
+	env := newSignIn(b)
+	rs := env.requests(b, 1000)
+	const turn = 50
+	h := env.syncer(b).RequireUser(appHandler)
+	pass(b, env.sdk, rs[0])
+	var ours, theirs time.Duration
+	n := 0
+	for b.Loop() {
+		at := n % len(rs)
+		if at == 0 {
+			h = env.syncer(b).RequireUser(appHandler) // which has seen none of them
+		}
+		some := rs[at : at+turn]
+		theirs += pass(b, env.sdk, some...)
+		ours += pass(b, h, some...)
+		n += turn
+	}
+	b.ReportMetric(float64(theirs)/float64(ours), "x-sdk")
+	b.ReportMetric(float64(ours.Nanoseconds())/float64(n), "ns/request")
+	b.ReportMetric(float64(theirs.Nanoseconds())/float64(n), "ns/sdk")
+	b.ReportMetric(allocations(b, env.syncer(b).RequireUser(appHandler), rs...), "allocs/request")
+	b.ReportMetric(allocations(b, env.sdk, rs...), "allocs/sdk")
+	b.ReportMetric(0, "ns/op") // a hundred requests in one
+}
+
+// The limits that the README promises.
+func TestRequireUserAllocations(t *testing.T) {
+	env := newSignIn(t)
+	rs := env.requests(t, 101)
+	ours, theirs := allocations(t, env.syncer(t).RequireUser(appHandler), rs...), allocations(t, env.sdk, rs...)
+	t.Logf("a new token: %v allocations, %v in the SDK's middleware", ours, theirs)
+	if ours > theirs/2 {
+		t.Errorf("a new token costs %v allocations, and the SDK's middleware alone %v", ours, theirs)
+	}
+	h := env.syncer(t).RequireUser(appHandler)
+	pass(t, h, rs[0])
+	ours = allocations(t, h, repeated(rs[0], 101)...)
+	t.Logf("a cached token: %v allocations", ours)
+	if ours > 6 {
+		t.Errorf("a cached token costs %v allocations", ours)
+	}
+}
+
+// BenchmarkAuthServer asks a real server over 16 connections, with cached tokens; the
+// client's part is in the times of both.
+func BenchmarkAuthServer(b *testing.B) {
+	env := newSignIn(b)
+	rs := env.requests(b, 16)
+	answers := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") })
+	url, key := env.clerk.APIURL(), env.clerk.SecretKey()
+	keys := jwks.NewClient(&clerk.ClientConfig{BackendConfig: clerk.BackendConfig{URL: &url, Key: &key, HTTPClient: env.client}})
+	sdk := dialAll(b, clerkhttp.RequireHeaderAuthorization(clerkhttp.JWKSClient(keys))(answers), rs)
+	own := dialAll(b, env.syncer(b).RequireUser(answers), rs)
+	floor := dialAll(b, answers, rs)
+	const turn = 100
+	var ours, theirs, bare time.Duration
+	n := 0
+	for b.Loop() {
+		theirs += sdk.ask(b, turn)
+		ours += own.ask(b, turn)
+		bare += floor.ask(b, turn)
+		n += turn * len(rs)
+	}
+	b.ReportMetric(float64(theirs)/float64(ours), "x-sdk")
+	b.ReportMetric(float64(n)/ours.Seconds(), "requests/s")
+	b.ReportMetric(float64(n)/theirs.Seconds(), "requests/s-sdk")
+	b.ReportMetric(float64(n)/bare.Seconds(), "requests/s-no-auth")
+	b.ReportMetric(0, "ns/op")
+}
+
+// connections to one server, each with its request.
+type connections []*connection
+
+type connection struct {
+	net.Conn
+	request []byte
+	answers *bufio.Reader
+	answer  []byte // of the length that all have
+}
+
+func dialAll(b *testing.B, h http.Handler, rs []*http.Request) connections {
+	server := httptest.NewServer(h)
+	b.Cleanup(server.Close)
+	all := make(connections, len(rs))
+	for i, r := range rs {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(server.URL, "http://"))
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Cleanup(func() { _ = conn.Close() })
+		request := fmt.Appendf(nil, "GET / HTTP/1.1\r\nHost: app\r\nAuthorization: %s\r\n\r\n", r.Header.Get("Authorization"))
+		if _, err := conn.Write(request); err != nil {
+			b.Fatal(err)
+		}
+		var head bytes.Buffer
+		resp, err := http.ReadResponse(bufio.NewReader(io.TeeReader(conn, &head)), r)
+		if err != nil || resp.StatusCode != 200 {
+			b.Fatalf("%v, %v", resp, err)
+		}
+		if body, err := io.ReadAll(resp.Body); err != nil || string(body) != "hello" {
+			b.Fatalf("%q, %v", body, err)
+		}
+		all[i] = &connection{conn, request, bufio.NewReader(conn), make([]byte, head.Len())}
+	}
+	return all
+}
+
+// ask sends n requests over each connection and returns how long they took together.
+func (c connections) ask(b *testing.B, n int) time.Duration {
+	start := time.Now()
+	var all sync.WaitGroup
+	for _, conn := range c {
+		all.Go(func() {
+			for range n {
+				if _, err := conn.Write(conn.request); err != nil {
+					b.Error(err)
+					return
+				}
+				if _, err := io.ReadFull(conn.answers, conn.answer); err != nil || !bytes.HasPrefix(conn.answer, []byte("HTTP/1.1 200 ")) || !bytes.HasSuffix(conn.answer, []byte("hello")) {
+					b.Errorf("%s, %v", conn.answer, err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	return time.Since(start)
+}
+
+// BenchmarkCachedTokens looks 1000 verified tokens up from one, two and many
+// goroutines, by turns in one run.
+func BenchmarkCachedTokens(b *testing.B) {
+	env := newSignIn(b)
+	s := env.syncer(b)
+	rs := env.requests(b, 1000)
+	look := func(r *http.Request) {
+		if _, err := s.Authenticate(r); err != nil {
+			b.Error(err)
+		}
+	}
+	for _, r := range rs {
+		look(r)
+	}
+	const turn = 64_000
+	goroutines := []int{1, 2, 64}
+	took := make([]time.Duration, len(goroutines))
+	n := 0
+	for b.Loop() {
+		for i, g := range goroutines {
+			start := time.Now()
+			var all sync.WaitGroup
+			for from := range g {
+				all.Go(func() {
+					for j := range turn / g {
+						look(rs[(from*97+j)%len(rs)])
+					}
+				})
+			}
+			all.Wait()
+			took[i] += time.Since(start)
+		}
+		n += turn
+	}
+	for i, g := range goroutines {
+		b.ReportMetric(float64(took[i].Nanoseconds())/float64(n), fmt.Sprintf("ns/lookup-%d", g))
+	}
+	b.ReportMetric(float64(took[0])/float64(took[1]), "x-2-goroutines")
+	b.ReportMetric(float64(took[0])/float64(took[2]), "x-64-goroutines")
+	b.ReportMetric(0, "ns/op")
+}
+
+// BenchmarkTokenCacheMemory reports what a full cache of 100,000 verified tokens
+// takes, each of a user and a session of its own. Signing them takes a minute.
+func BenchmarkTokenCacheMemory(b *testing.B) {
+	const tokens = 100_000
+	for b.Loop() {
+		env := newSignIn(b)
+		s := env.syncer(b)
+		before := heap()
+		size := 0
+		var all sync.WaitGroup
+		var mu sync.Mutex
+		for g := range runtime.GOMAXPROCS(0) {
+			all.Go(func() {
+				for i := g; i < tokens; i += runtime.GOMAXPROCS(0) {
+					token, err := env.clerk.Token(fmt.Sprintf("user_%027d", i), fakeclerk.TokenOptions{
+						SessionID: fmt.Sprintf("sess_%027d", i), AuthorizedParty: appOrigin, ExpiresAt: time.Now().Add(time.Hour),
+						Organization: &fakeclerk.Organization{ID: fmt.Sprintf("org_%027d", i), Slug: "acme", Role: "org:admin", Permissions: []string{"org:posts:read", "org:posts:write"}},
+						Claims:       map[string]any{"updated_at": time.Now().UnixMilli()},
+					})
+					if err != nil {
+						b.Error(err)
+						return
+					}
+					if _, code := verdict(s, env.request(token)); code != "" {
+						b.Error(code)
+						return
+					}
+					mu.Lock()
+					size += len(token)
+					mu.Unlock()
+				}
+			})
+		}
+		all.Wait()
+		b.ReportMetric(float64(heap()-before)/1e6, "MB/100k-tokens")
+		b.ReportMetric(float64(size)/1e6, "MB/tokens-themselves")
+		runtime.KeepAlive(s)
+	}
+}

@@ -1,0 +1,420 @@
+package clerksync_test
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"reflect"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/clerk/clerk-sdk-go/v2"
+	"github.com/clerk/clerk-sdk-go/v2/jwt"
+	"github.com/clerksync/clerksync-go/clerksync"
+	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
+	"github.com/clerksync/clerksync-go/clerksync/memstore"
+	"pgregory.net/rapid"
+)
+
+// verdict is what Authenticate makes of a request: the Problem's code, "" where it
+// was accepted.
+func verdict(s *clerksync.Syncer, r *http.Request) (*clerk.SessionClaims, string) {
+	claims, err := s.Authenticate(r)
+	if err == nil {
+		return claims, ""
+	}
+	var p *clerksync.Problem
+	if !errors.As(err, &p) || claims != nil {
+		return claims, fmt.Sprintf("no Problem, or claims beside it: %v", err)
+	}
+	return nil, p.Code
+}
+
+func bearing(authorization string) *http.Request {
+	r := httptest.NewRequestWithContext(context.Background(), http.MethodGet, "/", nil)
+	r.Header["Authorization"] = []string{authorization}
+	return r
+}
+
+// A remembered token gets the answer that verifying it anew gives: whatever the
+// tokens, the configuration, the time that passes and the keys that come and go.
+func TestCachedAnswerIsTheAnswer(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	client := &http.Client{Transport: &http.Transport{}}
+	t.Cleanup(client.CloseIdleConnections)
+	accepted, remembered, refused := 0, 0, make(map[string]int)
+	rapid.Check(t, func(rt *rapid.T) {
+		w.clock.Advance(w.clock.Now().Truncate(time.Second).Add(time.Second).Sub(w.clock.Now())) // so that no check depends on the one before
+		auth := clerksync.AuthConfig{
+			Leeway:         rapid.SampledFrom([]time.Duration{0, -1, time.Second, time.Minute}).Draw(rt, "leeway"),
+			AllowPending:   rapid.Bool().Draw(rt, "allow pending"),
+			TokenCacheSize: rapid.SampledFrom([]int{0, 1, 2}).Draw(rt, "cache size"),
+		}
+		if rapid.Bool().Draw(rt, "parties") {
+			auth.AuthorizedParties = []string{appOrigin}
+		}
+		switch rapid.IntRange(0, 9).Draw(rt, "config") {
+		case 5:
+			auth.JWTKey = w.clerk.JWTKey()
+		case 6:
+			auth.Issuer = w.clerk.Issuer()
+		case 7:
+			auth.Issuer = proxyURL
+		case 8:
+			auth.CustomClaims = newCustomClaims
+		}
+		open := func(auth clerksync.AuthConfig) *clerksync.Syncer {
+			cfg := clerksync.Config{Store: memstore.New(), SecretKey: w.clerk.SecretKey(), APIURL: w.clerk.APIURL(), HTTPClient: client, Auth: auth, Logger: slog.New(slog.DiscardHandler)}
+			clerksync.SetClock(&cfg, eagerClock{w.clock})
+			s, err := clerksync.New(cfg)
+			if err != nil {
+				rt.Fatal(err)
+			}
+			return s
+		}
+		cached := open(auth)
+		defer cached.Close()
+		auth.TokenCacheSize = -1
+		uncached := open(auth)
+		defer uncached.Close()
+
+		var tokens []string
+		mint := func(rt *rapid.T) { tokens = append(tokens, drawToken(rt, w)) }
+		seen := make(map[*clerk.SessionClaims]bool)
+		mint(rt)
+		ask := func(rt *rapid.T, token string) {
+			gotClaims, got := verdict(cached, bearing("Bearer "+token))
+			wantClaims, want := verdict(uncached, bearing("Bearer "+token))
+			if got != want || !reflect.DeepEqual(gotClaims, wantClaims) {
+				rt.Fatalf("%q with %+v from the cache, %q with %+v without", got, gotClaims, want, wantClaims)
+			}
+			switch {
+			case got != "":
+				refused[got]++
+			case seen[gotClaims]:
+				remembered++
+			default:
+				accepted++
+				seen[gotClaims] = true
+			}
+		}
+		rt.Repeat(map[string]func(*rapid.T){
+			"mint": mint,
+			"ask":  func(rt *rapid.T) { ask(rt, rapid.SampledFrom(tokens).Draw(rt, "token")) },
+			"ask again": func(rt *rapid.T) { // what was minted last
+				ask(rt, tokens[len(tokens)-1])
+				ask(rt, tokens[len(tokens)-1])
+			},
+			"wait": func(rt *rapid.T) {
+				w.clock.Advance(time.Duration(rapid.SampledFrom([]int{0, 1, 1, 499, 1000, 1000, 5000, 5000, 10_000, 10_000, 30_000, 60_000, 3_600_000}).Draw(rt, "ms")) * time.Millisecond)
+			},
+			"change the keys": func(rt *rapid.T) {
+				if !seldom(rt, "change") { // making a key takes long
+					return
+				}
+				w.clerk.RotateKey()
+				if rapid.Bool().Draw(rt, "retire the old") {
+					w.clerk.RetireKeys()
+				}
+				if rapid.Bool().Draw(rt, "and use the new") {
+					w.clock.Advance(10 * time.Second)
+					ask(rt, w.clerk.SessionToken("user_1"))
+					ask(rt, rapid.SampledFrom(tokens).Draw(rt, "token"))
+				}
+			},
+			"retire": func(rt *rapid.T) {
+				if seldom(rt, "retire") {
+					w.clerk.RetireKeys()
+				}
+			},
+		})
+	})
+	t.Logf("%d accepted anew, %d from the cache, refused %v", accepted, remembered, refused)
+	if accepted == 0 || remembered == 0 || len(refused) < 5 {
+		t.Error("the property was not put to the test")
+	}
+}
+
+// seldom is true in one of eight draws.
+func seldom(t *rapid.T, what string) bool { return rapid.IntRange(0, 7).Draw(t, what) == 7 }
+
+// drawToken returns an ordinary token, perhaps of another time, or one with a fault.
+func drawToken(t *rapid.T, w *world) string {
+	now := w.clock.Now()
+	seconds := func(what string, from, to int) time.Time {
+		return now.Add(time.Duration(rapid.IntRange(from, to).Draw(t, what)) * time.Second)
+	}
+	opts := fakeclerk.TokenOptions{
+		Version: rapid.IntRange(1, 2).Draw(t, "version"), AuthorizedParty: appOrigin,
+		Claims: map[string]any{"updated_at": rapid.SampledFrom([]any{nil, now.Unix(), now.UnixMilli(), "soon"}).Draw(t, "updated_at")},
+	}
+	if rapid.Bool().Draw(t, "organization") {
+		opts.Organization = &fakeclerk.Organization{ID: "org_1", Slug: "acme", Role: "org:admin", Permissions: []string{"org:posts:read", "org:users:ban"}}
+	}
+	if rapid.Bool().Draw(t, "another exp") {
+		opts.ExpiresAt = seconds("exp", -10, 20_000) // outlives the keys
+	}
+	subject := rapid.SampledFrom([]string{"user_1", "user_2"}).Draw(t, "subject")
+	switch rapid.IntRange(0, 24).Draw(t, "fault") {
+	default: // none
+	case 12:
+		opts.IssuedAt = seconds("iat", -70, 10)
+	case 13:
+		opts.NotBefore = seconds("nbf", -10, 40)
+	case 14:
+		opts.ExpiresAt = seconds("exp", -70, 0)
+	case 15:
+		subject = rapid.SampledFrom([]string{"", "mch_1", "user_", "user_../x"}).Draw(t, "another subject")
+	case 16:
+		opts.Class = rapid.SampledFrom([]fakeclerk.TokenClass{
+			fakeclerk.TemplateToken, fakeclerk.M2MToken, fakeclerk.OAuthToken, fakeclerk.OpaqueM2MToken, fakeclerk.OpaqueOAuthToken, fakeclerk.APIKey,
+		}).Draw(t, "class")
+	case 17:
+		opts.AuthorizedParty = rapid.SampledFrom([]string{"", otherOrigin}).Draw(t, "party")
+	case 18:
+		opts.Issuer = rapid.SampledFrom([]string{proxyURL, "https://clerk.example.com", "https://evil.com/.clerk.accounts"}).Draw(t, "issuer")
+	case 19:
+		opts.KeyID = rapid.SampledFrom([]string{"ins_a", "ins_b"}).Draw(t, "kid")
+	case 20:
+		opts.Algorithm = rapid.SampledFrom([]string{"none", "HS256"}).Draw(t, "alg")
+	case 21:
+		opts.Claims[rapid.SampledFrom([]string{"exp", "sid", "sub", "nbf", "iat", "iss", "v", "sts"}).Draw(t, "removed")] = nil
+	case 22:
+		opts.Claims["plan"] = rapid.SampledFrom([]any{"pro", 5}).Draw(t, "plan")
+	case 23:
+		opts.WrongKey = true
+	case 24:
+		opts.Pending = true
+	}
+	token, err := w.clerk.Token(subject, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return mutate(t, token)
+}
+
+// mutate changes a token in a place or two, now and then.
+func mutate(t *rapid.T, token string) string {
+	if !seldom(t, "mutated") {
+		return token
+	}
+	at := rapid.IntRange(0, len(token)).Draw(t, "at")
+	cut := rapid.IntRange(0, min(3, len(token)-at)).Draw(t, "cut")
+	insert := rapid.StringOfN(rapid.RuneFrom([]rune("AQgw_-.=+/ {\"\x00é")), 0, 3, -1).Draw(t, "insert")
+	mutated := token[:at] + insert + token[at+cut:]
+	if parts := strings.Split(mutated, "."); len(parts) == 3 && parts[2] != "" && rapid.Bool().Draw(t, "spare bits") {
+		mutated = parts[0] + "." + parts[1] + "." + spareBits(parts[2])
+	}
+	return mutated
+}
+
+// inOtherCase finds names of standard claims in other case.
+var inOtherCase = regexp.MustCompile(`"(Org_Slug|FVA|O|FEA|V)":`)
+
+// What a handler finds in the claims is what the SDK's own verification makes of the
+// token, however odd its organization, features and permissions are.
+func TestClaimsEqualTheSDKs(t *testing.T) {
+	t.Parallel()
+	s := newTestSyncer(t, func(c *clerksync.Config) {
+		c.Auth = clerksync.AuthConfig{JWTKey: testSigner().pem, CustomClaims: newCustomClaims}
+	})
+	jwk, err := clerk.JSONWebKeyFromPEM(testSigner().pem)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := func(t *rapid.T, what string, of ...string) string {
+		return strings.Join(rapid.SliceOfN(rapid.SampledFrom(of), 0, 6).Draw(t, what), ",")
+	}
+	accepted, refused, permitted := 0, 0, 0
+	check := func(t *rapid.T) {
+		var more strings.Builder
+		if v := rapid.SampledFrom([]string{"2", "2", "2", "1", "null", ""}).Draw(t, "v"); v != "" {
+			more.WriteString(`,"v":` + v)
+		}
+		if !seldom(t, "no fea") {
+			fmt.Fprintf(&more, `,"fea":%q`, list(t, "fea", "o:posts", "o:users", "o:files", "ou:both", "u:mail", "ou:files", "uo:more", "o:a:b", "o:", ":a", "o", "", "x:y", "O:z", "o::"))
+		}
+		per := list(t, "per", "read", "write", "ban", "", "a:b", "read")
+		if seldom(t, "many permissions") {
+			per = strings.Repeat("p,", rapid.SampledFrom([]int{30, 61, 62, 63, 64, 70}).Draw(t, "commas")) + "q"
+		}
+		fpm := list(t, "fpm", "0", "1", "1", "1", "2", "2", "3", "3", "5", "7", "8", "-1", "", "x", "+3", " 1", "007", "1e1",
+			"2147483648", "4611686018427387904", "9223372036854775807", "9223372036854775808", "-9223372036854775808")
+		if rapid.Bool().Draw(t, "any number") {
+			fpm += "," + fmt.Sprint(rapid.Int64().Draw(t, "mapping"))
+		}
+		switch org := rapid.SampledFrom([]string{"org_1", "org_1", "org_1", "", "none", "null", "array"}).Draw(t, "o"); org {
+		case "none":
+		case "null":
+			more.WriteString(`,"o":null`)
+		case "array":
+			more.WriteString(`,"o":[]`)
+		default:
+			fmt.Fprintf(&more, `,"o":{"id":%q,"slg":"acme","rol":%q,"per":%q,"fpm":%q}`, org, rapid.SampledFrom([]string{"admin", "org:admin", ""}).Draw(t, "rol"), per, fpm)
+		}
+		odd := 0
+		if rapid.Bool().Draw(t, "odd claims") {
+			odd = 3
+		}
+		for _, claim := range rapid.SliceOfN(rapid.SampledFrom([]string{
+			`"org_id":"org_9"`, `"org_role":"org:member"`, `"org_permissions":["org:a:b"]`, `"org_permissions":null`, `"Org_Slug":"x"`,
+			`"fva":[1,2]`, `"fva":[1]`, `"fva":[1,2,3]`, `"fva":null`, `"fva":"x"`, `"FVA":[9,9]`, `"act":{"sub":"user_a","x":[1, 2]}`, `"act":"x"`,
+			`"aud":"a"`, `"aud":["a","b"]`, `"aud":[]`, `"aud":null`, `"aud":5`, `"jti":"x"`, `"nbf":1.5`, `"iat":"now"`,
+			`"O":{"id":"org_evil"}`, `"FEA":"o:evil"`, `"fea":"o:twice"`, `"V":1`, `"V":2`, `"sid":"sess_2"`,
+			`"plan":"pro"`, `"plan":5`, `"Plan":"upper"`, `"seats":2`, `"seats":2.5`, `"updated_at":"soon"`, `"x":{"y":[null,true,1e3]}`, `"é":"ü"`,
+		}), 0, odd).Draw(t, "more") {
+			more.WriteString("," + claim)
+		}
+		token := testSigner().sign(sessionHeader, claimsJSON("user_1", more.String()))
+		want, wantErr := jwt.Verify(context.Background(), &jwt.VerifyParams{
+			Token: token, JWK: jwk, Clock: fakeclerk.NewClock(t0), Leeway: 5 * time.Second, CustomClaimsConstructor: newCustomClaims,
+		})
+		got, code := verdict(s, bearing("Bearer "+token))
+		if inOtherCase.MatchString(more.String()) && code == "token_malformed" {
+			refused++ // the SDK takes it for the standard claim
+			return
+		}
+		if (wantErr == nil) != (code == "") {
+			t.Fatalf("answered %q, the SDK %v, on%s", code, wantErr, more.String())
+		}
+		if wantErr != nil {
+			refused++
+			return
+		}
+		if inOtherCase.MatchString(more.String()) {
+			t.Fatalf("accepted%s", more.String())
+		}
+		if !reflect.DeepEqual(got, want) {
+			t.Fatalf("claims are\n%+v\nthe SDK's\n%+v\non%s", got, want, more.String())
+		}
+		accepted++
+		if len(got.ActiveOrganizationPermissions) > 0 {
+			permitted++
+		}
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		for range 10 {
+			check(t)
+		}
+	})
+	t.Logf("%d accepted, %d of them with permissions, %d refused", accepted, permitted, refused)
+	if accepted == 0 || permitted == 0 || refused == 0 {
+		t.Error("the property was not put to the test")
+	}
+}
+
+// FuzzAuthenticate cuts pieces out of tokens and puts others in. None of what comes
+// out makes it panic, and what it accepts are the bytes that were signed: with the
+// same claims, at most written with other spare bits in base64.
+func FuzzAuthenticate(f *testing.F) {
+	w := newWorld(f, nil)
+	id := w.clerk.CreateUser(fakeclerk.NewUser{})
+	org := &fakeclerk.Organization{ID: "org_1", Slug: "acme", Role: "org:admin", Permissions: []string{"org:posts:read"}}
+	var tokens []string
+	for _, opts := range []fakeclerk.TokenOptions{
+		{}, {Version: 1}, {Organization: org}, {Version: 1, Organization: org}, {Actor: &fakeclerk.Actor{Subject: "user_actor"}},
+		{Header: map[string]any{"cat": nil}}, {Claims: map[string]any{"plan": "pro"}}, // accepted; the others are not
+		{Class: fakeclerk.TemplateToken}, {Class: fakeclerk.M2MToken}, {Class: fakeclerk.OAuthToken}, {Class: fakeclerk.OpaqueM2MToken},
+		{Class: fakeclerk.OpaqueOAuthToken}, {Class: fakeclerk.APIKey}, {Pending: true}, {Algorithm: "none"}, {Algorithm: "HS256"},
+		{WrongKey: true}, {KeyID: "ins_unknown"}, {IssuedAt: t0.Add(-time.Hour)}, {IssuedAt: t0.Add(time.Hour)}, {Issuer: "https://evil.com"},
+		{Claims: map[string]any{"exp": nil}}, {Claims: map[string]any{"sid": nil}}, {Claims: map[string]any{"sub": nil}}, {Claims: map[string]any{"v": 3}},
+	} {
+		tokens = append(tokens, w.token(f, id, opts))
+	}
+	const genuine = 7
+	claims := make([]*clerk.SessionClaims, genuine)
+	for i := range claims {
+		var code string
+		if claims[i], code = verdict(w.Syncer, bearing("Bearer "+tokens[i])); code != "" {
+			f.Fatalf("token %d: %s", i, code)
+		}
+	}
+	uncached := w.syncer(f, func(c *clerksync.Config) { c.Auth.TokenCacheSize = -1 })
+	reached := false
+	h := w.RequireUser(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached = true }))
+
+	for i, token := range tokens {
+		f.Add("Bearer ", i, 0, 0, "")
+		f.Add("bearer ", i, len(token)-1, 1, "A")                    // the signature's spare bits, perhaps
+		f.Add("BEARER  ", i, strings.LastIndex(token, "."), 1, "..") // parts
+	}
+	for _, s := range []string{".", "..", "=", " ", "\t", "\u00a0", "{", "e30", "é", "\x00", "eyJhbGciOiJub25lIn0"} {
+		f.Add("Bearer ", 0, 0, 0, s)
+		f.Add("Bearer ", 0, 100, 0, s)
+		f.Add("Bearer ", 0, 1<<20, 0, s)
+		f.Add("Bearer ", 0, 0, 1<<20, s)
+		f.Add(s, 0, 0, 0, "")
+	}
+	p := strings.Split(tokens[0], ".")
+	for _, form := range []string{
+		`{"protected":"` + p[0] + `","payload":"` + p[1] + `","signature":"` + p[2] + `","x":".."}`,
+		`{"payload":"` + p[1] + `","signatures":[{"protected":"` + p[0] + `","signature":"` + p[2] + `","header":{"x":".."}}]}`,
+		`{"payload":"` + p[1] + `","signatures":[],"x":".."}`,
+		".." + p[2], p[0] + ".." + p[2], "eyJhbGciOiJSUzI1NiIsImI2NCI6ZmFsc2UsImNyaXQiOlsiYjY0Il19." + p[1] + "." + p[2],
+	} {
+		f.Add("Bearer ", 0, 0, 1<<20, form)
+	}
+	codes := map[string]bool{
+		"token_missing": true, "token_malformed": true, "token_expired": true, "token_not_yet_valid": true, "token_wrong_class": true,
+		"token_wrong_issuer": true, "token_bad_signature": true, "token_unknown_key": true, "session_pending": true,
+	}
+	f.Fuzz(func(t *testing.T, scheme string, which, at, cut int, insert string) {
+		which = int(uint(which) % uint(len(tokens)))
+		token := tokens[which]
+		at = max(0, min(at, len(token)))
+		cut = max(0, min(cut, len(token)-at))
+		mutated := token[:at] + insert + token[at+cut:]
+		r := bearing(scheme + mutated)
+		got, code := verdict(w.Syncer, r)
+		for range 2 {
+			if again, c := verdict(uncached, r); c != code || !reflect.DeepEqual(again, got) {
+				t.Fatalf("%q with %+v, and uncached %q with %+v, on %q", code, got, c, again, scheme+mutated)
+			}
+			if again, c := verdict(w.Syncer, r); c != code || !reflect.DeepEqual(again, got) {
+				t.Fatalf("%q with %+v, and again %q with %+v, on %q", code, got, c, again, scheme+mutated)
+			}
+		}
+		reached = false
+		rec := httptest.NewRecorder()
+		h.ServeHTTP(rec, r)
+		if reached != (code == "") || (rec.Code == 200) != (code == "") {
+			t.Fatalf("%q, yet RequireUser answered %d on %q", code, rec.Code, scheme+mutated)
+		}
+		if code != "" {
+			if !codes[code] {
+				t.Fatalf("answered %q on %q", code, scheme+mutated)
+			}
+			return
+		}
+		if which >= genuine || !reflect.DeepEqual(got, claims[which]) {
+			t.Fatalf("accepted %+v on %q", got, scheme+mutated)
+		}
+		_, sent, _ := strings.Cut(strings.TrimSpace(scheme+mutated), " ")
+		if sent = strings.TrimSpace(sent); sent != token && !sameBytes(sent, token) {
+			t.Fatalf("accepted %q, which is not what was signed", scheme+mutated)
+		}
+	})
+}
+
+// sameBytes reports whether two tokens are the same once their base64 is decoded.
+func sameBytes(a, b string) bool {
+	as, bs := strings.Split(a, "."), strings.Split(b, ".")
+	if len(as) != len(bs) {
+		return false
+	}
+	for i := range as {
+		x, errX := base64.RawURLEncoding.DecodeString(as[i])
+		y, errY := base64.RawURLEncoding.DecodeString(bs[i])
+		if errX != nil || errY != nil || string(x) != string(y) {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,273 @@
+package mongostore
+
+import (
+	"context"
+	"iter"
+	"slices"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/clerksync/clerksync-go/clerksync"
+)
+
+// UpsertBatch implements [clerksync.BatchStore]: for each BatchSize users one read
+// and one bulk write, which is one command for the new ones among them and one
+// for the others. Where another writer comes in between, or the server
+// refuses something, those records are settled one by one.
+//
+// If the server cannot be reached any more the error is a [*clerksync.BatchError]
+// all the same; the users not yet tried fail with the same cause.
+func (s *Store) UpsertBatch(ctx context.Context, us []*clerksync.User) ([]clerksync.Result, error) {
+	if err := alive(ctx, "upsert batch"); err != nil {
+		return nil, err
+	}
+	b := &batch{Store: s, results: make([]clerksync.Result, len(us)), errs: make(map[int]error)}
+	// A user who comes twice is in two rounds: each sees what the one before wrote.
+	var rounds [][]*item
+	times := make(map[string]int)
+	for i, u := range us {
+		up, err := s.newUpsert(u)
+		if err != nil {
+			b.errs[i] = err
+			continue
+		}
+		round := times[u.ClerkID]
+		times[u.ClerkID]++
+		if round == len(rounds) {
+			rounds = append(rounds, nil)
+		}
+		rounds[round] = append(rounds[round], &item{upsert: up, index: i})
+	}
+	for _, round := range rounds {
+		for items := range slices.Chunk(round, s.batchSize) {
+			b.apply(ctx, items)
+		}
+	}
+	if len(b.errs) > 0 {
+		return b.results, &clerksync.BatchError{Errs: b.errs}
+	}
+	return b.results, nil
+}
+
+// batch is one call of UpsertBatch.
+type batch struct {
+	*Store
+	results []clerksync.Result
+	errs    map[int]error
+	down    error // nobody answers; do not keep asking
+}
+
+// item is one user of a batch.
+type item struct {
+	*upsert
+	index  int
+	result clerksync.Result // if what is planned is done
+}
+
+// apply upserts items of different users.
+func (b *batch) apply(ctx context.Context, items []*item) {
+	if b.down != nil {
+		b.fail(items, b.down)
+		return
+	}
+	records, err := b.records(ctx, "upsert batch", items)
+	if err != nil {
+		b.fail(items, err)
+		return
+	}
+
+	var planned []*item
+	var models []mongo.WriteModel
+	var inserts, updates int64
+	for _, it := range items {
+		r := records[it.u.ClerkID]
+		var model mongo.WriteModel
+		switch outcome := r.decide(it.u, it.time); outcome {
+		case clerksync.Created:
+			// Not the guarded upsert, so that it is certain who created the record.
+			model = mongo.NewInsertOneModel().SetDocument(it.document())
+			it.result = it.written(outcome)
+			inserts++
+		case clerksync.Updated:
+			model = mongo.NewUpdateOneModel().SetFilter(r.asRead()).SetUpdate(it.update(r.lost(it.u)))
+			it.result = it.written(outcome)
+			updates++
+		case clerksync.Unchanged:
+			it.result = it.unchanged(r)
+			if _, moved := r.confirmed(it.u); !moved {
+				b.results[it.index] = it.result
+				continue
+			}
+			model = mongo.NewUpdateOneModel().SetFilter(r.asRead()).SetUpdate(it.moves())
+			updates++
+		default:
+			b.results[it.index] = clerksync.Result{Outcome: outcome, User: r.user()}
+			continue
+		}
+		planned, models = append(planned, it), append(models, model)
+	}
+
+	if len(models) > 0 {
+		res, err := b.coll.BulkWrite(ctx, models, options.BulkWrite().SetOrdered(false))
+		if err != nil || res.InsertedCount != inserts || res.MatchedCount != updates {
+			var rest []*item
+			planned, rest = b.check(ctx, planned)
+			b.settle(ctx, rest)
+		}
+	}
+	for _, it := range planned {
+		b.results[it.index] = it.result
+	}
+}
+
+// check finds out by reading which of the planned writes were done. Errors and
+// counts do not tell: servers differ in what they say of an unordered
+// bulk write that failed in part.
+func (b *batch) check(ctx context.Context, planned []*item) (done, rest []*item) {
+	records, err := b.records(ctx, "upsert batch", planned)
+	if err != nil {
+		return nil, planned
+	}
+	for _, it := range planned {
+		r := records[it.u.ClerkID]
+		if r == nil || r.decide(it.u, it.time) != clerksync.Unchanged ||
+			it.result.Outcome == clerksync.Created && !r.is(it.id) {
+			rest = append(rest, it)
+			continue
+		}
+		if it.result.User != nil {
+			it.result.User = r.user()
+		}
+		done = append(done, it)
+	}
+	return done, rest
+}
+
+// settle upserts items one by one.
+func (b *batch) settle(ctx context.Context, items []*item) {
+	for i, it := range items {
+		res, err := it.run(ctx)
+		if err != nil {
+			if unreachable(err) {
+				b.fail(items[i:], err)
+				return
+			}
+			b.errs[it.index] = err
+		}
+		b.results[it.index] = res
+	}
+}
+
+func (b *batch) fail(items []*item, err error) {
+	if unreachable(err) {
+		b.down = err
+	}
+	for _, it := range items {
+		b.errs[it.index] = err
+	}
+}
+
+func (b *batch) records(ctx context.Context, op string, items []*item) (map[string]*record, error) {
+	ids := make([]string, len(items))
+	for i, it := range items {
+		ids[i] = it.u.ClerkID
+	}
+	return lookup(ctx, b.Store, op, ids, nil, func(r *record) *record { return r })
+}
+
+// Users implements [clerksync.BatchStore].
+func (s *Store) Users(ctx context.Context, clerkIDs []string) (map[string]*clerksync.User, error) {
+	return lookup(ctx, s, "users", clerkIDs, nil, (*record).user)
+}
+
+// Stamps implements [clerksync.BatchStore].
+func (s *Store) Stamps(ctx context.Context, clerkIDs []string) (map[string]clerksync.Stamp, error) {
+	return lookup(ctx, s, "stamps", clerkIDs, stampFields, (*record).stamp)
+}
+
+// lookup reads the records that there are of clerkIDs, BatchSize at a time.
+func lookup[T any](ctx context.Context, s *Store, op string, clerkIDs []string, fields bson.D, of func(*record) T) (map[string]T, error) {
+	if err := alive(ctx, op); err != nil {
+		return nil, err
+	}
+	found := make(map[string]T, len(clerkIDs))
+	ids := slices.Compact(slices.Sorted(slices.Values(clerkIDs)))
+	for chunk := range slices.Chunk(ids, s.batchSize) {
+		filter := bson.D{{Key: "clerkId", Value: bson.D{{Key: "$in", Value: chunk}}}}
+		records, err := s.find(ctx, op, filter, fields, nil)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range records {
+			if id := r.clerkID(); id != "" {
+				found[id] = of(r)
+			}
+		}
+	}
+	return found, nil
+}
+
+// Undeleted implements [clerksync.BatchStore], by keyset pages of BatchSize: no
+// cursor is open while the caller works, so nothing times out. Records whose
+// clerkId is not a string are not among them.
+func (s *Store) Undeleted(ctx context.Context) iter.Seq2[clerksync.Stamp, error] {
+	const op = "undeleted"
+	return func(yield func(clerksync.Stamp, error) bool) {
+		for last, more := "", true; more; {
+			filter := bson.D{{Key: "clerkId", Value: bson.D{{Key: "$gt", Value: last}}}, undeleted}
+			page, err := s.find(ctx, op, filter, stampFields, bson.D{{Key: "clerkId", Value: 1}})
+			if err != nil {
+				yield(clerksync.Stamp{}, err)
+				return
+			}
+			more = false
+			for _, r := range page {
+				if r.clerkID() <= last {
+					continue // an array that holds a string, say
+				}
+				last = r.clerkID()
+				more = len(page) == s.batchSize
+				if !yield(r.stamp(), nil) {
+					return
+				}
+				if err := alive(ctx, op); err != nil {
+					yield(clerksync.Stamp{}, err)
+					return
+				}
+			}
+		}
+	}
+}
+
+// find reads at most BatchSize records, whole and in any order unless fields and
+// order say otherwise.
+func (s *Store) find(ctx context.Context, op string, filter, fields, order bson.D) ([]*record, error) {
+	opts := options.Find().
+		SetLimit(int64(s.batchSize)).
+		SetBatchSize(int32(s.batchSize) + 1) // all at once, the end included; else the first 101 come alone
+	if fields != nil {
+		opts.SetProjection(fields)
+	}
+	if order != nil {
+		opts.SetSort(order)
+	}
+	var records []*record
+	err := s.retry(ctx, op, func() error {
+		cursor, err := s.coll.Find(ctx, filter, opts)
+		if err != nil {
+			return err
+		}
+		var documents []bson.Raw
+		if err := cursor.All(ctx, &documents); err != nil {
+			return err
+		}
+		records = make([]*record, len(documents))
+		for i, raw := range documents {
+			records[i] = &record{raw: raw}
+		}
+		return nil
+	})
+	return records, err
+}

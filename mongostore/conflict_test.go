@@ -1,0 +1,359 @@
+package mongostore_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/clerksync/clerksync-go/clerksync"
+	"github.com/clerksync/clerksync-go/mongostore"
+)
+
+// newUniqueStore is a Store whose app has a unique index on each of fields.
+func newUniqueStore(t testing.TB, fields ...string) rawStore {
+	t.Helper()
+	coll := newCollection(t)
+	opts := &mongostore.Options{BatchSize: batchSize}
+	for _, f := range fields {
+		createIndex(t, coll, ascending(f), options.Index().SetUnique(true).SetSparse(true).SetName(f))
+		opts.AllowUnique = append(opts.AllowUnique, f) // the embedded server does not list it as sparse
+	}
+	return rawStore{open(t, coll, opts), coll}
+}
+
+// wantConflict checks a ConflictError, and that it gives nothing away.
+func wantConflict(t testing.TB, err error, field string) {
+	t.Helper()
+	conflict := (*clerksync.ConflictError)(nil)
+	if !errors.As(err, &conflict) || conflict.Field != field {
+		t.Errorf("error %v, want a ConflictError about %q", err, field)
+		return
+	}
+	for _, err := range []error{err, conflict.Err} {
+		if text := fmt.Sprintf("%v %+v", err, err); strings.Contains(text, "@") || strings.Contains(text, "+1555") {
+			t.Errorf("the error gives personal data away: %s", text)
+		}
+	}
+	if !mongo.IsDuplicateKeyError(conflict.Err) && !isCode(conflict.Err, 1) {
+		t.Errorf("ConflictError.Err is %v, want the driver's error", conflict.Err)
+	}
+}
+
+func isCode(err error, code int) bool {
+	server := mongo.ServerError(nil)
+	return errors.As(err, &server) && server.HasErrorCode(code)
+}
+
+func TestConflictOnInsert(t *testing.T) {
+	s := newUniqueStore(t, "email")
+	upsert(t, s, ada(1), clerksync.Created)
+	u := person("bob", 1)
+	u.Email = "ada@example.com"
+	_, err := s.Upsert(t.Context(), u)
+	wantConflict(t, err, "email")
+	if _, err := s.User(t.Context(), "user_bob"); !errors.Is(err, clerksync.ErrNotFound) {
+		t.Errorf("User: %v", err)
+	}
+	u.ClerkUpdatedAt = time.Time{}
+	_, err = s.Upsert(t.Context(), u)
+	wantConflict(t, err, "email")
+	upsert(t, s, person("bob", 1), clerksync.Created)
+}
+
+func TestConflictOnUpdate(t *testing.T) {
+	s := newUniqueStore(t, "email")
+	upsert(t, s, ada(1), clerksync.Created)
+	upsert(t, s, person("bob", 1), clerksync.Created)
+	before := s.fields(t, "user_bob")
+	u := person("bob", 2)
+	u.Email = "ada@example.com"
+	_, err := s.Upsert(t.Context(), u)
+	wantConflict(t, err, "email")
+	u.Extra = nil // which the guarded upsert does not match
+	_, err = s.Upsert(t.Context(), u)
+	wantConflict(t, err, "email")
+	u = person("bob", 1) // at the same version
+	u.Email = "ada@example.com"
+	_, err = s.Upsert(t.Context(), u)
+	wantConflict(t, err, "email")
+	if d := cmp.Diff(before, s.fields(t, "user_bob")); d != "" {
+		t.Errorf("the record changed:\n%s", d)
+	}
+}
+
+func TestConflictInBatch(t *testing.T) {
+	s := newUniqueStore(t, "email")
+	upsert(t, s, ada(1), clerksync.Created)
+	upsert(t, s, person("old", 1), clerksync.Created)
+	var us []*clerksync.User
+	for i := range 10 {
+		us = append(us, person(fmt.Sprintf("n%d", i), 1))
+	}
+	us = append(us, person("old", 2), ada(1))
+	us[3].Email = "ada@example.com"
+	us[7].Email = "ada@example.com"
+	res, err := s.UpsertBatch(t.Context(), us)
+	var failed *clerksync.BatchError
+	if !errors.As(err, &failed) || len(failed.Errs) != 2 {
+		t.Fatalf("error %v", err)
+	}
+	wantConflict(t, failed.Errs[3], "email")
+	wantConflict(t, failed.Errs[7], "email")
+	for i, r := range res {
+		want := clerksync.Created
+		switch i {
+		case 3, 7:
+			want = 0
+		case 10:
+			want = clerksync.Updated
+		case 11:
+			want = clerksync.Unchanged
+		}
+		if r.Outcome != want {
+			t.Errorf("number %d: %v, want %v", i, r.Outcome, want)
+		}
+	}
+}
+
+// The account was deleted and made anew: the deleted record gives the address up.
+func TestConflictWithDeletedRecord(t *testing.T) {
+	for name, prepare := range map[string]func(s rawStore, u *clerksync.User){
+		"Insert": func(rawStore, *clerksync.User) {},
+		"Update": func(s rawStore, u *clerksync.User) { upsert(t, s, person("new", 1), clerksync.Created) },
+		"CompareAndSet": func(s rawStore, u *clerksync.User) {
+			upsert(t, s, person("new", 1), clerksync.Created)
+			u.Extra = nil
+		},
+		"NoVersion": func(_ rawStore, u *clerksync.User) { u.ClerkUpdatedAt = time.Time{} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newUniqueStore(t, "email")
+			upsert(t, s, ada(1), clerksync.Created)
+			if _, err := s.Deactivate(t.Context(), "user_ada", hour(2)); err != nil {
+				t.Fatal(err)
+			}
+			before := s.fields(t, "user_ada")
+			u := person("new", 3)
+			u.Email = "ada@example.com"
+			prepare(s, u)
+			res, err := s.Upsert(t.Context(), u)
+			if err != nil || res.Outcome != clerksync.Created && res.Outcome != clerksync.Updated {
+				t.Fatalf("Upsert: %v, %v", res.Outcome, err)
+			}
+			if got := s.fields(t, "user_new")["email"]; got != "ada@example.com" {
+				t.Errorf("email of the new record: %v", got)
+			}
+			after := s.fields(t, "user_ada")
+			delete(before, "email")
+			before["updatedAt"] = after["updatedAt"]
+			if d := cmp.Diff(before, after); d != "" {
+				t.Errorf("the deleted record lost more than its address:\n%s", d)
+			}
+		})
+	}
+}
+
+// Other fields that Clerk owns, and the app's Map made unique.
+func TestConflictOnOtherFields(t *testing.T) {
+	for field, set := range map[string]func(u *clerksync.User){
+		"profile.phoneNumber": func(u *clerksync.User) { u.Profile.PhoneNumber = "+1555000" },
+		"username":            func(u *clerksync.User) { u.Extra["username"] = "ada" },
+	} {
+		t.Run(field, func(t *testing.T) {
+			s := newUniqueStore(t, "email", field)
+			first, second := ada(1), person("bob", 1)
+			set(first)
+			set(second)
+			upsert(t, s, first, clerksync.Created)
+			_, err := s.Upsert(t.Context(), second)
+			wantConflict(t, err, field)
+			if _, err := s.Deactivate(t.Context(), "user_ada", hour(2)); err != nil {
+				t.Fatal(err)
+			}
+			upsert(t, s, second, clerksync.Created)
+		})
+	}
+}
+
+// A deleted record's value of a field that its own Map did not write is the app's.
+func TestConflictLeavesTheAppsFields(t *testing.T) {
+	s := newUniqueStore(t, "username")
+	insert(t, s.coll, bson.D{{Key: "clerkId", Value: "user_ada"}, {Key: "username", Value: "ada"}, {Key: "deletedAt", Value: hour(1)}})
+	u := person("bob", 1)
+	u.Extra["username"] = "ada"
+	_, err := s.Upsert(t.Context(), u)
+	wantConflict(t, err, "username")
+	if got := s.fields(t, "user_ada")["username"]; got != "ada" {
+		t.Errorf("username: %v", got)
+	}
+}
+
+// An index that nothing in the record explains: two fields together.
+func TestConflictWithoutRival(t *testing.T) {
+	coll := newCollection(t)
+	createIndex(t, coll, ascending("tenant", "team"), options.Index().SetUnique(true).SetName("theirs"))
+	s := open(t, coll, &mongostore.Options{AllowUnique: []string{"theirs"}})
+	insert(t, coll, bson.D{{Key: "clerkId", Value: "user_ada"}, {Key: "tenant", Value: nil}, {Key: "team", Value: nil}})
+	_, err := s.Upsert(t.Context(), person("bob", 1))
+	_, err2 := s.Deactivate(t.Context(), "user_cid", hour(1))
+	if err == nil && err2 == nil {
+		t.Log("the server takes an index on several fields for sparse")
+		return
+	}
+	for _, err := range []error{err, err2} {
+		if conflict := (*clerksync.ConflictError)(nil); !errors.As(err, &conflict) {
+			t.Errorf("error %v, want a ConflictError", err)
+		}
+	}
+}
+
+func TestErrorsGiveNothingAway(t *testing.T) {
+	s := newUniqueStore(t, "email")
+	upsert(t, s, ada(1), clerksync.Created)
+	u := person("bob", 1)
+	u.Email = "ada@example.com"
+	large := ada(2)
+	large.Extra = map[string]any{"email2": strings.Repeat("secret@example.com ", 1<<20)}
+	bad := ada(2)
+	bad.Extra = map[string]any{"a.b": "secret@example.com"}
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	gone := newClient(t, func(o *options.ClientOptions) {
+		o.SetHosts([]string{"127.0.0.1:1"}).SetServerSelectionTimeout(1)
+	}).Database("x").Collection("users")
+
+	errs := make(map[string]error)
+	_, errs["conflict"] = s.Upsert(t.Context(), u)
+	_, errs["conflict in a batch"] = s.UpsertBatch(t.Context(), []*clerksync.User{u})
+	_, errs["invalid"] = s.Upsert(t.Context(), bad)
+	_, errs["cancelled"] = s.Upsert(cancelled, u)
+	_, errs["unreachable"] = mongostore.Open(t.Context(), gone, nil)
+	_, errs["not found"] = s.User(t.Context(), "user_nobody")
+	_, errs["too large"] = s.Upsert(t.Context(), large)
+	if errs["too large"] == nil { // the embedded server takes what MongoDB does not
+		delete(errs, "too large")
+	}
+	for name, err := range errs {
+		if err == nil {
+			t.Errorf("%s: no error", name)
+			continue
+		}
+		t.Logf("%s: %v", name, err)
+		if text := fmt.Sprintf("%v %+v", err, err); strings.Contains(text, "@") {
+			t.Errorf("%s: %s", name, text)
+		}
+	}
+}
+
+func TestErrorsOfContext(t *testing.T) {
+	s := newStore(t)
+	cause := errors.New("the app shuts down")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(cause)
+	calls := map[string]func() error{
+		"User":        func() error { _, err := s.User(ctx, "user_ada"); return err },
+		"Upsert":      func() error { _, err := s.Upsert(ctx, ada(1)); return err },
+		"Deactivate":  func() error { _, err := s.Deactivate(ctx, "user_ada", hour(1)); return err },
+		"UpsertBatch": func() error { _, err := s.UpsertBatch(ctx, []*clerksync.User{ada(1)}); return err },
+		"Users":       func() error { _, err := s.Users(ctx, []string{"user_ada"}); return err },
+		"Stamps":      func() error { _, err := s.Stamps(ctx, nil); return err },
+		"Undeleted": func() (err error) {
+			for _, err = range s.Undeleted(ctx) {
+			}
+			return err
+		},
+	}
+	for name, call := range calls {
+		if err := call(); !errors.Is(err, context.Canceled) || !errors.Is(err, cause) {
+			t.Errorf("%s: %v, want both context.Canceled and its cause", name, err)
+		}
+	}
+	if n, err := s.coll.CountDocuments(t.Context(), bson.D{}); err != nil || n != 0 {
+		t.Errorf("%d documents, %v", n, err)
+	}
+}
+
+// A context that ends while the server is asked.
+func TestErrorsOfContextUnderWay(t *testing.T) {
+	base := newCollection(t)
+	open(t, base, nil)
+	for name, call := range map[string]func(ctx context.Context, s *mongostore.Store) error{
+		"User":   func(ctx context.Context, s *mongostore.Store) error { _, err := s.User(ctx, "user_ada"); return err },
+		"Upsert": func(ctx context.Context, s *mongostore.Store) error { _, err := s.Upsert(ctx, ada(1)); return err },
+		"Deactivate": func(ctx context.Context, s *mongostore.Store) error {
+			_, err := s.Deactivate(ctx, "user_bob", hour(1))
+			return err
+		},
+		"UpsertBatch": func(ctx context.Context, s *mongostore.Store) error {
+			_, err := s.UpsertBatch(ctx, []*clerksync.User{person("cid", 1), person("dot", 1)})
+			return err
+		},
+		"Users": func(ctx context.Context, s *mongostore.Store) error {
+			_, err := s.Users(ctx, []string{"user_ada"})
+			return err
+		},
+		"Undeleted": func(ctx context.Context, s *mongostore.Store) (err error) {
+			for _, err = range s.Undeleted(ctx) {
+			}
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			armed := false
+			s := open(t, newHooked(t, base, func(bson.Raw) {
+				if armed {
+					cancel()
+				}
+			}), nil)
+			armed = true
+			if err := call(ctx, s); !errors.Is(err, context.Canceled) {
+				t.Errorf("error %v, want context.Canceled", err)
+			}
+		})
+	}
+}
+
+// Many take over a deleted user's address at once: one gets it.
+func TestConcurrentRemakes(t *testing.T) {
+	const workers = 16
+	for round := range 3 {
+		s := newUniqueStore(t, "email")
+		upsert(t, s, ada(1), clerksync.Created)
+		if _, err := s.Deactivate(t.Context(), "user_ada", hour(2)); err != nil {
+			t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		var created, conflicts atomic.Int64
+		for i := range workers {
+			wg.Go(func() {
+				u := person(fmt.Sprintf("n%d", i), 3)
+				u.Email = "ada@example.com"
+				res, err := s.Upsert(t.Context(), u)
+				conflict := (*clerksync.ConflictError)(nil)
+				switch {
+				case errors.As(err, &conflict) && conflict.Field == "email":
+					conflicts.Add(1)
+				case err == nil && res.Outcome == clerksync.Created:
+					created.Add(1)
+				default:
+					t.Errorf("%v, %v", res.Outcome, err)
+				}
+			})
+		}
+		wg.Wait()
+		if created.Load() != 1 || conflicts.Load() != workers-1 {
+			t.Errorf("round %d: %d created, %d conflicts", round, created.Load(), conflicts.Load())
+		}
+	}
+}

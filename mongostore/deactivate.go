@@ -1,0 +1,112 @@
+package mongostore
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+
+	"github.com/clerksync/clerksync-go/clerksync"
+)
+
+// Deactivate implements [clerksync.Store], in one round trip. An at that is zero
+// or before 1970 stands for now. The Result's User is nil unless the record
+// was deleted before.
+//
+// With [Options].EraseOnDelete it takes two, and the record loses
+// email, name, profile.firstName, .lastName, .fullName, .imageUrl, .phoneNumber,
+// .birthday and .gender, clerkCreatedAt, lastSignInAt, and the fields that
+// [clerksync.Config].Map added to Extra, with extraFields. It keeps _id, clerkId, the flags
+// (isActive, emailVerified, phoneVerified, banned), the record's own times
+// and what the app owns: role, location and each field that clerksync does not
+// know. A record that is already deleted stays as it is.
+func (s *Store) Deactivate(ctx context.Context, clerkID string, at time.Time) (clerksync.Result, error) {
+	const op = "deactivate"
+	if err := alive(ctx, op); err != nil {
+		return clerksync.Result{}, err
+	}
+	if clerkID == "" {
+		return clerksync.Result{}, errors.New("mongostore: deactivate: no clerkID")
+	}
+	now := s.millis()
+	if at.Before(epoch) { // the filters take no such date for a tombstone
+		at = now
+	}
+	d := &deactivation{Store: s, clerkID: clerkID, id: bson.NewObjectID(), time: now, at: at}
+	res := clerksync.Result{Outcome: clerksync.Deactivated}
+	err := s.retry(ctx, op, func() (err error) {
+		res.User, err = d.try(ctx)
+		return err
+	})
+	if err != nil {
+		return clerksync.Result{}, err
+	}
+	return res, nil
+}
+
+// deactivation is one call of Deactivate, over all its attempts.
+type deactivation struct {
+	*Store
+	clerkID  string
+	id       bson.ObjectID // of the tombstone, if this call inserts it
+	time, at time.Time
+	attempts int
+	refusals int
+}
+
+// try returns the record if it was deleted before.
+func (d *deactivation) try(ctx context.Context) (*clerksync.User, error) {
+	if d.attempts++; d.attempts == 1 && !d.erase {
+		filter := bson.D{{Key: "clerkId", Value: d.clerkID}, undeleted}
+		onInsert := bson.D{{Key: "_id", Value: d.id}, {Key: "createdAt", Value: d.time}}
+		update := bson.D{{Key: "$set", Value: d.fields()}, {Key: "$setOnInsert", Value: onInsert}}
+		_, err := d.write(ctx, filter, update, true)
+		if !mongo.IsDuplicateKeyError(err) {
+			return nil, err
+		}
+	}
+	r, err := d.read(ctx, d.clerkID)
+	switch {
+	case err != nil:
+		return nil, err
+	case r == nil:
+		tombstone := bson.D{{Key: "_id", Value: d.id}, {Key: "clerkId", Value: d.clerkID}, {Key: "createdAt", Value: d.time}}
+		_, err = d.coll.InsertOne(ctx, append(tombstone, d.fields()...))
+		if mongo.IsDuplicateKeyError(err) {
+			return nil, d.refused(ctx, "deactivate", err, &d.refusals)
+		}
+		return nil, err
+	case !deletedAt(r.raw).IsZero():
+		return r.user(), nil
+	}
+	update := bson.D{{Key: "$set", Value: d.fields()}}
+	if d.erase {
+		update = append(update, bson.E{Key: "$unset", Value: erasure(r)})
+	}
+	_, err = d.write(ctx, r.asRead(), update, false)
+	return nil, err
+}
+
+// fields are what makes a record a tombstone.
+func (d *deactivation) fields() bson.D {
+	return bson.D{{Key: "isActive", Value: false}, {Key: "deletedAt", Value: d.at}, {Key: "updatedAt", Value: d.time}}
+}
+
+// erasure removes everything that a sync would remove of a user of whom Clerk
+// knows nothing, and lastSignInAt.
+func erasure(r *record) bson.D {
+	nobody := &clerksync.User{}
+	unset := bson.D{{Key: "lastSignInAt", Value: ""}, {Key: "extraFields", Value: ""}}
+	for path, value := range nobody.ClerkFields() {
+		if value == nil && !(strings.HasPrefix(path, "profile.") && r.flatProfile()) {
+			unset = append(unset, bson.E{Key: path, Value: ""})
+		}
+	}
+	for _, name := range r.lost(nobody) {
+		unset = append(unset, bson.E{Key: name, Value: ""})
+	}
+	return unset
+}

@@ -1,0 +1,272 @@
+package mongostore
+
+import (
+	"slices"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/clerksync/clerksync-go/clerksync"
+)
+
+// record is a document as it was read.
+type record struct {
+	raw     bson.Raw
+	decoded *clerksync.User
+}
+
+// user is the document as clerksync understands it.
+func (r *record) user() *clerksync.User {
+	if r.decoded == nil {
+		r.decoded = decode(r.raw)
+	}
+	return r.decoded
+}
+
+// clerkID is empty if the document's is no string.
+func (r *record) clerkID() string { return textOf(r.raw, "clerkId") }
+
+// is reports whether the record was created under this _id.
+func (r *record) is(id bson.ObjectID) bool { return idOf(r.raw.Lookup("_id")) == id.Hex() }
+
+// decide is [clerksync.Decide] about a record that may be nil. It decodes the whole of it
+// only where that matters, at equal versions: most of a batch is newer.
+func (r *record) decide(u *clerksync.User, now time.Time) clerksync.Outcome {
+	if r == nil {
+		return clerksync.Decide(nil, u, now)
+	}
+	brief := &clerksync.User{ClerkUpdatedAt: dateOf(r.raw, "clerkUpdatedAt"), DeletedAt: deletedAt(r.raw)}
+	if brief.ClerkUpdatedAt.Equal(u.ClerkUpdatedAt) {
+		return clerksync.Decide(r.user(), u, now)
+	}
+	return clerksync.Decide(brief, u, now)
+}
+
+// asRead is the filter of a compare-and-set: it matches the record as long as no
+// other writer has changed what a decision rests on. The values are those of
+// the document, not their decoded form, which may stand for several.
+func (r *record) asRead() bson.D {
+	filter := bson.D{{Key: "clerkId", Value: r.clerkID()}}
+	for _, field := range []string{"clerkUpdatedAt", "syncedAt", "extraFields", "deletedAt"} {
+		filter = append(filter, r.equal(field))
+	}
+	return filter
+}
+
+// equal matches documents that have the same value as r in field, or none if r
+// has none. The operator is there for values that a filter would take for more
+// than a value.
+func (r *record) equal(field string) bson.E {
+	var value any // null matches an absent field too
+	if v, err := r.raw.LookupErr(field); err == nil {
+		value = v
+	}
+	return bson.E{Key: field, Value: bson.D{{Key: "$eq", Value: value}}}
+}
+
+// flatProfile reports whether profile is there and no document, so that no
+// update can write into it.
+func (r *record) flatProfile() bool {
+	v, err := r.raw.LookupErr("profile")
+	return err == nil && v.Type != bson.TypeEmbeddedDocument
+}
+
+// lost are the names of the record's Extra that u does not have.
+func (r *record) lost(u *clerksync.User) []string {
+	return slices.DeleteFunc(extraFields(r.raw), func(name string) bool {
+		_, kept := u.Extra[name]
+		return kept
+	})
+}
+
+// confirmed is the record after a write that moved forward what a u of the same
+// content may move, and whether there was anything to move.
+func (r *record) confirmed(u *clerksync.User) (after *clerksync.User, moved bool) {
+	after = r.user()
+	if u.SyncedAt.After(after.SyncedAt) || u.LastSignInAt.After(after.LastSignInAt) {
+		after = after.Clone()
+		after.SyncedAt = latest(after.SyncedAt, u.SyncedAt)
+		after.LastSignInAt = latest(after.LastSignInAt, u.LastSignInAt)
+	}
+	return after, after != r.user()
+}
+
+func latest(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
+
+// decode reads a document as others may have written it: a field of a wrong type
+// is absent.
+func decode(raw bson.Raw) *clerksync.User {
+	text := func(path ...string) string { return textOf(raw, path...) }
+	date := func(field string) time.Time { return dateOf(raw, field) }
+	truth := func(field string, absent bool) bool {
+		if b, ok := raw.Lookup(field).BooleanOK(); ok {
+			return b
+		}
+		return absent
+	}
+
+	u := &clerksync.User{
+		ID:      idOf(raw.Lookup("_id")),
+		ClerkID: text("clerkId"),
+		Email:   text("email"),
+		Name:    text("name"),
+		Role:    clerksync.Role(text("role")),
+		Profile: clerksync.Profile{
+			FirstName:   text("profile", "firstName"),
+			LastName:    text("profile", "lastName"),
+			FullName:    text("profile", "fullName"),
+			ImageURL:    text("profile", "imageUrl"),
+			PhoneNumber: text("profile", "phoneNumber"),
+			Birthday:    text("profile", "birthday"),
+			Gender:      text("profile", "gender"),
+		},
+		LastSignInAt:   date("lastSignInAt"),
+		CreatedAt:      date("createdAt"),
+		UpdatedAt:      date("updatedAt"),
+		EmailVerified:  truth("emailVerified", false),
+		PhoneVerified:  truth("phoneVerified", false),
+		IsActive:       truth("isActive", true),
+		Banned:         truth("banned", false),
+		ClerkCreatedAt: date("clerkCreatedAt"),
+		ClerkUpdatedAt: date("clerkUpdatedAt"),
+		SyncedAt:       date("syncedAt"),
+		DeletedAt:      deletedAt(raw),
+	}
+	location := clerksync.Location{
+		Country:  text("location", "country"),
+		City:     text("location", "city"),
+		State:    text("location", "state"),
+		Timezone: text("location", "timezone"),
+	}
+	if location != (clerksync.Location{}) {
+		u.Location = &location
+	}
+	for _, name := range extraFields(raw) {
+		if v := valueOf(raw.Lookup(name)); v != nil {
+			if u.Extra == nil {
+				u.Extra = make(map[string]any)
+			}
+			u.Extra[name] = v
+		}
+	}
+	return u
+}
+
+// deletedAt counts from 1970 on, as the filters have it.
+func deletedAt(raw bson.Raw) time.Time {
+	at := dateOf(raw, "deletedAt")
+	if at.Before(epoch) {
+		return time.Time{}
+	}
+	return at
+}
+
+// extraFields are the names that clerksync wrote from an Extra, without those that
+// it cannot have written: a record is not to make clerksync remove its _id.
+func extraFields(raw bson.Raw) []string {
+	list, _ := raw.Lookup("extraFields").ArrayOK()
+	values, _ := list.Values()
+	var names []string
+	for _, v := range values {
+		if name, ok := v.StringValueOK(); ok {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	names = slices.Compact(names)
+	if !canBeExtra(names...) {
+		names = slices.DeleteFunc(names, func(name string) bool { return !canBeExtra(name) })
+	}
+	return names
+}
+
+func canBeExtra(names ...string) bool {
+	probe := clerksync.User{ClerkID: "-", Extra: make(map[string]any, len(names))}
+	for _, name := range names {
+		probe.Extra[name] = true
+	}
+	_, err := probe.Canonical()
+	return err == nil
+}
+
+// idOf is the _id in hex, the string itself, or Extended JSON for the types that
+// other applications use.
+func idOf(v bson.RawValue) string {
+	if id, ok := v.ObjectIDOK(); ok {
+		return id.Hex()
+	}
+	if s, ok := v.StringValueOK(); ok {
+		return s
+	}
+	return v.String()
+}
+
+func textOf(raw bson.Raw, path ...string) string {
+	s, _ := raw.Lookup(path...).StringValueOK()
+	return s
+}
+
+func dateOf(raw bson.Raw, field string) time.Time { return timeOf(raw.Lookup(field)) }
+
+func timeOf(v bson.RawValue) time.Time {
+	if ms, ok := v.DateTimeOK(); ok {
+		return time.UnixMilli(ms).UTC()
+	}
+	return time.Time{}
+}
+
+// valueOf is the value of an Extra field in the types of [clerksync.User.Canonical],
+// nil if it is of another type, which clerksync did not write.
+func valueOf(v bson.RawValue) any {
+	switch v.Type {
+	case bson.TypeString:
+		return v.StringValue()
+	case bson.TypeBoolean:
+		return v.Boolean()
+	case bson.TypeInt32: // mongosh writes whole numbers so
+		return int64(v.Int32())
+	case bson.TypeInt64:
+		return v.Int64()
+	case bson.TypeDouble:
+		return v.Double()
+	case bson.TypeDateTime:
+		return timeOf(v)
+	case bson.TypeArray:
+		values, _ := v.Array().Values()
+		list := make([]any, len(values))
+		for i, e := range values {
+			list[i] = valueOf(e)
+		}
+		return list
+	case bson.TypeEmbeddedDocument:
+		elements, _ := v.Document().Elements()
+		m := make(map[string]any, len(elements))
+		for _, e := range elements {
+			m[e.Key()] = valueOf(e.Value())
+		}
+		return m
+	default:
+		return nil
+	}
+}
+
+// stamp is what Reconcile needs of the record.
+func (r *record) stamp() clerksync.Stamp {
+	u := r.user()
+	return clerksync.Stamp{
+		ClerkID:        u.ClerkID,
+		ClerkUpdatedAt: u.ClerkUpdatedAt, SyncedAt: u.SyncedAt, CreatedAt: u.CreatedAt, DeletedAt: u.DeletedAt,
+		IsActive: u.IsActive,
+	}
+}
+
+// stampFields is what stamp needs, as a projection.
+var stampFields = bson.D{
+	{Key: "clerkId", Value: 1}, {Key: "clerkUpdatedAt", Value: 1}, {Key: "syncedAt", Value: 1},
+	{Key: "createdAt", Value: 1}, {Key: "deletedAt", Value: 1}, {Key: "isActive", Value: 1},
+}

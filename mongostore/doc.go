@@ -1,0 +1,34 @@
+// Package mongostore keeps clerksync's records in a MongoDB collection, the
+// app's own users collection as a rule: it is the [clerksync.BatchStore] for
+// production.
+//
+//	store, err := mongostore.Open(ctx, client.Database("app").Collection("users"), nil)
+//
+// [Open] is the only way to a Store, because everything clerksync promises rests
+// on one unique index on clerkId: Open makes it, or checks that it is there.
+//
+// # What it asks of the server
+//
+// MongoDB 4.4 or later, or a server that speaks its protocol: Atlas, Amazon
+// DocumentDB, Azure Cosmos DB, FerretDB. The Store uses plain reads, updateOne
+// with upsert, findAndModify, unordered bulk writes and one unique index; no
+// transactions, pipeline updates, change streams, partial or TTL indexes.
+// The user needs the privileges find, insert, update and listIndexes on the
+// collection, and createIndex unless the index is there already.
+//
+// # What it does to records
+//
+// It writes single fields by their dotted paths, and never whole documents: what
+// the app owns in a record, and every field clerksync does not know, stays as it
+// is. The fields and their owners are those of [clerksync.User.ClerkFields] and
+// the README. Records that others wrote are read leniently: a field of a wrong
+// type reads as absent, a record without clerkUpdatedAt is older than anything,
+// one without isActive is active, deletedAt counts only if it is a date.
+//
+// Most calls are one round trip: reading a record, creating one, updating an
+// older one, deleting one. An event that was applied before takes two, one that
+// is out of date three.
+//
+// Every filter names the clerkId, so that a collection sharded on clerkId
+// stays targeted; the one exception is described at [Store.Upsert].
+package mongostore

@@ -1,0 +1,116 @@
+package mongostore
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+)
+
+// offline is a Store that never reaches a server.
+func offline(t *testing.T) *Store {
+	t.Helper()
+	client, err := mongo.Connect(options.Client().SetHosts([]string{"127.0.0.1:1"}).SetServerSelectionTimeout(time.Millisecond))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = client.Disconnect(t.Context()) })
+	return &Store{coll: client.Database("app").Collection("users"), now: time.Now, batchSize: 500}
+}
+
+func TestJudge(t *testing.T) {
+	raw := func(d bson.D) bson.Raw {
+		if d == nil {
+			return nil
+		}
+		b, err := bson.Marshal(d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	on := func(value any, fields ...string) bson.Raw {
+		var d bson.D
+		for _, f := range fields {
+			d = append(d, bson.E{Key: f, Value: value})
+		}
+		return raw(d)
+	}
+	clerkID := func(condition any) bson.Raw { return raw(bson.D{{Key: "clerkId", Value: condition}}) }
+	german := raw(bson.D{{Key: "locale", Value: "de"}})
+	for name, c := range map[string]struct {
+		index index
+		keeps bool
+		fault string // part of it; empty for none
+	}{
+		"Unique":            {index{keys: on(1, "clerkId"), unique: true}, true, ""},
+		"Descending":        {index{keys: on(-1.0, "clerkId"), unique: true}, true, ""},
+		"Sparse":            {index{keys: on(1, "clerkId"), unique: true, sparse: true}, true, ""},
+		"NotUnique":         {index{keys: on(1, "clerkId")}, false, ""},
+		"Hashed":            {index{keys: on("hashed", "clerkId"), unique: true}, false, ""},
+		"Collation":         {index{keys: on(1, "clerkId"), unique: true, collation: german}, false, `.dropIndex("ix")`},
+		"CollationNoUnique": {index{keys: on(1, "clerkId"), collation: german}, false, ""},
+		"Compound":          {index{keys: on(1, "clerkId", "email"), unique: true}, false, ""},
+		"PartialExists":     {index{keys: on(1, "clerkId"), unique: true, partial: clerkID(bson.D{{Key: "$exists", Value: true}})}, true, ""},
+		"PartialExists1":    {index{keys: on(1, "clerkId"), unique: true, partial: clerkID(bson.D{{Key: "$exists", Value: 1}})}, true, ""},
+		"PartialString":     {index{keys: on(1, "clerkId"), unique: true, partial: clerkID(bson.D{{Key: "$type", Value: "string"}})}, true, ""},
+		"PartialType2":      {index{keys: on(1, "clerkId"), unique: true, partial: clerkID(bson.D{{Key: "$type", Value: 2}})}, true, ""},
+		"PartialExistsNot":  {index{keys: on(1, "clerkId"), unique: true, partial: clerkID(bson.D{{Key: "$exists", Value: false}})}, false, ""},
+		"PartialNumber":     {index{keys: on(1, "clerkId"), unique: true, partial: clerkID(bson.D{{Key: "$type", Value: "int"}})}, false, ""},
+		"PartialRange":      {index{keys: on(1, "clerkId"), unique: true, partial: clerkID(bson.D{{Key: "$gt", Value: "m"}})}, false, ""},
+		"PartialBoth": {index{keys: on(1, "clerkId"), unique: true, partial: clerkID(bson.D{
+			{Key: "$exists", Value: true}, {Key: "$gt", Value: "m"},
+		})}, false, ""},
+		"PartialValue": {index{keys: on(1, "clerkId"), unique: true, partial: clerkID("user_1")}, false, ""},
+		"PartialOther": {index{keys: on(1, "clerkId"), unique: true, partial: raw(bson.D{
+			{Key: "clerkId", Value: bson.D{{Key: "$exists", Value: true}}}, {Key: "isActive", Value: true},
+		})}, false, ""},
+		"PartialElsewhere": {index{keys: on(1, "clerkId"), unique: true, partial: raw(bson.D{{Key: "isActive", Value: true}})}, false, ""},
+
+		"ID":           {index{keys: on(1, "_id"), unique: true}, false, ""},
+		"Email":        {index{keys: on(1, "email"), unique: true}, false, `{unique: true, partialFilterExpression: {"email": {$exists: true}}}`},
+		"EmailText":    {index{keys: on("text", "email")}, false, ""},
+		"EmailSparse":  {index{keys: on(1, "email"), unique: true, sparse: true}, false, ""},
+		"EmailPartial": {index{keys: on(1, "email"), unique: true, partial: raw(bson.D{{Key: "email", Value: "x"}})}, false, ""},
+		"EmailCollation": {index{keys: on(1, "email"), unique: true, collation: german}, false,
+			`partialFilterExpression: {"email": {$exists: true}}, collation: {"locale": "de"}}`},
+		"Two":     {index{keys: on(1, "tenant", "email"), unique: true}, false, `{"tenant": {$exists: true}, "email": {$exists: true}}`},
+		"WithID":  {index{keys: on(1, "tenant", "_id"), unique: true}, false, "tenant, _id"},
+		"WithUs":  {index{keys: on(1, "tenant", "clerkId"), unique: true}, false, ""},
+		"Allowed": {index{name: "allowed", keys: on(1, "email"), unique: true}, false, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := offline(t)
+			if c.index.name == "" {
+				c.index.name = "ix"
+			}
+			if got := c.index.keepsClerkID(); got != c.keeps {
+				t.Errorf("keepsClerkID: %t, want %t", got, c.keeps)
+			}
+			faults := s.judge([]index{c.index}, []string{"allowed"})
+			switch {
+			case c.fault == "" && len(faults) > 0:
+				t.Errorf("faults: %v", faults)
+			case c.fault != "" && (len(faults) != 1 || !strings.Contains(faults[0].Error(), c.fault)):
+				t.Errorf("faults: %v, want one with %s", faults, c.fault)
+			}
+		})
+	}
+}
+
+// The test servers have no access control.
+func TestExplainWithoutPermission(t *testing.T) {
+	s := offline(t)
+	err := s.explain(t.Context(), mongo.CommandError{Code: codeUnauthorized, Name: "Unauthorized", Message: "not authorized on app"}, nil)
+	want := `mongostore: open: clerkId has no unique index and this user may not create one; have it created: db.getCollection("users").createIndex({clerkId: 1}, {unique: true, sparse: true}): server error 13, Unauthorized`
+	if err == nil || err.Error() != want {
+		t.Errorf("error\n%v, want\n%v", err, want)
+	}
+	if cmd := (mongo.CommandError{}); !errors.As(err, &cmd) {
+		t.Error("the driver's error is lost")
+	}
+}

@@ -1,0 +1,453 @@
+package mongostore_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
+	"go.mongodb.org/mongo-driver/v2/mongo/writeconcern"
+
+	"github.com/clerksync/clerksync-go/clerksync"
+	"github.com/clerksync/clerksync-go/mongostore"
+)
+
+// createIndex makes one of the app's own indexes.
+func createIndex(t testing.TB, coll *mongo.Collection, keys bson.D, o *options.IndexOptionsBuilder) {
+	t.Helper()
+	if _, err := coll.Indexes().CreateOne(t.Context(), mongo.IndexModel{Keys: keys, Options: o}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func ascending(fields ...string) (keys bson.D) {
+	for _, f := range fields {
+		keys = append(keys, bson.E{Key: f, Value: 1})
+	}
+	return keys
+}
+
+func indexSpecs(t testing.TB, coll *mongo.Collection) map[string]mongo.IndexSpecification {
+	t.Helper()
+	specs, err := coll.Indexes().ListSpecifications(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := make(map[string]mongo.IndexSpecification)
+	for _, s := range specs {
+		m[s.Name] = s
+	}
+	return m
+}
+
+// The embedded server has no partial indexes, and does not list an index as
+// sparse. What a server can do is found by trying.
+var (
+	partialIndexes = sync.OnceValue(func() bool {
+		return tryIndex(options.Index().SetUnique(true).SetPartialFilterExpression(exists("email"))).PartialFilterExpression != nil
+	})
+	listsSparse = sync.OnceValue(func() bool {
+		sparse := tryIndex(options.Index().SetUnique(true).SetSparse(true)).Sparse
+		return sparse != nil && *sparse
+	})
+)
+
+type indexSpec struct {
+	Name                    string
+	Sparse                  *bool
+	PartialFilterExpression bson.Raw `bson:"partialFilterExpression"`
+}
+
+func tryIndex(o *options.IndexOptionsBuilder) (spec indexSpec) {
+	ctx := context.Background()
+	coll := database.Collection("try_" + bson.NewObjectID().Hex())
+	name, err := coll.Indexes().CreateOne(ctx, mongo.IndexModel{Keys: ascending("email"), Options: o})
+	if err != nil {
+		return spec
+	}
+	cursor, err := coll.Indexes().List(ctx)
+	if err != nil {
+		panic(err)
+	}
+	var specs []indexSpec
+	if err := cursor.All(ctx, &specs); err != nil {
+		panic(err)
+	}
+	return specs[slices.IndexFunc(specs, func(s indexSpec) bool { return s.Name == name })]
+}
+
+func exists(field string) bson.D {
+	return bson.D{{Key: field, Value: bson.D{{Key: "$exists", Value: true}}}}
+}
+
+// wantError checks that err's text has all of these parts, and returns it.
+func wantError(t testing.TB, err error, parts ...string) {
+	t.Helper()
+	if err == nil {
+		t.Fatal("no error")
+	}
+	for _, part := range parts {
+		if !strings.Contains(err.Error(), part) {
+			t.Errorf("the error does not say %q:\n%v", part, err)
+		}
+	}
+}
+
+func TestOpenCreatesSparseUniqueIndex(t *testing.T) {
+	coll := newCollection(t)
+	insert(t, coll, bson.D{{Key: "email", Value: "a@example.com"}}, bson.D{{Key: "name", Value: "no id"}}, bson.D{})
+	open(t, coll, nil)
+	spec, ok := indexSpecs(t, coll)["clerkId_1"]
+	if !ok || spec.Unique == nil || !*spec.Unique {
+		t.Errorf("index: %+v, want a unique one", spec)
+	}
+	if listsSparse() && (spec.Sparse == nil || !*spec.Sparse) {
+		t.Errorf("index: %+v, want a sparse one", spec)
+	}
+	insert(t, coll, bson.D{{Key: "name", Value: "no id either"}})
+	insert(t, coll, bson.D{{Key: "clerkId", Value: "user_1"}})
+	if _, err := coll.InsertOne(t.Context(), bson.D{{Key: "clerkId", Value: "user_1"}}); !mongo.IsDuplicateKeyError(err) {
+		t.Errorf("a second user_1: %v, want a duplicate key error", err)
+	}
+
+	again, sent := newMonitored(t, coll)
+	open(t, again, nil)
+	for _, cmd := range sent.take() {
+		if commandName(cmd) == "createIndexes" {
+			t.Error("the second Open creates the index again")
+		}
+	}
+}
+
+func TestOpenAcceptsUniqueIndex(t *testing.T) {
+	cases := map[string]mongo.IndexModel{
+		"Unique":     {Keys: ascending("clerkId"), Options: options.Index().SetUnique(true)},
+		"Sparse":     {Keys: ascending("clerkId"), Options: options.Index().SetUnique(true).SetSparse(true)},
+		"Descending": {Keys: bson.D{{Key: "clerkId", Value: -1}}, Options: options.Index().SetUnique(true)},
+		"Named":      {Keys: ascending("clerkId"), Options: options.Index().SetUnique(true).SetName("theirs")},
+	}
+	if partialIndexes() {
+		cases["PartialExists"] = mongo.IndexModel{Keys: ascending("clerkId"), Options: options.Index().SetUnique(true).SetPartialFilterExpression(exists("clerkId"))}
+		cases["PartialString"] = mongo.IndexModel{Keys: ascending("clerkId"), Options: options.Index().SetUnique(true).
+			SetPartialFilterExpression(bson.D{{Key: "clerkId", Value: bson.D{{Key: "$type", Value: "string"}}}})}
+	}
+	for name, model := range cases {
+		t.Run(name, func(t *testing.T) {
+			coll := newCollection(t)
+			if _, err := coll.Indexes().CreateOne(t.Context(), model); err != nil {
+				t.Fatal(err)
+			}
+			before := indexSpecs(t, coll)
+			s := open(t, coll, nil)
+			if after := indexSpecs(t, coll); len(after) != len(before) {
+				t.Errorf("Open made an index: %v", after)
+			}
+			if res, err := s.Upsert(t.Context(), ada(1)); err != nil || res.Outcome != clerksync.Created {
+				t.Errorf("Upsert: %v, %v", res.Outcome, err)
+			}
+			if res, err := s.Upsert(t.Context(), ada(1)); err != nil || res.Outcome != clerksync.Unchanged {
+				t.Errorf("Upsert again: %v, %v", res.Outcome, err)
+			}
+		})
+	}
+}
+
+// A partial index that leaves out records of clerksync is none.
+func TestOpenDoesNotTrustOtherPartialIndexes(t *testing.T) {
+	if !partialIndexes() {
+		t.Log("the server has no partial indexes")
+		return
+	}
+	coll := newCollection(t)
+	createIndex(t, coll, ascending("clerkId"), options.Index().SetUnique(true).SetName("active_only").
+		SetPartialFilterExpression(bson.D{{Key: "isActive", Value: true}}))
+	mayStandInTheWay(t, coll, "active_only")
+}
+
+func TestOpenWithNonUniqueIndexOnClerkID(t *testing.T) {
+	coll := newCollection(t)
+	createIndex(t, coll, ascending("clerkId"), options.Index())
+	mayStandInTheWay(t, coll, "clerkId_1")
+}
+
+// mayStandInTheWay checks Open where a useless index on clerkId exists: some servers
+// allow another one beside it.
+func mayStandInTheWay(t *testing.T, coll *mongo.Collection, name string) {
+	t.Helper()
+	_, err := mongostore.Open(t.Context(), coll, nil)
+	if err != nil {
+		t.Log(err)
+		wantError(t, err, `"`+name+`"`, `.dropIndex("`+name+`")`)
+		if err := coll.Indexes().DropOne(t.Context(), name); err != nil {
+			t.Fatal(err)
+		}
+		open(t, coll, nil)
+	}
+	insert(t, coll, bson.D{{Key: "clerkId", Value: "user_1"}})
+	if _, err := coll.InsertOne(t.Context(), bson.D{{Key: "clerkId", Value: "user_1"}}); !mongo.IsDuplicateKeyError(err) {
+		t.Errorf("a second user_1: %v, want a duplicate key error", err)
+	}
+}
+
+func TestOpenNamesDuplicates(t *testing.T) {
+	coll := newCollection(t)
+	for i := range 8 {
+		for range i + 1 {
+			insert(t, coll, bson.D{{Key: "clerkId", Value: fmt.Sprintf("user_%d", i)}, {Key: "email", Value: "ada@example.com"}})
+		}
+	}
+	_, err := mongostore.Open(t.Context(), coll, nil)
+	wantError(t, err, `8 records have "user_7", 7 records have "user_6"`, `"user_3", and others`, "keep one record of each", coll.Name())
+	for _, wrong := range []string{"user_2", "user_0", "example.com"} {
+		if strings.Contains(err.Error(), wrong) {
+			t.Errorf("the error has %q: %v", wrong, err)
+		}
+	}
+	if _, err := coll.DeleteMany(t.Context(), exists("clerkId")); err != nil {
+		t.Fatal(err)
+	}
+	open(t, coll, nil)
+}
+
+// As a Mongoose model declares it: email: {type: String, unique: true}.
+func TestOpenRefusesMongooseUniqueEmail(t *testing.T) {
+	coll := newCollection(t)
+	createIndex(t, coll, ascending("email"), options.Index().SetUnique(true))
+	_, err := mongostore.Open(t.Context(), coll, nil)
+	wantError(t, err, `"email_1"`, "neither sparse nor partial",
+		`dropIndex("email_1")`, `createIndex({"email": {"$numberInt":"1"}}, {unique: true, partialFilterExpression: {"email": {$exists: true}}})`)
+	open(t, coll, &mongostore.Options{AllowUnique: []string{"no_such_index", "email_1"}})
+
+	if partialIndexes() {
+		if err := coll.Indexes().DropOne(t.Context(), "email_1"); err != nil {
+			t.Fatal(err)
+		}
+		createIndex(t, coll, ascending("email"), options.Index().SetUnique(true).SetPartialFilterExpression(exists("email")))
+		open(t, coll, nil)
+	}
+}
+
+func TestOpenAcceptsIndexesThatAdmitAnyRecord(t *testing.T) {
+	cases := map[string]func(coll *mongo.Collection){
+		"NotUnique": func(coll *mongo.Collection) {
+			createIndex(t, coll, ascending("email"), options.Index())
+		},
+		"WithClerkID": func(coll *mongo.Collection) {
+			createIndex(t, coll, ascending("tenant", "clerkId"), options.Index().SetUnique(true))
+		},
+	}
+	if listsSparse() {
+		cases["Sparse"] = func(coll *mongo.Collection) {
+			createIndex(t, coll, ascending("email"), options.Index().SetUnique(true).SetSparse(true))
+		}
+	}
+	if partialIndexes() {
+		cases["Partial"] = func(coll *mongo.Collection) {
+			createIndex(t, coll, ascending("email"), options.Index().SetUnique(true).SetPartialFilterExpression(exists("email")))
+		}
+	}
+	for name, prepare := range cases {
+		t.Run(name, func(t *testing.T) {
+			coll := newCollection(t)
+			prepare(coll)
+			s := open(t, coll, nil)
+			// Users without an e-mail address, and tombstones.
+			for i := range 2 {
+				if _, err := s.Upsert(t.Context(), &clerksync.User{ClerkID: fmt.Sprintf("user_phone%d", i), ClerkUpdatedAt: hour(1)}); err != nil {
+					t.Error(err)
+				}
+				if _, err := s.Deactivate(t.Context(), fmt.Sprintf("user_gone%d", i), hour(1)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+}
+
+func TestOpenReportsAllFaults(t *testing.T) {
+	coll := newCollection(t)
+	createIndex(t, coll, ascending("email"), options.Index().SetUnique(true))
+	createIndex(t, coll, ascending("tenant", "username"), options.Index().SetUnique(true))
+	for _, name := range []string{"ada", "bob"} {
+		insert(t, coll, bson.D{{Key: "clerkId", Value: "user_1"}, {Key: "email", Value: name}, {Key: "username", Value: name}})
+	}
+	_, err := mongostore.Open(t.Context(), coll.Clone(options.Collection().SetWriteConcern(writeconcern.Unacknowledged())), nil)
+	wantError(t, err, "write concern 0", `"email_1"`, `"tenant_1_username_1"`, `"tenant": {$exists: true}, "username": {$exists: true}`)
+	_, err = mongostore.Open(t.Context(), coll, nil)
+	wantError(t, err, `"email_1"`, `"tenant_1_username_1"`, `2 records have "user_1"`)
+}
+
+func TestOpenRefusesUnacknowledgedWrites(t *testing.T) {
+	coll := newCollection(t)
+	_, err := mongostore.Open(t.Context(), coll.Clone(options.Collection().SetWriteConcern(writeconcern.Unacknowledged())), nil)
+	wantError(t, err, "write concern 0")
+	for name, wc := range map[string]*writeconcern.WriteConcern{"W1": writeconcern.W1(), "Majority": writeconcern.Majority()} {
+		t.Run(name, func(t *testing.T) {
+			s := open(t, coll.Clone(options.Collection().SetWriteConcern(wc)), nil)
+			if _, err := s.Upsert(t.Context(), ada(1)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	if n, err := coll.CountDocuments(t.Context(), bson.D{}); err != nil || n != 1 {
+		t.Errorf("%d documents, %v: Open leaves some behind", n, err)
+	}
+}
+
+func TestOpenChecksItsArguments(t *testing.T) {
+	if _, err := mongostore.Open(t.Context(), nil, nil); err == nil {
+		t.Error("nil collection: no error")
+	}
+	coll := newCollection(t)
+	_, err := mongostore.Open(t.Context(), coll, &mongostore.Options{BatchSize: -1})
+	wantError(t, err, "BatchSize is -1")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cause := errors.New("the app shuts down")
+	cancel(cause)
+	if _, err := mongostore.Open(ctx, coll, nil); !errors.Is(err, context.Canceled) || !errors.Is(err, cause) {
+		t.Errorf("cancelled: %v", err)
+	}
+}
+
+func TestOpenTwiceAtOnce(t *testing.T) {
+	for range 3 {
+		coll := newCollection(t)
+		var wg sync.WaitGroup
+		for range 4 {
+			own := newClient(t, nil).Database(coll.Database().Name()).Collection(coll.Name())
+			wg.Go(func() {
+				s, err := mongostore.Open(t.Context(), own, nil)
+				if err == nil {
+					_, err = s.Upsert(t.Context(), ada(1))
+				}
+				if err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if n, err := coll.CountDocuments(t.Context(), bson.D{}); err != nil || n != 1 {
+			t.Errorf("%d documents, %v", n, err)
+		}
+	}
+}
+
+func TestOpenReadsFromThePrimary(t *testing.T) {
+	c := newClient(t, func(o *options.ClientOptions) {
+		o.SetDialer(replicaSet{}).SetRetryWrites(false).SetServerSelectionTimeout(10 * time.Second)
+	})
+	coll := newCollection(t)
+	coll = c.Database(coll.Database().Name()).Collection(coll.Name(), options.Collection().SetReadPreference(readpref.Secondary()))
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if err := coll.FindOne(ctx, bson.D{}).Err(); !errors.Is(err, context.DeadlineExceeded) {
+		t.Logf("a secondary answers: %v", err)
+	}
+
+	s := open(t, coll, nil)
+	upsert(t, s, ada(1), clerksync.Created)
+	upsert(t, s, ada(1), clerksync.Unchanged)
+	users, err := s.Users(t.Context(), []string{"user_ada"})
+	if err != nil || len(users) != 1 {
+		t.Errorf("Users: %v, %v", users, err)
+	}
+	stamps, err := s.Stamps(t.Context(), []string{"user_ada"})
+	if err != nil || len(stamps) != 1 {
+		t.Errorf("Stamps: %v, %v", stamps, err)
+	}
+	for _, err := range s.Undeleted(t.Context()) {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// replicaSet dials a server that stands alone and has it say that it is the primary
+// of a replica set without secondaries: the driver ignores read preferences
+// on a server that stands alone.
+type replicaSet struct{ net.Dialer }
+
+func (d replicaSet) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, err := d.Dialer.DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	return &replicaSetConn{Conn: conn, address: address}, nil
+}
+
+type replicaSetConn struct {
+	net.Conn
+	address string
+	message bytes.Buffer
+}
+
+func (c *replicaSetConn) Read(p []byte) (int, error) {
+	if c.message.Len() == 0 {
+		header := make([]byte, 16)
+		if _, err := io.ReadFull(c.Conn, header); err != nil {
+			return 0, err
+		}
+		message := slices.Concat(header, make([]byte, binary.LittleEndian.Uint32(header)-16))
+		if _, err := io.ReadFull(c.Conn, message[16:]); err != nil {
+			return 0, err
+		}
+		c.message.Write(c.rewrite(message))
+	}
+	return c.message.Read(p)
+}
+
+func (c *replicaSetConn) rewrite(message []byte) []byte {
+	start := 16 + 4 + 1 // OP_MSG: header, flags, kind of section
+	if binary.LittleEndian.Uint32(message[12:]) == 1 {
+		start = 16 + 20 // OP_REPLY
+	}
+	if _, err := bson.Raw(message[start:]).LookupErr("maxWireVersion"); err != nil {
+		return message
+	}
+	var hello bson.D
+	if err := bson.Unmarshal(message[start:], &hello); err != nil {
+		panic(err)
+	}
+	if slices.ContainsFunc(hello, func(e bson.E) bool { return e.Key == "setName" || e.Key == "msg" }) {
+		return message // it is one, or the router of a sharded cluster
+	}
+	doc, err := bson.Marshal(append(hello,
+		bson.E{Key: "setName", Value: "rs"}, bson.E{Key: "hosts", Value: bson.A{c.address}},
+		bson.E{Key: "me", Value: c.address}, bson.E{Key: "secondary", Value: false}))
+	if err != nil {
+		panic(err)
+	}
+	message = append(message[:start:start], doc...)
+	binary.LittleEndian.PutUint32(message, uint32(len(message)))
+	return message
+}
+
+// An app may have taught its client to write times as text.
+func TestOpenHasItsOwnRegistry(t *testing.T) {
+	registry := bson.NewRegistry()
+	registry.RegisterTypeEncoder(reflect.TypeFor[time.Time](), bson.ValueEncoderFunc(func(_ bson.EncodeContext, w bson.ValueWriter, v reflect.Value) error {
+		return w.WriteString(v.Interface().(time.Time).String())
+	}))
+	coll := newCollection(t)
+	s := open(t, coll.Clone(options.Collection().SetRegistry(registry)), nil)
+	if _, err := s.Upsert(t.Context(), ada(1)); err != nil {
+		t.Fatal(err)
+	}
+	u, err := s.User(t.Context(), "user_ada")
+	if err != nil || !u.ClerkUpdatedAt.Equal(hour(1)) {
+		t.Errorf("version %v, %v", u, err)
+	}
+}

@@ -1,0 +1,359 @@
+package mongostore_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/clerksync/clerksync-go/clerksync"
+	"github.com/clerksync/clerksync-go/clerksync/storetest"
+	"github.com/clerksync/clerksync-go/mongostore"
+)
+
+func hour(n int) time.Time {
+	return time.Date(2024, time.March, 1, 12+n, 0, 0, 0, time.UTC)
+}
+
+// ada is a user at version n, with all that Clerk may know.
+func ada(n int) *clerksync.User { return person("ada", n) }
+
+func person(name string, n int) *clerksync.User {
+	return &clerksync.User{
+		ClerkID: "user_" + name,
+		Email:   name + "@example.com",
+		Name:    fmt.Sprintf("%s %d", name, n),
+		Role:    clerksync.RoleTeacher,
+		Profile: clerksync.Profile{
+			FirstName: name, LastName: fmt.Sprint(n), FullName: fmt.Sprintf("%s %d", name, n),
+			ImageURL: "https://img.example.com/" + name, PhoneNumber: "+1555" + name, Birthday: "1815-12-10", Gender: "female",
+		},
+		Location:       &clerksync.Location{Country: "GB", City: "London"},
+		LastSignInAt:   hour(n),
+		EmailVerified:  true,
+		Extra:          map[string]any{"plan": fmt.Sprintf("plan %d", n), "seats": int64(n)},
+		ClerkCreatedAt: hour(0),
+		ClerkUpdatedAt: hour(n),
+		SyncedAt:       hour(n),
+	}
+}
+
+// upsert checks the outcome, and returns the record.
+func upsert(t testing.TB, s clerksync.Store, u *clerksync.User, want clerksync.Outcome) *clerksync.User {
+	t.Helper()
+	res, err := s.Upsert(t.Context(), u)
+	if err != nil || res.Outcome != want {
+		t.Fatalf("Upsert: %v, %v, want %v", res.Outcome, err, want)
+	}
+	stored, err := s.User(t.Context(), u.ClerkID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res.User != nil {
+		if d := cmp.Diff(stored, res.User); d != "" {
+			t.Errorf("Result.User is not the record (- stored, + result):\n%s", d)
+		}
+	}
+	return stored
+}
+
+// A record of an app that had no clerksync.
+func TestShapeWithoutVersion(t *testing.T) {
+	s := newStore(t)
+	insert(t, s.coll, bson.D{
+		{Key: "clerkId", Value: "user_ada"}, {Key: "email", Value: "old@example.com"}, {Key: "role", Value: "ADMIN"},
+		{Key: "profile", Value: bson.D{{Key: "bio", Value: "writes programs"}, {Key: "gender", Value: "unknown"}}},
+		{Key: "__v", Value: 3}, {Key: "cart", Value: bson.A{1, 2}},
+	})
+	u := ada(1)
+	u.Profile.Gender = ""
+	got := upsert(t, s, u, clerksync.Updated)
+	if got.Role != clerksync.RoleAdmin || !got.IsActive || got.Location != nil || got.Email != "ada@example.com" || !got.ClerkUpdatedAt.Equal(hour(1)) {
+		t.Errorf("record: %+v", got)
+	}
+	fields := s.fields(t, "user_ada")
+	profile := fields["profile"].(map[string]any)
+	if _, gender := profile["gender"]; gender || profile["bio"] != "writes programs" {
+		t.Errorf("profile: %v", profile)
+	}
+	if fields["__v"] != int32(3) || !cmp.Equal(fields["cart"], []any{int32(1), int32(2)}) {
+		t.Errorf("fields of the app: %v", fields)
+	}
+	if _, invented := fields["isActive"]; invented {
+		t.Errorf("isActive was written: %v", fields)
+	}
+}
+
+// No version, neither in the record nor in what is offered.
+func TestShapeWithoutVersionAtAll(t *testing.T) {
+	s := newStore(t)
+	u := ada(1)
+	u.ClerkUpdatedAt = time.Time{}
+	upsert(t, s, u, clerksync.Created)
+	upsert(t, s, u, clerksync.Unchanged)
+	u.Name = "Countess"
+	upsert(t, s, u, clerksync.Updated)
+	upsert(t, s, ada(1), clerksync.Updated)
+	upsert(t, s, u, clerksync.Stale)
+}
+
+func TestShapeDeletedAtNull(t *testing.T) {
+	s := newStore(t)
+	insert(t, s.coll, bson.D{{Key: "clerkId", Value: "user_ada"}, {Key: "deletedAt", Value: nil}})
+	upsert(t, s, ada(1), clerksync.Updated)
+	upsert(t, s, ada(1), clerksync.Unchanged)
+	u := ada(1)
+	u.Name = "Countess" // at the same version: a compare-and-set on null
+	upsert(t, s, u, clerksync.Updated)
+	if res, err := s.Deactivate(t.Context(), "user_ada", hour(2)); err != nil || res.User != nil {
+		t.Fatal(res, err)
+	}
+	if got := upsert(t, s, ada(3), clerksync.Deactivated); !got.DeletedAt.Equal(hour(2)) || got.IsActive {
+		t.Errorf("record: %+v", got)
+	}
+}
+
+func TestShapeDeletedByHand(t *testing.T) {
+	s := newStore(t)
+	insert(t, s.coll, bson.D{{Key: "clerkId", Value: "user_ada"}, {Key: "email", Value: "ada@example.com"}, {Key: "deletedAt", Value: hour(5)}})
+	before := s.fields(t, "user_ada")
+	upsert(t, s, ada(9), clerksync.Deactivated)
+	if res, err := s.Deactivate(t.Context(), "user_ada", hour(9)); err != nil || res.User == nil || !res.User.DeletedAt.Equal(hour(5)) {
+		t.Errorf("Deactivate: %+v, %v", res, err)
+	}
+	if d := cmp.Diff(before, s.fields(t, "user_ada")); d != "" {
+		t.Errorf("the record changed:\n%s", d)
+	}
+}
+
+func TestShapeProfileIsNoDocument(t *testing.T) {
+	for name, profile := range map[string]any{"Null": nil, "String": "a teacher", "Number": 7, "Array": bson.A{"x"}, "EmptyArray": bson.A{}, "Bool": false} {
+		t.Run(name, func(t *testing.T) {
+			s := newStore(t)
+			shape := func(id string) {
+				insert(t, s.coll, bson.D{{Key: "clerkId", Value: id}, {Key: "profile", Value: profile}, {Key: "cart", Value: "full"}})
+			}
+			shape("user_ada")
+			if u, err := s.User(t.Context(), "user_ada"); err != nil || u.Profile != (clerksync.Profile{}) {
+				t.Fatal(u, err)
+			}
+			got := upsert(t, s, ada(1), clerksync.Updated)
+			if got.Profile != ada(1).Profile {
+				t.Errorf("profile: %+v", got.Profile)
+			}
+			if cart := s.fields(t, "user_ada")["cart"]; cart != "full" {
+				t.Errorf("cart: %v", cart)
+			}
+
+			shape("user_none") // with nothing to write there, it stays if the server lets it
+			upsert(t, s, &clerksync.User{ClerkID: "user_none", ClerkUpdatedAt: hour(1)}, clerksync.Updated)
+			if _, kept := s.fields(t, "user_none")["profile"]; !kept && name != "Array" && name != "EmptyArray" {
+				t.Error("profile is gone")
+			}
+
+			shape("user_bob")
+			shape("user_cid")
+			res, err := s.UpsertBatch(t.Context(), []*clerksync.User{person("bob", 1), person("cid", 1), person("dot", 1)})
+			if err != nil || res[0].Outcome != clerksync.Updated || res[1].Outcome != clerksync.Updated || res[2].Outcome != clerksync.Created {
+				t.Errorf("batch: %v, %v", res, err)
+			}
+			shape("user_eve")
+			if _, err := s.Deactivate(t.Context(), "user_eve", hour(1)); err != nil {
+				t.Error(err)
+			}
+			erasing := open(t, s.coll, &mongostore.Options{EraseOnDelete: true})
+			shape("user_fay")
+			if _, err := erasing.Deactivate(t.Context(), "user_fay", hour(1)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// Each field as someone else may have written it.
+func TestShapeWrongTypes(t *testing.T) {
+	fields := []string{
+		"email", "role", "name", "profile.firstName", "profile.lastName", "profile.fullName", "profile.imageUrl",
+		"profile.phoneNumber", "profile.birthday", "profile.gender", "location.country", "location", "lastSignInAt",
+		"emailVerified", "phoneVerified", "isActive", "banned", "createdAt", "updatedAt",
+		"clerkCreatedAt", "clerkUpdatedAt", "syncedAt", "deletedAt", "extraFields",
+	}
+	values := map[string]any{
+		"Null": nil, "Number": 42, "Text": "2024-03-01", "Array": bson.A{"x"}, "Dates": bson.A{hour(20)},
+		"Document": bson.D{{Key: "x", Value: 1}}, "OldDate": time.UnixMilli(-5), "ObjectID": bson.NewObjectID(),
+	}
+	text := map[string]bool{"email": true, "role": true, "name": true}
+	for kind, value := range values {
+		t.Run(kind, func(t *testing.T) {
+			s := newStore(t)
+			for _, field := range fields {
+				name := fmt.Sprintf("%s_%s", kind, field)
+				id := "user_" + name
+				value := value
+				if value == nil {
+					value = storetest.Null{}
+				}
+				if err := s.SetFields(t.Context(), id, map[string]any{field: value}); err != nil {
+					t.Fatal(err)
+				}
+				u, err := s.User(t.Context(), id)
+				if err != nil {
+					t.Fatalf("%s: %v", field, err)
+				}
+				wrong := kind != "Text" || !text[field] && field[:3] != "pro" && field != "location.country"
+				if old := kind == "OldDate" && len(field) > 2 && field[len(field)-2:] == "At"; wrong && !old {
+					want := &clerksync.User{ID: u.ID, ClerkID: id, IsActive: true}
+					if d := cmp.Diff(want, u); d != "" {
+						t.Errorf("%s: a wrong type does not read as absent:\n%s", field, d)
+					}
+				}
+				upsert(t, s, person(name, 1), clerksync.Updated)
+				again := upsert(t, s, person(name, 1), clerksync.Unchanged)
+				if again.Name != person(name, 1).Name || !again.ClerkUpdatedAt.Equal(hour(1)) {
+					t.Errorf("%s: record %+v", field, again)
+				}
+				if _, err := s.Deactivate(t.Context(), id, hour(2)); err != nil {
+					t.Fatal(err)
+				}
+				upsert(t, s, person(name, 3), clerksync.Deactivated)
+			}
+		})
+	}
+}
+
+func TestShapeWithoutClerkID(t *testing.T) {
+	s := newStore(t)
+	insert(t, s.coll,
+		bson.D{{Key: "email", Value: "one@example.com"}}, bson.D{{Key: "email", Value: "two@example.com"}},
+		bson.D{{Key: "clerkId", Value: 7}}, bson.D{{Key: "clerkId", Value: nil}}, bson.D{{Key: "clerkId", Value: ""}})
+	upsert(t, s, ada(1), clerksync.Created)
+	if _, err := s.Deactivate(t.Context(), "user_gone", hour(1)); err != nil {
+		t.Fatal(err)
+	}
+	var ids []string
+	for st, err := range s.Undeleted(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, st.ClerkID)
+	}
+	if !cmp.Equal(ids, []string{"user_ada"}) {
+		t.Errorf("Undeleted: %q", ids)
+	}
+	if n, err := s.coll.CountDocuments(t.Context(), bson.D{}); err != nil || n != 7 {
+		t.Errorf("%d documents, %v", n, err)
+	}
+}
+
+// Other applications choose their own _id.
+func TestShapeForeignIDs(t *testing.T) {
+	s := newStore(t)
+	for i, c := range []struct {
+		id   any
+		want string
+	}{
+		{"ada-1", "ada-1"},
+		{int64(7), `{"$numberLong":"7"}`},
+	} {
+		name := fmt.Sprint(i)
+		insert(t, s.coll, bson.D{{Key: "_id", Value: c.id}, {Key: "clerkId", Value: "user_" + name}})
+		if got := upsert(t, s, person(name, 1), clerksync.Updated); got.ID != c.want {
+			t.Errorf("ID %q, want %q", got.ID, c.want)
+		}
+	}
+}
+
+// extraFields that name what is not clerksync's to remove.
+func TestShapeForgedExtraFields(t *testing.T) {
+	s := newStore(t)
+	insert(t, s.coll, bson.D{
+		{Key: "clerkId", Value: "user_ada"}, {Key: "role", Value: "ADMIN"}, {Key: "__v", Value: 1}, {Key: "plan", Value: "old"},
+		{Key: "extraFields", Value: bson.A{"_id", "clerkId", "role", "__v", "", "a.b", "$set", 5, "plan", "plan"}},
+	})
+	u := ada(1)
+	u.Extra = nil
+	got := upsert(t, s, u, clerksync.Updated)
+	if got.Role != clerksync.RoleAdmin || got.Extra != nil {
+		t.Errorf("record: %+v", got)
+	}
+	fields := s.fields(t, "user_ada")
+	if _, kept := fields["plan"]; kept || fields["__v"] != int32(1) {
+		t.Errorf("fields: %v", fields)
+	}
+	if _, kept := fields["extraFields"]; kept {
+		t.Errorf("extraFields: %v", fields["extraFields"])
+	}
+}
+
+func TestEraseOnDelete(t *testing.T) {
+	coll := newCollection(t)
+	now := hour(100)
+	s := rawStore{open(t, coll, &mongostore.Options{EraseOnDelete: true, Now: func() time.Time { return now }}), coll}
+	created := upsert(t, s, ada(1), clerksync.Created)
+	if err := s.SetFields(t.Context(), "user_ada", map[string]any{"profile.bio": "of the app", "cart": "full", "role": "ADMIN"}); err != nil {
+		t.Fatal(err)
+	}
+	now = hour(200)
+	if _, err := s.Deactivate(t.Context(), "user_ada", hour(2)); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]any{
+		"_id": created.ID, "clerkId": "user_ada", "role": "ADMIN", "cart": "full",
+		"profile":  map[string]any{"bio": "of the app"},
+		"location": map[string]any{"country": "GB", "city": "London"},
+		"isActive": false, "emailVerified": true, "phoneVerified": false, "banned": false,
+		"createdAt": hour(100), "updatedAt": hour(200), "clerkUpdatedAt": hour(1), "syncedAt": hour(1), "deletedAt": hour(2),
+	}
+	if d := cmp.Diff(want, s.fields(t, "user_ada")); d != "" {
+		t.Errorf("the record (- want, + got):\n%s", d)
+	}
+	upsert(t, s, ada(3), clerksync.Deactivated)
+
+	if _, err := s.Deactivate(t.Context(), "user_unknown", time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	tombstone := s.fields(t, "user_unknown")
+	want = map[string]any{
+		"_id": tombstone["_id"], "clerkId": "user_unknown", "isActive": false,
+		"createdAt": hour(200), "updatedAt": hour(200), "deletedAt": hour(200),
+	}
+	if d := cmp.Diff(want, tombstone); d != "" {
+		t.Errorf("the tombstone (- want, + got):\n%s", d)
+	}
+}
+
+// By default a deleted record keeps its fields.
+func TestDeleteKeeps(t *testing.T) {
+	s := newStore(t)
+	upsert(t, s, ada(1), clerksync.Created)
+	want := s.fields(t, "user_ada")
+	if _, err := s.Deactivate(t.Context(), "user_ada", hour(2)); err != nil {
+		t.Fatal(err)
+	}
+	got := s.fields(t, "user_ada")
+	want["isActive"], want["deletedAt"], want["updatedAt"] = false, hour(2), got["updatedAt"]
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("the record (- want, + got):\n%s", d)
+	}
+}
+
+// A deletion from before 1970 would be no tombstone to the filters.
+func TestDeactivateBefore1970(t *testing.T) {
+	s := newStore(t)
+	if _, err := s.Deactivate(t.Context(), "user_ada", time.UnixMilli(-1)); err != nil {
+		t.Fatal(err)
+	}
+	upsert(t, s, ada(1), clerksync.Deactivated)
+}
+
+// What Created returns is what a read gives, also where there is nothing to write.
+func TestCreatedIsAsRead(t *testing.T) {
+	s := newStore(t)
+	upsert(t, s, &clerksync.User{
+		ClerkID: "user_ada", Location: &clerksync.Location{}, Extra: map[string]any{"plan": nil},
+		ID: "x", RoleFromClerk: true, Partial: true, DeletedAt: hour(1), CreatedAt: hour(1),
+		ClerkUpdatedAt: hour(1).Add(1234567), SyncedAt: hour(1).In(time.FixedZone("", 3600)),
+	}, clerksync.Created)
+}
