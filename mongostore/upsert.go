@@ -153,9 +153,6 @@ func (up *upsert) written(outcome clerksync.Outcome) clerksync.Result {
 		u := up.u.Clone()
 		u.ID, u.CreatedAt, u.UpdatedAt = up.id.Hex(), up.time, up.time
 		u.IsActive, u.DeletedAt, u.RoleFromClerk, u.Partial = true, time.Time{}, false, false
-		if u.Location != nil && *u.Location == (clerksync.Location{}) {
-			u.Location = nil
-		}
 		res.User = u
 	}
 	return res

@@ -80,12 +80,12 @@ func (f *front) accept() {
 // serve carries messages until either side ends the connection, sends
 // something that is no message, or the front closes.
 func (f *front) serve(client net.Conn) {
-	defer client.Close()
+	defer func() { _ = client.Close() }()
 	engine, err := (&net.Dialer{}).DialContext(f.ctx, "unix", f.socket)
 	if err != nil {
 		return
 	}
-	defer engine.Close()
+	defer func() { _ = engine.Close() }()
 	defer context.AfterFunc(f.ctx, func() {
 		_ = client.Close()
 		_ = engine.Close()

@@ -26,7 +26,7 @@ func main() {
 	listen := flag.String("listen", "127.0.0.1:0", "loopback `address` to listen on")
 	flag.Parse()
 	if flag.NArg() > 0 {
-		fmt.Fprintf(flag.CommandLine.Output(), "serve: unexpected argument %q\n", flag.Arg(0))
+		_, _ = fmt.Fprintf(flag.CommandLine.Output(), "serve: unexpected argument %q\n", flag.Arg(0))
 		flag.Usage()
 		os.Exit(2)
 	}
