@@ -9,10 +9,12 @@
 //
 // # What it asks of the server
 //
-// MongoDB 4.4 or later, or a server that speaks its protocol: Atlas, Amazon
-// DocumentDB, Azure Cosmos DB, FerretDB. The Store uses plain reads, updateOne
-// with upsert, findAndModify, unordered bulk writes and one unique index; no
-// transactions, pipeline updates, change streams, partial or TTL indexes.
+// MongoDB 4.4 or later, or a server that speaks its protocol. The Store keeps to
+// what MongoDB, Atlas, Amazon DocumentDB, Azure Cosmos DB and FerretDB have in
+// common: plain reads, inserts, updateOne with upsert, findAndModify, unordered
+// bulk writes and one unique index; no transactions, pipeline updates, change
+// streams, partial or TTL indexes. Its tests run on FerretDB 1 (SQLite) and 2
+// (DocumentDB on PostgreSQL), and on any server that MONGODB_URI names.
 // The user needs the privileges find, insert, update and listIndexes on the
 // collection, and createIndex unless the index is there already.
 //
