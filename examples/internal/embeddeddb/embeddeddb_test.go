@@ -52,7 +52,7 @@ func startIn(t *testing.T, dir string) *embeddeddb.Server {
 // connect returns a collection of its own on s.
 func connect(t *testing.T, s *embeddeddb.Server, opts ...*options.ClientOptions) *mongo.Collection {
 	t.Helper()
-	opts = append([]*options.ClientOptions{options.Client().ApplyURI(s.URI()).SetTimeout(30 * time.Second)}, opts...)
+	opts = append([]*options.ClientOptions{options.Client().ApplyURI(s.URI()).SetTimeout(5 * time.Minute)}, opts...)
 	client, err := mongo.Connect(opts...)
 	if err != nil {
 		t.Fatal(err)
@@ -417,7 +417,7 @@ func matchingUpdates(t *testing.T, c *mongo.Collection, n int) []mongo.WriteMode
 
 func TestLargeBulkOfMatchingUpdates(t *testing.T) {
 	t.Parallel()
-	const n = 300
+	const n = 150
 	c := connect(t, start(t))
 	r, err := c.BulkWrite(t.Context(), matchingUpdates(t, c, n))
 	if err != nil {
