@@ -240,11 +240,14 @@ func badParam(kind, name, message string) error {
 }
 
 // ok answers 200 with v as JSON.
-func ok(v any) answer {
+func ok(v any) answer { return okJSON(mustMarshal(v)) }
+
+// okJSON answers 200 with what is JSON already.
+func okJSON(body []byte) answer {
 	return answer{
 		status: http.StatusOK,
 		header: http.Header{"Content-Type": {"application/json"}},
-		body:   mustMarshal(v),
+		body:   body,
 	}
 }
 
@@ -296,12 +299,12 @@ func (s *Server) noRoute(*http.Request) answer {
 func (s *Server) getUser(r *http.Request) answer {
 	id := r.PathValue("id")
 	s.mu.Lock()
-	u := s.users.byID[id]
+	e, found := s.users.find(id)
 	s.mu.Unlock()
-	if u == nil {
+	if !found {
 		return s.failed(ErrUserNotFound, id)
 	}
-	return ok(u)
+	return okJSON(s.users.json(e))
 }
 
 func (s *Server) deleteUser(r *http.Request) answer {
@@ -328,7 +331,7 @@ func (s *Server) changeUser(r *http.Request, f func(*UserObject) error) answer {
 	id := r.PathValue("id")
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	old := s.users.byID[id]
+	old := s.users.get(id)
 	if old == nil {
 		return s.failed(ErrUserNotFound, id)
 	}

@@ -9,6 +9,8 @@
 //   - Users come and go by [Server.CreateUser], [Server.UpdateUser], [Server.DeleteUser],
 //     [Server.BanUser] and [Server.SignIn], or by the official SDK through the API.
 //     Either way webhooks are sent.
+//   - [Config.Population] adds users by the million for load tests, made up as they are
+//     asked for.
 //   - [Server.SessionToken] and [Server.Token] make tokens: valid, expired, of every
 //     class, forged.
 //   - [Server.AddEndpoint] has the webhooks delivered, with Svix's retries. An [Endpoint]

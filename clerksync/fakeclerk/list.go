@@ -23,6 +23,9 @@ func (s *Server) listUsers(r *http.Request) answer {
 	if err != nil {
 		return s.failed(err, "")
 	}
+	if s.users.population != nil {
+		return s.listPopulation(r, q)
+	}
 	s.mu.Lock()
 	users, err := q.page(&s.users)
 	s.mu.Unlock()
@@ -33,9 +36,12 @@ func (s *Server) listUsers(r *http.Request) answer {
 }
 
 func (s *Server) countUsers(r *http.Request) answer {
-	matches, err := parseFilters(r.URL.Query())
+	matches, filters, err := parseFilters(r.URL.Query())
 	if err != nil {
 		return s.failed(err, "")
+	}
+	if s.users.population != nil {
+		return s.countPopulation(r, filters)
 	}
 	n := 0
 	s.mu.Lock()
@@ -45,6 +51,10 @@ func (s *Server) countUsers(r *http.Request) answer {
 		}
 	}
 	s.mu.Unlock()
+	return totalCount(n)
+}
+
+func totalCount(n int) answer {
 	return ok(struct {
 		Object     string `json:"object"`
 		TotalCount int    `json:"total_count"`
@@ -58,6 +68,7 @@ type listQuery struct {
 	compare       func(a, b *UserObject) int // nil: by created_at
 	descending    bool
 	matches       func(*UserObject) bool
+	filters       []string // the parameters that matches is made of
 }
 
 func parseListQuery(r *http.Request) (listQuery, error) {
@@ -99,9 +110,13 @@ func parseListQuery(r *http.Request) (listQuery, error) {
 			return q, badParam("value_invalid", "starting_after", "cannot be combined with offset")
 		}
 	}
-	q.matches, err = parseFilters(values)
+	q.matches, q.filters, err = parseFilters(values)
 	return q, err
 }
+
+// errStartingAfter refuses an unknown id. That it is a 422 is inferred: the OpenAPI file
+// names no 404 here.
+var errStartingAfter = badParam("value_invalid", "starting_after", "does not match any user")
 
 // page returns the users of one page. The server's lock is held.
 func (q listQuery) page(t *userTable) ([]*UserObject, error) {
@@ -115,10 +130,9 @@ func (q listQuery) page(t *userTable) ([]*UserObject, error) {
 		step, next = -1, len(users)-1
 	}
 	if q.startingAfter != "" {
-		// That an unknown id is a 422 is inferred: the OpenAPI file names no 404 here.
 		last := t.byID[q.startingAfter]
 		if last == nil {
-			return nil, badParam("value_invalid", "starting_after", "does not match any user")
+			return nil, errStartingAfter
 		}
 		i, _ := slices.BinarySearchFunc(users, last, compareCreated)
 		next = i + step
@@ -155,10 +169,13 @@ func by[T cmp.Ordered](key func(*UserObject) T) func(a, b *UserObject) int {
 	return func(a, b *UserObject) int { return cmp.Compare(key(a), key(b)) }
 }
 
-// parseFilters returns what the query says of which users it wants.
-func parseFilters(values url.Values) (func(*UserObject) bool, error) {
+// parseFilters returns what the query says of which users it wants, and the parameters
+// that say it.
+func parseFilters(values url.Values) (matches func(*UserObject) bool, params []string, err error) {
 	var filters []func(*UserObject) bool
-	add := func(f func(*UserObject) bool) { filters = append(filters, f) }
+	add := func(param string, f func(*UserObject) bool) {
+		filters, params = append(filters, f), append(params, param)
+	}
 
 	// Exact values, any of which will do.
 	for _, f := range []struct {
@@ -175,13 +192,13 @@ func parseFilters(values url.Values) (func(*UserObject) bool, error) {
 	} {
 		wanted, unwanted, err := split(values[f.param], f.param, f.signed)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if len(wanted) > 0 {
-			add(func(u *UserObject) bool { return contains(wanted, f.of(u)) })
+			add(f.param, func(u *UserObject) bool { return contains(wanted, f.of(u)) })
 		}
 		if len(unwanted) > 0 {
-			add(func(u *UserObject) bool { return !contains(unwanted, f.of(u)) })
+			add(f.param, func(u *UserObject) bool { return !contains(unwanted, f.of(u)) })
 		}
 	}
 
@@ -197,7 +214,7 @@ func parseFilters(values url.Values) (func(*UserObject) bool, error) {
 		},
 	} {
 		if part := strings.ToLower(values.Get(param)); part != "" {
-			add(func(u *UserObject) bool {
+			add(param, func(u *UserObject) bool {
 				return slices.ContainsFunc(of(u), func(s string) bool { return strings.Contains(strings.ToLower(s), part) })
 			})
 		}
@@ -220,21 +237,21 @@ func parseFilters(values url.Values) (func(*UserObject) bool, error) {
 		}
 		bound, err := strconv.ParseInt(v, 10, 64)
 		if err != nil {
-			return nil, badParam("format_invalid", f.param, "must be a Unix time in milliseconds")
+			return nil, nil, badParam("format_invalid", f.param, "must be a Unix time in milliseconds")
 		}
-		add(func(u *UserObject) bool { field := f.of(u); return field != 0 && f.holds(field, bound) })
+		add(f.param, func(u *UserObject) bool { field := f.of(u); return field != 0 && f.holds(field, bound) })
 	}
 
 	if v := values.Get("banned"); v != "" {
 		banned, err := strconv.ParseBool(v)
 		if err != nil {
-			return nil, badParam("format_invalid", "banned", "must be true or false")
+			return nil, nil, badParam("format_invalid", "banned", "must be true or false")
 		}
-		add(func(u *UserObject) bool { return u.Banned == banned })
+		add("banned", func(u *UserObject) bool { return u.Banned == banned })
 	}
 	for _, param := range []string{"organization_id", "provider", "provider_user_id"} {
 		if values.Has(param) { // better than an answer that leaves the filter out
-			return nil, badParam("unknown", param, "is a filter that fakeclerk does not have")
+			return nil, nil, badParam("unknown", param, "is a filter that fakeclerk does not have")
 		}
 	}
 	return func(u *UserObject) bool {
@@ -244,7 +261,7 @@ func parseFilters(values url.Values) (func(*UserObject) bool, error) {
 			}
 		}
 		return true
-	}, nil
+	}, params, nil
 }
 
 func createdAt(u *UserObject) int64    { return u.CreatedAt }

@@ -55,6 +55,15 @@ type Config struct {
 	// Seed makes the ids and webhook secrets of the server, though not its signing
 	// keys, the same in every run. Defaults to 0: unpredictable ones.
 	Seed uint64
+
+	// Population is how many users exist from the start besides those that are created,
+	// for load tests: each is made up when it is asked for, always the same for a Seed
+	// but for its times, and takes no memory until it is changed or deleted. One signed
+	// up each second, the last a second before the start, without a webhook; the ids
+	// ascend. [Server.PopulationID] tells them. GET /users and GET /users/count then
+	// answer 422 to filters other than user_id, and to orders other than created_at.
+	// Defaults to 0, and so does a negative one.
+	Population int
 }
 
 // Server is a Clerk instance that listens on the loopback interface. It is made by
@@ -121,6 +130,7 @@ func Start(cfg Config) (*Server, error) {
 			s.limit = productionRateLimit
 		}
 	}
+	s.users.population = newPopulation(cfg.Population, cfg.Seed, s.Now(), s.ids)
 	s.issuer = issuerOf(s.instanceID, production)
 	s.kids = []string{s.instanceID}
 	s.ctx, s.cancel = context.WithCancel(context.Background())

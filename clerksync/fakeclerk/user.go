@@ -246,6 +246,8 @@ type userTable struct {
 	byID    map[string]*UserObject
 	ordered []*UserObject   // by compareCreated
 	deleted map[string]bool // ids that are never used again
+
+	population *population // further users, nil where there are none
 }
 
 func newUserTable() userTable {
@@ -272,6 +274,8 @@ func (t *userTable) put(u *UserObject) {
 			return
 		}
 		t.ordered = slices.Delete(t.ordered, i, i+1)
+	} else if t.population != nil {
+		t.population.leave(u.ID) // where it is the first change
 	}
 	i, _ := slices.BinarySearchFunc(t.ordered, u, compareCreated)
 	t.ordered = slices.Insert(t.ordered, i, u)
@@ -279,6 +283,9 @@ func (t *userTable) put(u *UserObject) {
 }
 
 func (t *userTable) remove(u *UserObject) {
+	if t.population != nil && t.population.leave(u.ID) {
+		return // it was never stored
+	}
 	i, _ := slices.BinarySearchFunc(t.ordered, u, compareCreated)
 	t.ordered = slices.Delete(t.ordered, i, i+1)
 	delete(t.byID, u.ID)

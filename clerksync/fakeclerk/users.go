@@ -21,7 +21,7 @@ func (s *Server) CreateUser(u NewUser) string {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.users.byID[o.ID] != nil || s.users.deleted[o.ID] {
+	if s.users.used(o.ID) {
 		panic(fmt.Sprintf("fakeclerk: CreateUser: the id %s has been used", o.ID))
 	}
 	s.create(o)
@@ -88,21 +88,27 @@ func (s *Server) DeleteUser(id string) error {
 // such user. The caller may modify it.
 func (s *Server) User(id string) (json.RawMessage, bool) {
 	s.mu.Lock()
-	u := s.users.byID[id]
+	e, ok := s.users.find(id)
 	s.mu.Unlock()
-	if u == nil {
+	if !ok {
 		return nil, false
 	}
-	return mustMarshal(u), true
+	return s.users.json(e), true
 }
 
-// UserIDs returns the ids of all users, ascending by created_at, then id.
+// UserIDs returns the ids of all users but those of [Config.Population], changed or not,
+// ascending by created_at, then id.
 func (s *Server) UserIDs() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	ids := make([]string, len(s.users.ordered))
-	for i, u := range s.users.ordered {
-		ids[i] = u.ID
+	ids := make([]string, 0, len(s.users.ordered))
+	for _, u := range s.users.ordered {
+		if p := s.users.population; p != nil {
+			if _, ok := p.number(u.ID); ok {
+				continue
+			}
+		}
+		ids = append(ids, u.ID)
 	}
 	return ids
 }
@@ -126,7 +132,7 @@ func (s *Server) create(u *UserObject) {
 
 // change replaces a user by what f makes of it. The lock is held.
 func (s *Server) change(id string, bump bool, f func(*UserObject)) (*UserObject, error) {
-	old := s.users.byID[id]
+	old := s.users.get(id)
 	if old == nil {
 		return nil, fmt.Errorf("%w: %q", ErrUserNotFound, id)
 	}
@@ -155,7 +161,7 @@ func (s *Server) change(id string, bump bool, f func(*UserObject)) (*UserObject,
 
 // delete removes a user and sends user.deleted. The lock is held.
 func (s *Server) delete(id string) (deletedObject, error) {
-	u := s.users.byID[id]
+	u := s.users.get(id)
 	if u == nil {
 		return deletedObject{}, fmt.Errorf("%w: %q", ErrUserNotFound, id)
 	}

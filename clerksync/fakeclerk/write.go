@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -332,13 +333,17 @@ func (s *Server) checkUnique(u *UserObject, sets func(param string) bool) error 
 		if len(mine) == 0 || !sets(kind.param) {
 			continue
 		}
-		for _, other := range s.users.ordered {
-			if other.ID != u.ID && contains(mine, kind.of(other)) {
-				text := "That " + strings.ReplaceAll(kind.param, "_", " ") + " is taken. Please try another."
-				return apiError{
-					Code: "form_identifier_exists", Message: text, LongMessage: text,
-					Meta: map[string]any{"param_name": kind.param},
-				}
+		taken := slices.ContainsFunc(s.users.ordered, func(other *UserObject) bool {
+			return other.ID != u.ID && contains(mine, kind.of(other))
+		})
+		for v := range mine {
+			taken = taken || s.users.population.owns(v, u.ID)
+		}
+		if taken {
+			text := "That " + strings.ReplaceAll(kind.param, "_", " ") + " is taken. Please try another."
+			return apiError{
+				Code: "form_identifier_exists", Message: text, LongMessage: text,
+				Meta: map[string]any{"param_name": kind.param},
 			}
 		}
 	}
