@@ -75,6 +75,18 @@ type BatchStore interface {
 	Undeleted(ctx context.Context) iter.Seq2[Stamp, error]
 }
 
+// RestoreStore is a [Store] that can take a deletion back. It is optional, and
+// only a Reconcile with [ReconcileOptions].Restore asks for it.
+type RestoreStore interface {
+	Store
+
+	// Restore makes a record that was marked deleted before the given time
+	// active again: no DeletedAt, IsActive true, UpdatedAt set, all else as it
+	// is. It is one atomic decision, and reports whether it was that one's: a
+	// record that is not deleted, deleted later or not there stays as it is.
+	Restore(ctx context.Context, clerkID string, before time.Time) (bool, error)
+}
+
 // Result is what became of an Upsert or a Deactivate.
 type Result struct {
 	// Outcome is zero only where nothing was attempted, as for an event that

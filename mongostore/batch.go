@@ -12,15 +12,20 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync"
 )
 
-// UpsertBatch implements [clerksync.BatchStore]: for each BatchSize users one read
-// and one bulk write, which is one command for the new ones among them and one
-// for the others. Where another writer comes in between, or the server
-// refuses something, those records are settled one by one.
+// UpsertBatch implements [clerksync.BatchStore]. Users who are new or newer than
+// their records, in any mixture, take one command for each BatchSize: an unordered
+// bulk of the writes of [Store.Upsert], or, for a hundred or more after as many who were
+// all new, of plain inserts. Users whom that leaves open (equal to their
+// records, older, deleted, without a version, in the way of a unique index) are
+// read together and, where they need it, written together. Where another writer
+// comes in between, or the server refuses something, those records are settled
+// one by one. A batch after one that was mostly left open is read first.
 //
 // If the server cannot be reached any more the error is a [*clerksync.BatchError]
 // all the same; the users not yet tried fail with the same cause.
 func (s *Store) UpsertBatch(ctx context.Context, us []*clerksync.User) ([]clerksync.Result, error) {
-	if err := alive(ctx, "upsert batch"); err != nil {
+	ctx, err := enter(ctx, "upsert batch")
+	if err != nil {
 		return nil, err
 	}
 	b := &batch{Store: s, results: make([]clerksync.Result, len(us)), errs: make(map[int]error)}
@@ -40,9 +45,9 @@ func (s *Store) UpsertBatch(ctx context.Context, us []*clerksync.User) ([]clerks
 		}
 		rounds[round] = append(rounds[round], &item{upsert: up, index: i})
 	}
-	for _, round := range rounds {
+	for i, round := range rounds {
 		for items := range slices.Chunk(round, s.batchSize) {
-			b.apply(ctx, items)
+			b.apply(ctx, items, i == 0)
 		}
 	}
 	if len(b.errs) > 0 {
@@ -64,18 +69,34 @@ type item struct {
 	*upsert
 	index  int
 	result clerksync.Result // if what is planned is done
+	sent   bool             // a guarded upsert is under way or done: the server did not say that it refused it
+	passes bool             // a guarded upsert writes it, or would have
 }
 
-// apply upserts items of different users.
-func (b *batch) apply(ctx context.Context, items []*item) {
+// apply upserts items of different users. Those who come again are read first: what
+// the round before wrote tells nothing of the next batch.
+func (b *batch) apply(ctx context.Context, items []*item, first bool) {
 	if b.down != nil {
 		b.fail(items, b.down)
 		return
 	}
+	if !first {
+		b.decide(ctx, items)
+		return
+	}
+	rest := b.try(ctx, items, b.guess(items))
+	if len(rest) == 0 || b.decide(ctx, rest) {
+		b.learn(items)
+	}
+}
+
+// decide reads items, and writes those that need it. It reports whether they could
+// be read.
+func (b *batch) decide(ctx context.Context, items []*item) bool {
 	records, err := b.records(ctx, "upsert batch", items)
 	if err != nil {
 		b.fail(items, err)
-		return
+		return false
 	}
 
 	var planned []*item
@@ -84,7 +105,13 @@ func (b *batch) apply(ctx context.Context, items []*item) {
 	for _, it := range items {
 		r := records[it.u.ClerkID]
 		var model mongo.WriteModel
-		switch outcome := r.decide(it.u, it.time); outcome {
+		outcome := r.decide(it.u, it.time)
+		if outcome == clerksync.Unchanged && it.wrote(r) {
+			b.results[it.index], it.passes = it.written(clerksync.Updated), true
+			continue
+		}
+		it.passes = it.wouldPass(r, outcome)
+		switch outcome {
 		case clerksync.Created:
 			// Not the guarded upsert, so that it is certain who created the record.
 			model = mongo.NewInsertOneModel().SetDocument(it.document())
@@ -92,7 +119,7 @@ func (b *batch) apply(ctx context.Context, items []*item) {
 			inserts++
 		case clerksync.Updated:
 			model = mongo.NewUpdateOneModel().SetFilter(r.asRead()).SetUpdate(it.update(r.lost(it.u)))
-			it.result = it.written(outcome)
+			it.result = clerksync.Result{Outcome: it.outcome(r, outcome)}
 			updates++
 		case clerksync.Unchanged:
 			it.result = it.unchanged(r)
@@ -103,7 +130,7 @@ func (b *batch) apply(ctx context.Context, items []*item) {
 			model = mongo.NewUpdateOneModel().SetFilter(r.asRead()).SetUpdate(it.moves())
 			updates++
 		default:
-			b.results[it.index] = clerksync.Result{Outcome: outcome, User: r.user()}
+			b.results[it.index] = clerksync.Result{Outcome: it.outcome(r, outcome), User: r.user()}
 			continue
 		}
 		planned, models = append(planned, it), append(models, model)
@@ -120,6 +147,22 @@ func (b *batch) apply(ctx context.Context, items []*item) {
 	for _, it := range planned {
 		b.results[it.index] = it.result
 	}
+	return true
+}
+
+// wrote reports whether r, which equals u, does so by the guarded upsert that was
+// sent. Where the server did not say what became of it, the time tells.
+func (it *item) wrote(r *record) bool {
+	return it.sent && !r.is(it.id) && dateOf(r.raw, "updatedAt").Equal(it.time)
+}
+
+// wouldPass reports whether a guarded upsert over r writes.
+func (it *item) wouldPass(r *record, outcome clerksync.Outcome) bool {
+	if r == nil || r.is(it.id) {
+		return true
+	}
+	return outcome == clerksync.Updated && !dateOf(r.raw, "clerkUpdatedAt").Equal(it.u.ClerkUpdatedAt) &&
+		slices.Equal(extraFields(r.raw), it.extraNames())
 }
 
 // check finds out by reading which of the planned writes were done. Errors and
@@ -189,14 +232,15 @@ func (s *Store) Stamps(ctx context.Context, clerkIDs []string) (map[string]clerk
 
 // lookup reads the records that there are of clerkIDs, BatchSize at a time.
 func lookup[T any](ctx context.Context, s *Store, op string, clerkIDs []string, fields bson.D, of func(*record) T) (map[string]T, error) {
-	if err := alive(ctx, op); err != nil {
+	ctx, err := enter(ctx, op)
+	if err != nil {
 		return nil, err
 	}
 	found := make(map[string]T, len(clerkIDs))
 	ids := slices.Compact(slices.Sorted(slices.Values(clerkIDs)))
 	for chunk := range slices.Chunk(ids, s.batchSize) {
 		filter := bson.D{{Key: "clerkId", Value: bson.D{{Key: "$in", Value: chunk}}}}
-		records, err := s.find(ctx, op, filter, fields, nil)
+		records, err := s.find(ctx, op, s.batchSize, filter, fields, nil)
 		if err != nil {
 			return nil, err
 		}
@@ -209,15 +253,22 @@ func lookup[T any](ctx context.Context, s *Store, op string, clerkIDs []string, 
 	return found, nil
 }
 
-// Undeleted implements [clerksync.BatchStore], by keyset pages of BatchSize: no
-// cursor is open while the caller works, so nothing times out. Records whose
-// clerkId is not a string are not among them.
+// Undeleted implements [clerksync.BatchStore], by keyset pages of BatchSize and
+// more: no cursor is open while the caller works, so nothing times out. Records
+// whose clerkId is not a string are not among them.
 func (s *Store) Undeleted(ctx context.Context) iter.Seq2[clerksync.Stamp, error] {
 	const op = "undeleted"
 	return func(yield func(clerksync.Stamp, error) bool) {
-		for last, more := "", true; more; {
+		ctx, err := enter(ctx, op)
+		if err != nil {
+			yield(clerksync.Stamp{}, err)
+			return
+		}
+		// The pages grow, as some servers sort all that is left for each.
+		limit := s.batchSize
+		for last, more := "", true; more; limit = min(2*limit, 20*s.batchSize) {
 			filter := bson.D{{Key: "clerkId", Value: bson.D{{Key: "$gt", Value: last}}}, undeleted}
-			page, err := s.find(ctx, op, filter, stampFields, bson.D{{Key: "clerkId", Value: 1}})
+			page, err := s.find(ctx, op, limit, filter, stampFields, bson.D{{Key: "clerkId", Value: 1}})
 			if err != nil {
 				yield(clerksync.Stamp{}, err)
 				return
@@ -228,7 +279,7 @@ func (s *Store) Undeleted(ctx context.Context) iter.Seq2[clerksync.Stamp, error]
 					continue // an array that holds a string, say
 				}
 				last = r.clerkID()
-				more = len(page) == s.batchSize
+				more = len(page) == limit
 				if !yield(r.stamp(), nil) {
 					return
 				}
@@ -241,12 +292,12 @@ func (s *Store) Undeleted(ctx context.Context) iter.Seq2[clerksync.Stamp, error]
 	}
 }
 
-// find reads at most BatchSize records, whole and in any order unless fields and
-// order say otherwise.
-func (s *Store) find(ctx context.Context, op string, filter, fields, order bson.D) ([]*record, error) {
+// find reads at most limit records, whole and in any order unless fields and order
+// say otherwise.
+func (s *Store) find(ctx context.Context, op string, limit int, filter, fields, order bson.D) ([]*record, error) {
 	opts := options.Find().
-		SetLimit(int64(s.batchSize)).
-		SetBatchSize(int32(s.batchSize) + 1) // all at once, the end included; else the first 101 come alone
+		SetLimit(int64(limit)).
+		SetBatchSize(int32(limit) + 1) // all at once, the end included; else the first 101 come alone
 	if fields != nil {
 		opts.SetProjection(fields)
 	}

@@ -264,6 +264,7 @@ func TestErrorsOfContext(t *testing.T) {
 		"User":        func() error { _, err := s.User(ctx, "user_ada"); return err },
 		"Upsert":      func() error { _, err := s.Upsert(ctx, ada(1)); return err },
 		"Deactivate":  func() error { _, err := s.Deactivate(ctx, "user_ada", hour(1)); return err },
+		"Restore":     func() error { _, err := s.Restore(ctx, "user_ada", hour(1)); return err },
 		"UpsertBatch": func() error { _, err := s.UpsertBatch(ctx, []*clerksync.User{ada(1)}); return err },
 		"Users":       func() error { _, err := s.Users(ctx, []string{"user_ada"}); return err },
 		"Stamps":      func() error { _, err := s.Stamps(ctx, nil); return err },
@@ -296,6 +297,10 @@ func TestErrorsOfContextUnderWay(t *testing.T) {
 		},
 		"UpsertBatch": func(ctx context.Context, s *mongostore.Store) error {
 			_, err := s.UpsertBatch(ctx, []*clerksync.User{person("cid", 1), person("dot", 1)})
+			return err
+		},
+		"Restore": func(ctx context.Context, s *mongostore.Store) error {
+			_, err := s.Restore(ctx, "user_bob", hour(1))
 			return err
 		},
 		"Users": func(ctx context.Context, s *mongostore.Store) error {

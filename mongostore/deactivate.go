@@ -25,7 +25,8 @@ import (
 // know. A record that is already deleted stays as it is.
 func (s *Store) Deactivate(ctx context.Context, clerkID string, at time.Time) (clerksync.Result, error) {
 	const op = "deactivate"
-	if err := alive(ctx, op); err != nil {
+	ctx, err := enter(ctx, op)
+	if err != nil {
 		return clerksync.Result{}, err
 	}
 	if clerkID == "" {
@@ -37,7 +38,7 @@ func (s *Store) Deactivate(ctx context.Context, clerkID string, at time.Time) (c
 	}
 	d := &deactivation{Store: s, clerkID: clerkID, id: bson.NewObjectID(), time: now, at: at}
 	res := clerksync.Result{Outcome: clerksync.Deactivated}
-	err := s.retry(ctx, op, func() (err error) {
+	err = s.retry(ctx, op, func() (err error) {
 		res.User, err = d.try(ctx)
 		return err
 	})

@@ -1,6 +1,6 @@
 // Package mongostore keeps clerksync's records in a MongoDB collection, the
-// app's own users collection as a rule: it is the [clerksync.BatchStore] for
-// production.
+// app's own users collection as a rule: it is the [clerksync.BatchStore] and
+// [clerksync.RestoreStore] for production.
 //
 //	store, err := mongostore.Open(ctx, client.Database("app").Collection("users"), nil)
 //
@@ -28,8 +28,8 @@
 // one without isActive is active, deletedAt counts only if it is a date.
 //
 // Most calls are one round trip: reading a record, creating one, updating an
-// older one, deleting one. An event that was applied before takes two, one that
-// is out of date three.
+// older one, deleting one, restoring one, and a batch of users who are new or newer.
+// An event that was applied before takes two, one that is out of date three.
 //
 // Every filter names the clerkId, so that a collection sharded on clerkId
 // stays targeted; the one exception is described at [Store.Upsert].

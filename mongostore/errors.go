@@ -36,6 +36,19 @@ func fail(ctx context.Context, op string, err error) error {
 	return &databaseError{op, append(done(ctx), err)}
 }
 
+// enter begins a call: it returns an error if ctx is done, else ctx without the
+// driver's session. An app may call within a transaction of its own, and what the
+// Store writes must neither be rolled back with that nor fail with it.
+func enter(ctx context.Context, op string) (context.Context, error) {
+	if err := alive(ctx, op); err != nil {
+		return nil, err
+	}
+	if mongo.SessionFromContext(ctx) != nil {
+		ctx = mongo.NewSessionContext(ctx, nil)
+	}
+	return ctx, nil
+}
+
 // alive returns an error if ctx is done.
 func alive(ctx context.Context, op string) error {
 	if errs := done(ctx); errs != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -48,9 +49,10 @@ type Options struct {
 	Now func() time.Time
 }
 
-// Store is a [clerksync.BatchStore] on one collection; [Open] makes it. It is
-// safe for concurrent use, by any number of processes, and has nothing to close:
-// the client is the caller's.
+// Store is a [clerksync.BatchStore] and a [clerksync.RestoreStore] on one
+// collection; [Open] makes it. It is safe for concurrent use, by any number of
+// processes, and has nothing to close: the client is the caller's. Its calls are
+// no part of a session or transaction that their context holds.
 type Store struct {
 	coll      *mongo.Collection
 	batchSize int
@@ -59,9 +61,15 @@ type Store struct {
 	unique    []string // fields of the unique indexes besides clerkId's and _id's
 	// deadlocked lets calls whose write ended in a deadlock try again one by one.
 	deadlocked chan struct{}
+	// next is the guess about the next batch. It is a hint, and needs no order
+	// among batches that run at once.
+	next atomic.Int32
 }
 
-var _ clerksync.BatchStore = (*Store)(nil)
+var (
+	_ clerksync.BatchStore   = (*Store)(nil)
+	_ clerksync.RestoreStore = (*Store)(nil)
+)
 
 // Open returns a Store on coll, a nil opts standing for the defaults. The
 // collection need not exist yet.
@@ -95,7 +103,8 @@ func Open(ctx context.Context, coll *mongo.Collection, opts *Options) (*Store, e
 	if opts.BatchSize < 0 {
 		return nil, fmt.Errorf("mongostore: open: BatchSize is %d; it must be positive, or 0 for the default", opts.BatchSize)
 	}
-	if err := alive(ctx, "open"); err != nil {
+	ctx, err := enter(ctx, "open")
+	if err != nil {
 		return nil, err
 	}
 	s := &Store{
@@ -153,11 +162,12 @@ var errUnacknowledged = errors.New(`mongostore: open: the collection has write c
 // User implements [clerksync.Store]: one read from the primary.
 func (s *Store) User(ctx context.Context, clerkID string) (*clerksync.User, error) {
 	const op = "user"
-	if err := alive(ctx, op); err != nil {
+	ctx, err := enter(ctx, op)
+	if err != nil {
 		return nil, err
 	}
 	var r *record
-	err := s.retry(ctx, op, func() (err error) {
+	err = s.retry(ctx, op, func() (err error) {
 		r, err = s.read(ctx, clerkID)
 		return err
 	})

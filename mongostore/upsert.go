@@ -31,7 +31,8 @@ import (
 //
 // The Result's User is nil for Updated, which reads nothing.
 func (s *Store) Upsert(ctx context.Context, u *clerksync.User) (clerksync.Result, error) {
-	if err := alive(ctx, "upsert"); err != nil {
+	ctx, err := enter(ctx, "upsert")
+	if err != nil {
 		return clerksync.Result{}, err
 	}
 	up, err := s.newUpsert(u)
@@ -119,7 +120,7 @@ func (up *upsert) settle(ctx context.Context, r *record) (clerksync.Result, erro
 			return up.unchanged(r), nil
 		}
 	default:
-		return clerksync.Result{Outcome: outcome, User: r.user()}, nil
+		return clerksync.Result{Outcome: up.outcome(r, outcome), User: r.user()}, nil
 	}
 	if _, err := up.write(ctx, r.asRead(), update, false); err != nil {
 		return clerksync.Result{}, up.obstacle(ctx, err)
@@ -127,7 +128,7 @@ func (up *upsert) settle(ctx context.Context, r *record) (clerksync.Result, erro
 	if outcome == clerksync.Unchanged {
 		return up.unchanged(r), nil
 	}
-	return up.written(outcome), nil
+	return clerksync.Result{Outcome: up.outcome(r, outcome)}, nil
 }
 
 // write is one round trip. It fails with errLostRace if no record matches and
@@ -150,21 +151,27 @@ func (s *Store) write(ctx context.Context, filter, update bson.D, insert bool) (
 func (up *upsert) written(outcome clerksync.Outcome) clerksync.Result {
 	res := clerksync.Result{Outcome: outcome}
 	if outcome == clerksync.Created {
-		u := up.u.Clone()
+		u := *up.u
 		u.ID, u.CreatedAt, u.UpdatedAt = up.id.Hex(), up.time, up.time
 		u.IsActive, u.DeletedAt, u.RoleFromClerk, u.Partial = true, time.Time{}, false, false
-		res.User = u
+		res.User = &u
 	}
 	return res
+}
+
+// outcome is decided unless this call itself inserted r, by a write whose answer was
+// lost: somebody has to have created a record, whatever others did to it since.
+func (up *upsert) outcome(r *record, decided clerksync.Outcome) clerksync.Outcome {
+	if r.is(up.id) && decided != clerksync.Deactivated {
+		return clerksync.Created
+	}
+	return decided
 }
 
 // unchanged is the Result for a record that was read as equal to u.
 func (up *upsert) unchanged(r *record) clerksync.Result {
 	after, _ := r.confirmed(up.u)
-	if r.is(up.id) {
-		return clerksync.Result{Outcome: clerksync.Created, User: after}
-	}
-	return clerksync.Result{Outcome: clerksync.Unchanged, User: after}
+	return clerksync.Result{Outcome: up.outcome(r, clerksync.Unchanged), User: after}
 }
 
 var epoch = time.UnixMilli(0).UTC()
@@ -220,9 +227,10 @@ func (up *upsert) guardedUpdate() bson.D {
 // document is the record that the guarded upsert would insert.
 func (up *upsert) document() bson.D {
 	set, _ := up.fields()
-	doc := bson.D{{Key: "_id", Value: up.id}, {Key: "clerkId", Value: up.u.ClerkID}}
-	var profile, location bson.D
-	for _, e := range slices.Concat(set, up.firstFields(), up.times()) {
+	set = append(append(set, up.firstFields()...), up.times()...)
+	doc := set[:0] // in place: nested ones leave
+	profile, location := make(bson.D, 0, 8), make(bson.D, 0, 4)
+	for _, e := range set {
 		if name, ok := strings.CutPrefix(e.Key, "profile."); ok {
 			profile = append(profile, bson.E{Key: name, Value: e.Value})
 		} else if name, ok := strings.CutPrefix(e.Key, "location."); ok {
@@ -231,18 +239,19 @@ func (up *upsert) document() bson.D {
 			doc = append(doc, e)
 		}
 	}
-	if profile != nil {
+	if len(profile) > 0 {
 		doc = append(doc, bson.E{Key: "profile", Value: profile})
 	}
-	if location != nil {
+	if len(location) > 0 {
 		doc = append(doc, bson.E{Key: "location", Value: location})
 	}
-	return doc
+	return slices.Insert(doc, 0, bson.E{Key: "_id", Value: up.id}, bson.E{Key: "clerkId", Value: up.u.ClerkID})
 }
 
 // fields are what every applied u writes and removes, by path.
 func (up *upsert) fields() (set, unset bson.D) {
-	set = bson.D{{Key: "updatedAt", Value: up.time}}
+	set = make(bson.D, 0, 32) // a batch makes many
+	set = append(set, bson.E{Key: "updatedAt", Value: up.time})
 	for path, value := range up.u.ClerkFields() {
 		if value != nil {
 			set = append(set, bson.E{Key: path, Value: encode(value)})
@@ -263,7 +272,7 @@ func (up *upsert) fields() (set, unset bson.D) {
 
 // firstFields are what a new record has besides: the app's from then on.
 func (up *upsert) firstFields() bson.D {
-	d := bson.D{{Key: "isActive", Value: true}, {Key: "createdAt", Value: up.time}}
+	d := append(make(bson.D, 0, 8), bson.E{Key: "isActive", Value: true}, bson.E{Key: "createdAt", Value: up.time})
 	text := func(path, value string) {
 		if value != "" {
 			d = append(d, bson.E{Key: path, Value: value})

@@ -1,6 +1,6 @@
 // Package memstore keeps records in memory: the reference implementation of
-// [clerksync.Store] and [clerksync.BatchStore], and the Store for an app's unit
-// tests.
+// [clerksync.Store], [clerksync.BatchStore] and [clerksync.RestoreStore], and the
+// Store for an app's unit tests.
 //
 // It behaves as a Store on a database does, down to the precision of its times,
 // and passes the same conformance suite (package storetest). What it holds is
@@ -30,8 +30,9 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync"
 )
 
-// Store is a [clerksync.BatchStore] in memory; make one with [New]. It is safe
-// for concurrent use, and everything it returns is the caller's own copy.
+// Store is a [clerksync.BatchStore] and a [clerksync.RestoreStore] in memory; make
+// one with [New]. It is safe for concurrent use, and everything it returns is
+// the caller's own copy.
 type Store struct {
 	// Now is the clock behind CreatedAt, UpdatedAt and the check of
 	// [clerksync.Decide] for confirmations from the future. Set it before the
@@ -50,7 +51,10 @@ type Store struct {
 	lastID  uint64
 }
 
-var _ clerksync.BatchStore = (*Store)(nil)
+var (
+	_ clerksync.BatchStore   = (*Store)(nil)
+	_ clerksync.RestoreStore = (*Store)(nil)
+)
 
 // New returns an empty Store.
 func New() *Store {
@@ -137,6 +141,26 @@ func (s *Store) Deactivate(ctx context.Context, clerkID string, at time.Time) (c
 		s.records[clerkID] = r
 	}
 	return clerksync.Result{Outcome: clerksync.Deactivated, User: r.Clone()}, nil
+}
+
+// Restore implements [clerksync.RestoreStore].
+func (s *Store) Restore(ctx context.Context, clerkID string, before time.Time) (bool, error) {
+	if err := alive(ctx); err != nil {
+		return false, err
+	}
+	if clerkID == "" {
+		return false, errors.New("memstore: Restore needs a ClerkID")
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	r := s.records[clerkID].Clone()
+	if r == nil || r.DeletedAt.IsZero() || !r.DeletedAt.Before(canonical(before)) {
+		return false, nil
+	}
+	r.IsActive, r.DeletedAt, r.UpdatedAt = true, time.Time{}, s.now()
+	s.records[clerkID] = r
+	return true, nil
 }
 
 // UpsertBatch implements [clerksync.BatchStore]. It is no transaction: other

@@ -42,7 +42,8 @@
 //
 // # What runs
 //
-// The cases named Batch… run where the Store is a [clerksync.BatchStore].
+// The cases named Batch… run where the Store is a [clerksync.BatchStore], those
+// named Restore… where it is a [clerksync.RestoreStore].
 //
 // A Store shares its records with the app, which writes to them past clerksync.
 // The cases about that (an app's role, a suspended user, records from before

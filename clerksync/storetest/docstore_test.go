@@ -34,8 +34,9 @@ type docStore struct {
 type fault string
 
 var (
-	_ clerksync.BatchStore = (*docStore)(nil)
-	_ RawStore             = (*docStore)(nil)
+	_ clerksync.BatchStore   = (*docStore)(nil)
+	_ clerksync.RestoreStore = (*docStore)(nil)
+	_ RawStore               = (*docStore)(nil)
 )
 
 func newDocStore(f fault) *docStore {
@@ -431,6 +432,65 @@ func (s *docStore) Deactivate(ctx context.Context, clerkID string, at time.Time)
 	}
 	r, err := s.read(clerkID)
 	return clerksync.Result{Outcome: clerksync.Deactivated, User: s.lend(r)}, err
+}
+
+// Restore implements clerksync.RestoreStore.
+func (s *docStore) Restore(ctx context.Context, clerkID string, before time.Time) (bool, error) {
+	if err := s.alive(ctx); err != nil {
+		return false, err
+	}
+	if clerkID == "" && s.fault != "accepts an empty id" {
+		return false, errors.New("no ClerkID")
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now, key := s.now(), s.key(clerkID)
+	stored, err := s.read(clerkID)
+	if err != nil {
+		return false, err
+	}
+	if stored == nil {
+		if s.fault == "restores whoever is missing" {
+			s.docs[key] = s.insert(clerkID, now)
+		}
+		return false, nil
+	}
+	doc := s.docs[key]
+	switch {
+	case s.fault == "restores nothing":
+		return false, nil
+	case s.fault == "restores versions only" && stored.ClerkUpdatedAt.IsZero():
+		return false, nil
+	case s.fault == "restores the undeleted" && stored.DeletedAt.IsZero():
+	case s.fault == "restores any deletion" && !stored.DeletedAt.IsZero():
+	case stored.DeletedAt.IsZero():
+		if s.fault == "lifts suspensions" {
+			doc["isActive"] = true
+		}
+		return false, nil
+	case !stored.DeletedAt.Before(before.UTC().Truncate(time.Millisecond)):
+		return false, nil
+	}
+	if s.fault == "check then restore" {
+		s.dawdle()
+	}
+	s.generation++
+	delete(doc, "deletedAt")
+	switch s.fault {
+	case "restores field by field":
+		s.dawdle()
+	case "restored means null":
+		doc["deletedAt"] = Null{}
+	case "restores an older version":
+		delete(doc, "clerkUpdatedAt")
+	case "restores what it knows":
+		delete(doc, "points")
+	}
+	doc["isActive"] = s.fault != "restored but inactive"
+	if s.fault != "restores quietly" {
+		doc["updatedAt"] = now
+	}
+	return true, nil
 }
 
 // UpsertBatch implements clerksync.BatchStore.

@@ -38,7 +38,8 @@ type RawStore interface {
 type Null struct{}
 
 // Run checks that the Stores which newStore returns keep the contract of
-// [clerksync.Store], and of [clerksync.BatchStore] if they have its methods.
+// [clerksync.Store], and of [clerksync.BatchStore] and [clerksync.RestoreStore] if
+// they have their methods.
 // Each case is a subtest; see the package comment for what newStore must do.
 func Run(t *testing.T, newStore func(t *testing.T) clerksync.Store) {
 	t.Helper()
@@ -56,9 +57,10 @@ func Run(t *testing.T, newStore func(t *testing.T) clerksync.Store) {
 type ability uint
 
 const (
-	batch   ability = 1 << iota // a clerksync.BatchStore
-	raw                         // a RawStore
-	foreign                     // a RawStore that holds what clerksync does not write
+	batch    ability = 1 << iota // a clerksync.BatchStore
+	restores                     // a clerksync.RestoreStore
+	raw                          // a RawStore
+	foreign                      // a RawStore that holds what clerksync does not write
 )
 
 // abilities finds out what an empty Store is able to do.
@@ -66,6 +68,9 @@ func abilities(t testing.TB, s clerksync.Store) (able ability) {
 	t.Helper()
 	if _, ok := s.(clerksync.BatchStore); ok {
 		able |= batch
+	}
+	if _, ok := s.(clerksync.RestoreStore); ok {
+		able |= restores
 	}
 	r, ok := s.(RawStore)
 	if !ok {
@@ -91,4 +96,4 @@ type testCase struct {
 }
 
 var cases = slices.Concat(upsertCases, fieldCases, argumentCases, extraCases, deactivateCases,
-	orderCases, rawCases, foreignCases, concurrentCases, batchCases)
+	orderCases, rawCases, foreignCases, concurrentCases, batchCases, restoreCases)
