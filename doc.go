@@ -2,9 +2,10 @@
 // collection in step with Clerk. It holds no code; the packages are:
 //
 //   - clerksync: the library. The middleware that syncs the signed-in user on
-//     protected routes, the webhook handler, and the Store interface that both
-//     write through.
+//     protected routes, the webhook handler, the reconcile, and the Store
+//     interface that all write through.
 //   - mongostore: the Store on MongoDB.
+//   - clerksync/cmd/clerksync: the command line: backfill, drift report and repair.
 //   - clerksync/memstore: a Store in memory, for unit tests.
 //   - clerksync/storetest: the conformance suite for a Store of your own.
 //   - clerksync/fakeclerk: a Clerk in a Go process, for tests and local work:

@@ -1,6 +1,7 @@
 package clerksync
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/url"
 	"strconv"
 	"time"
 
@@ -24,6 +26,8 @@ const (
 	maxAttempts  = 4
 	// maxAnswerBytes bounds an answer of Clerk's, which the SDK reads whole.
 	maxAnswerBytes = 16 << 20
+	// maxPageBytes bounds a page of 500 users with all their metadata full.
+	maxPageBytes = 64 << 20
 )
 
 // clerkAPI reads from Clerk's Backend API through the official SDK.
@@ -56,21 +60,56 @@ func newClerkAPI(cfg *Config, c clock) *clerkAPI {
 // state. id has been checked: the SDK puts it into the path as it is. The error
 // matches ErrUserUnknown where Clerk has no such user, in Clerk's own words.
 func (a *clerkAPI) user(ctx context.Context, id string) (raw json.RawMessage, asOf time.Time, err error) {
-	call := &callInfo{sentAt: a.clock.Now()}
-	var body rawBody
-	err = a.backend.Call(context.WithValue(ctx, callInfoKey{}, call), clerk.NewAPIRequest(http.MethodGet, "/users/"+id), &body)
-	if err != nil {
-		return nil, time.Time{}, describe(ctx, "get user", call, err)
-	}
-	var got struct {
-		ID string `json:"id"`
-	}
-	if err := json.Unmarshal(body.json, &got); err != nil || got.ID != id {
-		// A cache or proxy in between, or a 304 and no body at all.
-		return nil, time.Time{}, &clerkError{op: "get user", status: call.status, err: errors.New("the answer is not the user asked for")}
-	}
-	return body.json, call.sentAt, nil
+	call := &callInfo{}
+	err = a.get(ctx, call, "get user", "/users/"+id, nil, userWithID(id, &raw))
+	return raw, call.sentAt, err
 }
+
+// userWithID takes an answer that is the user asked for: a cache or proxy in between
+// may give another, or a 304 and no body at all.
+func userWithID(id string, raw *json.RawMessage) func(json.RawMessage) error {
+	return func(answer json.RawMessage) error {
+		var got struct {
+			ID string `json:"id"`
+		}
+		if err := json.Unmarshal(answer, &got); err != nil || got.ID != id {
+			return errors.New("the answer is not the user asked for")
+		}
+		*raw = answer
+		return nil
+	}
+}
+
+// get asks Clerk once, retries of the transport aside, and has parse read the
+// answer. Every error is a *clerkError, but for parse's it holds nothing of the
+// answer; call tells of the attempt that decided.
+func (a *clerkAPI) get(ctx context.Context, call *callInfo, op, path string, params url.Values, parse func(json.RawMessage) error) error {
+	call.sentAt = a.clock.Now()
+	request := clerk.NewAPIRequest(http.MethodGet, path)
+	if params != nil {
+		request.SetParams(&query{values: params})
+	}
+	var body rawBody
+	err := a.backend.Call(context.WithValue(ctx, callInfoKey{}, call), request, &body)
+	if err != nil {
+		return describe(ctx, op, call, err)
+	}
+	if call.body != nil {
+		body.json = call.body
+	}
+	if err := parse(body.json); err != nil {
+		return &clerkError{op: op, status: call.status, err: err}
+	}
+	return nil
+}
+
+// query is the parameters of a GET.
+type query struct {
+	clerk.APIParams
+	values url.Values
+}
+
+func (q *query) ToQuery() url.Values { return q.values }
 
 // rawBody receives an answer undecoded: clerksync decodes more leniently than
 // the SDK.
@@ -143,11 +182,17 @@ func describe(ctx context.Context, op string, call *callInfo, err error) error {
 	return e
 }
 
-// callInfo is what the SDK does not hand out about the attempt that decided a call.
+// callInfo is what the SDK does not hand out about the attempt that decided a call,
+// and what it does not pass on to the transport.
 type callInfo struct {
 	sentAt     time.Time
 	status     int
 	retryAfter time.Duration
+
+	// bulk leaves retrying to the caller, and takes a good answer's body past the
+	// SDK: its two passes over a page of users cost more than all the rest.
+	bulk bool
+	body []byte
 }
 
 type callInfoKey struct{}
@@ -171,15 +216,23 @@ func (t *retryTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	budget, backoff := retryBudget, firstBackoff
 	for attempt := 1; ; attempt++ {
-		*call = callInfo{sentAt: t.clock.Now()}
+		*call = callInfo{sentAt: t.clock.Now(), bulk: call.bulk}
 		resp, err := next.RoundTrip(r)
 		if err == nil {
 			call.status = resp.StatusCode
 			call.retryAfter = retryAfter(resp.Header)
+			if call.bulk {
+				if err := call.take(resp); err != nil {
+					return nil, err
+				}
+				return resp, nil
+			}
 			resp.Body = http.MaxBytesReader(nil, resp.Body, maxAnswerBytes)
 			if resp.StatusCode != http.StatusTooManyRequests && resp.StatusCode < 500 {
 				return resp, nil
 			}
+		} else if call.bulk {
+			return nil, err
 		}
 		wait := max(call.retryAfter, backoff/2+rand.N(backoff))
 		// Only reads have no body to send again and may be repeated blindly.
@@ -196,6 +249,22 @@ func (t *retryTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 		budget -= wait
 		backoff *= 2
 	}
+}
+
+// take keeps the body of an answer that is no error, and leaves the SDK none.
+func (c *callInfo) take(resp *http.Response) error {
+	resp.Body = http.MaxBytesReader(nil, resp.Body, maxPageBytes)
+	if resp.StatusCode >= 400 {
+		return nil
+	}
+	defer func() { _ = resp.Body.Close() }()
+	var body bytes.Buffer
+	if n := resp.ContentLength; 0 < n && n <= maxPageBytes {
+		body.Grow(int(n) + bytes.MinRead)
+	}
+	_, err := body.ReadFrom(resp.Body)
+	c.body, resp.Body = body.Bytes(), http.NoBody
+	return err
 }
 
 // retryAfter reads the header's form in seconds, the one that Clerk sends.

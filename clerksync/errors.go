@@ -28,8 +28,15 @@ var (
 	// if it came again.
 	ErrInvalidEvent = errors.New("clerksync: unusable event")
 	// ErrWrongInstance: an event is from another Clerk instance than
-	// [WebhookConfig].InstanceID.
-	ErrWrongInstance = errors.New("clerksync: event of another Clerk instance")
+	// [WebhookConfig].InstanceID, or the secret key of a Reconcile is another
+	// instance's than the Store's users.
+	ErrWrongInstance = errors.New("clerksync: another Clerk instance")
+	// ErrIncomplete: a Reconcile did not see all of Clerk's users, and so looked
+	// for no ghosts.
+	ErrIncomplete = errors.New("clerksync: Clerk did not list all its users")
+	// ErrTooManyGhosts: more records are gone from Clerk than
+	// [ReconcileOptions].MaxDeactivations; none was marked deleted.
+	ErrTooManyGhosts = errors.New("clerksync: more users are gone from Clerk than a run may mark deleted")
 )
 
 // ConflictError says that a record could not be written because another record

@@ -3,8 +3,6 @@ package clerksync
 import (
 	"encoding/json"
 	"time"
-
-	"github.com/clerk/clerk-sdk-go/v2"
 )
 
 // Clock is the clock that tests put in place of the system's.
@@ -19,9 +17,6 @@ func MapUser(s *Syncer, raw json.RawMessage, asOf time.Time) (*User, error) {
 	return s.userFromClerk(raw, asOf)
 }
 
-// StandardUser is the mapping before RoleOf and Map.
-func StandardUser(cu *clerk.User, now time.Time) *User { return standardUser(cu, now) }
-
 // The limits that tests refer to.
 const (
 	CallTimeout     = callTimeout
@@ -29,7 +24,33 @@ const (
 	RetryBudget     = retryBudget
 	MaxRefreshers   = maxRefreshers
 	ExpiredKeysWait = expiredKeysWait
+
+	BulkAttemptTimeout = bulkAttemptTimeout
+	BulkPatience       = bulkPatience
 )
+
+// ListedUser is a user of a page that ParsePage cut up.
+type ListedUser struct {
+	ID               string
+	Version, Created int64
+	Raw              json.RawMessage
+}
+
+// ParsePage cuts a list of users into its users.
+func ParsePage(page json.RawMessage) ([]ListedUser, error) {
+	users, err := parsePage(page)
+	var listed []ListedUser
+	for _, u := range users {
+		listed = append(listed, ListedUser{u.id, u.version, u.created, u.raw})
+	}
+	return listed, err
+}
+
+// NewIDSet returns the methods of a set of ids, and its size in bytes.
+func NewIDSet(n int) (add, has func(string) bool, size func() int) {
+	s := newIDSet(n)
+	return s.add, s.has, func() int { return 8 * len(s.slots) }
+}
 
 // WaitBackground waits for the background work, as Close does, and goes on.
 func WaitBackground(s *Syncer) { s.background.Wait() }

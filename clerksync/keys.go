@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -174,14 +173,15 @@ func (k *keyring) fetch(ctx context.Context) <-chan singleflight.Result {
 
 // keys reads the instance's JSON Web Key Set, by key id.
 func (a *clerkAPI) keys(ctx context.Context) (map[string]*rsa.PublicKey, error) {
-	call := &callInfo{sentAt: a.clock.Now()}
-	var body rawBody
-	err := a.backend.Call(context.WithValue(ctx, callInfoKey{}, call), clerk.NewAPIRequest(http.MethodGet, "/jwks"), &body)
-	if err != nil {
-		return nil, describe(ctx, "get keys", call, err)
-	}
 	var set struct{ Keys []json.RawMessage }
-	_ = json.Unmarshal(body.json, &set) // anything else holds no keys
+	call := &callInfo{}
+	err := a.get(ctx, call, "get keys", "/jwks", nil, func(answer json.RawMessage) error {
+		_ = json.Unmarshal(answer, &set) // anything else holds no keys
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
 	keys := make(map[string]*rsa.PublicKey)
 	for _, raw := range set.Keys {
 		var k clerk.JSONWebKey

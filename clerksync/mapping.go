@@ -20,12 +20,12 @@ const maxVersionAhead = 24 * time.Hour
 // where the JSON is no usable user, and is a mapping_failed [*Problem] where the
 // app's own RoleOf or Map failed.
 func (s *Syncer) userFromClerk(raw json.RawMessage, asOf time.Time) (*User, error) {
-	cu, err := decodeClerkUser(raw)
+	o, err := parseClerkUser(raw)
 	if err != nil {
 		return nil, err
 	}
 	now := s.clock.Now()
-	u := standardUser(cu, now)
+	u := o.record(now)
 	if u.ClerkUpdatedAt.After(now.Add(maxVersionAhead)) {
 		return nil, fmt.Errorf("%w: updated_at is over %v ahead of the clock", ErrInvalidEvent, maxVersionAhead)
 	}
@@ -38,34 +38,47 @@ func (s *Syncer) userFromClerk(raw json.RawMessage, asOf time.Time) (*User, erro
 	u.SyncedAt = asOf
 	u.IsActive = true
 	u.Role = s.cfg.DefaultRole
-	return s.customize(cu, u)
+	if s.cfg.RoleOf != nil || s.cfg.Map != nil {
+		if err := s.customize(raw, u); err != nil {
+			return nil, err
+		}
+	}
+	c, err := u.Canonical()
+	if err != nil {
+		return nil, mappingFailed(u.ClerkID, err)
+	}
+	return c, nil
 }
 
 // customize applies RoleOf and Map, and checks what they did.
-func (s *Syncer) customize(cu *clerk.User, u *User) (_ *User, err error) {
+func (s *Syncer) customize(raw json.RawMessage, u *User) (err error) {
+	id := u.ClerkID
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v", p)
 		}
 		if err != nil {
-			err = &Problem{Status: http.StatusInternalServerError, Code: codeMappingFailed, Err: fmt.Errorf("mapping user %s: %w", cu.ID, err)}
+			err = mappingFailed(id, err)
 		}
 	}()
+	cu := sdkUser(raw)
 	if s.cfg.RoleOf != nil {
 		if role := s.cfg.RoleOf(cu); role != "" {
 			u.Role, u.RoleFromClerk = role, true
 		}
 	}
-	if s.cfg.Map != nil {
-		standard := *u
-		if err := s.cfg.Map(cu, u); err != nil {
-			return nil, err
-		}
-		if err := checkMapped(&standard, u); err != nil {
-			return nil, err
-		}
+	if s.cfg.Map == nil {
+		return nil
 	}
-	return u.Canonical()
+	standard := *u
+	if err := s.cfg.Map(cu, u); err != nil {
+		return err
+	}
+	return checkMapped(&standard, u)
+}
+
+func mappingFailed(id string, err error) error {
+	return &Problem{Status: http.StatusInternalServerError, Code: codeMappingFailed, Err: fmt.Errorf("mapping user %s: %w", id, err)}
 }
 
 // checkMapped refuses changes by which Map would decide what is not its to decide.
@@ -88,134 +101,135 @@ func checkMapped(before, after *User) error {
 	return errors.Join(errs...)
 }
 
-// decodeClerkUser decodes Clerk's JSON of a user, from an event or from the API.
-// Both grow fields and differ in shape: only what the record rests on must be of
-// the documented type, the rest may be anything. Response.RawJSON of the result
-// holds the JSON itself on both paths.
-func decodeClerkUser(raw json.RawMessage) (*clerk.User, error) {
-	var essential struct {
-		ID        string  `json:"id"`
-		FirstName *string `json:"first_name"`
-		LastName  *string `json:"last_name"`
-		ImageURL  *string `json:"image_url"`
-		Banned    bool    `json:"banned"`
-		CreatedAt int64   `json:"created_at"`
-		UpdatedAt int64   `json:"updated_at"`
+// clerkUser is what the record is made of, in Clerk's JSON of a user from an event
+// or from the API. Both grow fields and differ in shape: only what the record
+// rests on must be of the documented type, the rest may be anything.
+type clerkUser struct {
+	ID        string  `json:"id"`
+	FirstName *string `json:"first_name"`
+	LastName  *string `json:"last_name"`
+	ImageURL  *string `json:"image_url"`
+	Banned    bool    `json:"banned"`
+	CreatedAt int64   `json:"created_at"`
+	UpdatedAt int64   `json:"updated_at"`
 
-		LastSignInAt          *int64  `json:"last_sign_in_at"`
-		PrimaryEmailAddressID *string `json:"primary_email_address_id"`
-		PrimaryPhoneNumberID  *string `json:"primary_phone_number_id"`
-		EmailAddresses        []*struct {
-			ID           string `json:"id"`
-			EmailAddress string `json:"email_address"`
-		} `json:"email_addresses"`
-		PhoneNumbers []*struct {
-			ID          string `json:"id"`
-			PhoneNumber string `json:"phone_number"`
-		} `json:"phone_numbers"`
-	}
-	if err := json.Unmarshal(raw, &essential); err != nil {
+	LastSignInAt          *int64  `json:"last_sign_in_at"`
+	PrimaryEmailAddressID *string `json:"primary_email_address_id"`
+	PrimaryPhoneNumberID  *string `json:"primary_phone_number_id"`
+	EmailAddresses        []*struct {
+		ID           string          `json:"id"`
+		EmailAddress string          `json:"email_address"`
+		Verification json.RawMessage `json:"verification"`
+	} `json:"email_addresses"`
+	PhoneNumbers []*struct {
+		ID           string          `json:"id"`
+		PhoneNumber  string          `json:"phone_number"`
+		Verification json.RawMessage `json:"verification"`
+	} `json:"phone_numbers"`
+
+	PublicMetadata json.RawMessage `json:"public_metadata"`
+	UnsafeMetadata json.RawMessage `json:"unsafe_metadata"`
+	// Not in clerk.User.
+	Deprovisioned json.RawMessage `json:"deprovisioned"`
+	Birthday      json.RawMessage `json:"birthday"`
+	Gender        json.RawMessage `json:"gender"`
+}
+
+func parseClerkUser(raw json.RawMessage) (*clerkUser, error) {
+	o := new(clerkUser)
+	if err := json.Unmarshal(raw, o); err != nil {
 		var field *json.UnmarshalTypeError
 		if errors.As(err, &field) { // its text can hold the value
 			return nil, fmt.Errorf("%w: user: field %q is not of the documented type", ErrInvalidEvent, field.Field)
 		}
 		return nil, fmt.Errorf("%w: user: not JSON", ErrInvalidEvent)
 	}
-	if !validUserID(essential.ID) {
+	if !validUserID(o.ID) {
 		return nil, fmt.Errorf("%w: user: no id of a user", ErrInvalidEvent)
 	}
-	u := new(clerk.User)
-	if err := json.Unmarshal(raw, u); err != nil {
-		var field *json.UnmarshalTypeError
-		if !errors.As(err, &field) {
-			return nil, fmt.Errorf("%w: user: not JSON", ErrInvalidEvent)
-		}
-		// A field outside the essential ones; encoding/json decodes the others.
-	}
-	u.Response = &clerk.APIResponse{RawJSON: raw}
-	return u, nil
+	return o, nil
 }
 
-// standardUser is the mapping to the fields that Clerk owns, before RoleOf and Map.
-func standardUser(cu *clerk.User, now time.Time) *User {
-	more := undocumentedFields(cu.Response.RawJSON)
+// sdkUser decodes a user as the official SDK does, for RoleOf and Map. What is not of
+// the SDK's type is left out. Response.RawJSON holds the JSON itself, from an
+// event too.
+func sdkUser(raw json.RawMessage) *clerk.User {
+	u := new(clerk.User)
+	_ = json.Unmarshal(raw, u) // a clerkUser has been decoded from it; encoding/json goes on after a field of another type
+	u.Response = &clerk.APIResponse{RawJSON: raw}
+	return u
+}
+
+// record is the mapping to the fields that Clerk owns, before RoleOf and Map.
+func (o *clerkUser) record(now time.Time) *User {
 	u := &User{
-		ClerkID:        cu.ID,
-		Banned:         cu.Banned || more.Deprovisioned,
-		ClerkCreatedAt: pastMillis(cu.CreatedAt, now),
-		ClerkUpdatedAt: millis(cu.UpdatedAt),
+		ClerkID:        o.ID,
+		Banned:         o.Banned || string(o.Deprovisioned) == "true",
+		ClerkCreatedAt: pastMillis(o.CreatedAt, now),
+		ClerkUpdatedAt: millis(o.UpdatedAt),
 		Profile: Profile{
-			FirstName: deref(cu.FirstName),
-			LastName:  deref(cu.LastName),
-			ImageURL:  deref(cu.ImageURL),
+			FirstName: deref(o.FirstName),
+			LastName:  deref(o.LastName),
+			ImageURL:  deref(o.ImageURL),
 		},
 	}
 	u.Name = strings.TrimSpace(u.Profile.FirstName + " " + u.Profile.LastName)
 	u.Profile.FullName = u.Name
-	if cu.LastSignInAt != nil {
-		u.LastSignInAt = pastMillis(*cu.LastSignInAt, now)
+	if o.LastSignInAt != nil {
+		u.LastSignInAt = pastMillis(*o.LastSignInAt, now)
 	}
 	// The primary one, never simply the first: an unverified address that
 	// anybody may add must not become the user's.
-	if primary := deref(cu.PrimaryEmailAddressID); primary != "" {
-		for _, e := range cu.EmailAddresses {
+	if primary := deref(o.PrimaryEmailAddressID); primary != "" {
+		for _, e := range o.EmailAddresses {
 			if e != nil && e.ID == primary {
 				u.Email, u.EmailVerified = e.EmailAddress, verified(e.Verification)
 				break
 			}
 		}
 	}
-	if primary := deref(cu.PrimaryPhoneNumberID); primary != "" {
-		for _, p := range cu.PhoneNumbers {
+	if primary := deref(o.PrimaryPhoneNumberID); primary != "" {
+		for _, p := range o.PhoneNumbers {
 			if p != nil && p.ID == primary {
 				u.Profile.PhoneNumber, u.PhoneVerified = p.PhoneNumber, verified(p.Verification)
 				break
 			}
 		}
 	}
-	public, unsafe := metadata(cu.PublicMetadata), metadata(cu.UnsafeMetadata)
-	u.Profile.Birthday = firstString(more.Birthday, public["birthday"], unsafe["birthday"])
-	u.Profile.Gender = firstString(more.Gender, public["gender"], unsafe["gender"])
+	public, unsafe := object(o.PublicMetadata), object(o.UnsafeMetadata)
+	u.Profile.Birthday = firstText(o.Birthday, public["birthday"], unsafe["birthday"])
+	u.Profile.Gender = firstText(o.Gender, public["gender"], unsafe["gender"])
 	return u
 }
 
-// undocumented are the fields that Clerk sends and clerk.User lacks.
-type undocumented struct {
-	Deprovisioned    bool
-	Birthday, Gender any
-}
-
-func undocumentedFields(raw json.RawMessage) undocumented {
-	var f struct {
-		Deprovisioned any `json:"deprovisioned"`
-		Birthday      any `json:"birthday"`
-		Gender        any `json:"gender"`
-	}
-	_ = json.Unmarshal(raw, &f) // has been decoded before; any type is taken
-	deprovisioned, _ := f.Deprovisioned.(bool)
-	return undocumented{deprovisioned, f.Birthday, f.Gender}
-}
-
-// metadata decodes one of the metadata objects; nil if it is none.
-func metadata(raw json.RawMessage) map[string]any {
-	var m map[string]any
-	if json.Unmarshal(raw, &m) != nil {
+// object decodes a JSON object's fields by their exact names; nil if it is none.
+func object(raw json.RawMessage) map[string]json.RawMessage {
+	var fields map[string]json.RawMessage
+	if len(raw) <= len("{}") || json.Unmarshal(raw, &fields) != nil {
 		return nil
 	}
-	return m
+	return fields
 }
 
-// firstString returns the first of vs that is a string and not empty.
-func firstString(vs ...any) string {
-	for _, v := range vs {
-		if s, ok := v.(string); ok && s != "" {
-			return s
+// firstText returns the first of values that is a string and not empty.
+func firstText(values ...json.RawMessage) string {
+	for _, v := range values {
+		var text string
+		if len(v) > 0 && v[0] == '"' && json.Unmarshal(v, &text) == nil && text != "" {
+			return text
 		}
 	}
 	return ""
 }
 
-func verified(v *clerk.Verification) bool { return v != nil && v.Status == "verified" }
+// verified reports whether a verification object says so. It may be anything.
+func verified(verification json.RawMessage) bool {
+	var v struct {
+		Status json.RawMessage `json:"status"`
+	}
+	_ = json.Unmarshal(verification, &v)
+	return firstText(v.Status) == "verified"
+}
 
 func deref(s *string) string {
 	if s == nil {

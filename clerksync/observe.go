@@ -31,10 +31,11 @@ type Op string
 
 // The operations observed.
 const (
-	OpVisit   Op = "visit"   // Syncer.User and the middlewares on it
-	OpSync    Op = "sync"    // Syncer.Sync
-	OpRefresh Op = "refresh" // a re-read from Clerk behind a visit
-	OpWebhook Op = "webhook" // Syncer.Apply, through the webhook handler or not
+	OpVisit     Op = "visit"     // Syncer.User and the middlewares on it
+	OpSync      Op = "sync"      // Syncer.Sync
+	OpRefresh   Op = "refresh"   // a re-read from Clerk behind a visit
+	OpWebhook   Op = "webhook"   // Syncer.Apply, through the webhook handler or not
+	OpReconcile Op = "reconcile" // Syncer.Reconcile, a whole run
 )
 
 // Source is what answered a visit.

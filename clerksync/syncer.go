@@ -306,6 +306,12 @@ func (s *Syncer) invalidate(id string, standby func(old *User) *User) {
 // upsert offers u to the Store, and makes the next visit see what came of it.
 func (s *Syncer) upsert(ctx context.Context, u *User) (Result, error) {
 	res, err := s.store.Upsert(ctx, u)
+	s.upserted(u, res, err)
+	return res, storeError(err)
+}
+
+// upserted makes the next visit see what came of an Upsert of u.
+func (s *Syncer) upserted(u *User, res Result, err error) {
 	s.invalidate(u.ClerkID, func(old *User) *User {
 		switch {
 		case err != nil:
@@ -319,7 +325,6 @@ func (s *Syncer) upsert(ctx context.Context, u *User) (Result, error) {
 		}
 		return nil
 	})
-	return res, storeError(err)
 }
 
 // deactivate marks the user deleted, and makes the next visit see it. The deletion

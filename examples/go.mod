@@ -45,6 +45,7 @@ require (
 	github.com/valyala/bytebufferpool v1.0.0 // indirect
 	github.com/valyala/fasttemplate v1.2.2 // indirect
 	golang.org/x/arch v0.22.0 // indirect
+	golang.org/x/time v0.15.0 // indirect
 )
 
 require (

@@ -1,0 +1,117 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// index is one of the collection's.
+type index struct {
+	Name      string     `json:"name"`
+	Keys      []indexKey `json:"keys"`
+	Unique    bool       `json:"unique"`
+	Sparse    bool       `json:"sparse"`
+	Partial   string     `json:"partial,omitempty"`   // the filter, as Extended JSON
+	Collation string     `json:"collation,omitempty"` // the locale
+	// Role says what the index is to clerksync; empty: nothing.
+	Role string `json:"role,omitempty"`
+}
+
+type indexKey struct {
+	Field string `json:"field"`
+	// Direction is 1, -1 or a kind, such as text.
+	Direction string `json:"direction"`
+}
+
+// What an index is to clerksync.
+const (
+	relied    = "clerksync relies on it: one record a user"
+	conflicts = "keeps a second record with the same value out (409 conflict)"
+)
+
+// onClerkID reports whether the index is one on clerkId and nothing else by which
+// every clerkId is unique. mongostore.Open looks closer, and has done so.
+func (ix *index) onClerkID() bool {
+	return ix.Unique && ix.Collation == "" && len(ix.Keys) == 1 && ix.Keys[0].Field == "clerkId" &&
+		strings.TrimLeft(ix.Keys[0].Direction, "-") == "1"
+}
+
+// assignRoles says of each index what it is to clerksync.
+func assignRoles(indexes []index) {
+	best := -1
+	for i := range indexes {
+		if indexes[i].onClerkID() && (best < 0 || indexes[best].Partial != "" && indexes[i].Partial == "") {
+			best = i
+		}
+	}
+	for i := range indexes {
+		switch ix := &indexes[i]; {
+		case i == best:
+			ix.Role = relied
+		case ix.Unique && ix.Name != "_id_" && !slices.ContainsFunc(ix.Keys, func(k indexKey) bool { return k.Field == "clerkId" }):
+			ix.Role = conflicts
+		}
+	}
+}
+
+// runIndexes opens the Store, which makes or checks the indexes, and lists them.
+func runIndexes(ctx context.Context, c *call, args []string) (err error) {
+	var f flag.FlagSet
+	s := &settings{}
+	arguments, done, err := c.parse(&f, s, args)
+	if done || err != nil {
+		return err
+	}
+	if len(arguments) > 0 {
+		return c.wrongFlags("it takes no arguments")
+	}
+	if err := s.resolve(c.env, false); err != nil {
+		return err
+	}
+	db, err := c.env.open(ctx, *s)
+	if err != nil {
+		return err
+	}
+	defer closeDatabase(ctx, db, &err)
+	indexes, err := db.indexes(ctx)
+	if err != nil {
+		return err
+	}
+	assignRoles(indexes)
+	if s.json {
+		return printJSON(c.stdout, indexes)
+	}
+	rows := [][]string{{"index", "keys", "kind", ""}}
+	for _, ix := range indexes {
+		rows = append(rows, []string{ix.Name, ix.keys(), ix.kind(), ix.Role})
+	}
+	return print(c.stdout, fmt.Sprintf("Indexes of %s\n\n%s", s.name(), layOut(rows)))
+}
+
+func (ix *index) keys() string {
+	keys := make([]string, len(ix.Keys))
+	for i, k := range ix.Keys {
+		keys[i] = k.Field + " " + k.Direction
+	}
+	return strings.Join(keys, ", ")
+}
+
+func (ix *index) kind() string {
+	var kinds []string
+	if ix.Unique {
+		kinds = append(kinds, "unique")
+	}
+	if ix.Sparse {
+		kinds = append(kinds, "sparse")
+	}
+	if ix.Partial != "" {
+		kinds = append(kinds, "partial "+ix.Partial)
+	}
+	if ix.Collation != "" {
+		kinds = append(kinds, "collation "+ix.Collation)
+	}
+	return strings.Join(kinds, ", ")
+}

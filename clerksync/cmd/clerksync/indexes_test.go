@@ -1,0 +1,52 @@
+package main
+
+import (
+	"encoding/json"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"go.mongodb.org/mongo-driver/v2/bson"
+)
+
+// listed are lines of listIndexes.
+var listed = []string{
+	`{"v": 2, "key": {"_id": 1}, "name": "_id_"}`,
+	`{"v": 2, "key": {"clerkId": 1}, "name": "partly", "unique": true, "partialFilterExpression": {"clerkId": {"$exists": true}}}`,
+	`{"v": 2, "key": {"clerkId": 1}, "name": "clerkId_1", "unique": true, "sparse": true}`,
+	`{"v": 2, "key": {"email": 1}, "name": "email_1", "unique": 1, "partialFilterExpression": {"email": {"$exists": true}}, "collation": {"locale": "en"}}`,
+	`{"v": 2, "key": {"school": 1, "createdAt": {"$numberDouble": "-1"}}, "name": "list", "sparse": true, "collation": {"locale": "simple"}}`,
+	`{"v": 2, "key": {"_fts": "text", "_ftsx": 1}, "name": "search"}`,
+}
+
+func listedIndexes(t *testing.T) []index {
+	t.Helper()
+	indexes := make([]index, len(listed))
+	for i, line := range listed {
+		var raw bson.Raw
+		if err := bson.UnmarshalExtJSON([]byte(line), false, &raw); err != nil {
+			t.Fatal(err)
+		}
+		indexes[i] = indexOf(raw)
+	}
+	return indexes
+}
+
+func TestIndexes(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	delete(f.vars, secretKeyVar)
+	f.db.list = listedIndexes(t)
+	o := f.run(t, "indexes")
+	o.want(t, exitDone)
+	golden(t, "indexes", o.String())
+
+	var got []index
+	if err := json.Unmarshal([]byte(f.run(t, "indexes", "-json").stdout), &got); err != nil {
+		t.Fatal(err)
+	}
+	want := listedIndexes(t)
+	want[2].Role, want[3].Role = relied, conflicts
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("JSON (-want +got):\n%s", diff)
+	}
+}

@@ -1,0 +1,154 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
+
+	"github.com/clerksync/clerksync-go/clerksync"
+	"github.com/clerksync/clerksync-go/mongostore"
+)
+
+// database is what the commands need of the collection.
+type database interface {
+	// store is what clerksync writes through.
+	store() clerksync.Store
+	// mapped names a record in which the app's own Map has added fields, by its
+	// clerkId; it is empty if there is none.
+	mapped(ctx context.Context) (clerkID string, err error)
+	// indexes lists the indexes of the collection.
+	indexes(ctx context.Context) ([]index, error)
+	// close ends the connections, also where ctx is done.
+	close(ctx context.Context) error
+}
+
+// mongoDatabase is the database on MongoDB.
+type mongoDatabase struct {
+	client *mongo.Client
+	coll   *mongo.Collection
+	opened *mongostore.Store
+}
+
+// openMongo connects, and opens the Store. Its errors hold no secret.
+func openMongo(ctx context.Context, s settings) (_ database, err error) {
+	client, err := mongo.Connect(options.Client().ApplyURI(s.mongoURI))
+	if err != nil {
+		return nil, usagef("%s cannot be used: %s", mongoURIVar, withoutSecrets(err, s.mongoURI))
+	}
+	// Unlike the Store's, this error says which servers do not answer, and why. The
+	// making of an index may take long, so that the timeout is for this alone.
+	pingCtx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	d := &mongoDatabase{client: client, coll: client.Database(s.database).Collection(s.collection)}
+	if err := client.Ping(pingCtx, readpref.Primary()); err != nil {
+		err = fmt.Errorf("MongoDB cannot be reached with %s (-timeout is %v): %s", mongoURIVar, s.timeout, withoutSecrets(err, s.mongoURI))
+		return nil, errors.Join(err, d.close(ctx))
+	}
+	d.opened, err = mongostore.Open(ctx, d.coll, &mongostore.Options{
+		BatchSize:     s.batchSize,
+		AllowUnique:   s.allowUnique,
+		EraseOnDelete: s.eraseOnDelete,
+	})
+	if err != nil {
+		return nil, errors.Join(err, d.close(ctx))
+	}
+	return d, nil
+}
+
+func (d *mongoDatabase) store() clerksync.Store { return d.opened }
+
+func (d *mongoDatabase) mapped(ctx context.Context) (string, error) {
+	filter := bson.D{{Key: "extraFields.0", Value: bson.D{{Key: "$exists", Value: true}}}}
+	only := options.FindOne().SetProjection(bson.D{{Key: "clerkId", Value: 1}})
+	raw, err := d.coll.FindOne(ctx, filter, only).Raw()
+	switch {
+	case errors.Is(err, mongo.ErrNoDocuments):
+		return "", nil
+	case ctx.Err() != nil:
+		return "", context.Cause(ctx)
+	case err != nil:
+		// No text of the server's, which may quote a record.
+		return "", fmt.Errorf("looking for records that a Map wrote: %s", describe(err))
+	}
+	id, ok := raw.Lookup("clerkId").StringValueOK()
+	if !ok {
+		id = "one without a clerkId"
+	}
+	return id, nil
+}
+
+// describe tells a database's error by its codes and kind.
+func describe(err error) string {
+	var server mongo.ServerError
+	switch {
+	case errors.As(err, &server) && len(server.ErrorCodes()) > 0:
+		return fmt.Sprintf("server error %d", server.ErrorCodes()[0])
+	case mongo.IsTimeout(err):
+		return "timed out"
+	case mongo.IsNetworkError(err):
+		return "network error"
+	}
+	return fmt.Sprintf("%T", err)
+}
+
+func (d *mongoDatabase) indexes(ctx context.Context) ([]index, error) {
+	cursor, err := d.coll.Indexes().List(ctx)
+	var specs []bson.Raw
+	if err == nil {
+		err = cursor.All(ctx, &specs)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listing the indexes: %s", describe(err))
+	}
+	indexes := make([]index, len(specs))
+	for i, spec := range specs {
+		indexes[i] = indexOf(spec)
+	}
+	return indexes, nil
+}
+
+// indexOf reads one line of listIndexes.
+func indexOf(spec bson.Raw) index {
+	var ix index
+	ix.Name, _ = spec.Lookup("name").StringValueOK()
+	keys, _ := spec.Lookup("key").DocumentOK()
+	elements, _ := keys.Elements()
+	for _, e := range elements {
+		direction := strings.Trim(e.Value().String(), `"`)
+		if n, ok := e.Value().AsInt64OK(); ok {
+			direction = fmt.Sprint(n)
+		}
+		ix.Keys = append(ix.Keys, indexKey{e.Key(), direction})
+	}
+	ix.Unique, ix.Sparse = isTrue(spec.Lookup("unique")), isTrue(spec.Lookup("sparse"))
+	if partial, ok := spec.Lookup("partialFilterExpression").DocumentOK(); ok {
+		ix.Partial = partial.String()
+	}
+	if locale, ok := spec.Lookup("collation", "locale").StringValueOK(); ok && locale != "simple" {
+		ix.Collation = locale
+	}
+	return ix
+}
+
+// isTrue takes 1 for true, as createIndexes does.
+func isTrue(v bson.RawValue) bool {
+	b, _ := v.BooleanOK()
+	n, _ := v.AsFloat64OK()
+	return b || n != 0
+}
+
+func (d *mongoDatabase) close(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	if err := d.client.Disconnect(ctx); err != nil {
+		return fmt.Errorf("closing the connections to MongoDB: %s", describe(err))
+	}
+	return nil
+}

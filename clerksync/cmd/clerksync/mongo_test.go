@@ -1,0 +1,87 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/clerksync/clerksync-go/clerksync"
+)
+
+// Nothing listens there.
+func TestOpenMongoUnreachable(t *testing.T) {
+	t.Parallel()
+	s := settings{
+		mongoURI: "mongodb://app:" + password + "@127.0.0.1:1/school", database: "school", collection: "users", timeout: 50 * time.Millisecond,
+	}
+	_, err := openMongo(t.Context(), s)
+	if err == nil || !strings.Contains(err.Error(), "MongoDB cannot be reached with MONGODB_URI (-timeout is 50ms)") || strings.Contains(err.Error(), password) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestOpenMongoWrongURI(t *testing.T) {
+	t.Parallel()
+	_, err := openMongo(t.Context(), settings{mongoURI: "mongodb://app:" + password + "@localhost/?directConnection=" + password, timeout: time.Second})
+	usage := (*usageError)(nil)
+	if !errors.As(err, &usage) || strings.Contains(err.Error(), password) {
+		t.Errorf("got %v, want a usageError without the password", err)
+	}
+}
+
+// With a server of your own in MONGODB_URI.
+func TestOnMongoDB(t *testing.T) {
+	uri := os.Getenv(mongoURIVar)
+	if uri == "" {
+		t.Skip("MONGODB_URI is not set")
+	}
+	ctx := context.Background()
+	client, err := mongo.Connect(options.Client().ApplyURI(uri))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Disconnect(ctx)
+	coll := client.Database("clerksync_cmd_" + bson.NewObjectID().Hex()).Collection("users")
+	defer coll.Database().Drop(ctx)
+
+	f := newAda(t)
+	f.env.open = openMongo
+	f.db.closed = true
+	f.vars[mongoURIVar] = uri
+	f.vars[databaseVar] = coll.Database().Name()
+
+	f.run(t, "indexes").want(t, exitDone, "clerkId_1", relied)
+	f.run(t, "user", ada).want(t, exitDiffer, "No record: ")
+	d, err := openMongo(ctx, settings{mongoURI: uri, database: coll.Database().Name(), collection: "users", timeout: 10 * time.Second, batchSize: 100})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.close(ctx)
+	u := &clerksync.User{ClerkID: "user_mapped", ClerkUpdatedAt: epoch}
+	if _, err := d.store().Upsert(ctx, u); err != nil {
+		t.Fatal(err)
+	}
+	if id, err := d.mapped(ctx); id != "" || err != nil {
+		t.Errorf("mapped() = %q, %v", id, err)
+	}
+	u.ClerkUpdatedAt, u.Extra = epoch.Add(time.Hour), map[string]any{"plan": "free"}
+	if _, err := d.store().Upsert(ctx, u); err != nil {
+		t.Fatal(err)
+	}
+	if id, err := d.mapped(ctx); id != u.ClerkID || err != nil {
+		t.Errorf("mapped() = %q, %v", id, err)
+	}
+	f.run(t, "drift").want(t, exitFailed, "extraFields")
+	if _, err := coll.Indexes().CreateOne(ctx, mongo.IndexModel{Keys: bson.D{{Key: "email", Value: 1}}, Options: options.Index().SetUnique(true)}); err != nil {
+		t.Fatal(err)
+	}
+	f.run(t, "indexes").want(t, exitFailed, `the unique index "email_1" on email is neither sparse nor partial`, "db.getCollection(")
+	f.run(t, "indexes", "-allow-unique", "email_1").want(t, exitDone, conflicts)
+}

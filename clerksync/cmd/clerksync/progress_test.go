@@ -1,0 +1,179 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/vbauerster/mpb/v8"
+
+	"github.com/clerksync/clerksync-go/clerksync"
+)
+
+// Where no bar can be drawn there is a line every five seconds at most, and its last
+// field is the point to resume from.
+func TestLines(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.env.reconcile = func(_ *clerksync.Syncer, _ context.Context, o clerksync.ReconcileOptions) (clerksync.Report, error) {
+		p := clerksync.Progress{Phase: clerksync.PhaseUsers, Total: 2000}
+		for p.Done < 2000 {
+			f.clock.Advance(time.Second)
+			p.Done += 100
+			p.Report.Resume = "u." + strings.Repeat("x", p.Done/100)
+			p.Report.Created = tally(p.Done / 200)
+			if p.Done == 1000 {
+				p.Report.Throttled = 1
+				p.Throttled = f.clock.Now().Add(90 * time.Second)
+			}
+			o.Progress(p)
+		}
+		p = clerksync.Progress{Phase: clerksync.PhaseGhosts, Total: 10, Report: clerksync.Report{Ghosts: tally(1)}}
+		for p.Done < 10 {
+			f.clock.Advance(2 * time.Second)
+			p.Done++
+			o.Progress(p)
+		}
+		p.Phase = clerksync.PhaseDone
+		o.Progress(p)
+		return complete, nil
+	}
+	golden(t, "lines", f.run(t, "reconcile").String())
+}
+
+// screen is a fake terminal: it keeps what a terminal would show.
+type screen struct {
+	mu    sync.Mutex
+	lines []string // the last one is being written
+}
+
+func (s *screen) Write(text []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.lines == nil {
+		s.lines = []string{""}
+	}
+	for rest := string(text); rest != ""; {
+		if up, after, ok := strings.Cut(rest, "A\x1b[J"); ok && strings.HasPrefix(up, "\x1b[") {
+			n := 0
+			for _, c := range up[2:] {
+				n = 10*n + int(c-'0')
+			}
+			s.lines = append(s.lines[:len(s.lines)-1-n], "")
+			rest = after
+			continue
+		}
+		i := strings.IndexAny(rest, "\n\x1b")
+		switch {
+		case i < 0:
+			s.lines[len(s.lines)-1] += rest
+			rest = ""
+		case rest[i] == '\n':
+			s.lines[len(s.lines)-1] += rest[:i]
+			s.lines = append(s.lines, "")
+			rest = rest[i+1:]
+		case i == 0:
+			s.lines[len(s.lines)-1] += "ESC"
+			rest = rest[1:]
+		default:
+			s.lines[len(s.lines)-1] += rest[:i]
+			rest = rest[i:]
+		}
+	}
+	return len(text), nil
+}
+
+func (s *screen) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	lines := make([]string, len(s.lines))
+	for i, line := range s.lines {
+		lines[i] = strings.TrimRight(line, " ")
+	}
+	return strings.Join(lines, "\n")
+}
+
+// On a terminal a bar is redrawn in place, and a warning stands above it.
+func TestBar(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	terminal := &screen{}
+	redraw := make(chan any)
+	var shown strings.Builder
+	show := func(what string) { // the second is taken when the first has been drawn
+		redraw <- time.Time{}
+		redraw <- time.Time{}
+		redraw <- time.Time{}
+		shown.WriteString("== " + what + "\n" + terminal.String())
+	}
+	f.env.terminal = func(w io.Writer) bool { return w == io.Writer(terminal) }
+	f.env.bar = []mpb.ContainerOption{mpb.ForceTTY(), mpb.WithWidth(100), mpb.WithManualRefresh(redraw)}
+	ctx, interrupt := context.WithCancel(t.Context())
+	defer interrupt()
+	f.env.reconcile = func(_ *clerksync.Syncer, ctx context.Context, o clerksync.ReconcileOptions) (clerksync.Report, error) {
+		p := clerksync.Progress{Phase: clerksync.PhaseUsers, Total: 2000}
+		o.Progress(p)
+		show("begun")
+		f.clock.Advance(10 * time.Second)
+		p.Done, p.Throttled = 500, f.clock.Now().Add(12*time.Second)
+		o.Progress(p)
+		show("throttled")
+		f.clock.Advance(5 * time.Second)
+		show("throttled for less")
+		p.Done, p.Throttled = 2100, time.Time{}
+		o.Progress(p)
+		o.Progress(clerksync.Progress{Phase: clerksync.PhaseGhosts, Done: 0, Total: 40})
+		f.clock.Advance(10 * time.Second)
+		o.Progress(clerksync.Progress{Phase: clerksync.PhaseGhosts, Done: 10, Total: 40})
+		show("second phase")
+		interrupt()
+		<-ctx.Done()
+		return clerksync.Report{Seen: 2100, Resume: "g.1", ClerkCalls: 9, Reason: "context canceled"}, context.Cause(ctx)
+	}
+	var stdout bytes.Buffer
+	code := run(ctx, f.env, []string{"reconcile"}, &stdout, terminal)
+	if code != exitFailed || !strings.Contains(stdout.String(), "-resume g.1") {
+		t.Errorf("exit status %d, %s", code, &stdout)
+	}
+	if strings.Contains(stdout.String(), "\x1b") {
+		t.Error("there are escape sequences on standard output")
+	}
+	golden(t, "bar", shown.String())
+	if last := terminal.String(); !strings.Contains(last, "clerksync: interrupted") {
+		t.Errorf("at the end the terminal shows:\n%s", last)
+	}
+}
+
+// The bar by its own timer: what is written while it is shown stays above it, to
+// the last line.
+func TestBarKeepsNotes(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	terminal := &screen{}
+	f.env.terminal = func(w io.Writer) bool { return w == io.Writer(terminal) }
+	f.env.bar = []mpb.ContainerOption{mpb.ForceTTY(), mpb.WithWidth(100)}
+	ctx, interrupt := context.WithCancel(t.Context())
+	f.env.reconcile = func(_ *clerksync.Syncer, ctx context.Context, o clerksync.ReconcileOptions) (clerksync.Report, error) {
+		o.Progress(clerksync.Progress{Phase: clerksync.PhaseUsers, Done: 5, Total: 10})
+		interrupt()
+		return clerksync.Report{Seen: 5, ClerkCalls: 9, Reason: "context canceled"}, context.Cause(ctx)
+	}
+	run(ctx, f.env, []string{"reconcile"}, io.Discard, terminal)
+	golden(t, "bar-interrupted", terminal.String())
+}
+
+func TestShort(t *testing.T) {
+	t.Parallel()
+	for d, want := range map[time.Duration]string{
+		0: "1s", 1400 * time.Millisecond: "1s", 59600 * time.Millisecond: "1m", 61 * time.Second: "1m1s",
+		2 * time.Hour: "2h0m", 1000 * time.Hour: "days",
+	} {
+		if got := short(d); got != want {
+			t.Errorf("short(%v) = %s, want %s", d, got, want)
+		}
+	}
+}

@@ -1,0 +1,334 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/clerk/clerk-sdk-go/v2"
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/clerksync/clerksync-go/clerksync"
+	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
+	"github.com/clerksync/clerksync-go/clerksync/memstore"
+)
+
+// complete is the report of a run that found nothing.
+var complete = clerksync.Report{Complete: true, Seen: 2, Unchanged: 2, Duration: 1500 * time.Millisecond, ClerkCalls: 3}
+
+func tally(n int) clerksync.Tally {
+	t := clerksync.Tally{Count: n}
+	for i := range min(n, 100) {
+		t.IDs = append(t.IDs, fmt.Sprintf("user_%d", i+1))
+	}
+	return t
+}
+
+func TestReports(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name   string
+		args   string
+		report clerksync.Report
+		err    error
+		code   int
+	}{
+		{"drift-none", "drift", complete, nil, exitDone},
+		{"drift-found", "drift -db other -page-size 100", clerksync.Report{
+			DryRun: true, Complete: true, Seen: 2412, Unchanged: 2399,
+			Created: tally(3), Updated: tally(10), Ghosts: tally(1), Deactivated: tally(1), Tombstoned: tally(2), Unknown: clerksync.Tally{Count: 1, IDs: []string{"x\x1b[2J"}},
+			Fields:   map[string]int{"email": 3, "profile.imageUrl": 9, "name": 3},
+			Duration: 72345 * time.Millisecond, ClerkCalls: 28, Throttled: 2,
+		}, nil, exitDiffer},
+		{"drift-versions", "drift -versions", clerksync.Report{DryRun: true, Complete: true, Seen: 5, Unchanged: 4, Updated: tally(1), ClerkCalls: 2}, nil, exitDiffer},
+		{"drift-incomplete", "drift -versions -rate 5", clerksync.Report{
+			DryRun: true, Reason: "Clerk did not answer", Resume: "t.1-2", Seen: 500, Unchanged: 500, ClerkCalls: 9,
+		}, fmt.Errorf("clerksync: reconcile: %w", clerksync.ErrUnavailable), exitFailed},
+		{"dry-run", "reconcile -dry-run -force", clerksync.Report{
+			DryRun: true, Complete: true, Seen: 2, Unchanged: 1, Updated: tally(1), Fields: map[string]int{"email": 1}, ClerkCalls: 2,
+		}, nil, exitDone},
+		{"dry-run-incomplete", "reconcile -dry-run", clerksync.Report{
+			DryRun: true, Resume: "t.1-2", Seen: 2, Unchanged: 2, ClerkCalls: 2, Reason: "the Store cannot list its records",
+		}, nil, exitFailed},
+		{"reconciled", "reconcile", clerksync.Report{
+			Complete: true, Seen: 100000, Unchanged: 99890, Created: tally(100), Updated: tally(10), Stale: tally(1), Ghosts: tally(6), Deactivated: tally(6),
+			Duration: time.Hour + 61*time.Second, ClerkCalls: 221,
+		}, nil, exitDone},
+		{"restored", "reconcile -restore", clerksync.Report{Complete: true, Seen: 2, Tombstoned: tally(2), Restored: tally(1), ClerkCalls: 2}, nil, exitDone},
+		{"not-all-written", "reconcile -collection members", clerksync.Report{
+			Complete: true, Seen: 3, Conflicts: tally(1), Failed: tally(2), ClerkCalls: 2,
+		}, nil, exitFailed},
+		{"too-many-ghosts", "reconcile -rate 50 -collection members", clerksync.Report{
+			Complete: true, Seen: 100, Unchanged: 100, Ghosts: tally(57), ClerkCalls: 2,
+		}, fmt.Errorf("clerksync: reconcile: %w", clerksync.ErrTooManyGhosts), exitFailed},
+		{"nothing-to-resume", "reconcile", clerksync.Report{Reason: "Clerk lists another user twice", Seen: 1, ClerkCalls: 1}, clerksync.ErrIncomplete, exitFailed},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t)
+			f.reports(tt.report, tt.err)
+			o := f.run(t, strings.Fields(tt.args)...)
+			o.want(t, tt.code)
+			golden(t, "report-"+tt.name, o.String())
+
+			j := f.run(t, append(strings.Fields(tt.args), "-json")...)
+			j.want(t, tt.code)
+			var got clerksync.Report
+			if err := json.Unmarshal([]byte(j.stdout), &got); err != nil {
+				t.Fatalf("%v:\n%s", err, j.stdout)
+			}
+			if diff := cmp.Diff(tt.report, got, cmpopts.EquateEmpty()); diff != "" {
+				t.Errorf("the JSON is another report (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// An error before the run is no report.
+func TestFaultOfOptions(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.reports(clerksync.Report{DryRun: true}, errors.Join(errors.New("clerksync: one"), errors.New("clerksync: two")))
+	o := f.run(t, "drift")
+	o.want(t, exitFailed, "clerksync: one\n  two\n")
+	if o.stdout != "" {
+		t.Error(o)
+	}
+}
+
+func TestOptions(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		args string
+		want clerksync.ReconcileOptions
+	}{
+		{"reconcile", clerksync.ReconcileOptions{}},
+		{"drift", clerksync.ReconcileOptions{DryRun: true, Force: true, MaxDeactivations: -1}},
+		{"drift -versions", clerksync.ReconcileOptions{DryRun: true, MaxDeactivations: -1}},
+		{"reconcile -holdback 0s", clerksync.ReconcileOptions{Holdback: -1}},
+		{
+			"reconcile -dry-run -force -restore -resume t.1 -instance ins_1 -max-deactivations -1 -holdback 1h -page-size 7 -writers 2 -rate 0.5",
+			clerksync.ReconcileOptions{
+				DryRun: true, Force: true, Restore: true, Resume: "t.1", InstanceID: "ins_1", MaxDeactivations: -1,
+				Holdback: time.Hour, PageSize: 7, Writers: 2, RequestsPerSecond: 0.5,
+			},
+		},
+	} {
+		t.Run(tt.args, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t)
+			var got clerksync.ReconcileOptions
+			f.env.reconcile = func(_ *clerksync.Syncer, _ context.Context, o clerksync.ReconcileOptions) (clerksync.Report, error) {
+				got = o
+				return complete, nil
+			}
+			f.run(t, strings.Fields(tt.args)...).want(t, exitDone)
+			if got.Progress == nil {
+				t.Error("no Progress")
+			}
+			if diff := cmp.Diff(tt.want, got, cmpopts.IgnoreUnexported(clerksync.ReconcileOptions{}), cmpopts.IgnoreFields(clerksync.ReconcileOptions{}, "Progress")); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// A collection that an app's Map writes is left alone.
+func TestMappedRecords(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.db.mappedID = "user_mapped"
+	f.env.reconcile = func(*clerksync.Syncer, context.Context, clerksync.ReconcileOptions) (clerksync.Report, error) {
+		t.Error("Reconcile was called")
+		return complete, nil
+	}
+	golden(t, "mapped-reconcile", f.run(t, "reconcile").String())
+	golden(t, "mapped-drift", f.run(t, "drift").String())
+	f.run(t, "reconcile", "-dry-run").want(t, exitFailed)
+	f.reports(complete, nil)
+	f.run(t, "drift", "-versions").want(t, exitDone)
+}
+
+// An interrupt ends the run, and the point to resume from is printed.
+func TestInterrupt(t *testing.T) {
+	t.Parallel()
+	for _, asJSON := range []bool{false, true} {
+		f := newFixture(t)
+		ctx, interrupt := context.WithCancel(t.Context())
+		f.env.reconcile = func(_ *clerksync.Syncer, ctx context.Context, o clerksync.ReconcileOptions) (clerksync.Report, error) {
+			report := clerksync.Report{Seen: 500, Unchanged: 500, Resume: "t.it's", ClerkCalls: 2}
+			o.Progress(clerksync.Progress{Phase: clerksync.PhaseUsers, Done: 500, Total: 2000, Report: report})
+			interrupt()
+			<-ctx.Done()
+			report.Reason = "context canceled"
+			return report, context.Cause(ctx)
+		}
+		args := []string{"reconcile", "-force", "-db", "other"}
+		if asJSON {
+			args = append(args, "-json")
+		}
+		o := f.runIn(ctx, t, args...)
+		o.want(t, exitFailed, `clerksync reconcile -db other -force -resume 't.it'\''s'`, "another interrupt ends at once", "t.it")
+		if !asJSON {
+			golden(t, "interrupted", o.String())
+		} else if !json.Valid([]byte(o.stdout)) {
+			t.Error(o)
+		}
+	}
+}
+
+// From here on Reconcile is the real one.
+
+// population is a fixture with n users in Clerk and in the collection, whose ids
+// are in the order of their sign-up.
+func population(t *testing.T, n int) *fixture {
+	t.Helper()
+	f := newFixture(t)
+	for i := range n {
+		id := fmt.Sprintf("user_%03d", i)
+		f.clerk.CreateUser(fakeclerk.NewUser{ID: id, FirstName: "Ada", Email: id + "@example.com", CreatedAt: f.clock.Now().Add(time.Duration(i) * time.Second)})
+		f.clock.Advance(time.Second)
+		f.sync(t, id)
+	}
+	f.clock.Advance(time.Hour)
+	return f
+}
+
+// quick keeps the real timers of the rate limit out of a test whose clock stands still.
+const quick = "-rate=1000000"
+
+func TestDriftAndReconcile(t *testing.T) {
+	t.Parallel()
+	f := population(t, 25)
+	f.run(t, "drift", quick).want(t, exitDone, "school.users is in step with Clerk")
+
+	if err := f.clerk.DeleteUser("user_003"); err != nil {
+		t.Fatal(err)
+	}
+	f.clerk.CreateUser(fakeclerk.NewUser{ID: "user_new", FirstName: "New"})
+	if err := f.clerk.UpdateUser("user_005", func(u *fakeclerk.UserObject) { u.FirstName = clerk.String("Augusta") }); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.db.records.Edit("user_007", func(u *clerksync.User) { u.Profile.Gender = "?" }); err != nil {
+		t.Fatal(err)
+	}
+	f.clock.Advance(time.Hour)
+
+	o := f.run(t, "drift", quick, "-page-size", "10")
+	o.want(t, exitDiffer)
+	golden(t, "drift", o.String())
+	o = f.run(t, "drift", quick, "-json")
+	o.want(t, exitDiffer)
+	var report clerksync.Report
+	if err := json.Unmarshal([]byte(o.stdout), &report); err != nil {
+		t.Fatal(err)
+	}
+	if report.Updated.Count != 2 || report.Fields["profile.gender"] != 1 || report.Ghosts.IDs[0] != "user_003" || report.InStep() {
+		t.Errorf("%+v", report)
+	}
+	if o := f.run(t, "drift", quick, "-versions"); o.code != exitDiffer || strings.Contains(o.stdout, "user_007") {
+		t.Error(o)
+	}
+	f.run(t, "reconcile", quick, "-dry-run", "-force").want(t, exitDone, "Dry run")
+	if u, err := f.db.records.User(t.Context(), "user_003"); err != nil || !u.DeletedAt.IsZero() {
+		t.Errorf("a dry run wrote: %+v, %v", u, err)
+	}
+
+	o = f.run(t, "reconcile", quick, "-force", "-default-role", "MEMBER")
+	o.want(t, exitDone)
+	golden(t, "reconcile", o.String())
+	f.run(t, "drift", quick).want(t, exitDone)
+	if u, err := f.db.records.User(t.Context(), "user_new"); err != nil || u.Role != "MEMBER" {
+		t.Errorf("%+v, %v", u, err)
+	}
+}
+
+// A run that was interrupted goes on by the command line that it printed.
+func TestInterruptAndResume(t *testing.T) {
+	t.Parallel()
+	f := population(t, 40)
+	f.db.records = memstore.New()
+	f.db.records.Now = f.clock.Now
+	ctx, interrupt := context.WithCancel(t.Context())
+	f.env.reconcile = func(s *clerksync.Syncer, ctx context.Context, o clerksync.ReconcileOptions) (clerksync.Report, error) {
+		show := o.Progress
+		o.Progress = func(p clerksync.Progress) {
+			show(p)
+			if p.Done >= 10 {
+				interrupt()
+			}
+		}
+		return s.Reconcile(ctx, o)
+	}
+	o := f.runIn(ctx, t, "reconcile", quick, "-page-size", "5", "-writers", "1")
+	o.want(t, exitFailed, "Interrupted: ")
+	_, line, found := strings.Cut(o.stdout, "Go on where it ended:\n  clerksync ")
+	line, _, _ = strings.Cut(line, "\n")
+	written := f.db.records.Len()
+	if !found || written == 0 || written == 40 {
+		t.Fatalf("%d are written\n%s", written, o)
+	}
+	f.env.reconcile = (*clerksync.Syncer).Reconcile
+	o = f.run(t, strings.Fields(line)...)
+	o.want(t, exitDone, "30   had no record: user_010")
+	if n := f.db.records.Len(); n != 40 {
+		t.Errorf("%d are written after the second run\n%s\n%s", n, line, o)
+	}
+	if strings.Contains(o.stdout, "user_000") {
+		t.Errorf("it began anew:\n%s", o)
+	}
+}
+
+func TestWrongInstance(t *testing.T) {
+	t.Parallel()
+	f := population(t, 2)
+	f.run(t, "reconcile", quick, "-instance", f.clerk.InstanceID()).want(t, exitDone)
+	f.run(t, "reconcile", quick, "-instance", "ins_other").want(t, exitFailed, "another Clerk instance")
+	for i := range 2 {
+		if err := f.clerk.DeleteUser(fmt.Sprintf("user_%03d", i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.run(t, "reconcile", quick).want(t, exitFailed, "another Clerk instance", "-instance ins_…")
+}
+
+func TestTooManyGhosts(t *testing.T) {
+	t.Parallel()
+	f := population(t, 15)
+	for i := range 11 {
+		if err := f.clerk.DeleteUser(fmt.Sprintf("user_%03d", i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.run(t, "reconcile", quick).want(t, exitFailed, "11 users are in the collection and not in Clerk", "-max-deactivations 11", "clerksync user user_000")
+	f.run(t, "drift", quick).want(t, exitDiffer, "11   records of users whom Clerk does not have")
+	f.run(t, "reconcile", quick, "-max-deactivations", "11").want(t, exitDone, "of the ghosts were marked deleted")
+}
+
+// What the Syncer warns of stands among the lines of progress, without personal data.
+func TestWarning(t *testing.T) {
+	t.Parallel()
+	f := population(t, 2)
+	if err := f.clerk.UpdateUserSilently("user_001", func(u *fakeclerk.UserObject) { u.UpdatedAt = f.clock.Now().AddDate(1, 0, 0).UnixMilli() }); err != nil {
+		t.Fatal(err)
+	}
+	o := f.run(t, "reconcile", quick)
+	o.want(t, exitFailed, "level=WARN", "clerk_id=user_001", "1 user could not be mapped or written")
+	if !strings.Contains(o.stderr, "time=2026-03-01T13:00:02Z") || strings.Contains(o.stderr, "@example.com") {
+		t.Error(o)
+	}
+}
+
+// A Clerk that refuses the key is told at once.
+func TestClerkRefusesKey(t *testing.T) {
+	t.Parallel()
+	f := population(t, 2)
+	f.vars[secretKeyVar] = "sk_test_other"
+	f.run(t, "drift", quick).want(t, exitFailed, "Clerk refuses the secret key")
+	f.run(t, "drift", quick, "-resume", "nonsense").want(t, exitFailed, "ReconcileOptions.Resume")
+}

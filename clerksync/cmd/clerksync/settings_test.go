@@ -1,0 +1,154 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestMissingVariables(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.vars = nil
+	golden(t, "missing-all", f.run(t, "drift").String())
+
+	f.vars = map[string]string{secretKeyVar: " "}
+	f.run(t, "indexes").want(t, exitUsage, mongoURIVar)
+	if o := f.run(t, "indexes"); strings.Contains(o.stderr, secretKeyVar) {
+		t.Errorf("indexes needs no Clerk:\n%s", o)
+	}
+
+	f = newFixture(t)
+	f.vars[mongoURIVar] = "mongodb://localhost"
+	f.run(t, "drift").want(t, exitUsage, "missing:\n  the database: name it with -db")
+}
+
+func TestWrongVariables(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ name, value, want string }{
+		{secretKeyVar, "pk_test_s3cr3tk3y", "publishable key"},
+		{secretKeyVar, "whsec_s3cr3tk3y", "does not begin with sk_"},
+		{secretKeyVar, "sk_test_ s3cr3tk3y", "characters in it that no key has"},
+		{apiURLVar, "api.clerk.com", "looks like https://api.clerk.com"},
+		{apiURLVar, "https://u:" + password + "@api.clerk.com", "looks like https://api.clerk.com"},
+		{mongoURIVar, "postgres://app:" + password + "@localhost/school", "does not begin with mongodb://"},
+		{mongoURIVar, "mongodb://app:" + password + "/@localhost/school", "percent-encoded"},
+		{databaseVar, "a b", "the name of the database"},
+		{collectionVar, "system.users", "the name of the collection"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t)
+			f.vars[databaseVar] = "school"
+			f.vars[tt.name] = tt.value
+			o := f.run(t, "drift")
+			o.want(t, exitUsage, tt.want)
+			if strings.Contains(o.stderr, "s3cr3tk3y") {
+				t.Errorf("the value is in the output:\n%s", o)
+			}
+		})
+	}
+}
+
+// The fixture's variables come from a file here.
+func TestDotenv(t *testing.T) {
+	f := newFixture(t)
+	text := ""
+	for name, value := range f.vars {
+		text += name + "='" + value + "'\n"
+	}
+	f.vars = map[string]string{collectionVar: "members"}
+	t.Chdir(t.TempDir())
+
+	writeFile(t, "other.env", text)
+	f.run(t, "indexes", "-env-file", "other.env").want(t, exitDone, "school.members")
+	f.run(t, "indexes").want(t, exitUsage, "no .env is here")
+
+	writeFile(t, ".env", text+databaseVar+"=courses\n")
+	f.run(t, "indexes").want(t, exitDone, "courses.members")
+	f.run(t, "indexes", "-db", "flag", "-collection", "people").want(t, exitDone, "flag.people")
+	f.vars[databaseVar] = "environment"
+	f.run(t, "indexes").want(t, exitDone, "environment.members")
+	f.vars[mongoURIVar] = ""
+	f.run(t, "indexes").want(t, exitUsage, ".env has it, but it is set to nothing in the environment")
+
+	writeFile(t, ".env", "NONSENSE "+password+"\n")
+	f.run(t, "indexes").want(t, exitUsage, ".env:1: no =")
+}
+
+func TestFlagsBecomeSettings(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.run(t, "indexes", "-timeout", "3s", "-batch-size=100", "-allow-unique", "a_1, b_1", "-allow-unique", "c_1").want(t, exitDone)
+	got := f.db.settings
+	want := settings{
+		apiURL: f.vars[apiURLVar], mongoURI: f.vars[mongoURIVar], secretKey: secretKey, database: "school", collection: "users",
+		timeout: 3 * time.Second, batchSize: 100, allowUnique: list{"a_1", "b_1", "c_1"},
+	}
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(settings{})); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+
+	f.vars[apiURLVar] = "https://clerk.example.com/"
+	f.reports(complete, nil)
+	f.run(t, "reconcile", "-erase-on-delete").want(t, exitDone)
+	if got := f.db.settings; got.apiURL != "https://clerk.example.com/v1" || !got.eraseOnDelete {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestOpenFails(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.db.openErr = errors.New("mongostore: open: the unique index \"email_1\" …; replace it: db.…")
+	for _, args := range [][]string{{"indexes"}, {"drift"}, {"reconcile"}, {"user", "user_1"}} {
+		o := f.run(t, args...)
+		o.want(t, exitFailed, f.db.openErr.Error())
+		if o.stdout != "" {
+			t.Errorf("%v: %s", args, o)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	f.runIn(ctx, t, "indexes").want(t, exitFailed, "interrupted")
+}
+
+func TestWithoutSecrets(t *testing.T) {
+	t.Parallel()
+	uri := "mongodb+srv://app:p%40ss@host/db?tlsCertificateKeyFilePassword=hush%2B1&authMechanismProperties=AWS_SESSION_TOKEN:t0ken,SERVICE_NAME:mongo&w=1"
+	err := errors.New("cannot parse " + uri + ": p@ss hush+1 t0ken")
+	got := withoutSecrets(err, uri)
+	for _, secret := range []string{"p%40ss", "p@ss", "hush", "t0ken"} {
+		if strings.Contains(got, secret) {
+			t.Errorf("%s is in %s", secret, got)
+		}
+	}
+	if !strings.Contains(got, "mongodb+srv://app:…@host/db") {
+		t.Errorf("too much is gone: %s", got)
+	}
+	if got := withoutSecrets(errors.New("plain"), "mongodb://localhost"); got != "plain" {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestDatabaseOf(t *testing.T) {
+	t.Parallel()
+	for uri, want := range map[string]string{
+		"mongodb://localhost":                      "",
+		"mongodb://localhost/":                     "",
+		"mongodb://localhost/?w=1":                 "",
+		"mongodb://localhost/school":               "school",
+		"mongodb://a:b@h1:1,h2:2/school?w=1":       "school",
+		"mongodb+srv://a:b@h/my%2Ddb?authSource=x": "my-db",
+		"postgres://localhost/school":              "",
+		"":                                         "",
+	} {
+		if got := databaseOf(uri); got != want {
+			t.Errorf("databaseOf(%q) = %q, want %q", uri, got, want)
+		}
+	}
+}

@@ -1,0 +1,157 @@
+package main
+
+import (
+	"encoding/json"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/clerk/clerk-sdk-go/v2"
+
+	"github.com/clerksync/clerksync-go/clerksync"
+	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
+)
+
+const ada = "user_ada"
+
+// newAda is a fixture in which a user is in Clerk and in the collection.
+func newAda(t *testing.T) *fixture {
+	t.Helper()
+	f := newFixture(t)
+	f.clerk.CreateUser(fakeclerk.NewUser{
+		ID: ada, FirstName: "Ada", LastName: "Lovelace", Email: "ada@example.com", ImageURL: "https://img.example.com/ada",
+		UnsafeMetadata: map[string]any{"birthday": "\x1b[31m1815-12-10"},
+	})
+	f.sync(t, ada)
+	f.clock.Advance(time.Hour)
+	return f
+}
+
+// sync does what the app does at a visit.
+func (f *fixture) sync(t *testing.T, id string) {
+	t.Helper()
+	s, err := clerksync.New(clerksync.Config{Store: f.db.records, SecretKey: secretKey, APIURL: f.clerk.APIURL(), Now: f.clock.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Sync(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (f *fixture) edit(t *testing.T, change func(*clerksync.User)) {
+	t.Helper()
+	if err := f.db.records.Edit(ada, change); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (f *fixture) rename(t *testing.T, name string) {
+	t.Helper()
+	if err := f.clerk.UpdateUser(ada, func(u *fakeclerk.UserObject) { u.FirstName = clerk.String(name) }); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestUser(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name    string
+		arrange func(*testing.T, *fixture)
+		code    int
+		verdict string
+	}{
+		{"in-step", func(t *testing.T, f *fixture) {
+			f.edit(t, func(u *clerksync.User) {
+				u.Role, u.IsActive, u.Location = clerksync.RoleTeacher, false, &clerksync.Location{City: "London"}
+			})
+		}, exitDone, inStep},
+		{"older", func(t *testing.T, f *fixture) { f.rename(t, "Augusta") }, exitDiffer, older},
+		{"unversioned", func(t *testing.T, f *fixture) {
+			f.edit(t, func(u *clerksync.User) { u.ClerkUpdatedAt = time.Time{} })
+		}, exitDiffer, older},
+		{"differs", func(t *testing.T, f *fixture) { f.edit(t, func(u *clerksync.User) { u.Name = "A. L." }) }, exitDiffer, differs},
+		{"mapped", func(t *testing.T, f *fixture) {
+			f.edit(t, func(u *clerksync.User) { u.Name, u.Extra = "A. L.", map[string]any{"plan": "free"} })
+		}, exitDiffer, differs},
+		{"mapped-in-step", func(t *testing.T, f *fixture) {
+			f.edit(t, func(u *clerksync.User) { u.Extra = map[string]any{"plan": "free"} })
+		}, exitDone, inStep},
+		{"newer", func(t *testing.T, f *fixture) {
+			f.edit(t, func(u *clerksync.User) { u.ClerkUpdatedAt = u.ClerkUpdatedAt.Add(time.Minute) })
+		}, exitDiffer, newer},
+		{"deleted", func(t *testing.T, f *fixture) {
+			f.deactivate(t)
+			if err := f.clerk.DeleteUser(ada); err != nil {
+				t.Fatal(err)
+			}
+		}, exitDone, deleted},
+		{"deleted-here", func(t *testing.T, f *fixture) { f.deactivate(t) }, exitDiffer, deleted},
+		{"ghost", func(t *testing.T, f *fixture) {
+			if err := f.clerk.DeleteUser(ada); err != nil {
+				t.Fatal(err)
+			}
+		}, exitDiffer, ghost},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			f := newAda(t)
+			tt.arrange(t, f)
+			before := f.db.records.Len()
+			record, _ := f.db.records.User(t.Context(), ada)
+			o := f.run(t, "user", ada, "-db", "other")
+			o.want(t, tt.code)
+			golden(t, "user-"+tt.name, o.String())
+
+			j := f.run(t, "user", "-json", ada)
+			j.want(t, tt.code)
+			var got comparison
+			if err := json.Unmarshal([]byte(j.stdout), &got); err != nil {
+				t.Fatal(err)
+			}
+			if got.Verdict != tt.verdict || got.InStep != (tt.code == exitDone) || got.ClerkID != ada {
+				t.Errorf("JSON: %s", j.stdout)
+			}
+			if tt.name == "differs" {
+				golden(t, "user-json", j.String())
+			}
+			after, _ := f.db.records.User(t.Context(), ada)
+			if f.db.records.Len() != before || !record.UpdatedAt.Equal(after.UpdatedAt) || !record.SyncedAt.Equal(after.SyncedAt) {
+				t.Error("the command wrote")
+			}
+		})
+	}
+}
+
+func (f *fixture) deactivate(t *testing.T) {
+	t.Helper()
+	if _, err := f.db.records.Deactivate(t.Context(), ada, f.clock.Now()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestUserWithoutRecord(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.clerk.CreateUser(fakeclerk.NewUser{ID: ada, FirstName: "Ada"})
+	o := f.run(t, "user", ada)
+	o.want(t, exitDiffer)
+	golden(t, "user-no-record", o.String())
+	if f.db.records.Len() != 0 {
+		t.Error("the command wrote")
+	}
+	o = f.run(t, "user", "user_nobody")
+	o.want(t, exitFailed)
+	golden(t, "user-unknown", o.String())
+}
+
+func TestUserClerkFails(t *testing.T) {
+	t.Parallel()
+	f := newAda(t)
+	f.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { return fakeclerk.ErrorFault(401, "clerk_key_invalid") })
+	o := f.run(t, "user", ada)
+	o.want(t, exitFailed, "Clerk refuses the secret key")
+	if o.stdout != "" {
+		t.Error(o)
+	}
+}

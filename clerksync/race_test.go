@@ -1,0 +1,5 @@
+//go:build race
+
+package clerksync_test
+
+func init() { raceEnabled = true }

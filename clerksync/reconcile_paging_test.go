@@ -1,0 +1,307 @@
+package clerksync_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/clerksync/clerksync-go/clerksync"
+	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
+)
+
+// isList reports whether a request is for a page of the list.
+func isList(r *http.Request) bool {
+	return r.URL.Path == "/v1/users" && !r.URL.Query().Has("user_id")
+}
+
+// without removes a parameter on the way to Clerk, which then does not know it.
+func without(r *http.Request, param string) {
+	if isList(r) {
+		q := r.URL.Query()
+		q.Del(param)
+		r.URL.RawQuery = q.Encode()
+	}
+}
+
+// editList has f change the lists that Clerk answers.
+func editList(f func(*http.Request, []json.RawMessage) []json.RawMessage) func(*http.Request, *http.Response) {
+	return func(r *http.Request, resp *http.Response) {
+		var users []json.RawMessage
+		if !isList(r) || resp.StatusCode != 200 {
+			return
+		}
+		if json.NewDecoder(resp.Body).Decode(&users) != nil {
+			return
+		}
+		_ = resp.Body.Close()
+		body, _ := json.Marshal(f(r, users))
+		resp.Body, resp.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+		resp.Header.Set("Content-Length", strconv.Itoa(len(body)))
+	}
+}
+
+// beforeList has f called with the number, from 1, of each list that Clerk has made
+// the answer to and not sent it.
+func (w *bulkWorld) beforeList(f func(number int)) {
+	var lists atomic.Int32
+	w.clerk.SetFault(func(r *http.Request) *fakeclerk.Fault {
+		if !isList(r) {
+			return nil
+		}
+		number := int(lists.Add(1))
+		return &fakeclerk.Fault{BeforeSend: func() { f(number) }}
+	})
+}
+
+// bounded is a context that ends where Clerk was asked far more often than any run of
+// these tests has reason to: a walk without an end.
+func (w *bulkWorld) bounded(t *testing.T) context.Context {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	t.Cleanup(func() { cancel(nil) })
+	before := w.request
+	w.request = func(r *http.Request) {
+		if w.clerk.Calls("") > 300 {
+			cancel(errors.New("300 calls and no end"))
+		}
+		if before != nil {
+			before(r)
+		}
+	}
+	return ctx
+}
+
+// TestReconcileReadsEveryPage has Clerk's list behave oddly, in ways that must not keep
+// the run from seeing every user and finding the one ghost.
+func TestReconcileReadsEveryPage(t *testing.T) {
+	t.Parallel()
+	const users = 57
+	for name, tt := range map[string]struct {
+		size    int
+		arrange func(t *testing.T, w *bulkWorld, ids []string)
+		deleted int // users deleted while the run goes on
+		lists   int // requests for pages; 0: any number
+	}{
+		"keyset":                         {size: 10, lists: 6},
+		"keyset, one a page":             {size: 1, lists: 58},
+		"keyset, the last page is full":  {size: 19, lists: 4},
+		"all on one page":                {size: 100, lists: 1},
+		"all on one page, which is full": {size: 57, lists: 2},
+		"starting_after refused": {size: 10, arrange: func(_ *testing.T, w *bulkWorld, _ []string) {
+			w.request = func(r *http.Request) { r.Header.Set("Clerk-API-Version", "2025-11-10") }
+		}},
+		"starting_after refused, one a page": {size: 1, arrange: func(_ *testing.T, w *bulkWorld, _ []string) {
+			w.request = func(r *http.Request) { r.Header.Set("Clerk-API-Version", "2025-11-10") }
+		}},
+		"starting_after ignored": {size: 10, arrange: func(_ *testing.T, w *bulkWorld, _ []string) {
+			w.request = func(r *http.Request) { without(r, "starting_after") }
+		}},
+		"a page repeats the one before in part": {size: 10, arrange: func(_ *testing.T, w *bulkWorld, _ []string) {
+			var before []json.RawMessage
+			w.answer = editList(func(r *http.Request, page []json.RawMessage) []json.RawMessage {
+				if len(before) > 0 && r.URL.Query().Has("starting_after") {
+					page = append(before[5:6:6], page[:9]...)
+				}
+				before = page
+				return page
+			})
+		}},
+		"the last of a page is deleted": {size: 10, deleted: 1, lists: 7, arrange: func(t *testing.T, w *bulkWorld, ids []string) {
+			w.beforeList(func(n int) {
+				if n == 2 {
+					w.delete(t, ids[19])
+				}
+			})
+		}},
+		"the last two of a page are deleted": {size: 10, deleted: 2, lists: 8, arrange: func(t *testing.T, w *bulkWorld, ids []string) {
+			w.beforeList(func(n int) {
+				if n == 2 {
+					w.delete(t, ids[18:20]...)
+				}
+			})
+		}},
+		"the last three of a page are deleted": {size: 10, deleted: 3, arrange: func(t *testing.T, w *bulkWorld, ids []string) {
+			w.beforeList(func(n int) {
+				if n == 2 {
+					w.delete(t, ids[17:20]...)
+				}
+			})
+		}},
+		"a page of users is deleted": {size: 10, deleted: 20, arrange: func(t *testing.T, w *bulkWorld, ids []string) {
+			w.beforeList(func(n int) {
+				if n == 2 {
+					w.delete(t, ids[5:25]...)
+				}
+			})
+		}},
+		"users deleted between pages by offset": {size: 10, deleted: 17, arrange: func(t *testing.T, w *bulkWorld, ids []string) {
+			w.request = func(r *http.Request) { r.Header.Set("Clerk-API-Version", "2025-11-10") }
+			w.beforeList(func(n int) {
+				switch n {
+				case 6:
+					w.delete(t, ids[:5]...)
+				case 7:
+					w.delete(t, ids[5:17]...)
+				}
+			})
+		}},
+		"all users so far deleted, by offset": {size: 10, deleted: 20, arrange: func(t *testing.T, w *bulkWorld, ids []string) {
+			w.request = func(r *http.Request) { r.Header.Set("Clerk-API-Version", "2025-11-10") }
+			w.beforeList(func(n int) {
+				if n == 7 {
+					w.delete(t, ids[:20]...)
+				}
+			})
+		}},
+		"more users sign up at the end": {size: 10, deleted: -15, arrange: func(_ *testing.T, w *bulkWorld, _ []string) {
+			w.beforeList(func(n int) {
+				if n == 6 {
+					w.signUp(15)
+				}
+			})
+		}},
+		"all signed up at one moment, by offset": {size: 10, arrange: func(_ *testing.T, w *bulkWorld, ids []string) {
+			w.request = func(r *http.Request) { r.Header.Set("Clerk-API-Version", "2025-11-10") }
+			for _, id := range ids {
+				_ = w.clerk.UpdateUserSilently(id, func(u *fakeclerk.UserObject) { u.CreatedAt = t0.UnixMilli() })
+			}
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newBulkWorld(t, nil)
+			ids := w.signUp(users)
+			w.record(t, ids[0]) // one of theirs, so that the key is the right one
+			w.clock.Advance(2 * time.Hour)
+			ghost := w.ghosts(t, 1)[0]
+			if tt.arrange != nil {
+				tt.arrange(t, w, ids)
+			}
+			var done int
+			report, err := w.Reconcile(w.bounded(t), clerksync.ReconcileOptions{PageSize: tt.size, Progress: func(p clerksync.Progress) {
+				if p.Phase == clerksync.PhaseUsers {
+					done = p.Done
+				}
+			}})
+			if err != nil {
+				t.Fatalf("%v\n%+v", err, report)
+			}
+			if left := len(w.clerk.UserIDs()); left != users-tt.deleted {
+				t.Fatalf("the test left %d users", left)
+			}
+			if !report.Complete || report.Deactivated.Count != 1 || report.Deactivated.IDs[0] != ghost {
+				t.Errorf("reports %+v", report)
+			}
+			for _, id := range w.clerk.UserIDs() {
+				if _, err := w.store.Store.User(t.Context(), id); err != nil {
+					t.Errorf("%s: %v", id, err)
+				}
+			}
+			if n := w.clerk.Calls("GET /v1/users") - 2; tt.lists != 0 && n != tt.lists { // less the look-ups by id
+				t.Errorf("%d lists, want %d", n, tt.lists)
+			}
+			if n := len(w.clerk.UserIDs()); report.Seen < n || report.Seen > max(n, users) || done != report.Seen {
+				t.Errorf("saw %d users of %d, and Progress told of %d", report.Seen, n, done)
+			}
+			w.request, w.answer = nil, nil
+			w.clerk.SetFault(nil)
+			w.reconcile(t, clerksync.ReconcileOptions{MaxDeactivations: -1, Holdback: -1})
+			w.inStep(t)
+		})
+	}
+}
+
+// TestReconcileIncompleteList has Clerk list less than it counts, which must not make
+// those left out look deleted.
+func TestReconcileIncompleteList(t *testing.T) {
+	t.Parallel()
+	const users = 200
+	for name, tt := range map[string]struct {
+		size    int
+		arrange func(w *bulkWorld)
+		want    error
+	}{
+		"skips one in fifty": {50, func(w *bulkWorld) {
+			w.answer = editList(func(_ *http.Request, page []json.RawMessage) []json.RawMessage {
+				if len(page) == 50 {
+					page = slices.Delete(page, 20, 21)
+					// A full page all the same.
+					page = append(page, page[len(page)-1])
+				}
+				return page
+			})
+		}, clerksync.ErrIncomplete},
+		"skips one of all": {500, func(w *bulkWorld) {
+			w.answer = editList(func(_ *http.Request, page []json.RawMessage) []json.RawMessage { return page[min(1, len(page)):] })
+		}, nil},
+		"ends early": {50, func(w *bulkWorld) {
+			w.answer = editList(func(r *http.Request, page []json.RawMessage) []json.RawMessage {
+				if r.URL.Query().Has("starting_after") {
+					return page[:0]
+				}
+				return page
+			})
+		}, clerksync.ErrIncomplete},
+		"is empty": {50, func(w *bulkWorld) {
+			w.answer = editList(func(*http.Request, []json.RawMessage) []json.RawMessage { return []json.RawMessage{} })
+		}, clerksync.ErrIncomplete},
+		"the first page for ever": {50, func(w *bulkWorld) {
+			w.request = func(r *http.Request) { without(r, "starting_after"); without(r, "offset") }
+		}, clerksync.ErrIncomplete},
+		"holes, by offset": {50, func(w *bulkWorld) {
+			w.request = func(r *http.Request) { r.Header.Set("Clerk-API-Version", "2025-11-10") }
+			w.answer = editList(func(r *http.Request, page []json.RawMessage) []json.RawMessage {
+				if offset, _ := strconv.Atoi(r.URL.Query().Get("offset")); offset%50 != 0 && len(page) > 20 {
+					return page[20:]
+				}
+				return page
+			})
+		}, clerksync.ErrIncomplete},
+		"users without ids": {50, func(w *bulkWorld) {
+			w.answer = editList(func(r *http.Request, page []json.RawMessage) []json.RawMessage {
+				for i := range page {
+					page[i] = json.RawMessage(strings.Replace(string(page[i]), `"id":"user_`, `"id":"usr`, 1))
+				}
+				return page
+			})
+		}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newBulkWorld(t, nil)
+			ids := w.backfill(t, users)
+			ghosts := w.ghosts(t, 1)
+			tt.arrange(w)
+			report, err := w.Reconcile(w.bounded(t), clerksync.ReconcileOptions{PageSize: tt.size})
+			if strings.Contains(fmt.Sprint(err), "no end") {
+				t.Fatal(err)
+			}
+			if tt.want == nil {
+				if err != nil || !report.Complete || !slices.Equal(report.Deactivated.IDs, ghosts) {
+					t.Errorf("%v, reports %+v", err, report)
+				}
+				return
+			}
+			if !errors.Is(err, tt.want) || report.Complete || report.Reason != err.Error() || report.Resume != "" {
+				t.Errorf("%v, reports %+v", err, report)
+			}
+			if w.lookups() != 0 || w.store.count("Deactivate") != 0 || report.Ghosts.Count != 0 {
+				t.Errorf("looks for ghosts: %+v", report)
+			}
+			for id, u := range w.records(t, append(ids, ghosts...)) {
+				if !u.IsActive {
+					t.Errorf("%s is %+v", id, u)
+				}
+			}
+		})
+	}
+}

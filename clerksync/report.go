@@ -1,0 +1,154 @@
+package clerksync
+
+import (
+	"maps"
+	"slices"
+	"time"
+)
+
+// Report says what a [Syncer.Reconcile] found and did. In a dry run the counts are
+// of what a run that writes would have done.
+type Report struct {
+	// DryRun says that nothing was written.
+	DryRun bool `json:"dryRun"`
+	// Complete says that every user of Clerk was compared and every record of
+	// the Store was looked for in Clerk. Reason says why not.
+	Complete bool   `json:"complete"`
+	Reason   string `json:"reason,omitempty"`
+	// Resume goes on where an incomplete run ended, as [ReconcileOptions].Resume.
+	// Empty where there is nothing to go on from.
+	Resume string `json:"resume,omitempty"`
+
+	// Seen counts the users that Clerk listed, each once.
+	Seen int `json:"seen"`
+	// Unchanged counts those whose record was in step.
+	Unchanged int `json:"unchanged"`
+	// Created are users who had no record.
+	Created Tally `json:"created"`
+	// Updated are records that were older than Clerk or, in a run that compares
+	// whole records, differed from it.
+	Updated Tally `json:"updated"`
+	// Stale are records that are newer than what Clerk had answered, as a
+	// webhook or a visit came in between.
+	Stale Tally `json:"stale"`
+	// Ghosts are active or suspended records of users that Clerk does not have,
+	// each confirmed by its id.
+	Ghosts Tally `json:"ghosts"`
+	// Deactivated are those of the Ghosts that were marked deleted.
+	Deactivated Tally `json:"deactivated"`
+	// Tombstoned are users whom Clerk has and whose record is marked deleted. A
+	// deletion is final, so they are left as they are, unless
+	// [ReconcileOptions].Restore is set. One that was deleted while the run
+	// went on is no mistake.
+	Tombstoned Tally `json:"tombstoned"`
+	// Restored are those of the Tombstoned that were given back.
+	Restored Tally `json:"restored"`
+	// Conflicts are users kept out by a unique index of the app's own; see
+	// [ConflictError]. A dry run does not know of them.
+	Conflicts Tally `json:"conflicts"`
+	// Failed are users whom the mapping or the Store refused; the log says why.
+	Failed Tally `json:"failed"`
+	// Unknown are records whose clerkId is no id of a Clerk user. They are left
+	// alone.
+	Unknown Tally `json:"unknown"`
+
+	// HeldBack counts records that Clerk did not list and that are too young to be
+	// looked for; see [ReconcileOptions].Holdback.
+	HeldBack int `json:"heldBack"`
+
+	// Fields counts, by path in the record, in how many of the Updated the field
+	// differed. Only a run that compares whole records knows; see
+	// [ReconcileOptions].Force.
+	Fields map[string]int `json:"fields,omitempty"`
+
+	// Duration is the time taken, by the Syncer's clock.
+	Duration time.Duration `json:"duration"`
+	// ClerkCalls counts the requests to Clerk, retries included; Throttled
+	// those that Clerk answered 429.
+	ClerkCalls int `json:"clerkCalls"`
+	Throttled  int `json:"throttled"`
+}
+
+// InStep reports whether the run found nothing that a run writing with the same
+// options would change, and nothing that kept it from finding out. Tombstoned
+// and Unknown records are as they have to be.
+func (r *Report) InStep() bool {
+	return r.Complete && r.Created.Count+r.Updated.Count+r.Ghosts.Count+r.Restored.Count+r.Conflicts.Count+r.Failed.Count == 0
+}
+
+// Tally counts users and names the first of them.
+type Tally struct {
+	Count int `json:"count"`
+	// IDs are Clerk's ids of the first hundred counted.
+	IDs []string `json:"ids,omitempty"`
+}
+
+// maxTallyIDs bounds a Report, whatever was wrong.
+const maxTallyIDs = 100
+
+func (t *Tally) add(id string) {
+	t.Count++
+	if id != "" && len(t.IDs) < maxTallyIDs {
+		t.IDs = append(t.IDs, id)
+	}
+}
+
+// tallies are the report's counts with ids.
+func (r *Report) tallies() []*Tally {
+	return []*Tally{
+		&r.Created, &r.Updated, &r.Stale, &r.Ghosts, &r.Deactivated, &r.Tombstoned,
+		&r.Restored, &r.Conflicts, &r.Failed, &r.Unknown,
+	}
+}
+
+// add adds the counts of one page.
+func (r *Report) add(page *Report) {
+	r.Seen += page.Seen
+	r.Unchanged += page.Unchanged
+	of := page.tallies()
+	for i, t := range r.tallies() {
+		t.Count += of[i].Count
+		t.IDs = append(t.IDs, of[i].IDs[:min(len(of[i].IDs), maxTallyIDs-len(t.IDs))]...)
+	}
+	for path, n := range page.Fields {
+		if r.Fields == nil {
+			r.Fields = make(map[string]int)
+		}
+		r.Fields[path] += n
+	}
+}
+
+// clone is a copy that does not change any more.
+func (r *Report) clone() Report {
+	c := *r
+	for _, t := range c.tallies() {
+		t.IDs = slices.Clone(t.IDs)
+	}
+	c.Fields = maps.Clone(r.Fields)
+	return c
+}
+
+// Progress is how far a [Syncer.Reconcile] has come.
+type Progress struct {
+	// Phase is what the run is doing.
+	Phase Phase
+	// Done of Total are the users listed in PhaseUsers, and the records looked
+	// at in PhaseGhosts. Total is an estimate that Done may pass.
+	Done, Total int
+	// Report is what the run found so far, with the point from which to resume
+	// should it end now.
+	Report Report
+	// Throttled says until when the run waits at Clerk's wish; zero where it
+	// does not.
+	Throttled time.Time
+}
+
+// Phase is a part of a Reconcile.
+type Phase string
+
+// The phases, in their order.
+const (
+	PhaseUsers  Phase = "users"  // Clerk's users are compared with the Store
+	PhaseGhosts Phase = "ghosts" // the Store's records are looked for in Clerk
+	PhaseDone   Phase = "done"
+)

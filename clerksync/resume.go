@@ -1,0 +1,65 @@
+package clerksync
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"slices"
+)
+
+// resumePoint is what [Report].Resume holds. A run may only go on where one with the
+// same aim ended: what a dry run passed, nobody has repaired.
+type resumePoint struct {
+	position
+	Conflicts []string `json:"conflicts,omitempty"` // users passed who are to be tried again
+	DryRun    bool     `json:"dryRun,omitempty"`
+	Force     bool     `json:"force,omitempty"`
+	Restore   bool     `json:"restore,omitempty"`
+	Key       string   `json:"key,omitempty"` // tells secret keys apart, and no more
+}
+
+func (s *Syncer) resumePoint(opts *ReconcileOptions, at position, conflicts []string) resumePoint {
+	point := resumePoint{position: at, Conflicts: conflicts, DryRun: opts.DryRun, Force: opts.Force, Restore: opts.Restore}
+	if s.cfg.SecretKey != "" {
+		sum := sha256.Sum256([]byte(s.cfg.SecretKey))
+		point.Key = hex.EncodeToString(sum[:4])
+	}
+	return point
+}
+
+// resume is the point up to which everything is done; empty at the beginning. The
+// lock is held.
+func (r *reconciliation) resume() string {
+	if r.until.After == "" {
+		return ""
+	}
+	text, _ := json.Marshal(r.resumePoint(&r.opts, r.until, r.retry[:r.carried])) // strings, numbers and flags always marshal
+	return base64.RawURLEncoding.EncodeToString(text)
+}
+
+// parseResume returns the point in opts.Resume, the zero one for none.
+func (s *Syncer) parseResume(opts *ReconcileOptions) (point resumePoint, err error) {
+	if opts.Resume == "" {
+		return point, nil
+	}
+	text, err := base64.RawURLEncoding.DecodeString(opts.Resume)
+	if err != nil || json.Unmarshal(text, &point) != nil || !point.valid() {
+		return resumePoint{}, errNoResumePoint
+	}
+	switch here := s.resumePoint(opts, point.position, point.Conflicts); {
+	case point.Key != here.Key:
+		return resumePoint{}, errors.New("is of a run with another secret key: begin anew without it")
+	case point.DryRun != here.DryRun || point.Force != here.Force || point.Restore != here.Restore:
+		return resumePoint{}, errors.New("is of a run with another DryRun, Force or Restore: set them as they were, or begin anew without it")
+	}
+	return point, nil
+}
+
+func (p *resumePoint) valid() bool {
+	return validUserID(p.After) && p.Passed >= 0 && len(p.Conflicts) <= maxTallyIDs &&
+		!slices.ContainsFunc(p.Conflicts, func(id string) bool { return !validUserID(id) })
+}
+
+var errNoResumePoint = errors.New("is not a Report's Resume: copy it whole, or begin anew without it")
