@@ -1,5 +1,0 @@
-//go:build race
-
-package clerksync_test
-
-func init() { raceEnabled = true }
