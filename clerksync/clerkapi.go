@@ -24,6 +24,10 @@ const (
 	// advice; it doubles from there, with jitter.
 	firstBackoff = 100 * time.Millisecond
 	maxAttempts  = 4
+	// maxUserCalls bounds the users that are read at one time, and so the
+	// connections to a Clerk that is slow: more than it answers anybody in ten
+	// seconds, to keep nobody waiting while it is not.
+	maxUserCalls = 1000
 	// maxAnswerBytes bounds an answer of Clerk's, which the SDK reads whole.
 	maxAnswerBytes = 16 << 20
 	// maxPageBytes bounds a page of 500 users with all their metadata full.
@@ -34,12 +38,14 @@ const (
 type clerkAPI struct {
 	backend clerk.Backend
 	clock   clock
+	reading chan struct{} // one slot for each user that is being read
 }
 
 // newClerkAPI wraps cfg.Backend, or a client of its own that retries.
 func newClerkAPI(cfg *Config, c clock) *clerkAPI {
+	reading := make(chan struct{}, maxUserCalls)
 	if cfg.Backend != nil {
-		return &clerkAPI{cfg.Backend, c}
+		return &clerkAPI{backend: cfg.Backend, clock: c, reading: reading}
 	}
 	client := http.Client{}
 	if cfg.HTTPClient != nil {
@@ -52,7 +58,8 @@ func newClerkAPI(cfg *Config, c clock) *clerkAPI {
 			URL:        &cfg.APIURL,
 			Key:        &cfg.SecretKey,
 		}),
-		clock: c,
+		clock:   c,
+		reading: reading,
 	}
 }
 
@@ -60,6 +67,12 @@ func newClerkAPI(cfg *Config, c clock) *clerkAPI {
 // state. id has been checked: the SDK puts it into the path as it is. The error
 // matches ErrUserUnknown where Clerk has no such user, in Clerk's own words.
 func (a *clerkAPI) user(ctx context.Context, id string) (raw json.RawMessage, asOf time.Time, err error) {
+	select {
+	case a.reading <- struct{}{}:
+		defer func() { <-a.reading }()
+	case <-ctx.Done():
+		return nil, time.Time{}, &clerkError{op: "get user", err: context.Cause(ctx)}
+	}
 	call := &callInfo{}
 	err = a.get(ctx, call, "get user", "/users/"+id, nil, userWithID(id, &raw))
 	return raw, call.sentAt, err

@@ -23,6 +23,7 @@ const (
 	DeliveryTimeout = deliveryTimeout
 	RetryBudget     = retryBudget
 	MaxRefreshers   = maxRefreshers
+	MaxUserCalls    = maxUserCalls
 	ExpiredKeysWait = expiredKeysWait
 
 	BulkAttemptTimeout = bulkAttemptTimeout

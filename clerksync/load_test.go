@@ -1,0 +1,424 @@
+package clerksync_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/clerk/clerk-sdk-go/v2"
+
+	"github.com/clerksync/clerksync-go/clerksync"
+	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
+)
+
+// Ten thousand first visits of one user cost one call of Clerk, and nothing is left
+// of them afterwards.
+func TestLoadStampedeOfOneUser(t *testing.T) {
+	w := newWorld(t, nil)
+	id := w.clerk.CreateUser(fakeclerk.NewUser{})
+	held := w.holdClerk()
+	before := runtime.NumGoroutine()
+	const visitors = 10_000
+	visits := w.visitAll(t, visitors, func(int) string { return id })
+	held.waitFor(t, 1)
+	if n := runtime.NumGoroutine() - before; n > visitors+50 {
+		t.Errorf("%d goroutines for %d visitors", n, visitors)
+	}
+	held.release()
+	if failed := visits.wait(); failed != 0 {
+		t.Errorf("%d visits failed", failed)
+	}
+	if w.lookups() != 1 || w.store.users.Load() != 1 || w.store.upserts.Load() != 1 {
+		t.Errorf("%d Clerk calls, %d reads, %d writes; want one each", w.lookups(), w.store.users.Load(), w.store.upserts.Load())
+	}
+}
+
+// A thousand users who each come a hundred times at once cost a call each, no more
+// connections than that, and two goroutines a user besides the visitors' own.
+func TestLoadStampedeOfManyUsers(t *testing.T) {
+	const users, each = 1000, 100
+	w := newWorld(t, nil)
+	ids := make([]string, users)
+	for i := range ids {
+		ids[i] = w.clerk.CreateUser(fakeclerk.NewUser{})
+	}
+	held := w.holdClerk()
+	before := runtime.NumGoroutine()
+	// The first of each come first: a kernel does not take a thousand connections of a
+	// process that is busy with a hundred thousand goroutines.
+	first := w.visitAll(t, users, func(i int) string { return ids[i] })
+	held.waitFor(t, users)
+	visits := w.visitAll(t, users*(each-1), func(i int) string { return ids[i%users] })
+	for visits.arrived.Load() < users*(each-1) {
+		runtime.Gosched()
+	}
+	// A call to Clerk takes two goroutines of net/http's here and three of the fake's.
+	if n := runtime.NumGoroutine() - before; n > users*each+8*users+100 {
+		t.Errorf("%d goroutines for %d visitors of %d users", n, users*each, users)
+	}
+	held.release()
+	if failed := first.wait() + visits.wait(); failed != 0 {
+		t.Errorf("%d visits failed", failed)
+	}
+	if w.lookups() != users || w.store.upserts.Load() != users {
+		t.Errorf("%d Clerk calls and %d writes for %d users", w.lookups(), w.store.upserts.Load(), users)
+	}
+}
+
+// However many users are new, no more than MaxUserCalls are asked for at one time.
+func TestLoadCallsToClerkAreBounded(t *testing.T) {
+	const users = clerksync.MaxUserCalls + 300
+	w := newWorld(t, nil)
+	ids := make([]string, users)
+	for i := range ids {
+		ids[i] = w.clerk.CreateUser(fakeclerk.NewUser{})
+	}
+	held := w.holdClerk()
+	visits := w.visitAll(t, users, func(i int) string { return ids[i] })
+	held.waitFor(t, clerksync.MaxUserCalls)
+	for w.store.users.Load() < users { // all are on their way to Clerk
+		runtime.Gosched()
+	}
+	if n := held.now.Load(); n != clerksync.MaxUserCalls {
+		t.Errorf("%d calls to Clerk at one time, want %d", n, clerksync.MaxUserCalls)
+	}
+	held.release()
+	if failed := visits.wait(); failed != 0 {
+		t.Errorf("%d visits failed", failed)
+	}
+}
+
+// While Clerk takes five seconds, users who are known do not notice; new ones wait
+// for it; and once it is quick again, nobody waits any more.
+func TestLoadSlowClerk(t *testing.T) {
+	w := newWorld(t, nil)
+	known := w.clerk.CreateUser(fakeclerk.NewUser{})
+	visit(t, w.Syncer, known)
+	var asked atomic.Int64
+	w.clerk.SetFault(func(*http.Request) *fakeclerk.Fault {
+		return &fakeclerk.Fault{Delay: 5 * time.Second, BeforeSend: func() { asked.Add(1) }}
+	})
+	const users = 200
+	ids := make([]string, users)
+	for i := range ids {
+		ids[i] = w.clerk.CreateUser(fakeclerk.NewUser{})
+	}
+	visits := w.visitAll(t, users, func(i int) string { return ids[i] })
+	for asked.Load() < users {
+		runtime.Gosched()
+	}
+	visit(t, w.Syncer, known)
+	w.clerk.SetFault(nil)
+	visit(t, w.Syncer, w.clerk.CreateUser(fakeclerk.NewUser{})) // the clock stands: it has waited for nothing
+	w.clock.Advance(5 * time.Second)
+	if failed := visits.wait(); failed != 0 {
+		t.Errorf("%d visits failed", failed)
+	}
+}
+
+// While Clerk does not answer at all, new users get a 503 that says when to come
+// again; and once it answers, nobody waits for what hung before.
+func TestLoadHangingClerk(t *testing.T) {
+	w := newWorld(t, nil)
+	var asked atomic.Int64
+	w.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { asked.Add(1); return &fakeclerk.Fault{Hang: true} })
+	const users = 200
+	ids := make([]string, users)
+	for i := range ids {
+		ids[i] = w.clerk.CreateUser(fakeclerk.NewUser{})
+	}
+	before := runtime.NumGoroutine()
+	visits := w.visitAll(t, users, func(i int) string { return ids[i] })
+	for asked.Load() < users {
+		runtime.Gosched()
+	}
+	w.clerk.SetFault(nil)
+	visit(t, w.Syncer, w.clerk.CreateUser(fakeclerk.NewUser{}))
+	w.clock.Advance(clerksync.CallTimeout)
+	if failed := visits.wait(); failed != users {
+		t.Errorf("%d of %d visits failed", failed, users)
+	}
+	visits = w.visitAll(t, users, func(i int) string { return ids[i] })
+	if failed := visits.wait(); failed != 0 {
+		t.Errorf("%d visits failed after Clerk came back", failed)
+	}
+	settled(t, before+3*users) // connections that are idle; the fake's too
+}
+
+// While the Store takes five seconds, users in the cache do not notice, others wait,
+// and those who come once it is quick again do not. One that does not answer in time
+// is a 503.
+func TestLoadSlowStore(t *testing.T) {
+	w := newWorld(t, nil)
+	slow := &slowStore{countingStore: w.store, clock: w.clock}
+	s := w.syncer(t, func(c *clerksync.Config) { c.Store = slow })
+	const users = 200
+	ids := make([]string, users)
+	for i := range ids {
+		ids[i] = w.clerk.CreateUser(fakeclerk.NewUser{})
+	}
+	visit(t, s, ids[0])
+	for _, tt := range []struct {
+		name   string
+		takes  time.Duration
+		failed int
+	}{
+		{"five seconds", 5 * time.Second, 0},
+		{"too long", clerksync.CallTimeout + time.Second, users - 1},
+	} {
+		for _, id := range ids[1:] {
+			s.Forget(id)
+		}
+		slow.takes.Store(int64(tt.takes))
+		slow.waiting.Store(0)
+		visits := visitAll(t, s, users-1, func(i int) string { return ids[1+i] })
+		for slow.waiting.Load() < users-1 {
+			runtime.Gosched()
+		}
+		visit(t, s, ids[0])
+		slow.takes.Store(0)
+		visit(t, s, w.clerk.CreateUser(fakeclerk.NewUser{}))
+		w.clock.Advance(tt.takes)
+		for visits.left() > 0 { // the write after the read
+			w.clock.Advance(0)
+			runtime.Gosched()
+		}
+		if failed := visits.wait(); failed != tt.failed {
+			t.Errorf("%s: %d visits failed, want %d", tt.name, failed, tt.failed)
+		}
+	}
+}
+
+// Visitors who hang up leave nothing behind, and disturb nobody.
+func TestLoadClientsThatHangUp(t *testing.T) {
+	w := newWorld(t, nil)
+	id := w.clerk.CreateUser(fakeclerk.NewUser{})
+	held := w.holdClerk()
+	ctx, hangUp := context.WithCancel(t.Context())
+	before := runtime.NumGoroutine()
+	var gone sync.WaitGroup
+	for range 2000 {
+		gone.Go(func() {
+			if _, err := w.User(ctx, id); !errors.Is(err, context.Canceled) {
+				t.Errorf("a visitor who hung up got %v", err)
+			}
+		})
+	}
+	stays := w.visitAll(t, 1, func(int) string { return id })
+	held.waitFor(t, 1)
+	hangUp()
+	gone.Wait()
+	settled(t, before+20)
+	held.release()
+	if stays.wait() != 0 || w.lookups() != 1 {
+		t.Errorf("the one who stayed failed, or Clerk was asked %d times", w.lookups())
+	}
+}
+
+// A burst of webhooks, far over what the Store takes, is answered with 204 or, where
+// the Store fails, 503; nothing is acknowledged that is not written, and what was
+// refused is taken when it comes again.
+func TestLoadBurstOfWebhooks(t *testing.T) {
+	w := newWorld(t, nil)
+	narrow := &narrowStore{countingStore: w.store, slots: make(chan struct{}, 8)}
+	s := w.syncer(t, func(c *clerksync.Config) { c.Store = narrow })
+	handler, err := s.WebhookHandler(clerksync.WebhookConfig{Secrets: []string{testSecret}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	app := httptest.NewServer(handler)
+	defer app.Close()
+	client := &http.Client{Transport: &http.Transport{MaxConnsPerHost: 160, MaxIdleConnsPerHost: 160}}
+	defer client.CloseIdleConnections()
+
+	const events = 1600 // at 160 at once, 20 for each that the Store takes
+	before := runtime.NumGoroutine()
+	var peak atomic.Int64
+	send := func(i int) int {
+		id := fmt.Sprintf("user_burst%d", i)
+		now := w.clock.Now()
+		resp, err := client.Do(signed(t, app.URL, testSecret, now, envelope("user.created", userJSON(id, now))))
+		if err != nil {
+			t.Error(err)
+			return 0
+		}
+		_ = resp.Body.Close()
+		if n := int64(runtime.NumGoroutine()); n > peak.Load() {
+			peak.Store(n)
+		}
+		return resp.StatusCode
+	}
+	var mu sync.Mutex
+	var again []int
+	var all sync.WaitGroup
+	turn := make(chan struct{}, 160)
+	for i := range events {
+		turn <- struct{}{}
+		all.Go(func() {
+			defer func() { <-turn }()
+			switch status := send(i); status {
+			case http.StatusNoContent:
+				if _, err := w.store.Store.User(t.Context(), fmt.Sprintf("user_burst%d", i)); err != nil {
+					t.Errorf("event %d was acknowledged, and the record is: %v", i, err)
+				}
+			case http.StatusServiceUnavailable:
+				mu.Lock()
+				again = append(again, i)
+				mu.Unlock()
+			default:
+				t.Errorf("event %d: status %d", i, status)
+			}
+		})
+	}
+	all.Wait()
+	if len(again) == 0 || len(again) == events {
+		t.Errorf("%d of %d events met the Store's failure", len(again), events)
+	}
+	if n := int(peak.Load()) - before; n > 160*8 {
+		t.Errorf("%d goroutines for 160 connections", n)
+	}
+	narrow.healthy.Store(true)
+	for _, i := range again {
+		if status := send(i); status != http.StatusNoContent {
+			t.Errorf("event %d came again: status %d", i, status)
+		}
+	}
+	if n := w.store.Len(); n != events {
+		t.Errorf("%d records of %d events", n, events)
+	}
+}
+
+// narrowStore takes a few writes at one time, and fails one in ten.
+type narrowStore struct {
+	*countingStore
+	slots   chan struct{}
+	n       atomic.Int64
+	healthy atomic.Bool
+}
+
+func (s *narrowStore) Upsert(ctx context.Context, u *clerksync.User) (clerksync.Result, error) {
+	s.slots <- struct{}{}
+	defer func() { <-s.slots }()
+	runtime.Gosched()
+	if s.n.Add(1)%10 == 0 && !s.healthy.Load() {
+		return clerksync.Result{}, errors.New("out of connections")
+	}
+	return s.countingStore.Upsert(ctx, u)
+}
+
+// slowStore takes its time, on the clock, and heeds the context.
+type slowStore struct {
+	*countingStore
+	clock   *fakeclerk.Clock
+	takes   atomic.Int64
+	waiting atomic.Int64
+}
+
+func (s *slowStore) User(ctx context.Context, id string) (*clerksync.User, error) {
+	if d := time.Duration(s.takes.Load()); d > 0 {
+		done := make(chan struct{})
+		defer s.clock.AfterFunc(d, func() { close(done) })()
+		s.waiting.Add(1)
+		select {
+		case <-done:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+	return s.countingStore.User(ctx, id)
+}
+
+// heldCalls are calls to Clerk that wait.
+type heldCalls struct {
+	now  atomic.Int64
+	open chan struct{}
+}
+
+// holdClerk has Clerk answer no call before release.
+func (w *world) holdClerk() *heldCalls {
+	h := &heldCalls{open: make(chan struct{})}
+	w.clerk.SetFault(func(*http.Request) *fakeclerk.Fault {
+		h.now.Add(1)
+		<-h.open
+		h.now.Add(-1)
+		return nil
+	})
+	return h
+}
+
+func (h *heldCalls) waitFor(t *testing.T, n int64) {
+	t.Helper()
+	for h.now.Load() < n {
+		if t.Context().Err() != nil {
+			t.Fatal("the calls never came")
+		}
+		runtime.Gosched()
+	}
+}
+
+func (h *heldCalls) release() { close(h.open) }
+
+// visits are visits under way.
+type visits struct {
+	all                      sync.WaitGroup
+	arrived, under, failures atomic.Int64
+}
+
+func (w *world) visitAll(t *testing.T, n int, id func(int) string) *visits {
+	return visitAll(t, w.Syncer, n, id)
+}
+
+// visitAll has n visitors come at once, through the middleware.
+func visitAll(t *testing.T, s *clerksync.Syncer, n int, id func(int) string) *visits {
+	v := &visits{}
+	handler := s.Middleware(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }))
+	v.under.Store(int64(n))
+	for i := range n {
+		v.all.Go(func() {
+			v.arrived.Add(1)
+			defer v.under.Add(-1)
+			r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
+			claims := &clerk.SessionClaims{RegisteredClaims: clerk.RegisteredClaims{Subject: id(i)}}
+			rec := httptest.NewRecorder()
+			handler.ServeHTTP(rec, r.WithContext(clerk.ContextWithSessionClaims(r.Context(), claims)))
+			switch rec.Code {
+			case http.StatusOK:
+			case http.StatusServiceUnavailable:
+				v.failures.Add(1)
+				if rec.Header().Get("Retry-After") == "" || !strings.Contains(rec.Body.String(), `"unavailable"`) {
+					t.Errorf("a 503 without advice: %v %s", rec.Header(), rec.Body)
+				}
+			default:
+				t.Errorf("status %d: %s", rec.Code, rec.Body)
+			}
+		})
+	}
+	return v
+}
+
+func (v *visits) left() int64 { return v.under.Load() }
+
+func (v *visits) wait() (failed int) {
+	v.all.Wait()
+	return int(v.failures.Load())
+}
+
+// settled waits until no more than n goroutines are left.
+func settled(t *testing.T, n int) {
+	t.Helper()
+	for range 1_000_000 {
+		if runtime.NumGoroutine() <= n {
+			return
+		}
+		runtime.Gosched()
+	}
+	t.Errorf("%d goroutines are left, want at most %d", runtime.NumGoroutine(), n)
+}
