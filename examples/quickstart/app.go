@@ -14,10 +14,12 @@ import (
 // newSyncer makes the one Syncer of the app.
 func newSyncer(env settings, store clerksync.Store, observe func(context.Context, clerksync.Observation)) (*clerksync.Syncer, error) {
 	return clerksync.New(clerksync.Config{
-		Store:     store,
-		SecretKey: env.secretKey,
-		APIURL:    env.apiURL,
-		Observe:   observe,
+		Store:        store,
+		SecretKey:    env.secretKey,
+		APIURL:       env.apiURL,
+		CacheTTL:     env.cacheTTL,
+		RefreshAfter: env.refreshAfter,
+		Observe:      observe,
 	})
 }
 

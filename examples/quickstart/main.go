@@ -68,6 +68,8 @@ func start(ctx context.Context, args []string, lookup func(string) (string, bool
 	forceDemo := flags.Bool("demo", false, "run the demo whatever is set")
 	addr := flags.String("addr", "", "`address` to serve the app on; default 127.0.0.1:8080, in the demo a free port")
 	data := flags.String("data", "data", "`folder` of the demo's database; each run begins with an empty one")
+	cacheTTL := flags.Duration("cache-ttl", 0, "how long the app serves a record from memory, outside of the demo; default clerksync's")
+	refreshAfter := flags.Duration("refresh-after", 0, "how old a record's confirmation by Clerk may get, outside of the demo; default clerksync's")
 	envFile := flags.String("env", "", "`file` with settings; default quickstart/.env or .env, if there is one")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
@@ -98,6 +100,7 @@ func start(ctx context.Context, args []string, lookup func(string) (string, bool
 	if *addr == "" {
 		*addr = "127.0.0.1:8080"
 	}
+	s.cacheTTL, s.refreshAfter = *cacheTTL, *refreshAfter
 	return serveApp(ctx, s, *addr, stdout, slog.New(slog.NewTextHandler(stderr, nil)))
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+	"time"
 )
 
 // settings are what the app takes from the environment; env.example documents
@@ -16,6 +17,9 @@ type settings struct {
 	webhookSecret string
 	mongoURI      string
 	database      string
+
+	// By flags; zero: clerksync's defaults.
+	cacheTTL, refreshAfter time.Duration
 }
 
 const (

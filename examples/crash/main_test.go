@@ -1,0 +1,178 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(status int) {
+		_ = os.RemoveAll(programFolder)
+		os.Exit(status)
+	}))
+}
+
+// built builds the programs once for all tests.
+var built = sync.OnceValues(func() (*programs, error) {
+	folder, err := os.MkdirTemp("", "crash-programs-")
+	if err != nil {
+		return nil, err
+	}
+	programFolder = folder
+	return buildPrograms(context.Background(), folder)
+})
+
+var programFolder string // removed at the end
+
+// short is a run for a test.
+func short(t *testing.T) config {
+	t.Helper()
+	if runtime.GOOS == "windows" {
+		t.Skip("no signals there")
+	}
+	p, err := built()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return config{kills: 8, databaseKills: 1, processes: 3, users: 20, seed: 1, programs: p}
+}
+
+// children are the processes that a run starts.
+type children struct {
+	mu   sync.Mutex
+	pids []int
+	some chan struct{} // closed at the n-th
+}
+
+func watch(c *config, n int) *children {
+	k := &children{some: make(chan struct{})}
+	c.started = func(pid int) {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		if k.pids = append(k.pids, pid); len(k.pids) == n {
+			close(k.some)
+		}
+	}
+	return k
+}
+
+// left finds those that live, or that nobody has waited for.
+func (k *children) left(t *testing.T) {
+	t.Helper()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, pid := range k.pids {
+		if p, err := os.FindProcess(pid); err == nil && p.Signal(syscall.Signal(0)) == nil {
+			t.Errorf("process %d is left", pid)
+		}
+	}
+}
+
+func TestShortRun(t *testing.T) {
+	c := short(t)
+	k := watch(&c, 8)
+	s, err := prove(t.Context(), c, t.Logf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("\n%s", s)
+	if s.kills != c.kills || s.databaseKills != c.databaseKills || s.starts < c.kills+c.processes || s.webhooks <= c.users || s.redelivered == 0 || s.visits["200"] == 0 || s.editsDone == 0 {
+		t.Errorf("not much of a run")
+	}
+	k.left(t)
+}
+
+// A database that forgets what it acknowledged is found out.
+func TestForgetfulDatabase(t *testing.T) {
+	c := short(t)
+	c.kills = 0
+	k := watch(&c, 8)
+	c.killed = os.RemoveAll
+	_, err := prove(t.Context(), c, t.Logf)
+	if !errors.As(err, new(*violation)) || !strings.Contains(err.Error(), "has no record") {
+		t.Errorf("got %v", err)
+	}
+	k.left(t)
+	removeLogs(t, err)
+}
+
+// removeLogs removes what a violation leaves to be looked at.
+func removeLogs(t *testing.T, err error) {
+	t.Helper()
+	if err == nil {
+		return
+	}
+	_, after, found := strings.Cut(err.Error(), "the logs are in ")
+	folder, _, _ := strings.Cut(after, ",")
+	if !found || !strings.HasPrefix(filepath.Base(folder), "crash-") {
+		t.Errorf("no folder of logs in %v", err)
+		return
+	}
+	if err := os.RemoveAll(folder); err != nil {
+		t.Error(err)
+	}
+}
+
+// A run that is interrupted, here after some kills, leaves no process behind.
+func TestInterrupted(t *testing.T) {
+	c := short(t)
+	c.kills = 1 << 20
+	k := watch(&c, 8)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(nil)
+	interrupt := errors.New("interrupted")
+	go func() {
+		select {
+		case <-k.some:
+		case <-ctx.Done():
+		}
+		cancel(interrupt)
+	}()
+	if _, err := prove(ctx, c, t.Logf); !errors.Is(err, interrupt) {
+		t.Errorf("got %v", err)
+	}
+	k.left(t)
+}
+
+func TestFlags(t *testing.T) {
+	for _, tt := range []struct {
+		args   string
+		status int
+		says   string
+	}{
+		{"-h", 0, "-database-kills"},
+		{"-bogus", 2, "-bogus"},
+		{"bogus", 2, `unexpected argument "bogus"`},
+		{"-kills -1", 2, "negative"},
+		{"-processes 0", 2, "at least 1"},
+		{"-database-kill true", 2, "go with -mongodb-uri"},
+		{"-mongodb-uri mongodb://127.0.0.1:1/", 2, "-database-kills 0"},
+	} {
+		var stderr bytes.Buffer
+		if got := run(t.Context(), strings.Fields(tt.args), &stderr, &stderr); got != tt.status || !strings.Contains(stderr.String(), tt.says) {
+			t.Errorf("%s: status %d, want %d and %q:\n%s", tt.args, got, tt.status, tt.says, &stderr)
+		}
+	}
+}
+
+// The plan, unlike the timing, is the seed's.
+func TestSeed(t *testing.T) {
+	draw := func(seed uint64, part string) []int {
+		rng := stream(seed, part)
+		return []int{rng.IntN(1 << 30), rng.IntN(1 << 30), rng.IntN(1 << 30)}
+	}
+	if !slices.Equal(draw(1, "a"), draw(1, "a")) || slices.Equal(draw(1, "a"), draw(1, "b")) || slices.Equal(draw(1, "a"), draw(2, "a")) {
+		t.Error("a stream does not follow from seed and part")
+	}
+}
