@@ -120,6 +120,7 @@ type reconciliation struct {
 	reader *bulkReader
 	store  BatchStore
 	whole  bool // store can list its records
+	empty  bool // it had none when the run began
 	from   position
 	pager  *pager
 
@@ -204,7 +205,9 @@ func (r *reconciliation) run(ctx context.Context) error {
 	r.until = position{} // from here on, to begin anew asks Clerk less than to resume
 	r.mu.Unlock()
 	err := r.checkComplete()
-	if err == nil && r.whole {
+	// Where the Store was empty, all records are too young to be ghosts: a first
+	// backfill need not read them again.
+	if err == nil && r.whole && !(r.empty && r.clock.Now().Sub(r.start) < r.opts.Holdback) {
 		err = r.sweep(ctx)
 	}
 	if err != nil && !errors.Is(err, ErrIncomplete) && !errors.Is(err, ErrTooManyGhosts) {
@@ -216,19 +219,35 @@ func (r *reconciliation) run(ctx context.Context) error {
 // checkInstance makes sure that Clerk is the instance of the Store's users. The key
 // of another one would make every user look deleted.
 func (r *reconciliation) checkInstance(ctx context.Context) error {
+	ids, err := r.someIDs(ctx)
+	if err != nil {
+		return err
+	}
 	if r.opts.InstanceID != "" {
 		return r.reader.checkInstance(ctx, r.opts.InstanceID)
 	}
-	if !r.whole {
+	if len(ids) == 0 {
 		return nil
 	}
-	var ids []string
-	err := r.patiently(ctx, func() error {
-		ids = ids[:0]
+	known, _, err := r.reader.usersByID(ctx, ids)
+	if err == nil && len(known) == 0 {
+		err = fmt.Errorf("%w: Clerk has none of the first %d users of the Store; check that the secret key is the instance's (if it is, name it as InstanceID)", ErrWrongInstance, len(ids))
+	}
+	return err
+}
+
+// someIDs returns the ids of some of the Store's users.
+func (r *reconciliation) someIDs(ctx context.Context) (ids []string, err error) {
+	if !r.whole {
+		return nil, nil
+	}
+	err = r.patiently(ctx, func() error {
+		ids, r.empty = ids[:0], true
 		for stamp, err := range r.store.Undeleted(ctx) {
 			if err != nil {
 				return storeError(err)
 			}
+			r.empty = false
 			if !validUserID(stamp.ClerkID) {
 				continue
 			}
@@ -238,14 +257,7 @@ func (r *reconciliation) checkInstance(ctx context.Context) error {
 		}
 		return nil
 	})
-	if err != nil || len(ids) == 0 {
-		return err
-	}
-	known, _, err := r.reader.usersByID(ctx, ids)
-	if err == nil && len(known) == 0 {
-		err = fmt.Errorf("%w: Clerk has none of the first %d users of the Store; check that the secret key is the instance's (if it is, name it as InstanceID)", ErrWrongInstance, len(ids))
-	}
-	return err
+	return ids, err
 }
 
 // walkUsers compares all users of Clerk with the Store, several pages at a time while

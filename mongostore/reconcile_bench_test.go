@@ -74,7 +74,7 @@ func bulkWrite(b *testing.B, from *mongo.Collection) time.Duration {
 	if err != nil {
 		b.Fatal(err)
 	}
-	var docs []bson.Raw
+	var docs []bson.D // to be encoded, as ours are
 	if err := cursor.All(b.Context(), &docs); err != nil {
 		b.Fatal(err)
 	}
