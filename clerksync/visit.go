@@ -167,7 +167,7 @@ func (s *Syncer) lookupAndCache(ctx context.Context, id string, claim freshness)
 		f.current = generation.Load() == gen
 		return f, err
 	}
-	f.user, f.current = s.cache.put(id, gen, f.user, s.clock.Now())
+	f.user, f.current = s.cache.put(id, gen, f.user, now) // as old as the question, not as the answer
 	return f, nil
 }
 
@@ -256,7 +256,7 @@ func (s *Syncer) refresh(ctx context.Context, id string) {
 	f, err := s.fetch(callCtx, id)
 	cancel()
 	if err == nil {
-		s.cache.put(id, gen, f.user, s.clock.Now())
+		s.cache.put(id, gen, f.user, start)
 	} else {
 		s.cfg.Logger.WarnContext(ctx, "clerksync: a record could not be refreshed", "clerk_id", id, "error", err)
 	}

@@ -230,6 +230,29 @@ func TestCacheTTL(t *testing.T) {
 	}
 }
 
+// A record that the Store took five seconds to read is five seconds old.
+func TestCacheTTLCountsFromTheQuestion(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	id := w.clerk.CreateUser(fakeclerk.NewUser{})
+	visit(t, w.Syncer, id)
+	w.Forget(id)
+	w.store.before = func() { w.clock.Advance(5 * time.Second) }
+	visit(t, w.Syncer, id)
+	w.store.before = nil
+	w.store.users.Store(0)
+	w.clock.Advance(25*time.Second - time.Millisecond)
+	visit(t, w.Syncer, id)
+	if n := w.store.users.Load(); n != 0 {
+		t.Errorf("%d reads before CacheTTL has passed", n)
+	}
+	w.clock.Advance(time.Millisecond)
+	visit(t, w.Syncer, id)
+	if n := w.store.users.Load(); n != 1 {
+		t.Errorf("%d reads after CacheTTL has passed, want 1", n)
+	}
+}
+
 func TestForgetShowsTheAppsChange(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
