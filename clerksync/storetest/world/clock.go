@@ -1,0 +1,61 @@
+package world
+
+import (
+	"time"
+)
+
+// processClock is the clock of one process: the world's, ahead or behind.
+type processClock struct {
+	w    *world
+	skew time.Duration
+}
+
+func (c processClock) Now() time.Time { return c.w.clock.Now().Add(c.skew) }
+
+// AfterFunc tells a wait between two attempts from a timeout by its length. A wait
+// passes here and now, on the goroutine that waits; a timeout fires when something
+// else takes that long. So nothing ever waits for a driver that waits for it.
+func (c processClock) AfterFunc(d time.Duration, f func()) (stop func() bool) {
+	switch d {
+	case callTimeout, deliveryTimeout, bulkAttemptTimeout:
+		return c.w.clock.AfterFunc(d, f)
+	}
+	d = c.w.withoutJitter(d)
+	stop = c.w.clock.AfterFunc(d, f)
+	c.w.clock.Advance(d)
+	return stop
+}
+
+// The timeouts of package clerksync.
+const (
+	callTimeout        = 8 * time.Second
+	deliveryTimeout    = 10 * time.Second
+	bulkAttemptTimeout = 30 * time.Second
+)
+
+// withoutJitter gives a wait a length that is the same in each run. The jitter is
+// of clerksync's own random numbers, which no seed reaches; what Clerk asked for by
+// Retry-After is kept.
+func (w *world) withoutJitter(d time.Duration) time.Duration {
+	switch {
+	case w.reconciling > 0 && d <= 45*time.Second:
+		w.jittered = true
+		return 10 * time.Second
+	case d < 750*time.Millisecond:
+		return 250 * time.Millisecond
+	default:
+		return d
+	}
+}
+
+// align takes away what is left of the jitter after a Reconcile: how often it tried
+// before it gave up.
+func (w *world) align() {
+	if !w.jittered || w.reconciling > 0 {
+		return
+	}
+	w.jittered = false
+	const grid = 20 * time.Minute
+	now := w.clock.Now()
+	w.clock.Advance(now.Truncate(grid).Add(grid).Sub(now))
+}

@@ -1,0 +1,363 @@
+package world
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"time"
+
+	"github.com/clerksync/clerksync-go/clerksync"
+)
+
+// store stands between the processes and the Store under test: it fails, stalls,
+// lets other operations in between, and looks at each record that was written.
+type store struct {
+	w     *world
+	inner clerksync.Store
+}
+
+// batchStore is store where the Store under test is a BatchStore.
+type batchStore struct {
+	*store
+	inner clerksync.BatchStore
+}
+
+func newStoreOf(w *world, inner clerksync.Store) (*store, clerksync.Store) {
+	s := &store{w: w, inner: inner}
+	if b, ok := inner.(clerksync.BatchStore); ok {
+		return s, batchStore{s, b}
+	}
+	return s, s
+}
+
+var errStore = errors.New("world: the Store fails")
+
+// The faults of a call to the Store.
+const (
+	failBefore  = "Store fails before the write"
+	failAfter   = "Store fails after the write"
+	stallBefore = "Store stalls before the write"
+	stallAfter  = "Store stalls after the write"
+)
+
+// call is one call of a process: before it, do, after it.
+func (s *store) call(ctx context.Context, write string, do func(context.Context) error) error {
+	w, r := s.w, runOf(ctx)
+	if r == nil {
+		panic("world: a call to the Store outside of any operation")
+	}
+	if write != "" {
+		r.writes(write)
+	}
+	n := r.touch()
+	r.interrupt(n, false)
+	fault := 0
+	if f := r.fault(n); f != 0 {
+		fault = 1 + f%4
+	} else if w.storeIsDown {
+		fault = 1
+	}
+	if fault != 0 {
+		w.trouble(r)
+	}
+	switch fault {
+	case 1:
+		w.counts.add(failBefore)
+		return errStore
+	case 3:
+		w.counts.add(stallBefore)
+		w.clock.Advance(stall(r, n))
+	}
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	err := do(context.WithoutCancel(ctx)) // once begun it is done, whether or not somebody waits
+	switch fault {
+	case 2:
+		w.counts.add(failAfter)
+		err = errStore
+	case 4:
+		w.counts.add(stallAfter)
+		w.clock.Advance(stall(r, n))
+		if cause := context.Cause(ctx); cause != nil {
+			err = cause
+		}
+	}
+	r.interrupt(n, true)
+	return err
+}
+
+// stall is how long a call stalls: within the caller's patience, or past it.
+func stall(r *run, n int) time.Duration {
+	return []time.Duration{2 * time.Second, callTimeout + time.Second, deliveryTimeout + time.Second, bulkAttemptTimeout + time.Second}[(n+len(r.op.breaks)+r.op.n)%4]
+}
+
+func (s *store) User(ctx context.Context, id string) (u *clerksync.User, err error) {
+	runOf(ctx).readsStore()
+	fault := s.call(ctx, "", func(ctx context.Context) error {
+		u, err = s.inner.User(ctx, id)
+		return err
+	})
+	if fault != nil {
+		return nil, fault
+	}
+	return u, nil
+}
+
+func (s *store) Upsert(ctx context.Context, u *clerksync.User) (res clerksync.Result, err error) {
+	runOf(ctx).offers = append(runOf(ctx).offers, u.ClerkID)
+	fault := s.call(ctx, "Upsert", func(ctx context.Context) error {
+		s.offered(runOf(ctx), u)
+		runOf(ctx).wroteAt = s.w.seq
+		res, err = s.inner.Upsert(ctx, u)
+		s.note(u.ClerkID)
+		return err
+	})
+	if fault != nil {
+		return clerksync.Result{}, fault
+	}
+	r := runOf(ctx)
+	r.sawDeleted = res.Outcome == clerksync.Deactivated
+	r.readBack = res.User == nil
+	s.w.outcome(res.Outcome)
+	return res, nil
+}
+
+func (s *store) Deactivate(ctx context.Context, id string, at time.Time) (res clerksync.Result, err error) {
+	runOf(ctx).offers = append(runOf(ctx).offers, id)
+	fault := s.call(ctx, "Deactivate", func(ctx context.Context) error {
+		s.deactivating(runOf(ctx), id)
+		runOf(ctx).wroteAt = s.w.seq
+		res, err = s.inner.Deactivate(ctx, id, at)
+		s.note(id)
+		return err
+	})
+	if fault != nil {
+		return clerksync.Result{}, fault
+	}
+	runOf(ctx).deactivated = append(runOf(ctx).deactivated, id)
+	s.w.outcome(res.Outcome)
+	return res, nil
+}
+
+func (s batchStore) UpsertBatch(ctx context.Context, us []*clerksync.User) (results []clerksync.Result, err error) {
+	fault := s.call(ctx, "UpsertBatch", func(ctx context.Context) error {
+		for _, u := range us {
+			s.offered(runOf(ctx), u)
+		}
+		results, err = s.inner.UpsertBatch(ctx, us)
+		for _, u := range us {
+			s.note(u.ClerkID)
+		}
+		return nil
+	})
+	if fault != nil {
+		return nil, fault
+	}
+	for i, u := range us {
+		if results[i].Outcome != 0 {
+			runOf(ctx).offers = append(runOf(ctx).offers, u.ClerkID)
+			s.w.outcome(results[i].Outcome)
+		}
+	}
+	return results, err
+}
+
+func (s batchStore) Users(ctx context.Context, ids []string) (found map[string]*clerksync.User, err error) {
+	if p := runOf(ctx).pages; p != nil {
+		p.begin()
+	}
+	fault := s.call(ctx, "", func(ctx context.Context) error {
+		found, err = s.inner.Users(ctx, ids)
+		return err
+	})
+	if fault != nil {
+		return nil, fault
+	}
+	return found, nil
+}
+
+func (s batchStore) Stamps(ctx context.Context, ids []string) (found map[string]clerksync.Stamp, err error) {
+	if p := runOf(ctx).pages; p != nil {
+		p.begin()
+	}
+	fault := s.call(ctx, "", func(ctx context.Context) error {
+		found, err = s.inner.Stamps(ctx, ids)
+		return err
+	})
+	if fault != nil {
+		return nil, fault
+	}
+	return found, nil
+}
+
+// Undeleted fails before the first stamp or after the last.
+func (s batchStore) Undeleted(ctx context.Context) iter.Seq2[clerksync.Stamp, error] {
+	return func(yield func(clerksync.Stamp, error) bool) {
+		var stamps []clerksync.Stamp
+		fault := s.call(ctx, "", func(ctx context.Context) error {
+			for stamp, err := range s.inner.Undeleted(ctx) {
+				if err != nil {
+					return err
+				}
+				stamps = append(stamps, stamp)
+			}
+			return nil
+		})
+		for _, stamp := range stamps {
+			if !yield(stamp, nil) {
+				return
+			}
+		}
+		if fault != nil {
+			yield(clerksync.Stamp{}, fault)
+		}
+	}
+}
+
+// snapshot is a record as it was from one write to the next.
+type snapshot struct {
+	key          recordKey
+	record       *clerksync.User
+	from, until  uint64    // by world.seq; until is 0 while it is the record's state
+	supersededAt time.Time // zero while it is
+}
+
+// note looks at a record after a write, and checks what must hold after each.
+func (s *store) note(id string) {
+	w := s.w
+	u := w.byID[id]
+	if u == nil {
+		w.fail("a record of %s, whom Clerk never had, was written", id)
+		return
+	}
+	r, err := s.inner.User(context.Background(), id)
+	last := u.last()
+	if errors.Is(err, clerksync.ErrNotFound) {
+		if last != nil {
+			w.fail("the record of %s is gone", id)
+		}
+		return
+	}
+	if err != nil {
+		w.fail("reading %s: %v", id, err)
+		return
+	}
+	key := keyOf(r)
+	if last != nil && last.key == key {
+		return
+	}
+	w.seq++
+	now := w.clock.Now()
+	if last != nil {
+		last.until, last.supersededAt = w.seq, now
+		s.compare(u, last.record, r)
+	}
+	u.records = append(u.records, &snapshot{key: key, record: r, from: w.seq})
+	w.checkRecord(u, &key)
+}
+
+// compare checks what may never go back.
+func (s *store) compare(u *user, before, after *clerksync.User) {
+	w := s.w
+	if after.ID != before.ID {
+		w.fail("the record of %s has another ID", u.id)
+	}
+	if !before.DeletedAt.IsZero() && !after.DeletedAt.Equal(before.DeletedAt) {
+		w.fail("the deletion of %s at %v became %v", u.id, before.DeletedAt, after.DeletedAt)
+	}
+	if !before.DeletedAt.IsZero() {
+		was, is := keyOf(before), keyOf(after)
+		was.Updated = is.Updated
+		if is.Email == "" { // given up for an account made anew
+			was.Email = ""
+		}
+		if was != is {
+			w.fail("the record of %s, who is deleted, went from\n%+v\nto\n%+v", u.id, was, is)
+		}
+	}
+	if after.LastSignInAt.Before(before.LastSignInAt) {
+		w.fail("lastSignInAt of %s went back from %v to %v", u.id, before.LastSignInAt, after.LastSignInAt)
+	}
+	if after.SyncedAt.Before(before.SyncedAt) {
+		w.fail("syncedAt of %s went back from %v to %v", u.id, before.SyncedAt, after.SyncedAt)
+	}
+	if after.ClerkUpdatedAt.Before(before.ClerkUpdatedAt) {
+		w.fail("the version of %s went back from %v to %v", u.id, before.ClerkUpdatedAt, after.ClerkUpdatedAt)
+	}
+	if !after.CreatedAt.Equal(before.CreatedAt) {
+		w.fail("createdAt of %s went from %v to %v", u.id, before.CreatedAt, after.CreatedAt)
+	}
+}
+
+// checkRecord checks a record by itself: the app's fields, and that it is a state that
+// the user had in Clerk.
+func (w *world) checkRecord(u *user, key *recordKey) {
+	if key.Deleted != 0 {
+		if u.deletedAt == 0 {
+			w.fail("%s is marked deleted and lives in Clerk", u.id)
+		}
+		if key.Active {
+			w.fail("%s is deleted and active", u.id)
+		}
+		return // a tombstone may have none of the rest
+	}
+	if key.Active == u.app.Suspended {
+		w.fail("isActive of %s is %t, and the app's suspension %t", u.id, key.Active, u.app.Suspended)
+	}
+	if key.Role != u.app.Role || key.Location != (clerksync.Location{City: u.app.City}) {
+		w.fail("the app's fields of %s are %s, %+v; it wrote %+v", u.id, key.Role, key.Location, u.app)
+	}
+	if key.SignedIn > u.signedIn {
+		w.fail("lastSignInAt of %s is ahead of Clerk's", u.id)
+	}
+	if w.ahead {
+		return // syncedAt is not to be believed then
+	}
+	if key.Synced > ms(w.clock.Now()) {
+		w.fail("syncedAt of %s is in the future", u.id)
+	}
+	if !u.wasSince(key.facts, key.Synced) {
+		w.fail("the record of %s says that it equals Clerk as of %d, and has not since then:\n%+v\nClerk's history: %+v", u.id, key.Synced, key.facts, u.states)
+	}
+}
+
+// offered counts the interleavings that show in what is offered to the Store.
+func (s *store) offered(r *run, u *clerksync.User) {
+	w := s.w
+	known := w.byID[u.ClerkID]
+	if known == nil {
+		return
+	}
+	last := known.last()
+	if last != nil && last.key.Deleted == 0 && last.key.Version == ms(u.ClerkUpdatedAt) {
+		if f := factsOfRecord(u); f != last.key.facts {
+			w.counts.add(equalVersion)
+		}
+	}
+	if r.clerkRead > 0 && known.webhookAt > r.clerkRead {
+		w.counts.add(readRacesWebhook)
+	}
+	if r.p.skew > 0 && r.kind != deliver {
+		w.counts.add(clockAhead)
+	}
+}
+
+// deactivating checks that it is somebody's to do.
+func (s *store) deactivating(r *run, id string) {
+	w := s.w
+	u := w.byID[id]
+	switch {
+	case u == nil:
+		return
+	case u.deletedAt == 0:
+		w.fail("%s deactivates %s, who lives in Clerk", r.kind, id)
+	case r.kind != deliver && r.kind != reconcile:
+		w.fail("%s deactivates %s: only a webhook and Reconcile may", r.kind, id)
+	}
+	if last := u.last(); last != nil && last.key.Deleted == 0 && u.app.Suspended {
+		w.counts.add(suspendedDeleted)
+	}
+}
+
+func (w *world) outcome(o clerksync.Outcome) { w.counts.add("Outcome " + o.String()) }
