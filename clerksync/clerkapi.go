@@ -3,6 +3,7 @@ package clerksync
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -51,6 +52,9 @@ func newClerkAPI(cfg *Config, c clock) *clerkAPI {
 	if cfg.HTTPClient != nil {
 		client = *cfg.HTTPClient
 	}
+	if client.CheckRedirect == nil { // Clerk redirects nowhere, and the secret key goes to Clerk alone
+		client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	}
 	client.Transport = &retryTransport{next: client.Transport, clock: c}
 	return &clerkAPI{
 		backend: clerk.NewBackend(&clerk.BackendConfig{
@@ -67,6 +71,9 @@ func newClerkAPI(cfg *Config, c clock) *clerkAPI {
 // state. id has been checked: the SDK puts it into the path as it is. The error
 // matches ErrUserUnknown where Clerk has no such user, in Clerk's own words.
 func (a *clerkAPI) user(ctx context.Context, id string) (raw json.RawMessage, asOf time.Time, err error) {
+	if ctx.Err() != nil {
+		return nil, time.Time{}, &clerkError{op: "get user", err: context.Cause(ctx)}
+	}
 	select {
 	case a.reading <- struct{}{}:
 		defer func() { <-a.reading }()
@@ -186,13 +193,27 @@ func describe(ctx context.Context, op string, call *callInfo, err error) error {
 	case e.status != 0:
 		e.err = errors.New("the answer could not be read")
 	default:
-		e.err = errors.New("no answer")
-		var network net.Error
-		if errors.As(err, &network) {
-			e.err = network // an address and a reason
-		}
+		e.err = noAnswer(err)
 	}
 	return e
+}
+
+// noAnswer is why there is none. A *url.Error is looked into only: its URL may be one
+// that an answer redirected to, and the cause may quote what was no HTTP.
+func noAnswer(err error) error {
+	var request *url.Error
+	if errors.As(err, &request) {
+		err = request.Err
+	}
+	var certificate *tls.CertificateVerificationError
+	var network net.Error
+	switch {
+	case errors.As(err, &certificate):
+		return certificate
+	case errors.As(err, &network):
+		return network // an address and a reason
+	}
+	return errors.New("no answer")
 }
 
 // callInfo is what the SDK does not hand out about the attempt that decided a call,

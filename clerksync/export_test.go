@@ -55,3 +55,24 @@ func NewIDSet(n int) (add, has func(string) bool, size func() int) {
 
 // WaitBackground waits for the background work, as Close does, and goes on.
 func WaitBackground(s *Syncer) { s.background.Wait() }
+
+// ResumePoint is what a Report's Resume holds of the way.
+type ResumePoint struct {
+	After     string
+	Created   int64
+	Passed    int
+	Conflicts []string
+}
+
+// ParseResume reads opts.Resume.
+func ParseResume(s *Syncer, opts ReconcileOptions) (ResumePoint, error) {
+	p, err := s.parseResume(&opts)
+	return ResumePoint{p.After, p.Created, p.Passed, p.Conflicts}, err
+}
+
+// FormatResume is the Resume of a run with opts that has come to p.
+func FormatResume(s *Syncer, p ResumePoint, opts ReconcileOptions) string {
+	point := position{After: p.After, Created: p.Created, Passed: p.Passed}
+	r := &reconciliation{Syncer: s, opts: opts, until: point, retry: p.Conflicts, carried: len(p.Conflicts)}
+	return r.resume()
+}

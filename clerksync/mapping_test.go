@@ -277,14 +277,27 @@ func FuzzMapUser(f *testing.F) {
 	f.Add([]byte(documentedUser))
 	f.Add([]byte(`{"id":"user_1","public_metadata":{"birthday":[{}]},"email_addresses":[null,{}],"primary_email_address_id":""}`))
 	f.Add([]byte(`{"id":"user_1","updated_at":9223372036854775807,"created_at":-9223372036854775808}`))
+	for _, seed := range []string{
+		`{"id":"user_1","ID":"user_2"}`, `{"id":"user_1","updated_at":1e400}`, `{"id":"user_1","updated_at":1.0}`, `{"id":{"$ne":null}}`, `{"id":"user_1","first_name":"A\u0000\ud800"}`, "\ufeff{}", "{\"id\":\"user_1\xff\"}",
+		`{"id":"user_1","first_name":["hunter2"]}`, `{"id":"user_1","email_addresses":{"hunter2":1}}`, `{"id":"hunter2"}`, `{"id":"user_1","public_metadata":` + strings.Repeat("[", 20_000), `{"id":"user_1","last_sign_in_at":253402300800000}`,
+	} {
+		f.Add([]byte(seed))
+	}
 	s := newTestSyncer(f, nil)
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		u, err := clerksync.MapUser(s, raw, t0)
 		if err != nil {
-			if !errors.Is(err, clerksync.ErrInvalidEvent) || u != nil {
+			if !errors.Is(err, clerksync.ErrInvalidEvent) || u != nil || strings.Contains(err.Error(), "hunter2") {
 				t.Fatalf("got %v, %v", u, err)
 			}
 			return
+		}
+		checkRecord(t, u)
+		if !u.IsActive || !u.DeletedAt.IsZero() || u.Role != clerksync.RoleStudent || u.Location != nil || u.Extra != nil {
+			t.Fatalf("Clerk's JSON decided what is not Clerk's: %+v", u)
+		}
+		if again, err := clerksync.MapUser(s, raw, t0); err != nil || !cmp.Equal(u, again) {
+			t.Fatalf("mapped again it is %+v, %v", again, err)
 		}
 		if _, err := memstore.New().Upsert(t.Context(), u); err != nil {
 			t.Fatalf("a mapped user is not storable: %v", err)

@@ -177,6 +177,8 @@ func TestWriteProblem(t *testing.T) {
 		"not found":     {clerksync.ErrNotFound, 500, "internal", ""},
 		"no status":     {&clerksync.Problem{Code: "x"}, 500, "x", ""},
 		"a status of 2": {&clerksync.Problem{Status: 200, Code: "x"}, 500, "x", ""},
+		"no name":       {&clerksync.Problem{Status: 499, Code: "x"}, 499, "x", ""},
+		"nil problem":   {(*clerksync.Problem)(nil), 500, "internal", ""},
 		"unavailable":   {clerksync.ErrUnavailable, 503, "unavailable", "5"},
 	} {
 		t.Run(name, func(t *testing.T) {

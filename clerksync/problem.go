@@ -1,6 +1,7 @@
 package clerksync
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -116,6 +117,9 @@ var sentinelProblems = []struct {
 func problemOf(err error) *Problem {
 	var p *Problem
 	if errors.As(err, &p) {
+		if p == nil { // of an app's function that returns its *Problem as an error
+			p = &Problem{Status: http.StatusInternalServerError, Code: codeInternal}
+		}
 		return p
 	}
 	for _, s := range sentinelProblems {
@@ -162,16 +166,14 @@ func WriteProblem(w http.ResponseWriter, _ *http.Request, err error) {
 	if p.Status < 400 || p.Status > 599 {
 		p.Status = http.StatusInternalServerError
 	}
-	detail, ok := problemDetails[p.Code]
-	if !ok {
-		detail = http.StatusText(p.Status)
-	}
+	title := cmp.Or(http.StatusText(p.Status), "Error") // an app's Problem may have a status that has no name
+	detail := cmp.Or(problemDetails[p.Code], title)
 	body, _ := json.Marshal(struct { // strings and an int always marshal
 		Title  string `json:"title"`
 		Status int    `json:"status"`
 		Code   string `json:"code"`
 		Detail string `json:"detail"`
-	}{http.StatusText(p.Status), p.Status, p.Code, detail})
+	}{title, p.Status, p.Code, detail})
 
 	h := w.Header()
 	h.Set("Content-Type", "application/problem+json")

@@ -627,6 +627,20 @@ func TestFailuresOfClerk(t *testing.T) {
 	}
 }
 
+// The secret key goes to no host that an answer names.
+func TestClerkRedirectsNobody(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	id := w.clerk.CreateUser(fakeclerk.NewUser{})
+	w.clerk.SetFault(func(*http.Request) *fakeclerk.Fault {
+		return &fakeclerk.Fault{Status: http.StatusTemporaryRedirect, Header: http.Header{"Location": {w.clerk.APIURL() + "/jwks"}}}
+	})
+	refusedWith(t, w.Syncer, id, clerksync.ErrUnavailable)
+	if n := w.clerk.Calls("GET /v1/jwks"); n != 0 {
+		t.Errorf("a redirect was followed %d times", n)
+	}
+}
+
 func TestClerkRecoversWithinTheBudget(t *testing.T) {
 	t.Parallel()
 	for name, fault := range map[string]*fakeclerk.Fault{

@@ -40,6 +40,12 @@
 //
 //	go test -race -run '/Concurrent' -count=100
 //
+// Run shows that single rules hold. Package
+// [github.com/clerksync/clerksync-go/clerksync/storetest/world] shows that they
+// are enough: it puts the Store, and Syncers on it, through millions of random
+// steps with faults. Point it at your Store in the same way, and run the same
+// command as for memstore and mongostore.
+//
 // # What runs
 //
 // The cases named Batch… run where the Store is a [clerksync.BatchStore], those

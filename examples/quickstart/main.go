@@ -49,7 +49,7 @@ func run(ctx context.Context, args []string, lookup func(string) (string, bool),
 	switch {
 	case err == nil, errors.Is(err, flag.ErrHelp):
 		return 0
-	case errors.Is(err, errFlags): // flag has said so itself
+	case errors.Is(err, errFlags): // start has said so itself
 		return 2
 	}
 	_, _ = fmt.Fprintln(stderr, "quickstart:", strings.TrimPrefix(err.Error(), errSettings.Error()+": "))
@@ -63,7 +63,7 @@ var errFlags = errors.New("wrong flags")
 
 func start(ctx context.Context, args []string, lookup func(string) (string, bool), stdout, stderr io.Writer) error {
 	flags := flag.NewFlagSet("quickstart", flag.ContinueOnError)
-	flags.SetOutput(stderr)
+	flags.SetOutput(io.Discard) // what it says quotes the arguments
 	once := flags.Bool("once", false, "end after the demo's story, with status 1 if a step did not hold")
 	forceDemo := flags.Bool("demo", false, "run the demo whatever is set")
 	addr := flags.String("addr", "", "`address` to serve the app on; default 127.0.0.1:8080, in the demo a free port")
@@ -71,14 +71,17 @@ func start(ctx context.Context, args []string, lookup func(string) (string, bool
 	cacheTTL := flags.Duration("cache-ttl", 0, "how long the app serves a record from memory, outside of the demo; default clerksync's")
 	refreshAfter := flags.Duration("refresh-after", 0, "how old a record's confirmation by Clerk may get, outside of the demo; default clerksync's")
 	envFile := flags.String("env", "", "`file` with settings; default quickstart/.env or .env, if there is one")
-	if err := flags.Parse(args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			return err
-		}
-		return errFlags
+	err := flags.Parse(args)
+	flags.SetOutput(stderr)
+	if err == nil && flags.NArg() > 0 {
+		err = errors.New("unexpected argument " + word(flags.Arg(0)))
 	}
-	if flags.NArg() > 0 {
-		_, _ = fmt.Fprintf(stderr, "quickstart: unexpected argument %q\n", flags.Arg(0))
+	if errors.Is(err, flag.ErrHelp) {
+		flags.Usage()
+		return err
+	}
+	if err != nil {
+		_, _ = fmt.Fprintln(stderr, "quickstart:", explainFlag(err))
 		flags.Usage()
 		return errFlags
 	}

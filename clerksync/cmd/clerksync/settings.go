@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -110,13 +111,20 @@ func (c *call) wrongFlags(format string, args ...any) error {
 	return usagef("%s: %s\nclerksync help %[1]s lists its flags", c.command.name, fmt.Sprintf(format, args...))
 }
 
-// explainFlag adds to flag's own message where somebody looks for a flag that must
-// not be.
+// explainFlag tells what is wrong with a flag in other words than flag's own, which
+// quote: an argument in the wrong place may be a secret. It also helps where somebody
+// looks for a flag that must not be.
 func explainFlag(err error) string {
 	text := err.Error()
-	name, unknown := strings.CutPrefix(text, "flag provided but not defined: ")
-	if !unknown {
+	if m := wrongValue.FindStringSubmatch(text); m != nil {
+		return fmt.Sprintf("the value of %s is wrong: %s", m[1], m[2])
+	}
+	if strings.HasPrefix(text, "flag needs an argument: ") {
 		return text
+	}
+	name, unknown := strings.CutPrefix(text, "flag provided but not defined: ")
+	if !unknown || !isFlag.MatchString(name) {
+		return "an argument that begins with - is none of its flags"
 	}
 	for _, word := range []string{"key", "secret", "uri", "url", "token", "password"} {
 		if strings.Contains(name, word) {
@@ -125,6 +133,11 @@ func explainFlag(err error) string {
 	}
 	return fmt.Sprintf("there is no flag %s", name)
 }
+
+var (
+	wrongValue = regexp.MustCompile(`^invalid (?:boolean )?value .* for (?:flag )?(-[a-z-]+): (.*)$`)
+	isFlag     = regexp.MustCompile(`^-[a-zA-Z-]{1,20}$`)
+)
 
 // resolve completes the settings from the variables. Its error names all that is missing.
 func (s *settings) resolve(env environment, needClerk bool) error {
@@ -258,8 +271,11 @@ func secretsOf(uri string) []string {
 		}
 	}
 	rest, _ := cutScheme(uri)
-	rest, query, _ := strings.Cut(rest, "?")
-	if userinfo, _, found := strings.Cut(rest, "@"); found {
+	beforeQuery, query, found := strings.Cut(rest, "?")
+	if !found {
+		query = rest // the ? was forgotten, perhaps
+	}
+	if userinfo, _, found := strings.Cut(beforeQuery, "@"); found {
 		_, password, _ := strings.Cut(userinfo, ":")
 		add(password)
 	}

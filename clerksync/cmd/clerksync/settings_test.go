@@ -130,6 +130,10 @@ func TestWithoutSecrets(t *testing.T) {
 	if !strings.Contains(got, "mongodb+srv://app:…@host/db") {
 		t.Errorf("too much is gone: %s", got)
 	}
+	uri = "mongodb://host/dbtlsCertificateKeyFilePassword=hush" // without the ?
+	if got := withoutSecrets(errors.New("cannot parse "+uri), uri); strings.Contains(got, "hush") {
+		t.Errorf("got %q", got)
+	}
 	if got := withoutSecrets(errors.New("plain"), "mongodb://localhost"); got != "plain" {
 		t.Errorf("got %q", got)
 	}

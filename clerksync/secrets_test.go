@@ -1,0 +1,371 @@
+package clerksync_test
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/clerk/clerk-sdk-go/v2"
+
+	"github.com/clerksync/clerksync-go/clerksync"
+	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
+)
+
+// What is planted in the world of an audit, and may be told nowhere.
+const (
+	plantedEmail   = "ada.hush@example.com"
+	plantedFirst   = "Hushfirst"
+	plantedLast    = "Hushlast"
+	plantedPhone   = "+15555550199"
+	plantedPrivate = "hush-private"
+	plantedUnsafe  = "hush-unsafe"
+	plantedKey     = "sk_test_hushkey"
+	plantedKeyText = "hushkey"
+)
+
+// audit is a world whose every output is collected.
+type audit struct {
+	*bulkWorld
+	id      string
+	user    string // Clerk's JSON of the user
+	h       http.Handler
+	webhook http.Handler
+	secrets []string
+	told    []string
+}
+
+func newAudit(t *testing.T, change func(*clerksync.Config)) *audit {
+	t.Helper()
+	a := &audit{}
+	a.bulkWorld = startBulkWorld(t, fakeclerk.Config{RateLimit: -1, SecretKey: plantedKey}, func(c *clerksync.Config) {
+		c.Auth = clerksync.AuthConfig{Cookie: true, AuthorizedParties: []string{appOrigin}}
+		if change != nil {
+			change(c)
+		}
+	})
+	a.id = a.clerk.CreateUser(fakeclerk.NewUser{
+		FirstName: plantedFirst, LastName: plantedLast, Email: plantedEmail, Phone: plantedPhone,
+	})
+	if err := a.clerk.UpdateUser(a.id, func(u *fakeclerk.UserObject) {
+		u.Extra = map[string]any{"private_metadata": map[string]any{"note": plantedPrivate}, "unsafe_metadata": map[string]any{"$note": plantedUnsafe, plantedUnsafe: 1}}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	a.user = fmt.Sprintf(`{"id":%q,"updated_at":%d,"first_name":%q,"last_name":%q,"primary_email_address_id":"i","email_addresses":[{"id":"i","email_address":%q}],
+		"primary_phone_number_id":"p","phone_numbers":[{"id":"p","phone_number":%q}],"private_metadata":{"note":%q},"unsafe_metadata":{"$note":%q}}`,
+		a.id, t0.UnixMilli(), plantedFirst, plantedLast, plantedEmail, plantedPhone, plantedPrivate, plantedUnsafe)
+	a.secrets = []string{plantedEmail, "ada.hush", plantedFirst, plantedLast, plantedPhone, plantedPrivate, plantedUnsafe, plantedKeyText, testSecret, strings.TrimPrefix(testSecret, "whsec_")}
+	a.h = a.RequireUser(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }))
+	a.webhook = a.newWebhook(t, nil)
+	return a
+}
+
+func (a *audit) newWebhook(t *testing.T, onEvent func(context.Context, clerksync.Event) error) http.Handler {
+	t.Helper()
+	h, err := a.WebhookHandler(clerksync.WebhookConfig{Secrets: []string{testSecret}, InstanceID: "ins_1", OnEvent: onEvent})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+// tell adds an error's text, and those of the errors that it wraps.
+func (a *audit) tell(err error) {
+	for _, format := range []string{"%v", "%+v", "%s"} {
+		a.told = append(a.told, fmt.Sprintf(format, err))
+	}
+	var p *clerksync.Problem
+	if errors.As(err, &p) {
+		a.told = append(a.told, fmt.Sprintf("%+v", *p))
+	}
+}
+
+func (a *audit) send(h http.Handler, r *http.Request) {
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	a.told = append(a.told, fmt.Sprint(w.Code, w.Result().Header, w.Body))
+}
+
+// deliver sends an event signed with secret; another type than the known ones is
+// the body itself.
+func (a *audit) deliver(t *testing.T, h http.Handler, secret string, body []byte) {
+	a.send(h, signed(t, "/", secret, a.clock.Now(), body))
+}
+
+// visit sends a token, of which no part may be told.
+func (a *audit) visit(token string, change func(*http.Request)) {
+	for _, part := range strings.Split(token, ".") {
+		if len(part) > 16 {
+			a.secrets = append(a.secrets, part)
+			if text, err := base64.RawURLEncoding.DecodeString(part); err == nil && strings.HasPrefix(string(text), `{"`) {
+				a.secrets = append(a.secrets, string(text))
+			}
+		}
+	}
+	r := bearing("Bearer " + token)
+	if change != nil {
+		change(r)
+	}
+	a.send(a.h, r)
+	_, err := a.Authenticate(r)
+	a.tell(err)
+}
+
+func (a *audit) token(t *testing.T, opts fakeclerk.TokenOptions) string {
+	opts.Claims = map[string]any{"email": plantedEmail, "name": plantedFirst, "note": plantedPrivate}
+	if opts.AuthorizedParty == "" {
+		opts.AuthorizedParty = appOrigin
+	}
+	return a.world.token(t, a.id, opts)
+}
+
+// clerkFails has Clerk answer all with f.
+func (a *audit) clerkFails(f *fakeclerk.Fault) {
+	a.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { return f })
+}
+
+func (a *audit) reconcile(t *testing.T, opts clerksync.ReconcileOptions) {
+	opts.Progress = func(p clerksync.Progress) { a.told = append(a.told, fmt.Sprintf("%+v", p)) }
+	report, err := a.Reconcile(t.Context(), opts)
+	a.told = append(a.told, fmt.Sprintf("%+v", report))
+	a.tell(err)
+}
+
+// TestNothingPersonalIsTold runs what an app does, well and badly, at slog's Debug level,
+// and searches each log line, answer, error and Observation for all that is secret
+// or personal. tells is what must be among them, so that something was searched.
+func TestNothingPersonalIsTold(t *testing.T) {
+	t.Parallel()
+	html := &fakeclerk.Fault{Status: 502, ContentType: "text/html", Body: "<html>" + plantedEmail + " " + plantedKey}
+	faults := map[string]*fakeclerk.Fault{
+		"401":             fakeclerk.ErrorFault(401, "clerk_key_invalid"),
+		"500":             fakeclerk.ErrorFault(500, "internal_clerk_error"),
+		"a page":          html,
+		"a page and 404":  {Status: 404, ContentType: "text/html", Body: html.Body},
+		"a page and 200":  {Status: 200, ContentType: "text/html", Body: html.Body},
+		"half a user":     {Status: 200, Body: `{"id":"user_1","first_name":"` + plantedFirst + `","em`},
+		"half a list":     {Status: 200, Body: `[{"id":"user_1","first_name":"` + plantedFirst + `","em`},
+		"another user":    {Status: 200, Body: `{"id":"user_2","first_name":"` + plantedFirst + `"}`},
+		"an error's text": {Status: 422, Body: `{"errors":[{"code":"form_param","message":"` + plantedEmail + `","long_message":"` + plantedKey + `","meta":{"x":"` + plantedPhone + `"}}]}`},
+		"cut off":         {Truncate: true},
+		"a bad header":    {Status: 200, Body: "{}", Header: http.Header{"Content-Encoding": {plantedEmail}}},
+		"a redirect":      {Status: 302, Header: http.Header{"Location": {"https://" + plantedFirst + ":" + plantedKeyText + "@127.0.0.1:1/?email=" + plantedEmail}}},
+	}
+	type flow struct {
+		change func(*clerksync.Config)
+		run    func(t *testing.T, a *audit)
+		tells  string
+	}
+	flows := map[string]flow{
+		"webhook, good": {run: func(t *testing.T, a *audit) {
+			for _, typ := range []string{"user.created", "user.updated", "user.deleted", "x.y"} {
+				a.deliver(t, a.webhook, testSecret, envelope(typ, a.user))
+			}
+			a.deliver(t, a.webhook, testSecret, envelope("session.created", `{"user":`+a.user+`}`))
+		}, tells: "webhook applied"},
+		"webhook, forged": {run: func(t *testing.T, a *audit) {
+			a.deliver(t, a.webhook, otherSecret, envelope("user.created", a.user))
+			r := signed(t, "/", testSecret, a.clock.Now(), envelope("user.created", a.user))
+			a.secrets = append(a.secrets, r.Header.Get("svix-signature")[3:])
+			r.Header.Set("svix-id", plantedEmail)
+			a.send(a.webhook, r)
+			a.send(a.webhook, httptest.NewRequest(http.MethodPut, "/?secret="+testSecret, strings.NewReader(plantedEmail)))
+		}, tells: "invalid_signature"},
+		"webhook, unusable": {run: func(t *testing.T, a *audit) {
+			for _, body := range []string{
+				a.user, plantedEmail, `{"type":["` + plantedEmail + `"]}`, `{"type":"user.created","data":"` + plantedEmail + `"}`, `{"type":"user.deleted","data":{"id":"` + plantedEmail + `"}}`,
+				`{"type":"session.created","data":["` + plantedFirst + `"],"instance_id":"ins_1"}`, `{"type":"user.created","instance_id":"` + plantedEmail + `","data":` + a.user + `}`,
+			} {
+				a.deliver(t, a.webhook, testSecret, []byte(body))
+			}
+			for _, data := range []string{
+				strings.Replace(a.user, `"`+plantedFirst+`"`, `["`+plantedFirst+`"]`, 1), strings.Replace(a.user, `"`+plantedEmail+`"`, `{"`+plantedEmail+`":1}`, 1),
+				`{"id":"` + plantedEmail + `"}`, strings.Replace(a.user, fmt.Sprint(t0.UnixMilli()), `"`+plantedPhone+`"`, 1), strings.Replace(a.user, fmt.Sprint(t0.UnixMilli()), "9999999999999", 1), a.user[:len(a.user)-1],
+			} {
+				a.deliver(t, a.webhook, testSecret, envelope("user.created", data))
+			}
+		}, tells: "invalid_event"},
+		"webhook, in conflict": {run: func(t *testing.T, a *audit) {
+			a.store.UniqueEmail = true
+			_, _ = a.store.Upsert(t.Context(), &clerksync.User{ClerkID: "user_other", Email: plantedEmail})
+			a.deliver(t, a.webhook, testSecret, envelope("user.created", a.user))
+		}, tells: "conflict"},
+		"webhook, Map refuses metadata": {
+			change: func(c *clerksync.Config) {
+				c.Map = func(cu *clerk.User, u *clerksync.User) error {
+					u.Extra = map[string]any{"meta": cu.UnsafeMetadata}
+					return nil
+				}
+			},
+			run:   func(t *testing.T, a *audit) { a.deliver(t, a.webhook, testSecret, envelope("user.created", a.user)) },
+			tells: "mapping_failed",
+		},
+		"webhook, OnEvent fails": {run: func(t *testing.T, a *audit) {
+			h := a.newWebhook(t, func(context.Context, clerksync.Event) error { return errors.New("the queue is full") })
+			a.deliver(t, h, testSecret, envelope("user.created", a.user))
+		}, tells: "the queue is full"},
+		"webhook, OnEvent panics": {run: func(t *testing.T, a *audit) {
+			h := a.newWebhook(t, func(context.Context, clerksync.Event) error { panic("nil map") })
+			a.deliver(t, h, testSecret, envelope("user.created", a.user))
+		}, tells: "event_hook_failed"},
+		"visit, good": {run: func(t *testing.T, a *audit) {
+			a.visit(a.token(t, fakeclerk.TokenOptions{}), nil)
+			a.clock.Advance(2 * time.Hour)
+			a.visit(a.token(t, fakeclerk.TokenOptions{}), nil)
+			clerksync.WaitBackground(a.Syncer)
+		}, tells: "clerk"},
+		"visit, bad tokens": {run: func(t *testing.T, a *audit) {
+			for _, opts := range []fakeclerk.TokenOptions{
+				{IssuedAt: t0.Add(-time.Hour)}, {IssuedAt: t0.Add(time.Hour)}, {WrongKey: true}, {KeyID: plantedFirst}, {Issuer: "https://" + plantedFirst + ".example.com"},
+				{AuthorizedParty: "https://" + plantedFirst + ".example.com"}, {Class: fakeclerk.TemplateToken}, {Class: fakeclerk.OpaqueOAuthToken}, {Algorithm: "none"}, {Pending: true},
+			} {
+				a.visit(a.token(t, opts), nil)
+			}
+			token := a.token(t, fakeclerk.TokenOptions{})
+			a.visit(token+"x", nil)
+			a.visit(token[:len(token)-20], nil)
+			a.visit(plantedKey, nil)
+			a.visit(token, func(r *http.Request) { r.Header.Add("Authorization", "Basic "+plantedKey) })
+			a.visit(token, func(r *http.Request) {
+				r.Header.Del("Authorization")
+				r.Method = http.MethodPost
+				r.Header.Set("Origin", otherOrigin)
+				r.AddCookie(&http.Cookie{Name: "__session", Value: token})
+			})
+		}, tells: "cross_origin"},
+		"visit, claims of other types": {
+			change: func(c *clerksync.Config) {
+				c.Auth.CustomClaims = func(context.Context) any {
+					return &struct {
+						Email int `json:"email"`
+					}{}
+				}
+			},
+			run: func(t *testing.T, a *audit) { a.visit(a.token(t, fakeclerk.TokenOptions{}), nil) }, tells: "token_malformed",
+		},
+		"visit, refused": {run: func(t *testing.T, a *audit) {
+			_ = a.clerk.BanUser(a.id)
+			a.visit(a.token(t, fakeclerk.TokenOptions{}), nil)
+			_, _ = a.store.Deactivate(t.Context(), a.id, t0)
+			a.Forget(a.id)
+			a.visit(a.token(t, fakeclerk.TokenOptions{}), nil)
+		}, tells: "user_inactive"},
+		"visit, in conflict": {run: func(t *testing.T, a *audit) {
+			a.store.UniqueEmail = true
+			_, _ = a.store.Upsert(t.Context(), &clerksync.User{ClerkID: "user_other", Email: plantedEmail})
+			a.visit(a.token(t, fakeclerk.TokenOptions{}), nil)
+		}, tells: "conflict"},
+		"visit, FailOpen": {
+			change: func(c *clerksync.Config) { c.OnFailure = clerksync.FailOpen },
+			run: func(t *testing.T, a *audit) {
+				token := a.token(t, fakeclerk.TokenOptions{})
+				a.visit(token, nil)
+				a.Forget(a.id)
+				a.store.fault = func(string) error { return errors.New("connection refused") }
+				a.clerkFails(html)
+				a.visit(token, nil)
+			}, tells: "connection refused",
+		},
+		"Clerk is no HTTP server": {
+			change: func(c *clerksync.Config) {
+				c.HTTPClient = &http.Client{Transport: roundTripper(func(*http.Request) (*http.Response, error) {
+					return nil, fmt.Errorf("malformed HTTP response %q", plantedEmail)
+				})}
+			},
+			run: func(t *testing.T, a *audit) {
+				a.visit(a.token(t, fakeclerk.TokenOptions{}), nil)
+				_, err := a.User(t.Context(), a.id)
+				a.tell(err)
+				a.reconcile(t, clerksync.ReconcileOptions{})
+			}, tells: "no answer",
+		},
+		"subjects that are no id": {run: func(t *testing.T, a *audit) {
+			for _, id := range []string{plantedEmail, plantedKey, "user_" + plantedEmail} {
+				_, err := a.User(t.Context(), id)
+				a.tell(err)
+				_, err = a.Sync(t.Context(), id)
+				a.tell(err)
+			}
+		}, tells: "no such user"},
+		"Reconcile, good": {run: func(t *testing.T, a *audit) {
+			a.reconcile(t, clerksync.ReconcileOptions{Force: true})
+			a.rename(t, plantedLast, a.id)
+			a.reconcile(t, clerksync.ReconcileOptions{Force: true, DryRun: true})
+		}, tells: "Complete:true"},
+		"Reconcile, bad users": {run: func(t *testing.T, a *audit) {
+			a.store.UniqueEmail = true
+			_, _ = a.store.Upsert(t.Context(), &clerksync.User{ClerkID: "user_other", Email: plantedEmail})
+			b := a.clerk.CreateUser(fakeclerk.NewUser{FirstName: plantedFirst})
+			_ = a.clerk.UpdateUser(b, func(u *fakeclerk.UserObject) { u.Extra = map[string]any{"last_name": []string{plantedLast}} })
+			_ = a.clerk.CreateUser(fakeclerk.NewUser{})
+			a.reconcile(t, clerksync.ReconcileOptions{Holdback: -1, InstanceID: a.clerk.InstanceID()})
+		}, tells: "Failed:{Count:1"},
+		"Reconcile, bad options": {run: func(t *testing.T, a *audit) {
+			for _, resume := range []string{plantedKey, plantedEmail, base64.RawURLEncoding.EncodeToString([]byte(`{"after":"` + plantedEmail + `"}`))} {
+				a.reconcile(t, clerksync.ReconcileOptions{Resume: resume, PageSize: -1})
+			}
+			a.reconcile(t, clerksync.ReconcileOptions{InstanceID: "ins_other"})
+		}, tells: "another Clerk instance"},
+		"bad settings": {run: func(_ *testing.T, a *audit) {
+			for _, c := range []clerksync.Config{
+				{SecretKey: "pk_" + plantedKey}, {SecretKey: plantedKey + " x"}, {APIURL: "https://" + plantedFirst + ":" + plantedKeyText + "@host"}, {APIURL: ":" + plantedKey},
+				{Auth: clerksync.AuthConfig{JWTKey: plantedKey, AuthorizedParties: []string{"https://" + plantedEmail}}},
+			} {
+				_, err := clerksync.New(c)
+				a.tell(err)
+			}
+			for _, secret := range []string{plantedKey, "whsec_" + plantedEmail, strings.TrimPrefix(testSecret, "whsec_"), testSecret + "!"} {
+				_, err := a.WebhookHandler(clerksync.WebhookConfig{Secrets: []string{secret}})
+				a.tell(err)
+			}
+		}, tells: "publishable key"},
+	}
+	for name, fault := range faults {
+		flows["Clerk answers with "+name] = flow{run: func(t *testing.T, a *audit) {
+			token := a.token(t, fakeclerk.TokenOptions{})
+			_, err := a.Authenticate(bearing("Bearer " + token)) // has the keys
+			a.tell(err)
+			a.clerkFails(fault)
+			a.visit(token, nil)
+			_, err = a.Sync(t.Context(), a.id)
+			a.tell(err)
+			a.reconcile(t, clerksync.ReconcileOptions{})
+			a.clock.Advance(24 * time.Hour)
+			a.visit(a.token(t, fakeclerk.TokenOptions{}), nil)
+		}, tells: "unavailable"}
+	}
+	for name, tt := range flows {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a := newAudit(t, tt.change)
+			tt.run(t, a)
+			clerksync.WaitBackground(a.Syncer)
+			a.told = append(a.told, a.logs.String())
+			a.seen.mu.Lock()
+			for _, o := range a.seen.all {
+				a.told = append(a.told, fmt.Sprintf("%+v", o))
+				a.tell(o.Err)
+			}
+			a.seen.mu.Unlock()
+			if all := strings.Join(a.told, "\n"); !strings.Contains(all, tt.tells) {
+				t.Errorf("the flow does not tell %q:\n%s", tt.tells, all)
+			}
+			slices.Sort(a.secrets)
+			for _, secret := range slices.Compact(a.secrets) {
+				for _, text := range a.told {
+					if secret != "" && strings.Contains(text, secret) {
+						t.Errorf("%q is in %s", secret, text)
+						break
+					}
+				}
+			}
+		})
+	}
+}
