@@ -314,6 +314,8 @@ func (s *Syncer) upsert(ctx context.Context, u *User) (Result, error) {
 func (s *Syncer) upserted(u *User, res Result, err error) {
 	s.invalidate(u.ClerkID, func(old *User) *User {
 		switch {
+		case old != nil && !old.DeletedAt.IsZero():
+			return old // the deletion came in between, and is final
 		case err != nil:
 			return old // nothing was written, as far as anybody knows
 		case res.Outcome == Deactivated:

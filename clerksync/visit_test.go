@@ -253,6 +253,40 @@ func TestCacheTTLCountsFromTheQuestion(t *testing.T) {
 	}
 }
 
+// A deletion that lands while an older event is being written is remembered, also
+// for the time in which the Store is down.
+func TestDeletionWhileAnEventIsWritten(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	id := w.clerk.CreateUser(fakeclerk.NewUser{})
+	var s *clerksync.Syncer
+	store := &overtakenStore{countingStore: w.store, after: func() {
+		e := clerksync.Event{Type: "user.deleted", Timestamp: w.clock.Now(), Data: json.RawMessage(fmt.Sprintf(`{"id":%q,"deleted":true}`, id))}
+		if _, err := s.Apply(t.Context(), e); err != nil {
+			t.Error(err)
+		}
+	}}
+	s = w.syncer(t, func(c *clerksync.Config) { c.Store = store })
+	raw, _ := w.clerk.User(id)
+	if _, err := s.Apply(t.Context(), clerksync.Event{Type: "user.created", Timestamp: w.clock.Now(), Data: raw}); err != nil {
+		t.Fatal(err)
+	}
+	w.store.fail(errors.New("down"))
+	refusedWith(t, s, id, clerksync.ErrUserInactive)
+}
+
+// overtakenStore does something between a write and its return.
+type overtakenStore struct {
+	*countingStore
+	after func()
+}
+
+func (s *overtakenStore) Upsert(ctx context.Context, u *clerksync.User) (clerksync.Result, error) {
+	res, err := s.countingStore.Upsert(ctx, u)
+	s.after()
+	return res, err
+}
+
 func TestForgetShowsTheAppsChange(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)

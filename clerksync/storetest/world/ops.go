@@ -249,6 +249,8 @@ func (w *world) visited(r *run, lived bool, claim freshness) {
 
 // inval reports whether r's process dropped what it was loading.
 func (w *world) inval(r *run) bool {
+	w.flights.Lock()
+	defer w.flights.Unlock()
 	return r.storeRead > 0 && r.p.forgot[r.user.id] > r.storeRead
 }
 
@@ -278,11 +280,11 @@ func (w *world) join(around *run) {
 	r.served, r.status, r.code, r.leaves, r.joined = nil, 0, "", false, nil
 	ctx := &joining{Context: context.WithValue(context.Background(), runKey{}, around), waits: make(chan struct{})}
 	done := make(chan struct{})
+	joins := !w.forgotten(around) // now: where it was, the visitor's own flight takes the place of the one around
 	go func() {
 		defer close(done)
 		around.p.visitor(ctx, r, freshness{})
 	}()
-	joins := !w.forgotten(around)
 	if joins {
 		select {
 		case <-ctx.waits:
@@ -304,7 +306,11 @@ type joined struct {
 
 // forgotten reports whether the flight of r was forgotten, so that the next visitor
 // begins another.
-func (w *world) forgotten(r *run) bool { return r.p.forgot[r.user.id] > r.flight }
+func (w *world) forgotten(r *run) bool {
+	w.flights.Lock()
+	defer w.flights.Unlock()
+	return r.p.forgot[r.user.id] > r.flight
+}
 
 // joining is a context that tells when its visitor begins to wait.
 type joining struct {

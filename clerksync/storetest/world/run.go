@@ -107,6 +107,8 @@ func (r *run) interrupt(n int, after bool) {
 
 // readsStore notes that a flight begins, as each does by a read of the Store.
 func (r *run) readsStore() {
+	r.w.flights.Lock()
+	defer r.w.flights.Unlock()
 	if !r.readBack {
 		r.flight = r.w.seq
 	}

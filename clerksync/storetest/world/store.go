@@ -118,7 +118,9 @@ func (s *store) Upsert(ctx context.Context, u *clerksync.User) (res clerksync.Re
 	}
 	r := runOf(ctx)
 	r.sawDeleted = res.Outcome == clerksync.Deactivated
+	r.w.flights.Lock()
 	r.readBack = res.User == nil
+	r.w.flights.Unlock()
 	s.w.outcome(res.Outcome)
 	return res, nil
 }

@@ -117,6 +117,8 @@ type ability struct {
 // world is Clerk, a Store, some processes, and the network between them, in a time of
 // its own. One thing happens at a time.
 type world struct {
+	flights sync.Mutex // for what a run notes of its flight, which a visitor who joins may look at
+
 	clock   *fakeclerk.Clock
 	clerk   *fakeclerk.Server
 	network *http.Transport
