@@ -314,12 +314,12 @@ func (s *Syncer) upsert(ctx context.Context, u *User) (Result, error) {
 func (s *Syncer) upserted(u *User, res Result, err error) {
 	s.invalidate(u.ClerkID, func(old *User) *User {
 		switch {
+		case err == nil && res.Outcome == Deactivated:
+			return &User{ClerkID: u.ClerkID, DeletedAt: s.clock.Now()} // known anew, for its whole time
 		case old != nil && !old.DeletedAt.IsZero():
 			return old // the deletion came in between, and is final
 		case err != nil:
 			return old // nothing was written, as far as anybody knows
-		case res.Outcome == Deactivated:
-			return &User{ClerkID: u.ClerkID, DeletedAt: s.clock.Now()}
 		case res.User != nil:
 			return res.User
 		case u.Banned, old != nil && !old.IsActive:

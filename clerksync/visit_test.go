@@ -275,6 +275,27 @@ func TestDeletionWhileAnEventIsWritten(t *testing.T) {
 	refusedWith(t, s, id, clerksync.ErrUserInactive)
 }
 
+// What a process hears of a deletion again, it knows for the whole time of an outage
+// again, however long ago it heard of it first.
+func TestDeletionHeardOfAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	id := w.clerk.CreateUser(fakeclerk.NewUser{})
+	s := w.syncer(t, func(c *clerksync.Config) { c.OnFailure = clerksync.FailOpen })
+	raw, _ := w.clerk.User(id)
+	created := clerksync.Event{Type: "user.created", Timestamp: w.clock.Now(), Data: raw}
+	deleted := clerksync.Event{Type: "user.deleted", Timestamp: w.clock.Now(), Data: json.RawMessage(fmt.Sprintf(`{"id":%q,"deleted":true}`, id))}
+	if _, err := s.Apply(t.Context(), deleted); err != nil {
+		t.Fatal(err)
+	}
+	w.clock.Advance(2 * time.Hour)
+	if res, err := s.Apply(t.Context(), created); err != nil || res.Outcome != clerksync.Deactivated {
+		t.Fatalf("the late user.created: %v, %v", res.Outcome, err)
+	}
+	w.store.fail(errors.New("down"))
+	refusedWith(t, s, id, clerksync.ErrUserInactive)
+}
+
 // overtakenStore does something between a write and its return.
 type overtakenStore struct {
 	*countingStore
