@@ -34,6 +34,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
 
 	"github.com/clerksync/clerksync-go/clerksync"
+	"github.com/clerksync/clerksync-go/internal/dotenv"
 	"github.com/clerksync/clerksync-go/mongostore"
 )
 
@@ -115,9 +116,9 @@ func settingsFrom(lookup func(string) (string, bool), envFile string) (settings,
 		}
 		files = []string{envFile}
 	}
-	env, err := loadEnvironment(lookup, files...)
+	env, err := dotenv.Load(lookup, files...)
 	if err != nil {
-		return settings{}, err
+		return settings{}, fmt.Errorf("%w: %w", errSettings, err)
 	}
 	return readSettings(env)
 }

@@ -7,6 +7,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/clerksync/clerksync-go/internal/dotenv"
 )
 
 // settings are what the app takes from the environment; env.example documents
@@ -38,11 +40,11 @@ var errSettings = errors.New("settings")
 
 // readSettings returns the zero settings where none of the three required
 // variables is set, and an error where only some are.
-func readSettings(e environment) (settings, error) {
+func readSettings(e dotenv.Variables) (settings, error) {
 	s := settings{
-		secretKey:     e.get(secretKeyVar),
-		webhookSecret: cmp.Or(e.get(webhookSecretVar), e.get(webhookSecretOther)),
-		mongoURI:      e.get(mongoURIVar),
+		secretKey:     e.Get(secretKeyVar),
+		webhookSecret: cmp.Or(e.Get(webhookSecretVar), e.Get(webhookSecretOther)),
+		mongoURI:      e.Get(mongoURIVar),
 	}
 	var present, missing []string
 	for _, v := range []struct{ name, value, whence string }{
@@ -55,8 +57,8 @@ func readSettings(e environment) (settings, error) {
 			continue
 		}
 		line := fmt.Sprintf("  %s: %s", v.name, v.whence)
-		if e.shadowed(v.name) {
-			line += fmt.Sprintf(" (%s has it, but it is set to nothing in the environment, which wins)", e.file)
+		if e.Shadowed(v.name) {
+			line += fmt.Sprintf(" (%s has it, but it is set to nothing in the environment, which wins)", e.File)
 		}
 		missing = append(missing, line)
 	}
@@ -71,8 +73,8 @@ func readSettings(e environment) (settings, error) {
 	if err := checkMongoURI(s.mongoURI); err != nil {
 		return settings{}, err
 	}
-	s.database = cmp.Or(e.get(databaseVar), databaseOf(s.mongoURI), defaultDatabase)
-	if api := e.get(apiURLVar); api != "" {
+	s.database = cmp.Or(e.Get(databaseVar), databaseOf(s.mongoURI), defaultDatabase)
+	if api := e.Get(apiURLVar); api != "" {
 		u, err := url.Parse(api)
 		if err != nil || u.Host == "" {
 			return settings{}, fmt.Errorf("%w: %s is no URL; it looks like https://api.clerk.com", errSettings, apiURLVar)

@@ -3,8 +3,11 @@ package main
 import (
 	"errors"
 	"maps"
+	"os"
 	"strings"
 	"testing"
+
+	"github.com/clerksync/clerksync-go/internal/dotenv"
 )
 
 var complete = map[string]string{
@@ -50,7 +53,7 @@ func TestReadSettings(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			got, err := readSettings(environment{lookup: lookupIn(tt.vars)})
+			got, err := readSettings(dotenv.Variables{Lookup: lookupIn(tt.vars)})
 			if err != nil || got != tt.want {
 				t.Errorf("readSettings = %+v, %v, want %+v", got, err, tt.want)
 			}
@@ -62,29 +65,29 @@ func TestReadSettingsFaults(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name string
-		env  environment
+		env  dotenv.Variables
 		want []string
 	}{
 		{
-			"one missing", environment{lookup: lookupIn(with(map[string]string{webhookSecretVar: ""}))},
+			"one missing", dotenv.Variables{Lookup: lookupIn(with(map[string]string{webhookSecretVar: ""}))},
 			[]string{"beside CLERK_SECRET_KEY and MONGODB_URI these are missing", "CLERK_WEBHOOK_SIGNING_SECRET: whsec_…, in the Clerk Dashboard under Configure > Webhooks"},
 		},
 		{
-			"two missing", environment{lookup: lookupIn(map[string]string{mongoURIVar: "mongodb://SECRET"})},
+			"two missing", dotenv.Variables{Lookup: lookupIn(map[string]string{mongoURIVar: "mongodb://SECRET"})},
 			[]string{"beside MONGODB_URI these are missing", "CLERK_SECRET_KEY: sk_test_…", "CLERK_WEBHOOK_SIGNING_SECRET: "},
 		},
 		{
 			"emptied by the environment",
-			environment{lookup: lookupIn(with(map[string]string{secretKeyVar: " "})), file: "a/.env", vars: map[string]string{secretKeyVar: "sk_test_SECRET"}},
+			dotenv.Variables{Lookup: lookupIn(with(map[string]string{secretKeyVar: " "})), File: "a/.env", Vars: map[string]string{secretKeyVar: "sk_test_SECRET"}},
 			[]string{"CLERK_SECRET_KEY: ", "a/.env has it, but it is set to nothing in the environment"},
 		},
-		{"no URI", environment{lookup: lookupIn(with(map[string]string{mongoURIVar: "SECRET:27017"}))}, []string{"MONGODB_URI does not begin with mongodb://"}},
-		{"@ in the password", environment{lookup: lookupIn(with(map[string]string{mongoURIVar: "mongodb://u:a@SECRET@host/db"}))}, []string{"MONGODB_URI", "percent-encoded"}},
-		{"@ and / in the password", environment{lookup: lookupIn(with(map[string]string{mongoURIVar: "mongodb://u:a@/SECRET@host/db"}))}, []string{"MONGODB_URI", "percent-encoded"}},
-		{"/ in the password", environment{lookup: lookupIn(with(map[string]string{mongoURIVar: "mongodb://u:a/SECRET@host/db"}))}, []string{"MONGODB_URI", "percent-encoded"}},
-		{": in the password", environment{lookup: lookupIn(with(map[string]string{mongoURIVar: "mongodb://u:a:SECRET@host/db"}))}, []string{"MONGODB_URI", "percent-encoded"}},
-		{"% in the password", environment{lookup: lookupIn(with(map[string]string{mongoURIVar: "mongodb://u:SECRET%zz@host/db"}))}, []string{"MONGODB_URI", "percent-encoded"}},
-		{"API URL", environment{lookup: lookupIn(with(map[string]string{apiURLVar: "api.clerk.com"}))}, []string{"CLERK_API_URL is no URL"}},
+		{"no URI", dotenv.Variables{Lookup: lookupIn(with(map[string]string{mongoURIVar: "SECRET:27017"}))}, []string{"MONGODB_URI does not begin with mongodb://"}},
+		{"@ in the password", dotenv.Variables{Lookup: lookupIn(with(map[string]string{mongoURIVar: "mongodb://u:a@SECRET@host/db"}))}, []string{"MONGODB_URI", "percent-encoded"}},
+		{"@ and / in the password", dotenv.Variables{Lookup: lookupIn(with(map[string]string{mongoURIVar: "mongodb://u:a@/SECRET@host/db"}))}, []string{"MONGODB_URI", "percent-encoded"}},
+		{"/ in the password", dotenv.Variables{Lookup: lookupIn(with(map[string]string{mongoURIVar: "mongodb://u:a/SECRET@host/db"}))}, []string{"MONGODB_URI", "percent-encoded"}},
+		{": in the password", dotenv.Variables{Lookup: lookupIn(with(map[string]string{mongoURIVar: "mongodb://u:a:SECRET@host/db"}))}, []string{"MONGODB_URI", "percent-encoded"}},
+		{"% in the password", dotenv.Variables{Lookup: lookupIn(with(map[string]string{mongoURIVar: "mongodb://u:SECRET%zz@host/db"}))}, []string{"MONGODB_URI", "percent-encoded"}},
+		{"API URL", dotenv.Variables{Lookup: lookupIn(with(map[string]string{apiURLVar: "api.clerk.com"}))}, []string{"CLERK_API_URL is no URL"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -115,5 +118,40 @@ func TestWithoutPassword(t *testing.T) {
 	}
 	if got := withoutPassword(err, "mongodb://host/db"); got != err.Error() {
 		t.Errorf("%q, want %q", got, err.Error())
+	}
+}
+
+func TestEnvExample(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("env.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := dotenv.Load(lookupIn(nil), "env.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s, err := readSettings(e); err != nil || s != (settings{}) {
+		t.Errorf("as it is, env.example does not mean the demo: %+v, %v", s, err)
+	}
+	for _, name := range []string{secretKeyVar, webhookSecretVar, webhookSecretOther, mongoURIVar, databaseVar, apiURLVar} {
+		if !strings.Contains(string(text), name) {
+			t.Errorf("env.example does not have %s", name)
+		}
+	}
+}
+
+func writeFile(t *testing.T, name, text string) {
+	t.Helper()
+	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// lookupIn stands in for os.LookupEnv.
+func lookupIn(vars map[string]string) func(string) (string, bool) {
+	return func(name string) (string, bool) {
+		v, ok := vars[name]
+		return v, ok
 	}
 }

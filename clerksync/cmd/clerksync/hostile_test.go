@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"regexp"
 	"strings"
 	"testing"
 
@@ -13,42 +12,6 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync"
 	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
 )
-
-// dotenvFault are all the texts that parseDotenv may fail with.
-var dotenvFault = regexp.MustCompile(`^dir/\.env:[0-9]+: (no =; a line is NAME=VALUE|what stands before the = is no name of a variable|text after the closing quote|no closing ['"] in the line)$`)
-
-// FuzzParseDotenv: an error holds nothing of the file, and what was read is read again
-// where it is written by the rules.
-func FuzzParseDotenv(f *testing.F) {
-	for _, seed := range []string{
-		"", "A=1\nB='2'\nexport C=\"3\\n\" # c", "\ufeffA=1\r\n", "A='", `A="\`, "A=#", "=x", "A B=1", "export", "export=", "export A", "A=\x00", "A='b'c", "\xff=\xff", "A=1\rB=2", "#\n \t\n", "A==", "A=\"\\$\\\"\"",
-	} {
-		f.Add(seed)
-	}
-	f.Fuzz(func(t *testing.T, text string) {
-		vars, err := parseDotenv("dir/.env", text)
-		if err != nil {
-			var usage *usageError
-			if vars != nil || !errors.As(err, &usage) || !dotenvFault.MatchString(err.Error()) {
-				t.Fatalf("%v beside %v", vars, err)
-			}
-			return
-		}
-		for name, value := range vars {
-			if !regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`).MatchString(name) {
-				t.Fatalf("the name %q", name)
-			}
-			written := name + "='" + value + "'"
-			if strings.ContainsAny(value, "'\n") {
-				written = name + `="` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`, "\r", `\r`).Replace(value) + `"`
-			}
-			again, err := parseDotenv("dir/.env", written)
-			if err != nil || len(again) != 1 || again[name] != value {
-				t.Fatalf("%q is read as %q, %v", written, again, err)
-			}
-		}
-	})
-}
 
 // FuzzArguments runs the program with any arguments, one a line, in which KEY and URI
 // stand for secrets. It ends with one of its statuses, and tells no secret where it

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/clerksync/clerksync-go/internal/dotenv"
 )
 
 // The variables. Secrets are taken from nowhere else: what stands in a command line
@@ -141,19 +143,22 @@ var (
 
 // resolve completes the settings from the variables. Its error names all that is missing.
 func (s *settings) resolve(env environment, needClerk bool) error {
-	v, err := loadVariables(env.lookup, cmp.Or(s.envFile, ".env"), s.envFile != "")
+	v, err := dotenv.Load(env.lookup, cmp.Or(s.envFile, ".env"))
 	if err != nil {
-		return err
+		return usagef("the file of variables cannot be used: %v", err)
 	}
-	s.secretKey, s.apiURL, s.mongoURI = v.get(secretKeyVar), v.get(apiURLVar), v.get(mongoURIVar)
-	s.collection = cmp.Or(s.collection, v.get(collectionVar), "users")
-	s.database = cmp.Or(s.database, v.get(databaseVar), databaseOf(s.mongoURI))
+	if v.File == "" && s.envFile != "" {
+		return usagef("-env-file: there is no %s", s.envFile)
+	}
+	s.secretKey, s.apiURL, s.mongoURI = v.Get(secretKeyVar), v.Get(apiURLVar), v.Get(mongoURIVar)
+	s.collection = cmp.Or(s.collection, v.Get(collectionVar), "users")
+	s.database = cmp.Or(s.database, v.Get(databaseVar), databaseOf(s.mongoURI))
 
 	var missing []string
 	miss := func(name, whence string) {
 		line := fmt.Sprintf("  %s: %s", name, whence)
-		if v.shadowed(name) {
-			line += fmt.Sprintf(" (%s has it, but it is set to nothing in the environment, which wins)", v.file)
+		if v.Shadowed(name) {
+			line += fmt.Sprintf(" (%s has it, but it is set to nothing in the environment, which wins)", v.File)
 		}
 		missing = append(missing, line)
 	}
@@ -168,8 +173,8 @@ func (s *settings) resolve(env environment, needClerk bool) error {
 	}
 	if len(missing) > 0 {
 		where := "no .env is here"
-		if v.file != "" {
-			where = v.file + " was read"
+		if v.File != "" {
+			where = v.File + " was read"
 		}
 		return usagef("missing:\n%s\nSet variables in the environment or in .env (%s)", strings.Join(missing, "\n"), where)
 	}

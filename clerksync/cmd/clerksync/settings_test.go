@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -67,6 +68,7 @@ func TestDotenv(t *testing.T) {
 	writeFile(t, "other.env", text)
 	f.run(t, "indexes", "-env-file", "other.env").want(t, exitDone, "school.members")
 	f.run(t, "indexes").want(t, exitUsage, "no .env is here")
+	f.run(t, "indexes", "-env-file", "missing.env").want(t, exitUsage, "-env-file: there is no missing.env")
 
 	writeFile(t, ".env", text+databaseVar+"=courses\n")
 	f.run(t, "indexes").want(t, exitDone, "courses.members")
@@ -154,5 +156,12 @@ func TestDatabaseOf(t *testing.T) {
 		if got := databaseOf(uri); got != want {
 			t.Errorf("databaseOf(%q) = %q, want %q", uri, got, want)
 		}
+	}
+}
+
+func writeFile(t *testing.T, name, text string) {
+	t.Helper()
+	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
 	}
 }

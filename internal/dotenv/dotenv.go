@@ -1,4 +1,7 @@
-package main
+// Package dotenv looks variables up in the process's environment and in a .env file,
+// for the programs of this project. It is no general library's because those expand $
+// in values, where a password may have one, and quote the file in their errors.
+package dotenv
 
 import (
 	"errors"
@@ -6,52 +9,54 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"syscall"
 )
 
-// variables looks settings up in the process's environment and in a .env file.
-type variables struct {
-	lookup func(string) (string, bool) // os.LookupEnv
-	file   string                      // empty: there is none
-	vars   map[string]string           // the file's
+// Variables are those of the process and of a file.
+type Variables struct {
+	Lookup func(string) (string, bool) // os.LookupEnv
+	File   string                      // empty: none was found
+	Vars   map[string]string           // the file's
 }
 
-// get returns a variable's value. The process's environment wins, even with an
-// empty value.
-func (v variables) get(name string) string {
-	value, ok := v.lookup(name)
+// Load reads the first of the files that exists; none need exist.
+func Load(lookup func(string) (string, bool), files ...string) (Variables, error) {
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) { // its folder may be a file
+			continue
+		}
+		if err != nil {
+			return Variables{}, err
+		}
+		vars, err := Parse(file, string(text))
+		return Variables{Lookup: lookup, File: file, Vars: vars}, err
+	}
+	return Variables{Lookup: lookup}, nil
+}
+
+// Get returns a variable's value without the space around it. The process's environment
+// wins, even with an empty value.
+func (v Variables) Get(name string) string {
+	value, ok := v.Lookup(name)
 	if !ok {
-		value = v.vars[name]
+		value = v.Vars[name]
 	}
 	return strings.TrimSpace(value)
 }
 
-// shadowed reports whether the file has a value that an empty one in the process's
+// Shadowed reports whether the file has a value that an empty one in the process's
 // environment hides.
-func (v variables) shadowed(name string) bool {
-	value, ok := v.lookup(name)
-	return ok && strings.TrimSpace(value) == "" && v.vars[name] != ""
+func (v Variables) Shadowed(name string) bool {
+	value, ok := v.Lookup(name)
+	return ok && strings.TrimSpace(value) == "" && v.Vars[name] != ""
 }
 
-// loadVariables reads the file; unless it must, it need not exist.
-func loadVariables(lookup func(string) (string, bool), file string, must bool) (variables, error) {
-	v := variables{lookup: lookup}
-	text, err := os.ReadFile(file)
-	if errors.Is(err, fs.ErrNotExist) && !must {
-		return v, nil
-	}
-	if err != nil {
-		return v, usagef("the file of variables cannot be read: %v", err)
-	}
-	v.file = file
-	v.vars, err = parseDotenv(file, string(text))
-	return v, err
-}
-
-// parseDotenv parses lines of NAME=VALUE. Blank lines and comments are skipped,
-// "export " may stand in front. A value in single quotes is taken as it is; in double
-// quotes, \n, \r, \t, \", \\ and \$ are escapes; without quotes it ends before " #".
-// Errors give file and line and nothing of the text, which may be a secret.
-func parseDotenv(file, text string) (map[string]string, error) {
+// Parse parses lines of NAME=VALUE. Blank lines and comments are skipped, "export " may
+// stand in front. A value in single quotes is taken as it is; in double quotes, \n, \r,
+// \t, \", \\ and \$ are escapes; without quotes it ends before " #". Errors give file and
+// line and nothing of the text, which may be a secret.
+func Parse(file, text string) (map[string]string, error) {
 	vars := make(map[string]string)
 	text = strings.TrimPrefix(text, "\ufeff") // Windows editors put it there
 	for i, line := range strings.Split(text, "\n") {
@@ -61,7 +66,7 @@ func parseDotenv(file, text string) (map[string]string, error) {
 		}
 		name, value, err := parseLine(line)
 		if err != nil {
-			return nil, usagef("%s:%d: %v", file, i+1, err)
+			return nil, fmt.Errorf("%s:%d: %w", file, i+1, err)
 		}
 		vars[name] = value
 	}

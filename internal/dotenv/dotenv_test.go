@@ -1,15 +1,17 @@
-package main
+package dotenv_test
 
 import (
-	"errors"
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/clerksync/clerksync-go/internal/dotenv"
 )
 
-func TestParseDotenv(t *testing.T) {
+func TestParse(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name, text string
@@ -32,15 +34,15 @@ func TestParseDotenv(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			got, err := parseDotenv(".env", tt.text)
+			got, err := dotenv.Parse(".env", tt.text)
 			if err != nil || !maps.Equal(got, tt.want) {
-				t.Errorf("parseDotenv(%q) = %q, %v, want %q", tt.text, got, err, tt.want)
+				t.Errorf("dotenv.Parse(%q) = %q, %v, want %q", tt.text, got, err, tt.want)
 			}
 		})
 	}
 }
 
-func TestParseDotenvFaults(t *testing.T) {
+func TestParseFaults(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ name, text, want string }{
 		{"no =", "A=1\n\nSECRET\n", "dir/.env:3: no ="},
@@ -55,44 +57,75 @@ func TestParseDotenvFaults(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			_, err := parseDotenv("dir/.env", tt.text)
+			_, err := dotenv.Parse("dir/.env", tt.text)
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
-				t.Fatalf("parseDotenv(%q): %v, want %q", tt.text, err, tt.want)
+				t.Fatalf("dotenv.Parse(%q): %v, want %q", tt.text, err, tt.want)
 			}
 			if strings.Contains(err.Error(), "SECRET") {
 				t.Errorf("the error quotes the text: %v", err)
-			}
-			if usage := (*usageError)(nil); !errors.As(err, &usage) {
-				t.Errorf("%v is no usageError", err)
 			}
 		})
 	}
 }
 
-func TestLoadVariables(t *testing.T) {
+func TestLoad(t *testing.T) {
 	t.Parallel()
-	file := filepath.Join(t.TempDir(), ".env")
-	writeFile(t, file, "A=file\nB=file\nC=file\n")
-	v, err := loadVariables(lookupIn(map[string]string{"A": " process ", "B": ""}), file, false)
+	dir := t.TempDir()
+	first, second, third := filepath.Join(dir, "missing", ".env"), filepath.Join(dir, "b"), filepath.Join(dir, "c")
+	writeFile(t, second, "A=file\nB=file\nC=file\n")
+	writeFile(t, third, "D=another file\n")
+	e, err := dotenv.Load(lookupIn(map[string]string{"A": " process ", "B": ""}), first, second, third)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]string{"A": "process", "B": "", "C": "file", "D": ""} {
-		if got := v.get(name); got != want {
+		if got := e.Get(name); got != want {
 			t.Errorf("get(%s) = %q, want %q", name, got, want)
 		}
 	}
-	if !v.shadowed("B") || v.shadowed("A") || v.shadowed("C") {
-		t.Errorf("shadowed: A %t, B %t, C %t; want B alone", v.shadowed("A"), v.shadowed("B"), v.shadowed("C"))
+	if e.File != second || !e.Shadowed("B") || e.Shadowed("A") || e.Shadowed("C") {
+		t.Errorf("file = %s, shadowed: A %t, B %t, C %t; want %s and B alone", e.File, e.Shadowed("A"), e.Shadowed("B"), e.Shadowed("C"), second)
 	}
 
-	missing := filepath.Join(t.TempDir(), "missing")
-	if v, err := loadVariables(lookupIn(nil), missing, false); err != nil || v.file != "" {
-		t.Errorf("a file that need not exist: %+v, %v", v, err)
+	// A program named quickstart stands where the folder is looked for.
+	if e, err := dotenv.Load(lookupIn(nil), filepath.Join(second, ".env"), third); err != nil || e.File != third {
+		t.Errorf("below a file: %q, %v, want %q", e.File, err, third)
 	}
-	if _, err := loadVariables(lookupIn(nil), missing, true); err == nil || !strings.Contains(err.Error(), missing) {
-		t.Errorf("a file that must exist: %v, want an error that names it", err)
+}
+
+// fault are all the texts that dotenv.Parse may fail with.
+var fault = regexp.MustCompile(`^dir/\.env:[0-9]+: (no =; a line is NAME=VALUE|what stands before the = is no name of a variable|text after the closing quote|no closing ['"] in the line)$`)
+
+// FuzzParse: an error holds nothing of the file, and what was read is read again
+// where it is written by the rules.
+func FuzzParse(f *testing.F) {
+	for _, seed := range []string{
+		"", "A=1\nB='2'\nexport C=\"3\\n\" # c", "\ufeffA=1\r\n", "A='", `A="\`, "A=#", "=x", "A B=1", "export", "export=", "export A", "A=\x00", "A='b'c", "\xff=\xff", "A=1\rB=2", "#\n \t\n", "A==", "A=\"\\$\\\"\"",
+	} {
+		f.Add(seed)
 	}
+	f.Fuzz(func(t *testing.T, text string) {
+		vars, err := dotenv.Parse("dir/.env", text)
+		if err != nil {
+			if vars != nil || !fault.MatchString(err.Error()) {
+				t.Fatalf("%v beside %v", vars, err)
+			}
+			return
+		}
+		for name, value := range vars {
+			if !regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`).MatchString(name) {
+				t.Fatalf("the name %q", name)
+			}
+			written := name + "='" + value + "'"
+			if strings.ContainsAny(value, "'\n") {
+				written = name + `="` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`, "\r", `\r`).Replace(value) + `"`
+			}
+			again, err := dotenv.Parse("dir/.env", written)
+			if err != nil || len(again) != 1 || again[name] != value {
+				t.Fatalf("%q is read as %q, %v", written, again, err)
+			}
+		}
+	})
 }
 
 func writeFile(t *testing.T, name, text string) {
