@@ -13,7 +13,38 @@
 //	state, what the app owns in it stays the app's, and a deleted user never
 //	comes back.
 //
-// The rules behind the promise are [Decide]'s. Package mongostore is the Store on
+// The rules behind the promise are [Decide]'s.
+//
+// # Assumptions
+//
+// The promise rests on these, and on nothing about the order or the number of events:
+//
+//   - The Store keeps what it acknowledged, changes a record atomically, and reads the
+//     latest state of one. mongostore gets that of MongoDB by reading from the primary;
+//     whether an acknowledged write survives a failover is the write concern's to say
+//     (MongoDB's default, majority, does).
+//   - Clerk never gives a user's id to another user, and a user's updated_at does not go
+//     back. Changes within one millisecond, and those that leave updated_at where it was,
+//     are told apart by when Clerk was asked.
+//   - The clocks of the app's processes are right to within a minute. One that is further
+//     ahead or behind delays convergence, and breaks none of the rest.
+//   - For a change to arrive, one of these happens: its webhook, a visit after
+//     [Config].RefreshAfter, a Sync, a Reconcile. A deletion arrives by its webhook or a
+//     Reconcile alone: a visit does not delete, as a wrong key must not.
+//   - The app leaves the fields that are Clerk's alone. What it does to them holds until
+//     the next change in Clerk, or a Reconcile with Force.
+//
+// # How it is tested
+//
+// Package storetest holds a Store to single rules. Package storetest/world puts Stores
+// and Syncers into a random world of lost, late and doubled events, failing parts,
+// restarts and wrong clocks, in millions of steps that a seed repeats. Real processes and
+// databases are killed in the midst of traffic, and faults put into the library must each
+// be found. The README has the commands and the figures of the longest runs.
+//
+// # Packages
+//
+// Package mongostore is the Store on
 // MongoDB, package memstore one in memory for unit tests, package storetest the
 // suite that any other Store must pass, and package fakeclerk a Clerk to test an
 // app against.
