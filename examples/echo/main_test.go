@@ -5,9 +5,12 @@ import (
 	"testing"
 
 	"github.com/labstack/echo/v4"
+	"go.uber.org/goleak"
 
 	"github.com/clerksync/clerksync-go/examples/internal/routertest"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestRouter(t *testing.T) {
 	t.Parallel()

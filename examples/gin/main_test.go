@@ -5,11 +5,14 @@ import (
 	"testing"
 
 	"github.com/gin-gonic/gin"
+	"go.uber.org/goleak"
 
 	"github.com/clerksync/clerksync-go/examples/internal/routertest"
 )
 
 func init() { gin.SetMode(gin.TestMode) } // without its list of routes
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestRouter(t *testing.T) {
 	t.Parallel()

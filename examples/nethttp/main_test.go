@@ -4,8 +4,12 @@ import (
 	"net/http"
 	"testing"
 
+	"go.uber.org/goleak"
+
 	"github.com/clerksync/clerksync-go/examples/internal/routertest"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestRouter(t *testing.T) {
 	t.Parallel()

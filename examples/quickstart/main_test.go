@@ -16,10 +16,13 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
+	"go.uber.org/goleak"
 
 	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
 	"github.com/clerksync/clerksync-go/examples/internal/embeddeddb"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // The story is told twice into the same folder: a run begins with an empty database.
 func TestOnce(t *testing.T) {
