@@ -17,7 +17,8 @@ type Observation struct {
 	EventID, EventType string
 	// Source says what answered an OpVisit; zero where nothing did.
 	Source Source
-	// Outcome is what the Store did; zero where nothing was written.
+	// Outcome is what the Store did with what was offered to it; zero where nothing
+	// was. Visits that waited for the same lookup all have its Outcome.
 	Outcome Outcome
 	// Duration is the time taken, by the Syncer's clock.
 	Duration time.Duration

@@ -239,10 +239,12 @@ func New(cfg Config) (*Syncer, error) {
 // is: a wrong key must not delete users), [ErrUnavailable], [*ConflictError], or a
 // [*Problem] with the code "mapping_failed".
 func (s *Syncer) Sync(ctx context.Context, clerkID string) (Result, error) {
-	if !validUserID(clerkID) {
-		return Result{}, fmt.Errorf("%w: not the form of a user id", ErrUserUnknown)
-	}
 	start := s.clock.Now()
+	if !validUserID(clerkID) {
+		err := fmt.Errorf("%w: not the form of a user id", ErrUserUnknown)
+		s.observe(ctx, start, Observation{Op: OpSync, Err: err})
+		return Result{}, err
+	}
 	callCtx, cancel := withTimeout(ctx, s.clock, callTimeout)
 	defer cancel()
 	var res Result
@@ -361,11 +363,10 @@ func (s *Syncer) readFromClerk(ctx context.Context, id string) (*User, error) {
 	return u, err
 }
 
-// storeError makes a failure of the Store match ErrUnavailable; a conflict and the
-// absence of a record are none.
+// storeError makes a failure of the Store match ErrUnavailable; a conflict is none.
 func storeError(err error) error {
 	var conflict *ConflictError
-	if err == nil || errors.Is(err, ErrNotFound) || errors.As(err, &conflict) {
+	if err == nil || errors.As(err, &conflict) {
 		return err
 	}
 	return unavailable(fmt.Errorf("store: %w", err))

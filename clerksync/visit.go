@@ -25,49 +25,45 @@ func (s *Syncer) User(ctx context.Context, clerkID string) (*User, error) {
 // visitor is User where a token may know how fresh the record must be.
 func (s *Syncer) visitor(ctx context.Context, clerkID string, claim freshness) (*User, error) {
 	now := s.clock.Now()
-	u, source, err := s.visit(ctx, clerkID, now, claim.usable(now))
+	claim = claim.usable(now)
+	f, err := s.visit(ctx, clerkID, now, claim)
+	if err == nil && !f.user.Partial {
+		s.refreshIfDue(ctx, f.user, now, claim)
+		if refused(f.user) {
+			f.user, err = nil, ErrUserInactive
+		}
+	}
 	if s.cfg.Observe != nil {
-		o := Observation{Op: OpVisit, Source: source, Err: err}
+		o := Observation{Op: OpVisit, Source: f.source, Outcome: f.outcome, Err: err}
 		if validUserID(clerkID) {
 			o.ClerkID = clerkID
 		}
 		s.observe(ctx, now, o)
 	}
-	return u, err
+	return f.user, err
 }
 
-func (s *Syncer) visit(ctx context.Context, id string, now time.Time, claim freshness) (*User, Source, error) {
+// visit finds the record, or with FailOpen makes do with a Partial user.
+func (s *Syncer) visit(ctx context.Context, id string, now time.Time, claim freshness) (found, error) {
 	if u, ok := s.cache.fresh(id, now); ok && s.serves(u, now, claim) {
-		return s.admit(ctx, u, SourceCache, now, claim)
+		return found{user: u, source: SourceCache}, nil
 	}
 	if !validUserID(id) {
-		return nil, "", fmt.Errorf("%w: not the form of a user id", ErrUserUnknown)
+		return found{}, fmt.Errorf("%w: not the form of a user id", ErrUserUnknown)
 	}
-	found, err := s.find(ctx, id, claim)
-	if err == nil {
-		return s.admit(ctx, found.user, found.source, now, claim)
-	}
-	if !errors.Is(err, ErrUnavailable) {
-		return nil, "", err
+	f, err := s.find(ctx, id, claim)
+	if err == nil || !errors.Is(err, ErrUnavailable) {
+		return f, err
 	}
 	// A record that we have is better than none, and one that refuses, refuses.
 	if u, ok := s.cache.stale(id, now); ok {
-		return s.admit(ctx, u, SourceCache, now, claim)
+		return found{user: u, source: SourceCache}, nil
 	}
 	if s.cfg.OnFailure == FailOpen && ctx.Err() == nil {
 		s.cfg.Logger.WarnContext(ctx, "clerksync: letting a request through without its record", "clerk_id", id, "error", err)
-		return &User{ClerkID: id, Partial: true}, "", nil
+		return found{user: &User{ClerkID: id, Partial: true}}, nil
 	}
-	return nil, "", err
-}
-
-// admit decides whether the user of a record may pass, and sees to its refresh.
-func (s *Syncer) admit(ctx context.Context, u *User, source Source, now time.Time, claim freshness) (*User, Source, error) {
-	s.refreshIfDue(ctx, u, now, claim)
-	if refused(u) {
-		return nil, source, ErrUserInactive
-	}
-	return u, source, nil
+	return found{}, err
 }
 
 // refused reports whether the record bars its user.

@@ -34,7 +34,6 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
 
 	"github.com/clerksync/clerksync-go/clerksync"
-	"github.com/clerksync/clerksync-go/internal/dotenv"
 	"github.com/clerksync/clerksync-go/mongostore"
 )
 
@@ -116,11 +115,11 @@ func settingsFrom(lookup func(string) (string, bool), envFile string) (settings,
 		}
 		files = []string{envFile}
 	}
-	env, err := dotenv.Load(lookup, files...)
+	get, err := environment(lookup, files...)
 	if err != nil {
-		return settings{}, fmt.Errorf("%w: %w", errSettings, err)
+		return settings{}, err
 	}
-	return readSettings(env)
+	return readSettings(get)
 }
 
 // serveApp serves the app on a real Clerk and MongoDB until ctx is done.

@@ -105,7 +105,7 @@ func TestStatus(t *testing.T) {
 		{"a flag without its value", []string{"-cache-ttl"}, nil, 2, "flag needs an argument: -cache-ttl"},
 		{"half of the settings", []string{"-once"}, with(map[string]string{mongoURIVar: ""}), 2, "MONGODB_URI: mongodb://"},
 		{"half of the settings, in a file", []string{"-once", "-env", half}, nil, 2, "CLERK_WEBHOOK_SIGNING_SECRET: whsec_"},
-		{"malformed file", []string{"-once", "-env", malformed}, nil, 2, malformed + ":2: no ="},
+		{"malformed file", []string{"-once", "-env", malformed}, nil, 2, malformed + ": not every line is NAME=VALUE"},
 		{"no file", []string{"-env", filepath.Join(dir, "missing")}, nil, 2, "-env"},
 		{"once with settings", []string{"-once"}, complete, 2, "-demo"},
 		{"no MongoDB", nil, with(map[string]string{mongoURIVar: unreachable}), 1, "127.0.0.1:1"},

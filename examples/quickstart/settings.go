@@ -4,11 +4,14 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
+	"os"
 	"strings"
+	"syscall"
 	"time"
 
-	"github.com/clerksync/clerksync-go/internal/dotenv"
+	"github.com/joho/godotenv"
 )
 
 // settings are what the app takes from the environment; env.example documents
@@ -38,13 +41,38 @@ const defaultDatabase = "clerksync_quickstart"
 // errSettings is matched by the errors that the settings cause.
 var errSettings = errors.New("settings")
 
+// environment looks variables up in the process's environment, and where they are not
+// set, or empty, in the first of the files that exists; none need exist.
+func environment(lookup func(string) (string, bool), files ...string) (get func(name string) string, err error) {
+	var vars map[string]string
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) { // quickstart may be the program
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", errSettings, err)
+		}
+		vars, err = godotenv.UnmarshalBytes(text)
+		if _, nameless := vars[""]; err != nil || nameless {
+			// The error quotes the file, in which there are secrets.
+			return nil, fmt.Errorf("%w: %s: not every line is NAME=VALUE or a comment", errSettings, file)
+		}
+		break
+	}
+	return func(name string) string {
+		v, _ := lookup(name)
+		return cmp.Or(strings.TrimSpace(v), strings.TrimSpace(vars[name]))
+	}, nil
+}
+
 // readSettings returns the zero settings where none of the three required
 // variables is set, and an error where only some are.
-func readSettings(e dotenv.Variables) (settings, error) {
+func readSettings(get func(name string) string) (settings, error) {
 	s := settings{
-		secretKey:     e.Get(secretKeyVar),
-		webhookSecret: cmp.Or(e.Get(webhookSecretVar), e.Get(webhookSecretOther)),
-		mongoURI:      e.Get(mongoURIVar),
+		secretKey:     get(secretKeyVar),
+		webhookSecret: cmp.Or(get(webhookSecretVar), get(webhookSecretOther)),
+		mongoURI:      get(mongoURIVar),
 	}
 	var present, missing []string
 	for _, v := range []struct{ name, value, whence string }{
@@ -56,11 +84,7 @@ func readSettings(e dotenv.Variables) (settings, error) {
 			present = append(present, v.name)
 			continue
 		}
-		line := fmt.Sprintf("  %s: %s", v.name, v.whence)
-		if e.Shadowed(v.name) {
-			line += fmt.Sprintf(" (%s has it, but it is set to nothing in the environment, which wins)", e.File)
-		}
-		missing = append(missing, line)
+		missing = append(missing, fmt.Sprintf("  %s: %s", v.name, v.whence))
 	}
 	switch {
 	case len(present) == 0:
@@ -68,13 +92,17 @@ func readSettings(e dotenv.Variables) (settings, error) {
 	case len(missing) > 0:
 		return settings{}, fmt.Errorf("%w: beside %s these are missing:\n%s\nSet all three in the environment or in a .env file (see env.example), or none for the demo",
 			errSettings, strings.Join(present, " and "), strings.Join(missing, "\n"))
+	case !strings.HasPrefix(s.secretKey, "sk_"):
+		return settings{}, fmt.Errorf("%w: %s does not begin with sk_, as Clerk's secret keys do", errSettings, secretKeyVar)
+	case !strings.HasPrefix(s.webhookSecret, "whsec_"):
+		return settings{}, fmt.Errorf("%w: %s does not begin with whsec_, as signing secrets do", errSettings, webhookSecretVar)
 	}
 
 	if err := checkMongoURI(s.mongoURI); err != nil {
 		return settings{}, err
 	}
-	s.database = cmp.Or(e.Get(databaseVar), databaseOf(s.mongoURI), defaultDatabase)
-	if api := e.Get(apiURLVar); api != "" {
+	s.database = cmp.Or(get(databaseVar), databaseOf(s.mongoURI), defaultDatabase)
+	if api := get(apiURLVar); api != "" {
 		u, err := url.Parse(api)
 		if err != nil || u.Host == "" {
 			return settings{}, fmt.Errorf("%w: %s is no URL; it looks like https://api.clerk.com", errSettings, apiURLVar)

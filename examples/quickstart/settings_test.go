@@ -4,10 +4,9 @@ import (
 	"errors"
 	"maps"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/clerksync/clerksync-go/internal/dotenv"
 )
 
 var complete = map[string]string{
@@ -53,7 +52,7 @@ func TestReadSettings(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			got, err := readSettings(dotenv.Variables{Lookup: lookupIn(tt.vars)})
+			got, err := readSettings(valueIn(tt.vars))
 			if err != nil || got != tt.want {
 				t.Errorf("readSettings = %+v, %v, want %+v", got, err, tt.want)
 			}
@@ -65,33 +64,30 @@ func TestReadSettingsFaults(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name string
-		env  dotenv.Variables
+		vars map[string]string
 		want []string
 	}{
 		{
-			"one missing", dotenv.Variables{Lookup: lookupIn(with(map[string]string{webhookSecretVar: ""}))},
+			"one missing", with(map[string]string{webhookSecretVar: ""}),
 			[]string{"beside CLERK_SECRET_KEY and MONGODB_URI these are missing", "CLERK_WEBHOOK_SIGNING_SECRET: whsec_…, in the Clerk Dashboard under Configure > Webhooks"},
 		},
 		{
-			"two missing", dotenv.Variables{Lookup: lookupIn(map[string]string{mongoURIVar: "mongodb://SECRET"})},
+			"two missing", map[string]string{mongoURIVar: "mongodb://SECRET"},
 			[]string{"beside MONGODB_URI these are missing", "CLERK_SECRET_KEY: sk_test_…", "CLERK_WEBHOOK_SIGNING_SECRET: "},
 		},
-		{
-			"emptied by the environment",
-			dotenv.Variables{Lookup: lookupIn(with(map[string]string{secretKeyVar: " "})), File: "a/.env", Vars: map[string]string{secretKeyVar: "sk_test_SECRET"}},
-			[]string{"CLERK_SECRET_KEY: ", "a/.env has it, but it is set to nothing in the environment"},
-		},
-		{"no URI", dotenv.Variables{Lookup: lookupIn(with(map[string]string{mongoURIVar: "SECRET:27017"}))}, []string{"MONGODB_URI does not begin with mongodb://"}},
-		{"@ in the password", dotenv.Variables{Lookup: lookupIn(with(map[string]string{mongoURIVar: "mongodb://u:a@SECRET@host/db"}))}, []string{"MONGODB_URI", "percent-encoded"}},
-		{"@ and / in the password", dotenv.Variables{Lookup: lookupIn(with(map[string]string{mongoURIVar: "mongodb://u:a@/SECRET@host/db"}))}, []string{"MONGODB_URI", "percent-encoded"}},
-		{"/ in the password", dotenv.Variables{Lookup: lookupIn(with(map[string]string{mongoURIVar: "mongodb://u:a/SECRET@host/db"}))}, []string{"MONGODB_URI", "percent-encoded"}},
-		{": in the password", dotenv.Variables{Lookup: lookupIn(with(map[string]string{mongoURIVar: "mongodb://u:a:SECRET@host/db"}))}, []string{"MONGODB_URI", "percent-encoded"}},
-		{"% in the password", dotenv.Variables{Lookup: lookupIn(with(map[string]string{mongoURIVar: "mongodb://u:SECRET%zz@host/db"}))}, []string{"MONGODB_URI", "percent-encoded"}},
-		{"API URL", dotenv.Variables{Lookup: lookupIn(with(map[string]string{apiURLVar: "api.clerk.com"}))}, []string{"CLERK_API_URL is no URL"}},
+		{"publishable key", with(map[string]string{secretKeyVar: "pk_test_SECRET"}), []string{"CLERK_SECRET_KEY does not begin with sk_"}},
+		{"no signing secret", with(map[string]string{webhookSecretVar: "SECRET"}), []string{"CLERK_WEBHOOK_SIGNING_SECRET does not begin with whsec_"}},
+		{"no URI", with(map[string]string{mongoURIVar: "SECRET:27017"}), []string{"MONGODB_URI does not begin with mongodb://"}},
+		{"@ in the password", with(map[string]string{mongoURIVar: "mongodb://u:a@SECRET@host/db"}), []string{"MONGODB_URI", "percent-encoded"}},
+		{"@ and / in the password", with(map[string]string{mongoURIVar: "mongodb://u:a@/SECRET@host/db"}), []string{"MONGODB_URI", "percent-encoded"}},
+		{"/ in the password", with(map[string]string{mongoURIVar: "mongodb://u:a/SECRET@host/db"}), []string{"MONGODB_URI", "percent-encoded"}},
+		{": in the password", with(map[string]string{mongoURIVar: "mongodb://u:a:SECRET@host/db"}), []string{"MONGODB_URI", "percent-encoded"}},
+		{"% in the password", with(map[string]string{mongoURIVar: "mongodb://u:SECRET%zz@host/db"}), []string{"MONGODB_URI", "percent-encoded"}},
+		{"API URL", with(map[string]string{apiURLVar: "api.clerk.com"}), []string{"CLERK_API_URL is no URL"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			_, err := readSettings(tt.env)
+			_, err := readSettings(valueIn(tt.vars))
 			if !errors.Is(err, errSettings) {
 				t.Fatalf("readSettings: %v, want errSettings", err)
 			}
@@ -100,7 +96,7 @@ func TestReadSettingsFaults(t *testing.T) {
 					t.Errorf("the error does not say %q: %v", want, err)
 				}
 			}
-			for _, secret := range []string{"SECRET@", "mongodb://u", "sk_test_key", "sk_test_SECRET", "whsec_c2"} {
+			for _, secret := range []string{"SECRET@", "mongodb://u", "pk_test", "sk_test_key", "sk_test_SECRET", "whsec_c2"} {
 				if strings.Contains(err.Error(), secret) {
 					t.Errorf("the error says %q: %v", secret, err)
 				}
@@ -121,17 +117,46 @@ func TestWithoutPassword(t *testing.T) {
 	}
 }
 
+func TestEnvironment(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	first, second, third := filepath.Join(dir, "missing", ".env"), filepath.Join(dir, "b"), filepath.Join(dir, "c")
+	writeFile(t, second, "export A='file' # first\nB=file\nC= file\n")
+	writeFile(t, third, "D=another file\n")
+	get, err := environment(lookupIn(map[string]string{"A": " process ", "B": ""}), first, second, third)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"A": "process", "B": "file", "C": "file", "D": ""} {
+		if got := get(name); got != want {
+			t.Errorf("get(%s) = %q, want %q", name, got, want)
+		}
+	}
+
+	// A program named quickstart stands where the folder is looked for.
+	if get, err := environment(lookupIn(nil), filepath.Join(second, ".env"), third); err != nil || get("D") != "another file" {
+		t.Errorf("below a file: %v", err)
+	}
+
+	for _, text := range []string{"A=1\nSECRET\n", "SECRET", "A='SECRET"} {
+		writeFile(t, second, text)
+		if _, err := environment(lookupIn(nil), second); !errors.Is(err, errSettings) || strings.Contains(err.Error(), "SECRET") {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
 func TestEnvExample(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("env.example")
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err := dotenv.Load(lookupIn(nil), "env.example")
+	get, err := environment(lookupIn(nil), "env.example")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s, err := readSettings(e); err != nil || s != (settings{}) {
+	if s, err := readSettings(get); err != nil || s != (settings{}) {
 		t.Errorf("as it is, env.example does not mean the demo: %+v, %v", s, err)
 	}
 	for _, name := range []string{secretKeyVar, webhookSecretVar, webhookSecretOther, mongoURIVar, databaseVar, apiURLVar} {
@@ -154,4 +179,8 @@ func lookupIn(vars map[string]string) func(string) (string, bool) {
 		v, ok := vars[name]
 		return v, ok
 	}
+}
+
+func valueIn(vars map[string]string) func(string) string {
+	return func(name string) string { return strings.TrimSpace(vars[name]) }
 }

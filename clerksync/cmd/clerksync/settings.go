@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/clerksync/clerksync-go/internal/dotenv"
+	"github.com/clerksync/clerksync-go/clerksync/internal/dotenv"
 )
 
 // The variables. Secrets are taken from nowhere else: what stands in a command line

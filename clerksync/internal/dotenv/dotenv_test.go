@@ -10,7 +10,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/clerksync/clerksync-go/internal/dotenv"
+	"github.com/clerksync/clerksync-go/clerksync/internal/dotenv"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

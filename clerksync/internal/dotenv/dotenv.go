@@ -1,6 +1,6 @@
-// Package dotenv looks variables up in the process's environment and in a .env file,
-// for the programs of this project. It is no general library's because those expand $
-// in values, where a password may have one, and quote the file in their errors.
+// Package dotenv looks variables up in the process's environment and in a .env file. No
+// general library does it here because those quote the file, which has secrets in it, in
+// their errors, and some expand $ in values.
 package dotenv
 
 import (
