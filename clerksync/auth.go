@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -72,6 +73,7 @@ type AuthConfig struct {
 
 // prepare fills in the defaults and reports the faults.
 func (a *AuthConfig) prepare(fault func(format string, args ...any)) (key *rsa.PublicKey) {
+	a.AuthorizedParties = slices.Clone(a.AuthorizedParties) // read with each request
 	a.crossOrigin = http.NewCrossOriginProtection()
 	for i, party := range a.AuthorizedParties {
 		if a.crossOrigin.AddTrustedOrigin(party) != nil || strings.Contains(party, "@") {

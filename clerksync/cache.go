@@ -43,7 +43,7 @@ func newRecordCache(size int, ttl time.Duration) *recordCache {
 // fresh returns the user's record if it was loaded less than TTL ago.
 func (c *recordCache) fresh(id string, now time.Time) (*User, bool) {
 	r, ok := c.records.GetIfPresent(id)
-	if !ok || r.expired || now.Sub(r.loadedAt) >= c.ttl {
+	if !ok || r.expired || c.ttl < 0 || now.Sub(r.loadedAt) >= c.ttl {
 		return nil, false
 	}
 	return r.user, true
@@ -52,10 +52,15 @@ func (c *recordCache) fresh(id string, now time.Time) (*User, bool) {
 // stale returns the user's record if there is any that may stand in during an outage.
 func (c *recordCache) stale(id string, now time.Time) (*User, bool) {
 	r, ok := c.records.GetIfPresent(id)
-	if !ok || now.Sub(r.loadedAt) >= max(c.ttl, 0)+staleFor {
+	if !ok || c.outlived(r, now) {
 		return nil, false
 	}
 	return r.user, true
+}
+
+// outlived reports whether a record is too old even for an outage.
+func (c *recordCache) outlived(r *cachedRecord, now time.Time) bool {
+	return now.Sub(r.loadedAt) >= max(c.ttl, 0)+staleFor
 }
 
 func (c *recordCache) generation(id string) *atomic.Uint64 {
@@ -74,9 +79,14 @@ func (c *recordCache) put(id string, gen uint64, u *User, now time.Time) (*User,
 			current = false
 			return old, otter.CancelOp
 		}
-		if found && newerThan(old.user, u) && now.Sub(old.loadedAt) < max(c.ttl, 0)+staleFor {
+		if found && newerThan(old.user, u) && !c.outlived(old, now) {
 			winner = old.user
 			return old, otter.CancelOp
+		}
+		if refused(u) {
+			// What began to be loaded before does not take its place: it may have been
+			// read before the deletion or the ban.
+			c.generation(id).Add(1)
 		}
 		if !keep {
 			return nil, otter.InvalidateOp
@@ -87,13 +97,16 @@ func (c *recordCache) put(id string, gen uint64, u *User, now time.Time) (*User,
 }
 
 // newerThan reports whether a, which the cache holds, is a later state of the
-// record than b, which was just loaded. What refuses does not yield to what does
-// not for its version: the app may have suspended the user. And whether a deletion
-// or a suspension ended, only the Store knows.
+// record than b, which was just loaded. Where one of them refuses, what was loaded
+// last counts: whether a deletion or a suspension began or ended, the version does not
+// say, and only the Store knows.
 func newerThan(a, b *User) bool {
-	if refused(a) || refused(b) {
-		return false
-	}
+	return !refused(a) && !refused(b) && laterState(a, b)
+}
+
+// laterState goes by Clerk's version, and where that is the same, by when Clerk
+// confirmed it.
+func laterState(a, b *User) bool {
 	if va, vb := version(a), version(b); va != vb {
 		return va > vb
 	}
@@ -108,7 +121,7 @@ func (c *recordCache) invalidate(id string, now time.Time, standby func(old *Use
 	// Compute waits for a put that looked at the generation before it moved;
 	// otter's ComputeIfPresent and Invalidate need not, where nothing is cached yet.
 	c.records.Compute(id, func(old *cachedRecord, found bool) (*cachedRecord, otter.ComputeOp) {
-		if !found {
+		if !found || c.outlived(old, now) {
 			old = &cachedRecord{loadedAt: now}
 		}
 		u := standby(old.user)
@@ -152,7 +165,7 @@ func newClerkMemory(size int) clerkMemory {
 // reserve reports whether a visit may cause a re-read now; then the caller has it
 // and no other does for askAgainAfter.
 func (m clerkMemory) reserve(id string, now time.Time) bool {
-	if a, ok := m.asked.GetIfPresent(id); ok && now.Sub(a.at) < askAgainAfter {
+	if !m.mayAsk(id, now) {
 		return false
 	}
 	reserved := false
@@ -164,6 +177,12 @@ func (m clerkMemory) reserve(id string, now time.Time) bool {
 		return askedClerk{at: now, claim: old.claim, again: old.again}, otter.WriteOp
 	})
 	return reserved
+}
+
+// mayAsk reports whether a re-read of the user is not reserved.
+func (m clerkMemory) mayAsk(id string, now time.Time) bool {
+	a, ok := m.asked.GetIfPresent(id)
+	return !ok || now.Sub(a.at) >= askAgainAfter
 }
 
 // note records what came of asking.

@@ -37,12 +37,7 @@ type comparison struct {
 }
 
 // compare brings the records of a page's users in step with Clerk.
-func (r *reconciliation) compare(ctx context.Context, page clerkPage) (err error) {
-	defer func() {
-		if p := recover(); p != nil { // of the app's Store; on a goroutine of its own it would end the process
-			err = unavailable(fmt.Errorf("panic: %v", p))
-		}
-	}()
+func (r *reconciliation) compare(ctx context.Context, page clerkPage) error {
 	c := &comparison{
 		reconciliation: r, page: page,
 		fields: make(map[string][]string), existing: make(map[string]bool), restored: make(map[string]bool),
@@ -58,6 +53,7 @@ func (r *reconciliation) compare(ctx context.Context, page clerkPage) (err error
 		}
 		ids = append(ids, u.id)
 	}
+	var err error
 	if r.opts.Force {
 		err = c.byRecord(ctx, ids)
 	} else {
@@ -194,9 +190,10 @@ func (c *comparison) tombstone(ctx context.Context, listed listed, deletedAt tim
 		return nil
 	}
 	if !c.opts.DryRun {
-		restored := false
-		err = c.insistently(ctx, func() (err error) {
-			restored, err = c.Syncer.store.(RestoreStore).Restore(ctx, u.ClerkID, c.page.asOf.Add(-restorableAfter))
+		// Whether it was this call that restored does not matter: the answer of one
+		// before may be lost. A record that is still deleted is left so by the Upsert.
+		err = c.insistently(ctx, func() error {
+			_, err := c.Syncer.store.(RestoreStore).Restore(ctx, u.ClerkID, c.page.asOf.Add(-restorableAfter))
 			return storeError(err)
 		})
 		var refused *refusal
@@ -204,9 +201,10 @@ func (c *comparison) tombstone(ctx context.Context, listed listed, deletedAt tim
 		case errors.As(err, &refused):
 			c.failed(ctx, u.ClerkID, err)
 			return c.checkRefusals(0, 1, err)
-		case err != nil || !restored:
+		case err != nil:
 			return err
 		}
+		c.confirmLater(u.ClerkID)
 	}
 	c.restored[u.ClerkID] = true
 	c.write = append(c.write, u)
@@ -296,6 +294,9 @@ func (c *comparison) writeAll(ctx context.Context) error {
 func (c *comparison) written(id string, outcome Outcome) {
 	c.Syncer.clerk.known(id)
 	switch {
+	case outcome == Deactivated && c.restored[id]: // counted already
+	case outcome == Deactivated: // meanwhile
+		c.found.Tombstoned.add(id)
 	case c.restored[id]:
 		c.found.Restored.add(id)
 	case outcome == Created:
@@ -304,8 +305,6 @@ func (c *comparison) written(id string, outcome Outcome) {
 		c.updated(id)
 	case outcome == Stale:
 		c.found.Stale.add(id)
-	case outcome == Deactivated: // meanwhile
-		c.found.Tombstoned.add(id)
 	default:
 		c.found.Unchanged++
 	}

@@ -7,8 +7,9 @@ import (
 	"time"
 )
 
-// Event is one of Clerk's webhook events, verified. All but ID is from the
-// envelope that Clerk signs.
+// Event is one of Clerk's webhook events, verified. ID is the message's, from the
+// headers; Type to Data are from the body; the signature covers both. Result is
+// clerksync's.
 type Event struct {
 	// ID is the message's id, the svix-id header: the same for every delivery
 	// of one event. Use it to do something once.
@@ -59,7 +60,8 @@ func parseEvent(id string, body []byte) (Event, error) {
 // "session.created" are an Upsert, "user.deleted" is a Deactivate. Any other type
 // is no error and has a zero Result.
 //
-// Errors: [ErrInvalidEvent] where the event cannot be used and would not be if it
+// Errors: where ctx ends first, one that matches [ErrUnavailable] and ctx's cause;
+// [ErrInvalidEvent] where the event cannot be used and would not be if it
 // came again, [ErrUnavailable], [*ConflictError], or a [*Problem] with the code "mapping_failed".
 func (s *Syncer) Apply(ctx context.Context, e Event) (Result, error) {
 	start := s.clock.Now()

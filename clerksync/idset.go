@@ -14,8 +14,9 @@ type idSet struct {
 	n     int
 }
 
-// newIDSet has room for n ids before it grows.
+// newIDSet has room for n ids before it grows, up to ten million: n is Clerk's count.
 func newIDSet(n int) *idSet {
+	n = min(max(n, 0), 10_000_000)
 	return &idSet{seed: maphash.MakeSeed(), slots: make([]uint64, n+n/3+64)}
 }
 

@@ -58,7 +58,7 @@ const maxAnchors = 3
 // newPager begins after from; total is how many users there are.
 func newPager(clerk *bulkReader, size int, from position, total int) *pager {
 	from.Passed = min(from.Passed, total) // some may have been deleted since
-	p := &pager{clerk: clerk, size: size, seen: newIDSet(max(0, total-from.Passed)), total: total, start: from, at: from}
+	p := &pager{clerk: clerk, size: size, seen: newIDSet(total - from.Passed), total: total, start: from, at: from}
 	if from.After != "" {
 		p.anchors = []string{from.After} // not seen: it may be deleted since
 	}

@@ -46,8 +46,8 @@ type ReconcileOptions struct {
 
 	// MaxDeactivations is how many records a run may mark deleted. Where more
 	// are gone from Clerk, none is marked and the error matches
-	// [ErrTooManyGhosts]. Negative lifts the limit. Defaults to the larger of 10
-	// and 2 % of the records not deleted.
+	// [ErrTooManyGhosts]. Negative lifts the limit. To mark none at all, run with
+	// DryRun. Defaults to the larger of 10 and 2 % of the records not deleted.
 	MaxDeactivations int
 
 	// Holdback is the age below which a record is never taken for gone: Clerk's
@@ -59,12 +59,13 @@ type ReconcileOptions struct {
 	PageSize int
 
 	// Writers is how many pages are compared and written at one time, while
-	// Clerk is asked for the next. Defaults to 4.
+	// Clerk is asked for the next. A negative number is an error. Defaults to 4.
 	Writers int
 
 	// RequestsPerSecond bounds the requests to Clerk. Defaults to 80 % of what
 	// Clerk grants the instance: 80 with a secret key that begins with sk_live_,
-	// else 8. Both are for the whole instance: leave room for the app's own.
+	// else 8. Both are for the whole instance: leave room for the app's own. A
+	// negative number is an error.
 	//
 	// https://clerk.com/docs/guides/how-clerk-works/system-limits
 	RequestsPerSecond float64
@@ -77,7 +78,8 @@ type ReconcileOptions struct {
 // Reconcile brings the whole Store in step with Clerk and says what was wrong: the
 // first backfill of an app that has users already, a nightly check, the repair
 // after an outage that outlasted Svix's retries, the rewriting after a change of
-// Map. It runs beside webhooks and visits, as each write is the same guarded one.
+// Map. It runs beside webhooks and visits, as each write is the same guarded one, and
+// beside other runs, of which each asks Clerk at the whole of its RequestsPerSecond.
 //
 // It walks Clerk's users in the order in which they signed up, compares their
 // versions with the Store's in batches, and writes what is missing or older. Then
@@ -135,6 +137,7 @@ type reconciliation struct {
 	carried  int              // so many of retry were in conflict before until
 	refusals int              // users whom the Store refused, since it took one
 	retry    []string         // users in conflict with another
+	restored *idSet           // users given back, to be asked for again; nil: none
 	warnings int
 }
 
@@ -194,7 +197,8 @@ func (s *Syncer) newReconciliation(opts ReconcileOptions) (*reconciliation, erro
 // silently answered ten.
 const maxPageSize = 500
 
-func (r *reconciliation) run(ctx context.Context) error {
+func (r *reconciliation) run(ctx context.Context) (err error) {
+	defer recovered(&err)
 	if err := r.checkInstance(ctx); err != nil {
 		return err
 	}
@@ -204,7 +208,7 @@ func (r *reconciliation) run(ctx context.Context) error {
 	r.mu.Lock()
 	r.until = position{} // from here on, to begin anew asks Clerk less than to resume
 	r.mu.Unlock()
-	err := r.checkComplete()
+	err = r.checkComplete()
 	// Where the Store was empty, all records are too young to be ghosts: a first
 	// backfill need not read them again.
 	if err == nil && r.whole && !(r.empty && r.clock.Now().Sub(r.start) < r.opts.Holdback) {
@@ -278,13 +282,22 @@ func (r *reconciliation) walkUsers(ctx context.Context) error {
 			// A writer's failure ends the reading, and is the reason to give.
 			return cmp.Or(writers.Wait(), err)
 		}
-		writers.Go(func() error {
+		writers.Go(func() (err error) {
+			defer recovered(&err)
 			if err := r.compare(writing, page); err != nil {
 				return err
 			}
 			r.pageDone(number, page)
 			return nil
 		})
+	}
+}
+
+// recovered makes an error of a panic of the app's Store. On a goroutine of the run's
+// own it would end the process.
+func recovered(err *error) {
+	if p := recover(); p != nil {
+		*err = unavailable(fmt.Errorf("panic: %v", p))
 	}
 }
 
@@ -324,6 +337,12 @@ func (r *reconciliation) tell() {
 	if r.opts.Progress == nil {
 		return
 	}
+	defer func() {
+		if p := recover(); p != nil { // on a goroutine of the run's own it would end the process
+			r.opts.Progress = nil
+			r.cfg.Logger.Error("clerksync: panic in ReconcileOptions.Progress, which is told no more", "panic", p)
+		}
+	}()
 	p := r.progress
 	p.Report = r.snapshot()
 	r.opts.Progress(p)

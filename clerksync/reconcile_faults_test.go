@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"math/rand/v2"
 	"net/http"
@@ -282,13 +283,6 @@ func TestReconcileWhileUsersChange(t *testing.T) {
 			return r.URL.Query().Has("user_id") && w.clerk.Calls("GET /v1/users") > 2
 		}
 		panic(what)
-	}
-	deleteEvent := func(t *testing.T, w *bulkWorld, id string) {
-		t.Helper()
-		data := json.RawMessage(fmt.Sprintf(`{"id":%q,"deleted":true}`, id))
-		if _, err := w.Apply(t.Context(), clerksync.Event{ID: "msg_1", Type: "user.deleted", Timestamp: w.clock.Now(), Data: data}); err != nil {
-			t.Fatal(err)
-		}
 	}
 	for name, tt := range map[string]struct {
 		when   string
@@ -1043,5 +1037,135 @@ func TestReconcileRestore(t *testing.T) {
 			}
 			w.inStep(t)
 		})
+	}
+}
+
+// A record that is given back is brought in step, also where the run ends in between, or
+// the answer of Restore is lost.
+func TestRestoreIsFollowedByTheRest(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		fault func(w *bulkWorld, id string, stop context.CancelFunc) func(op string) error
+		runs  int
+	}{
+		"killed after it": {func(_ *bulkWorld, _ string, stop context.CancelFunc) func(string) error {
+			return func(op string) error {
+				if op != "UpsertBatch" {
+					return nil
+				}
+				stop()
+				return context.Canceled
+			}
+		}, 2},
+		"its answer is lost": {func(w *bulkWorld, id string, _ context.CancelFunc) func(string) error {
+			lost := false
+			return func(op string) error {
+				if op != "Restore" || lost {
+					return nil
+				}
+				lost = true
+				_, _ = w.store.Store.Restore(context.Background(), id, w.clock.Now())
+				return errDown
+			}
+		}, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newBulkWorld(t, nil)
+			id := w.backfill(t, 3)[0]
+			if _, err := w.store.Deactivate(t.Context(), id, w.clock.Now()); err != nil {
+				t.Fatal(err)
+			}
+			email := w.get(t, id).Email
+			w.edit(t, id, func(u *clerksync.User) { u.Email = "" }) // as EraseOnDelete does, or a claim of another's
+			w.clock.Advance(2 * time.Hour)
+			ctx, stop := context.WithCancel(t.Context())
+			defer stop()
+			w.store.fault = tt.fault(w, id, stop)
+			for run := range tt.runs {
+				if _, err := w.Reconcile(ctx, clerksync.ReconcileOptions{Restore: true}); (err == nil) != (run == tt.runs-1) {
+					t.Fatal(err)
+				}
+				ctx, w.store.fault = t.Context(), nil
+			}
+			if u := w.get(t, id); !u.IsActive || u.Email != email {
+				t.Errorf("the record is %+v", u)
+			}
+			w.inStep(t)
+		})
+	}
+}
+
+// A user who is deleted in Clerk after Clerk listed them, and before their record is given
+// back, stays deleted: the event found the record deleted already, and has come and gone.
+func TestRestoreOfAUserDeletedMeanwhile(t *testing.T) {
+	t.Parallel()
+	w := newBulkWorld(t, nil)
+	ids := w.backfill(t, 3)
+	gone, kept := ids[0], ids[1]
+	for _, id := range []string{gone, kept} {
+		if _, err := w.store.Deactivate(t.Context(), id, w.clock.Now()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.clock.Advance(2 * time.Hour)
+	var once sync.Once
+	w.store.fault = func(op string) error {
+		if op == "Restore" {
+			once.Do(func() {
+				w.delete(t, gone)
+				deleteEvent(t, w, gone)
+			})
+		}
+		return nil
+	}
+	report := w.reconcile(t, clerksync.ReconcileOptions{Restore: true})
+	wantCounts(t, report, map[string]int{"seen": 3, "unchanged": 1, "tombstoned": 2, "restored": 2, "ghosts": 1, "deactivated": 1})
+	if u := w.get(t, gone); u.IsActive || u.DeletedAt.IsZero() {
+		t.Errorf("who is deleted in Clerk has %+v", u)
+	}
+	if u := w.get(t, kept); !u.IsActive {
+		t.Errorf("who lives in Clerk has %+v", u)
+	}
+}
+
+func TestReconcileProgressPanics(t *testing.T) {
+	t.Parallel()
+	w := newBulkWorld(t, nil)
+	w.signUp(30)
+	calls := 0
+	report, err := w.Reconcile(t.Context(), clerksync.ReconcileOptions{PageSize: 10, Progress: func(clerksync.Progress) {
+		calls++
+		panic("of the app's")
+	}})
+	if err != nil || !report.Complete || report.Created.Count != 30 || calls != 1 {
+		t.Errorf("%v after %d calls, reports %+v", err, calls, report)
+	}
+	if !strings.Contains(w.logs.String(), "panic in ReconcileOptions.Progress") {
+		t.Errorf("the panic is not in the log:\n%s", w.logs)
+	}
+}
+
+// Clerk's count is no size to make room for.
+func TestReconcileOfAnImpossibleCount(t *testing.T) {
+	t.Parallel()
+	w := newBulkWorld(t, nil)
+	w.backfill(t, 2)
+	w.answer = func(r *http.Request, resp *http.Response) {
+		if strings.HasSuffix(r.URL.Path, "/users/count") {
+			resp.Body, resp.ContentLength = io.NopCloser(strings.NewReader(`{"object":"total_count","total_count":4000000000000000000}`)), -1
+		}
+	}
+	if report, err := w.Reconcile(t.Context(), clerksync.ReconcileOptions{}); !errors.Is(err, clerksync.ErrIncomplete) || report.Seen != 2 {
+		t.Errorf("%v, reports %+v", err, report)
+	}
+}
+
+// deleteEvent brings the event of a deletion.
+func deleteEvent(t *testing.T, w *bulkWorld, id string) {
+	t.Helper()
+	data := json.RawMessage(fmt.Sprintf(`{"id":%q,"deleted":true}`, id))
+	if _, err := w.Apply(t.Context(), clerksync.Event{ID: "msg_1", Type: "user.deleted", Timestamp: w.clock.Now(), Data: data}); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -47,8 +47,8 @@ type Store interface {
 	// Deactivate marks the record deleted for good: IsActive false, DeletedAt
 	// at. Where there is no record it leaves a tombstone without personal
 	// data, so that a late Upsert finds it. A record that is already deleted
-	// stays as it is. The zero time stands for the Store's now. The Outcome is
-	// Deactivated in every case.
+	// stays as it is. The zero time, and any before 1970, stands for the Store's now.
+	// The Outcome is Deactivated in every case.
 	Deactivate(ctx context.Context, clerkID string, at time.Time) (Result, error)
 }
 
@@ -82,8 +82,10 @@ type RestoreStore interface {
 
 	// Restore makes a record that was marked deleted before the given time
 	// active again: no DeletedAt, IsActive true, UpdatedAt set, all else as it
-	// is. It is one atomic decision, and reports whether it was that one's: a
-	// record that is not deleted, deleted later or not there stays as it is.
+	// is, but for ClerkUpdatedAt: without it the record is older than whatever is
+	// offered next, which brings back what the deletion may have removed. It is
+	// one atomic decision, and reports whether it was that one's: a record that is
+	// not deleted, deleted later or not there stays as it is.
 	Restore(ctx context.Context, clerkID string, before time.Time) (bool, error)
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -83,7 +84,7 @@ func (s *sweep) look(ctx context.Context, stamp Stamp) error {
 	switch {
 	case !validUserID(stamp.ClerkID):
 		s.count(&s.report.Unknown, stamp.ClerkID)
-	case s.pager.seen.has(stamp.ClerkID):
+	case s.pager.seen.has(stamp.ClerkID) && !s.wasRestored(stamp.ClerkID):
 	case stamp.CreatedAt.After(s.youngest):
 		s.mu.Lock()
 		s.report.HeldBack++
@@ -97,6 +98,24 @@ func (s *sweep) look(ctx context.Context, stamp Stamp) error {
 		s.tellRecords()
 	}
 	return nil
+}
+
+// confirmLater has the sweep ask Clerk for a user whose record was given back. The user
+// may have been deleted after Clerk listed it; that event found the record deleted, and
+// has come and gone.
+func (r *reconciliation) confirmLater(id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.restored == nil {
+		r.restored = newIDSet(0)
+	}
+	r.restored.add(id)
+}
+
+func (r *reconciliation) wasRestored(id string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.restored != nil && r.restored.has(id)
 }
 
 func (s *sweep) tellRecords() {
@@ -128,6 +147,7 @@ func (s *sweep) askAgain(ctx context.Context) error {
 		}
 	}
 	s.ask = s.ask[:0]
+	users = slices.DeleteFunc(users, func(u listed) bool { return s.wasRestored(u.id) }) // they have been
 	return s.compare(ctx, clerkPage{users: users, asOf: asOf})
 }
 
@@ -140,7 +160,7 @@ func (s *sweep) confirm(ctx context.Context) (ghosts []ghost, err error) {
 	}
 	for i, id := range s.absent {
 		u, asOf, err := s.reader.user(ctx, id)
-		if err == nil {
+		if err == nil && !s.wasRestored(id) {
 			err = s.compare(ctx, clerkPage{users: []listed{u}, asOf: asOf})
 		} else if errors.Is(err, ErrUserUnknown) {
 			ghosts, err = append(ghosts, ghost{id, asOf}), nil
@@ -174,11 +194,7 @@ func (s *sweep) deactivate(ctx context.Context, ghosts []ghost) error {
 }
 
 func (s *sweep) deactivateOne(ctx context.Context, g ghost) (err error) {
-	defer func() {
-		if p := recover(); p != nil { // of the app's Store; on this goroutine it would end the process
-			err = unavailable(fmt.Errorf("panic: %v", p))
-		}
-	}()
+	defer recovered(&err)
 	err = s.insistently(ctx, func() error {
 		_, err := s.Syncer.deactivate(ctx, g.id, g.asOf)
 		return err

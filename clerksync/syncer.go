@@ -1,6 +1,7 @@
 package clerksync
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -65,7 +66,8 @@ type Config struct {
 	// Map runs after the standard mapping and may change the record: set Extra
 	// for fields of your own, or map standard ones by other rules. The user's
 	// Response.RawJSON holds Clerk's whole JSON on every path. It may not change
-	// ClerkID, ClerkUpdatedAt, SyncedAt, IsActive or DeletedAt. An error or a
+	// ClerkID, ClerkUpdatedAt, SyncedAt, IsActive or DeletedAt. Role and Location
+	// count for a new record only: later they are the app's. An error or a
 	// panic writes nothing: the webhook answers 500 and Svix delivers again, a visit answers 503.
 	// Must be safe for concurrent use. Defaults to none.
 	//
@@ -75,11 +77,13 @@ type Config struct {
 
 	// CacheTTL is how long a record is served from memory before it is read
 	// from the Store again: how long a change by another process stays unseen.
-	// Negative means that every visit reads the Store. Defaults to 30 seconds.
+	// For an hour longer the record may stand in where the Store fails. Negative
+	// means that every visit reads the Store; then only refusals stand in. Defaults
+	// to 30 seconds.
 	CacheTTL time.Duration
 
 	// CacheSize is how many records are kept in memory at most. 100,000 take
-	// under 150 MB. Defaults to 100,000.
+	// under 150 MB. A negative one is an error. Defaults to 100,000.
 	CacheSize int
 
 	// RefreshAfter is how old the last confirmation by Clerk may be before a
@@ -91,7 +95,9 @@ type Config struct {
 	// Defaults to [FailClosed].
 	OnFailure FailurePolicy
 
-	// ErrorHandler answers the requests that do not reach the app's handler.
+	// ErrorHandler answers the requests that do not reach the app's handler, and the
+	// webhooks that are not done: whatever status below 400 it gives those, or none,
+	// becomes the Problem's, as Svix would take it that the event is done.
 	// Its error is a [*Problem] for errors.As, and matches the package's error of
 	// that cause, if it has one, for errors.Is. Defaults to [WriteProblem].
 	ErrorHandler func(http.ResponseWriter, *http.Request, error)
@@ -109,7 +115,9 @@ type Config struct {
 	// quick, and safe for concurrent use. Defaults to none.
 	Observe func(context.Context, Observation)
 
-	// Now is the clock. Defaults to time.Now.
+	// Now is the clock by which ages, expiry and signatures are judged. Timeouts and the
+	// waits between retries run in real time. Must be safe for concurrent use.
+	// Defaults to time.Now.
 	Now func() time.Time
 
 	clock clock // tests' own; with timers
@@ -159,6 +167,8 @@ func New(cfg Config) (*Syncer, error) {
 		fault("SecretKey is missing: take it from the Clerk Dashboard under API keys (CLERK_SECRET_KEY)")
 	case strings.HasPrefix(cfg.SecretKey, "pk_"):
 		fault("SecretKey is a publishable key (pk_…): the secret key begins with sk_")
+	case strings.HasPrefix(cfg.SecretKey, "whsec_"):
+		fault("SecretKey is a webhook's signing secret (whsec_…): the secret key begins with sk_")
 	case strings.ContainsFunc(cfg.SecretKey, func(r rune) bool { return r <= ' ' || r >= 0x7f }):
 		fault("SecretKey has characters in it that no key has")
 	}
@@ -235,7 +245,8 @@ func New(cfg Config) (*Syncer, error) {
 // event. The next visit in this process sees the outcome. It does not join a
 // lookup under way.
 //
-// Errors: [ErrUserUnknown] where Clerk has no such user (the record is left as it
+// Errors: where ctx ends first, one that matches [ErrUnavailable] and ctx's cause;
+// [ErrUserUnknown] where Clerk has no such user (the record is left as it
 // is: a wrong key must not delete users), [ErrUnavailable], [*ConflictError], or a
 // [*Problem] with the code "mapping_failed".
 func (s *Syncer) Sync(ctx context.Context, clerkID string) (Result, error) {
@@ -315,17 +326,23 @@ func (s *Syncer) upsert(ctx context.Context, u *User) (Result, error) {
 // upserted makes the next visit see what came of an Upsert of u.
 func (s *Syncer) upserted(u *User, res Result, err error) {
 	s.invalidate(u.ClerkID, func(old *User) *User {
+		known := res.User
+		if known == nil && u.Banned && (res.Outcome == Created || res.Outcome == Updated) {
+			known = &User{ClerkID: u.ClerkID, Banned: true, IsActive: true, ClerkUpdatedAt: u.ClerkUpdatedAt, SyncedAt: u.SyncedAt}
+		}
 		switch {
 		case err == nil && res.Outcome == Deactivated:
 			return &User{ClerkID: u.ClerkID, DeletedAt: s.clock.Now()} // known anew, for its whole time
 		case old != nil && !old.DeletedAt.IsZero():
 			return old // the deletion came in between, and is final
-		case err != nil:
+		case err != nil, res.Outcome == Stale && known == nil, res.Outcome == Unchanged && known == nil:
 			return old // nothing was written, as far as anybody knows
-		case res.User != nil:
-			return res.User
-		case u.Banned, old != nil && !old.IsActive:
-			return &User{ClerkID: u.ClerkID, Banned: u.Banned, IsActive: old == nil || old.IsActive}
+		case old != nil && laterState(old, cmp.Or(known, u)):
+			return old // another's, which was written after this one
+		case known != nil && (refused(known) || old != nil && s.cfg.CacheTTL >= 0):
+			return known // what nobody visits is not worth a place
+		case known == nil && old != nil && !old.IsActive:
+			return old // suspended by the app, which this did not change
 		}
 		return nil
 	})

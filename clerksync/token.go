@@ -88,7 +88,7 @@ func (s *Syncer) verifyToken(ctx context.Context, token string) (*session, error
 	if s.cfg.Auth.CustomClaims != nil {
 		claims.Custom = s.cfg.Auth.CustomClaims(ctx)
 		if v := reflect.ValueOf(claims.Custom); v.Kind() != reflect.Pointer || v.IsNil() {
-			return nil, errors.New("clerksync: Config.Auth.CustomClaims must return a pointer to decode into")
+			return nil, &Problem{Status: http.StatusInternalServerError, Code: codeInternal, Err: errors.New("clerksync: Config.Auth.CustomClaims must return a pointer to decode into")}
 		}
 		dest = append(dest, claims.Custom)
 	}

@@ -14,7 +14,8 @@ import (
 // happens when. The record is shared: callers may not modify it, only a
 // [User.Clone].
 //
-// Errors: [ErrUserInactive] for one who is deleted, suspended or banned;
+// Errors: where ctx ends first, with either [FailurePolicy], one that matches
+// [ErrUnavailable] and ctx's cause; [ErrUserInactive] for one who is deleted, suspended or banned;
 // [ErrUserUnknown] where Clerk has no such user; [ErrUnavailable] where Clerk or
 // the Store failed and nothing is known (with [FailOpen] a Partial User instead);
 // [*ConflictError]; a [*Problem] with the code "mapping_failed".
@@ -71,7 +72,7 @@ func refused(u *User) bool { return !u.IsActive || u.Banned || !u.DeletedAt.IsZe
 
 // serves reports whether a cached record may be served as it is.
 func (s *Syncer) serves(u *User, now time.Time, claim freshness) bool {
-	return !s.banMayBeLifted(u, now) && !s.outdated(u, now, claim)
+	return !(s.banMayBeLifted(u, now) && s.clerk.mayAsk(u.ClerkID, now)) && !s.outdated(u, now, claim)
 }
 
 // outdated reports whether the visitor's token knows that the record is, and the
@@ -153,11 +154,11 @@ func (s *Syncer) lookupAndCache(ctx context.Context, id string, claim freshness)
 	// The flight before may have landed between this visitor's look into the cache
 	// and its boarding.
 	now := s.clock.Now()
-	if u, ok := s.cache.fresh(id, now); ok && s.serves(u, now, claim) {
-		return found{user: u, source: SourceCache, current: true}, nil
-	}
 	generation := s.cache.generation(id)
 	gen := generation.Load()
+	if u, ok := s.cache.fresh(id, now); ok && s.serves(u, now, claim) {
+		return found{user: u, source: SourceCache, current: generation.Load() == gen}, nil
+	}
 	f, err = s.lookup(ctx, id, claim)
 	if err != nil {
 		f.current = generation.Load() == gen

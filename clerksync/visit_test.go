@@ -534,6 +534,28 @@ func TestLiftedBanIsSeenAfterAMinute(t *testing.T) {
 	visit(t, w.Syncer, id)
 }
 
+// Nobody's visits make the Store work while Clerk cannot say whether a ban was lifted.
+func TestBanIsCachedWhileClerkIsDown(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	id := w.clerk.CreateUser(fakeclerk.NewUser{})
+	if err := w.clerk.BanUser(id); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Sync(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	w.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { return &fakeclerk.Fault{Status: 500} })
+	w.clock.Advance(2 * time.Minute)
+	before := w.store.users.Load()
+	for range 100 {
+		refusedWith(t, w.Syncer, id, clerksync.ErrUserInactive)
+	}
+	if n := w.store.users.Load() - before; n > 2 {
+		t.Errorf("100 visits read the Store %d times", n)
+	}
+}
+
 func TestBanStandsWhileClerkIsDown(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, func(c *clerksync.Config) { c.OnFailure = clerksync.FailOpen })

@@ -27,15 +27,15 @@ type WebhookConfig struct {
 	// others are refused with 403. Defaults to accepting any.
 	InstanceID string
 
-	// MaxBodyBytes is the size of the largest event accepted. Defaults to
-	// 1 MiB.
+	// MaxBodyBytes is the size of the largest event accepted. A negative one is
+	// an error. Defaults to 1 MiB.
 	MaxBodyBytes int64
 
 	// OnEvent is called for every verified event, of unknown types too, after
 	// the record is written and with the [Event].Result that came of it. An
 	// error (or a panic) answers 503, and Svix delivers the event again: then
-	// OnEvent runs again. Event.ID tells whether it did before. The context
-	// ends with the delivery. Defaults to none.
+	// OnEvent runs again. Event.ID is the same each time: an app that must act
+	// once remembers it. The context ends with the delivery. Defaults to none.
 	OnEvent func(context.Context, Event) error
 }
 
@@ -53,7 +53,9 @@ const (
 // outside of any middleware that asks for a session.
 //
 // It answers 204 once an event is applied, and for a repeated, stale or unknown
-// one; never before the write is done. Svix delivers again after anything else:
+// one; never before the write is done. Svix delivers again after anything else.
+// As it is Svix that reads them, these answers are [WriteProblem]'s whatever
+// [Config].ErrorHandler is:
 //
 //   - 400 invalid_signature: signature missing or wrong, or its time over five
 //     minutes off; unreadable_body.
@@ -111,21 +113,53 @@ type webhookHandler struct {
 }
 
 func (h *webhookHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.Method != http.MethodPost {
-		w.Header().Set("Allow", http.MethodPost)
-		h.syncer.refuse(w, r, &Problem{Status: http.StatusMethodNotAllowed, Code: codeMethodNotAllowed})
-		return
-	}
 	ctx, cancel := withTimeout(r.Context(), h.syncer.clock, deliveryTimeout)
 	defer cancel()
 	if err := h.serve(ctx, w, r); err != nil {
-		h.syncer.refuse(w, r, err)
+		refusal := &refusalWriter{ResponseWriter: w, status: problemOf(err).Status}
+		h.syncer.refuse(refusal, r, err)
+		refusal.finish()
 		return
 	}
 	w.WriteHeader(http.StatusNoContent)
 }
 
+// refusalWriter keeps an ErrorHandler from acknowledging an event that is not done: a
+// body without a status, or nothing at all, would be 200, and Svix would not deliver it
+// again.
+type refusalWriter struct {
+	http.ResponseWriter
+	status  int // the Problem's
+	written bool
+}
+
+func (w *refusalWriter) WriteHeader(status int) {
+	if status >= 200 && status < 400 {
+		status = w.status
+	}
+	w.written = w.written || status >= 200
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *refusalWriter) Write(b []byte) (int, error) {
+	w.finish()
+	return w.ResponseWriter.Write(b)
+}
+
+func (w *refusalWriter) finish() {
+	if !w.written {
+		w.WriteHeader(w.status)
+	}
+}
+
+// Unwrap is for http.ResponseController.
+func (w *refusalWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
 func (h *webhookHandler) serve(ctx context.Context, w http.ResponseWriter, r *http.Request) error {
+	if r.Method != http.MethodPost {
+		w.Header().Set("Allow", http.MethodPost)
+		return &Problem{Status: http.StatusMethodNotAllowed, Code: codeMethodNotAllowed}
+	}
 	body, err := h.read(w, r)
 	if err != nil {
 		return err

@@ -469,3 +469,43 @@ func FuzzWebhookHandler(f *testing.F) {
 		}
 	})
 }
+
+// Svix takes whatever is 2xx for done.
+func TestErrorHandlerCannotAcknowledge(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		handler func(w http.ResponseWriter, r *http.Request, err error)
+		status  int
+		body    string
+	}{
+		"body alone": {func(w http.ResponseWriter, _ *http.Request, _ error) { _, _ = io.WriteString(w, "page") }, 503, "page"},
+		"nothing":    {func(http.ResponseWriter, *http.Request, error) {}, 503, ""},
+		"200": {func(w http.ResponseWriter, _ *http.Request, _ error) {
+			w.WriteHeader(200)
+			_, _ = io.WriteString(w, "page")
+		}, 503, "page"},
+		"a redirect": {func(w http.ResponseWriter, r *http.Request, _ error) { http.Redirect(w, r, "/sorry", 303) }, 503, ""},
+		"its own":    {func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(500) }, 500, ""},
+		"flushed": {func(w http.ResponseWriter, _ *http.Request, _ error) {
+			w.WriteHeader(http.StatusEarlyHints)
+			_, _ = io.WriteString(w, "page")
+			if err := http.NewResponseController(w).Flush(); err != nil {
+				t.Error(err)
+			}
+		}, 503, "page"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, func(c *clerksync.Config) { c.ErrorHandler = tt.handler })
+			h, err := w.WebhookHandler(clerksync.WebhookConfig{Secrets: []string{testSecret}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.store.fail(errDown)
+			a := send(t, signed(t, serve(t, h), testSecret, t0, envelope("user.created", userJSON("user_1", t0))))
+			if a.status != tt.status || tt.body != "" && string(a.body) != tt.body {
+				t.Errorf("answers %d %q, want %d %q", a.status, a.body, tt.status, tt.body)
+			}
+		})
+	}
+}

@@ -30,7 +30,7 @@ func (s *Store) Restore(ctx context.Context, clerkID string, before time.Time) (
 		{Key: "deletedAt", Value: bson.D{{Key: "$gte", Value: epoch}, {Key: "$lt", Value: before}}},
 	}
 	update := bson.D{
-		{Key: "$unset", Value: bson.D{{Key: "deletedAt", Value: ""}}},
+		{Key: "$unset", Value: bson.D{{Key: "deletedAt", Value: ""}, {Key: "clerkUpdatedAt", Value: ""}}},
 		{Key: "$set", Value: bson.D{{Key: "isActive", Value: true}, {Key: "updatedAt", Value: s.millis()}}},
 	}
 	restored := false

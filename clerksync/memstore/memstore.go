@@ -129,7 +129,7 @@ func (s *Store) Deactivate(ctx context.Context, clerkID string, at time.Time) (c
 	defer s.mu.Unlock()
 
 	now := s.now()
-	if at.IsZero() {
+	if at.Before(time.Unix(0, 0)) {
 		at = now
 	}
 	r := s.records[clerkID].Clone()
@@ -158,7 +158,7 @@ func (s *Store) Restore(ctx context.Context, clerkID string, before time.Time) (
 	if r == nil || r.DeletedAt.IsZero() || !r.DeletedAt.Before(canonical(before)) {
 		return false, nil
 	}
-	r.IsActive, r.DeletedAt, r.UpdatedAt = true, time.Time{}, s.now()
+	r.IsActive, r.DeletedAt, r.UpdatedAt, r.ClerkUpdatedAt = true, time.Time{}, s.now(), time.Time{}
 	s.records[clerkID] = r
 	return true, nil
 }

@@ -30,14 +30,14 @@ func (c *check) restore(s clerksync.RestoreStore, id string, before time.Time, w
 		if !after.UpdatedAt.After(was.UpdatedAt) {
 			c.errorf("UpdatedAt of a restored record is %v, and was %v before", after.UpdatedAt, was.UpdatedAt)
 		}
-		expected.IsActive, expected.DeletedAt, expected.UpdatedAt = true, time.Time{}, after.UpdatedAt
+		expected.IsActive, expected.DeletedAt, expected.UpdatedAt, expected.ClerkUpdatedAt = true, time.Time{}, after.UpdatedAt, time.Time{}
 	}
 	c.same(fmt.Sprintf("the record after a Restore that is to report %t", want), after, expected)
 }
 
 // The method of RestoreStore.
 var restoreCases = []testCase{
-	{"RestoreBringsBack", "a record deleted before the given time is active again, and otherwise as it was", restores, func(c *check) {
+	{"RestoreBringsBack", "a record deleted before the given time is active again, and otherwise as it was, but for its version", restores, func(c *check) {
 		s := c.restoring()
 		for n, id := range []string{"user_1", "user_2"} {
 			c.offer(s, person(id, n), clerksync.Created)
@@ -72,12 +72,13 @@ var restoreCases = []testCase{
 		c.set(s, "user_1", map[string]any{"isActive": false})
 		c.restore(s.(clerksync.RestoreStore), "user_1", hour(9), false)
 	}},
-	{"RestoredRecordIsLikeAny", "the rules of Upsert and Deactivate hold for a restored record", restores, func(c *check) {
+	{"RestoredRecordIsLikeAny", "a restored record is older than any, and then the rules of Upsert and Deactivate hold for it", restores, func(c *check) {
 		s := c.restoring()
 		u := person("user_1", 2)
 		c.offer(s, u, clerksync.Created)
 		c.delete(s, "user_1", hour(3))
 		c.restore(s, "user_1", hour(4), true)
+		c.offer(s, u, clerksync.Updated)
 		c.offer(s, u, clerksync.Unchanged)
 		c.offer(s, person("user_1", 1), clerksync.Stale)
 		other := person("user_1", 2)
@@ -105,7 +106,7 @@ var restoreCases = []testCase{
 		before := c.fields(s, "user_1")
 		c.restore(s.(clerksync.RestoreStore), "user_1", hour(4), true)
 		after := c.fields(s, "user_1")
-		c.untouched("after a Restore", after, before, deleted...)
+		c.untouched("after a Restore", after, before, append(deleted, "clerkUpdatedAt")...)
 		if v, ok := after["deletedAt"]; ok {
 			c.errorf("the restored record has deletedAt, as %#v", v)
 		}
@@ -149,6 +150,7 @@ var restoreCases = []testCase{
 			if n := restored.Load(); n != 1 {
 				c.errorf("of %d Restores %d report that they did it, want one", workers, n)
 			}
+			c.offer(s, person(id, 1), clerksync.Updated)
 			c.ends(s, person(id, 1))
 		}
 	}},
@@ -177,6 +179,7 @@ var restoreCases = []testCase{
 			if got := c.record(s, id); !got.DeletedAt.IsZero() {
 				c.restore(s, id, hour(3), true)
 			}
+			c.offer(s, person(id, 1), clerksync.Updated)
 			c.ends(s, person(id, 1))
 		}
 	}},

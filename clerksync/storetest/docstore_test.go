@@ -476,13 +476,14 @@ func (s *docStore) Restore(ctx context.Context, clerkID string, before time.Time
 	}
 	s.generation++
 	delete(doc, "deletedAt")
+	if s.fault != "restores an equal version" {
+		delete(doc, "clerkUpdatedAt")
+	}
 	switch s.fault {
 	case "restores field by field":
 		s.dawdle()
 	case "restored means null":
 		doc["deletedAt"] = Null{}
-	case "restores an older version":
-		delete(doc, "clerkUpdatedAt")
 	case "restores what it knows":
 		delete(doc, "points")
 	}

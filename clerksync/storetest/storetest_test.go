@@ -159,7 +159,7 @@ var broken = map[fault][]string{
 	"restores the undeleted":            {"RestoreLeavesTheOthers", "RestoreLeavesTheSuspended"},
 	"restores whoever is missing":       {"RestoreLeavesTheOthers"},
 	"lifts suspensions":                 {"RestoreLeavesTheSuspended"},
-	"restores an older version":         {"RestoredRecordIsLikeAny"},
+	"restores an equal version":         {"RestoredRecordIsLikeAny"},
 	"restores versions only":            {"RestoredTombstoneBecomesWhole"},
 	"restores what it knows":            {"RestoreTouchesNoMore"},
 	"restored means null":               {"RestoreTouchesNoMore"},
