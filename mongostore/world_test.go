@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/clerksync/clerksync-go/clerksync"
 	"github.com/clerksync/clerksync-go/clerksync/storetest/world"
@@ -14,13 +15,37 @@ import (
 
 // The embedded server reads all of a collection to find one record; a longer run is
 //
-//	go test ./mongostore -run TestWorld -timeout 2h -rapid.checks=250 -rapid.steps=200
+//	go test ./mongostore -run 'TestWorld$' -timeout 2h -rapid.checks=250 -rapid.steps=200
 func TestWorld(t *testing.T) {
 	world.Run(t, func(t testing.TB, now func() time.Time) clerksync.Store {
 		coll := newCollection(t)
-		s := open(t, coll, &mongostore.Options{BatchSize: batchSize, Now: now})
-		return countingStore{rawStore{s, coll}}
-	}, world.Size{Checks: 10, Steps: 200})
+		return countingStore{rawStore{open(t, coll, worldOptions(now)), coll}}
+	}, world.Options{Checks: 10, Steps: 200})
+}
+
+// In a database with a unique index on the e-mail address.
+func TestWorldUniqueEmail(t *testing.T) {
+	world.Run(t, func(t testing.TB, now func() time.Time) clerksync.Store {
+		coll := newCollection(t)
+		createIndex(t, coll, ascending("email"), options.Index().SetUnique(true).SetSparse(true).SetName("email"))
+		opts := worldOptions(now)
+		opts.AllowUnique = []string{"email"} // the embedded server does not list it as sparse
+		return countingStore{rawStore{open(t, coll, opts), coll}}
+	}, world.Options{Checks: 6, Steps: 150, UniqueEmail: true})
+}
+
+// With deletions that erase.
+func TestWorldEraseOnDelete(t *testing.T) {
+	world.Run(t, func(t testing.TB, now func() time.Time) clerksync.Store {
+		coll := newCollection(t)
+		opts := worldOptions(now)
+		opts.EraseOnDelete = true
+		return countingStore{rawStore{open(t, coll, opts), coll}}
+	}, world.Options{Checks: 4, Steps: 150, Erases: true})
+}
+
+func worldOptions(now func() time.Time) *mongostore.Options {
+	return &mongostore.Options{BatchSize: batchSize, Now: now}
 }
 
 // countingStore lets the world see a second record of a user.

@@ -20,6 +20,11 @@ const (
 	sweeping  = "clerksync/sweep.go"
 	reconcile = "clerksync/reconcile.go"
 	comparing = "clerksync/compare.go"
+	mapping   = "clerksync/mapping.go"
+	users     = "clerksync/user.go"
+	mongoMail = "mongostore/conflict.go"
+	mongoGone = "mongostore/deactivate.go"
+	mongoSave = "mongostore/upsert.go"
 )
 
 // mutants are the faults that the promise must not survive: each would leave a record
@@ -44,6 +49,12 @@ var mutants = []mutant{
 	{"Extra's lost names stay", memFields, "r.Extra = u.Extra\n", "if u.Extra != nil {\n\t\tr.Extra = u.Extra\n\t}\n"},
 	{"a deleted record keeps its e-mail address", memory, "case other.DeletedAt.IsZero():", "case true:"},
 
+	// The role.
+	{"a role of Clerk's stays out of the record", users, "if u.RoleFromClerk && !yield", "if false && !yield"},
+	{"a role of Clerk's is the new record's alone", mapping, "u.Role, u.RoleFromClerk = role, true", "u.Role = role"},
+	{"a role that Clerk has not is Clerk's", mapping, "role := s.cfg.RoleOf(cu); role != \"\"", "role := s.cfg.RoleOf(cu); true"},
+	{"an edit of Clerk's role stays at an equal version", converge, "if u.RoleFromClerk && stored.Role != u.Role {", "if false {"},
+
 	// The cache and the flights.
 	{"the cache is put after an invalidation", cache, "if c.generation(id).Load() != gen {", "if false {"},
 	{"a load is served after an invalidation", visits, "if !f.current {", "if false {"},
@@ -52,6 +63,10 @@ var mutants = []mutant{
 	{"a deletion does not invalidate the cache", syncer, "res, err := s.store.Deactivate(ctx, id, at)\n\ts.invalidate(id,", "res, err := s.store.Deactivate(ctx, id, at)\n\tfunc(string, func(*User) *User) {}(id,"},
 	{"Forget does not invalidate the cache", syncer, "func (s *Syncer) Forget(clerkID string) {\n\ts.invalidate(clerkID,", "func (s *Syncer) Forget(clerkID string) {\n\tfunc(string, func(*User) *User) {}(clerkID,"},
 	{"a known deletion is forgotten in an outage", syncer, "return &User{ClerkID: id, DeletedAt: at}", "return nil"},
+	{"a deletion is forgotten while an older event is written", syncer, "case old != nil && !old.DeletedAt.IsZero():\n\t\t\treturn old", "case false:\n\t\t\treturn old"},
+	{"a deletion heard of again is not known anew", syncer, "case err == nil && res.Outcome == Deactivated:", "case err == nil && res.Outcome == Deactivated && old == nil:"},
+	{"a cached record is as old as its answer", visits, "s.cache.put(id, gen, f.user, now) // as old", "s.cache.put(id, gen, f.user, s.clock.Now()) // as old"},
+	{"a load that began before a refusal takes its place", cache, "\t\t\tc.generation(id).Add(1)\n\t\t}\n", "\t\t}\n"},
 	{"a flight is cancelled by its first waiter", visits, "s.lookupAndCache(context.WithoutCancel(ctx), id, claim)", "s.lookupAndCache(ctx, id, claim)"},
 	{"Sync joins a flight", syncer, "u, err := s.readFromClerk(callCtx, clerkID)\n\tif err == nil {\n\t\tres, err = s.upsert(callCtx, u)\n\t}\n\ts.observe(ctx, start, Observation{Op: OpSync",
 		"v, err, _ := s.flights.Do(clerkID, func() (any, error) {\n\t\tu, err := s.readFromClerk(callCtx, clerkID)\n\t\tif err != nil {\n\t\t\treturn found{current: true}, err\n\t\t}\n\t\tr, err := s.upsert(callCtx, u)\n\t\treturn found{user: r.User, outcome: r.Outcome, current: true}, err\n\t})\n\tres.User, res.Outcome = v.(found).user, v.(found).outcome\n\ts.observe(ctx, start, Observation{Op: OpSync"},
@@ -84,4 +99,14 @@ var mutants = []mutant{
 	{"Force compares versions", comparing, "if r.opts.Force {", "if false {"},
 	{"Reconcile leaves what is older", comparing, "case offered > have:\n\t\t\tc.existing", "case false:\n\t\t\tc.existing"},
 	{"Reconcile forgets the conflicts", reconcile, "return errors.Join(err, r.retryConflicts(ctx))", "return err"},
+
+	// On MongoDB.
+	{"mongostore: a deleted record keeps its e-mail address", mongoMail, "released, e := up.release(ctx, field)", "released, e := false, error(nil)"},
+	{"mongostore: a record that is not deleted gives its address up", mongoMail, "\t\t{Key: \"deletedAt\", Value: bson.D{{Key: \"$gte\", Value: epoch}}},\n", ""},
+	{"mongostore: a record that gives its address up loses its name", mongoMail, "{Key: \"$unset\", Value: bson.D{{Key: field, Value: \"\"}}}", "{Key: \"$unset\", Value: bson.D{{Key: field, Value: \"\"}, {Key: \"name\", Value: \"\"}}}"},
+	{"mongostore: a deletion erases nothing", mongoGone, "\tif d.erase {\n", "\tif false {\n"},
+	{"mongostore: a deletion leaves lastSignInAt", mongoGone, "{Key: \"lastSignInAt\", Value: \"\"}, ", ""},
+	{"mongostore: a deletion leaves what Map added", mongoGone, "range r.lost(nobody)", "range []string(nil)"},
+	{"mongostore: a deletion erases the role", mongoGone, "unset := bson.D{", "unset := bson.D{{Key: \"role\", Value: \"\"}, "},
+	{"mongostore: the app's role is written by each sync", mongoSave, "\tfor path, value := range up.u.ClerkFields() {\n\t\tif value != nil {\n", "\tset = append(set, bson.E{Key: \"role\", Value: string(up.u.Role)})\n\tup.u.RoleFromClerk = false\n\tfor path, value := range up.u.ClerkFields() {\n\t\tif value != nil {\n"},
 }

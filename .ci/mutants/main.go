@@ -1,6 +1,7 @@
 // Command mutants shows that the random world of clerksync/storetest/world bites: it puts
 // one fault after the other into the library, by an overlay that leaves the files alone,
-// and wants the world's test to fail each time. It ends with status 1 if one survives.
+// and wants the world's test to fail each time: on memstore, and for a fault of mongostore
+// there. It ends with status 1 if one survives.
 //
 //	go run ./.ci/mutants            # all, by the world's test
 //	go run ./.ci/mutants -own       # those that it leaves, by the packages' own tests too
@@ -24,7 +25,7 @@ import (
 var (
 	own    = flag.Bool("own", false, "run the packages' own tests on what the world leaves alive")
 	only   = flag.String("run", "", "run the mutants whose name matches")
-	checks = flag.Int("checks", 150, "worlds a mutant must survive")
+	checks = flag.Int("checks", 150, "worlds a mutant must survive; on MongoDB a thirtieth")
 	seed   = flag.Int("seed", 1, "rapid's seed")
 )
 
@@ -69,8 +70,12 @@ func (m mutant) try(dir string) (by string, err error) {
 	if err != nil {
 		return "", err
 	}
-	out, died := test(overlay, "./clerksync/storetest/world", "-run", "^TestMemstore", "-rapid.nofailfile",
-		"-rapid.shrinktime=500ms", fmt.Sprintf("-rapid.checks=%d", *checks), fmt.Sprintf("-rapid.seed=%d", *seed))
+	world, worlds, packages := []string{"./clerksync/storetest/world", "-run=^TestMemstore"}, *checks, []string{"./clerksync", "./clerksync/memstore"}
+	if strings.HasPrefix(m.file, "mongostore/") { // a world takes thirty times as long there
+		world, worlds, packages = []string{"./mongostore", "-run=^TestWorld"}, (*checks+29)/30, []string{"./mongostore"}
+	}
+	out, died := test(overlay, append(world, "-rapid.nofailfile", "-rapid.shrinktime=500ms",
+		fmt.Sprintf("-rapid.checks=%d", worlds), fmt.Sprintf("-rapid.seed=%d", *seed))...)
 	if died {
 		if strings.Contains(out, "[build failed]") {
 			return "", errors.New(out)
@@ -80,7 +85,7 @@ func (m mutant) try(dir string) (by string, err error) {
 	if !*own {
 		return "", nil
 	}
-	out, died = test(overlay, "./clerksync", "./clerksync/memstore")
+	out, died = test(overlay, packages...)
 	if died {
 		return "own tests: " + reason(out), nil
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/clerk/clerk-sdk-go/v2"
 
+	"github.com/clerksync/clerksync-go/clerksync"
 	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
 )
 
@@ -23,14 +24,16 @@ type user struct {
 	records   []*snapshot
 	webhookAt uint64 // when a webhook of this user was last applied, by world.seq
 	emails    int    // addresses that it had, to make fresh ones
-	silent    bool   // it changed without a new version
+	silent    bool   // it changed without a new version, or the app edited a role of Clerk's
+	edited    bool   // the role is the app's
 	unbanLost bool   // the event that lifted its ban was lost
 }
 
 // state is one state of a user in Clerk.
 type state struct {
 	facts
-	from, until int64 // in ms, both inclusive, as two changes may share one
+	role        clerksync.Role // "" where the app owns it; the plan tells apart what differs in it
+	from, until int64          // in ms, both inclusive, as two changes may share one
 }
 
 const forever = 1<<63 - 1
@@ -64,12 +67,15 @@ func (w *world) changed(u *user) {
 	if !ok {
 		panic("world: " + u.id + " is gone")
 	}
-	f, signedIn := factsOfClerk(raw)
+	f, role, signedIn := factsOfClerk(raw)
+	if !w.clerksRoles {
+		role = ""
+	}
 	now := ms(w.clock.Now())
 	if n := len(u.states); n > 0 {
 		u.states[n-1].until = now
 	}
-	u.states = append(u.states, state{facts: f, from: now, until: forever})
+	u.states = append(u.states, state{facts: f, role: role, from: now, until: forever})
 	u.signedIn = signedIn
 }
 
@@ -92,7 +98,7 @@ func (w *world) signUp(email string) {
 	w.byID[u.id] = u
 	w.clerk.CreateUser(fakeclerk.NewUser{
 		ID: u.id, FirstName: "Ada", LastName: "No" + strconv.Itoa(w.born), Email: email,
-		EmailUnverified: w.born%3 == 0, PublicMetadata: map[string]any{"plan": "free"},
+		EmailUnverified: w.born%3 == 0, PublicMetadata: map[string]any{"plan": "free", "role": []string{"", "ADMIN"}[w.born%2]},
 	})
 	w.changed(u)
 }
@@ -130,7 +136,7 @@ func (w *world) change(u *user, n int, silently bool) {
 		case 10:
 			o.ImageURL = clerk.String("https://img.example.com/" + s)
 		case 11:
-			o.PublicMetadata = json.RawMessage(`{"plan":"plan ` + s + `","gender":"x` + s + `"}`)
+			o.PublicMetadata = json.RawMessage(`{"plan":"plan ` + s + `","gender":"x` + s + `","role":"` + []string{"", "TEACHER", "ADMIN"}[len(u.states)%3] + `"}`)
 		case 12:
 			o.PublicMetadata = json.RawMessage(`{}`)
 		case 13:

@@ -21,6 +21,11 @@ const (
 	clockAhead        = "interleaving: a clock ahead"
 	proxysNotFound    = "interleaving: a 404 from a proxy"
 	madeAnew          = "interleaving: an account made anew with the same e-mail"
+	emailGivenUp      = "interleaving: a deleted record gives its e-mail up"
+	emailConflict     = "interleaving: a record in the way of an e-mail"
+	erased            = "interleaving: a record erased with its deletion"
+	roleOverEdit      = "interleaving: a role of Clerk's over the app's edit"
+	editOverSync      = "interleaving: the app's edit of a role outlives a sync where Clerk has none"
 )
 
 const (
@@ -70,11 +75,11 @@ func (c *counts) String() string {
 }
 
 // needs are what a long run must have had all of.
-func needs(able ability) []string {
+func needs(w *world) []string {
 	all := slices.Concat(
 		[]string{
 			equalVersion, readRacesWebhook, invalidatedLoad, oldAfterLost, banLiftingLost, twoInASecond,
-			firstWaiterLeaves, clockAhead, madeAnew, endingReconcile, endingVisits, endingClaims,
+			firstWaiterLeaves, clockAhead, proxysNotFound, madeAnew, endingReconcile, endingVisits, endingClaims,
 			"Outcome created", "Outcome updated", "Outcome unchanged", "Outcome stale", "Outcome deactivated",
 			failBefore, failAfter, stallBefore, stallAfter,
 			"visit 200", "visit 403 user_inactive", "visit 403 user_unknown", "visit 503 unavailable",
@@ -90,8 +95,17 @@ func needs(able ability) []string {
 	} {
 		all = append(all, string(k))
 	}
-	if able.app {
-		all = append(all, suspendedDeleted, string(editApp), string(suspend), string(unsuspend))
+	if w.opts.UniqueEmail {
+		all = append(all, emailConflict)
+	}
+	if w.opts.UniqueEmail && !w.opts.Erases {
+		all = append(all, emailGivenUp)
+	}
+	if w.opts.Erases {
+		all = append(all, erased)
+	}
+	if w.able.app {
+		all = append(all, suspendedDeleted, roleOverEdit, editOverSync, string(editApp), string(suspend), string(unsuspend))
 	}
 	slices.Sort(all)
 	return slices.Compact(all)

@@ -9,7 +9,8 @@
 // doubled, delayed, reordered and replayed; visits, Sync and Reconcile come at any moment
 // to two or three processes, each a Syncer with a cache of its own, one of them perhaps
 // with its clock ahead or behind; Clerk and the Store fail, stall and return; the app
-// writes what it owns. An operation is as likely as not interrupted by another one, at
+// writes what it owns; in half of the worlds Clerk owns the roles of those users who have
+// one in their metadata. An operation is as likely as not interrupted by another one, at
 // any of its calls to the Store or to Clerk.
 //
 // # Use
@@ -24,21 +25,22 @@
 //				t.Fatal(err)
 //			}
 //			return s
-//		}, world.Size{})
+//		}, world.Options{})
 //	}
 //
 // The times that the Store sets must come from now. What the app owns is edited, and
 // looked at, where the Store is a storetest.RawStore; Reconcile looks for ghosts where it
 // is a clerksync.BatchStore; second records of a user are counted where it is a [Counter].
+// [Options] say whether an e-mail address may be there twice, and whether a deletion erases.
 //
 // # How much
 //
 // The flags of pgregory.net/rapid say how many worlds there are and how many steps each
-// has on average, and win over the [Size] given:
+// has on average, and win over the [Options] given:
 //
 //	go test ./clerksync/storetest/world                          # in CI: 2 × 30,000 steps at most
 //	go test ./clerksync/storetest/world -run 'TestMemstore$' -v -timeout 2h -rapid.checks=2500 -rapid.steps=400   # 1,000,000
-//	go test ./mongostore -run TestWorld -v -timeout 2h -rapid.checks=250 -rapid.steps=200                         # 50,000
+//	go test ./mongostore -run 'TestWorld$' -v -timeout 2h -rapid.checks=250 -rapid.steps=200                      # 50,000
 //
 // With -v the run prints how often each fault, Outcome and interleaving occurred. From
 // 20,000 steps on, one that never did fails it; in shorter runs the rarest may be missing.
@@ -56,7 +58,10 @@
 //
 // After each write: no field of the app's changed, no deletion was taken back, neither
 // the version nor lastSignInAt nor syncedAt went back, and the record equals a state that
-// the user had in Clerk at syncedAt or later. In each request: no handler runs for a user
+// the user had in Clerk at syncedAt or later, with Clerk's role if it had one then. A
+// deletion leaves the record as it was, or erased, and so it stays; only its e-mail
+// address goes, where two records may not share one, once another has it; and nobody is
+// refused an address that no such record has. In each request: no handler runs for a user
 // whom the process knows to be deleted, or with a record from before the last webhook,
 // Sync or Forget in its process, or with one that is longer out of date than a cache may
 // keep it, or older than its token says; without a fault nobody is refused without a

@@ -17,8 +17,8 @@ type facts struct {
 }
 
 // factsOfClerk maps Clerk's JSON by the documented rules, once more and on its own:
-// the oracle may not rest on the code that it judges.
-func factsOfClerk(raw json.RawMessage) (f facts, lastSignIn int64) {
+// the oracle may not rest on the code that it judges. role is what RoleOf makes of it.
+func factsOfClerk(raw json.RawMessage) (f facts, role clerksync.Role, lastSignIn int64) {
 	type identifier struct {
 		ID           string
 		Email        string `json:"email_address"`
@@ -71,7 +71,8 @@ func factsOfClerk(raw json.RawMessage) (f facts, lastSignIn int64) {
 	}
 	f.Birthday, f.Gender = either(u.Birthday, "birthday"), either(u.Gender, "gender")
 	f.Plan, _ = u.Public["plan"].(string)
-	return f, u.SignedIn
+	text, _ := u.Public["role"].(string)
+	return f, clerksync.Role(text), u.SignedIn
 }
 
 // factsOfRecord are the same of a record.

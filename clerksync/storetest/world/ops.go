@@ -573,10 +573,12 @@ func (w *world) edit(o op, u *user) {
 	default:
 		app.Role = clerksync.Role([]string{"TEACHER", "ADMIN", "MENTOR"}[o.n%3])
 		fields["role"] = string(app.Role)
+		u.edited = true
+		u.silent = u.silent || u.now().role != ""
 	}
 	u.app = app
 	w.must(w.raw.SetFields(context.Background(), u.id, fields))
-	w.store.note(u.id)
+	w.store.note(u.id, false)
 }
 
 // restart replaces a process by a new one, whose caches are cold. In the middle of an

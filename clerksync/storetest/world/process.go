@@ -37,14 +37,14 @@ type process struct {
 	mu         sync.Mutex
 	refreshing map[*run]*run // by the run of the visit that caused it
 	parked     []*parked
-	slots      int           // refreshes that reached Clerk and did not end
-	refreshed  chan struct{} // a refresh was observed
+	slots      int // refreshes that reached Clerk and did not end
 	abandoned  bool
 }
 
 // parked is a refresh that waits on its way to Clerk.
 type parked struct {
 	run  *run
+	of   *run // the visit's
 	wait bool // longer than the visit
 	let  chan struct{}
 }
@@ -55,7 +55,7 @@ func (w *world) newProcess(skew time.Duration, options int) *process {
 	p := &process{
 		w: w, skew: skew, ttl: 30 * time.Second, open: options%3 == 1,
 		known: make(map[string]time.Time), floor: make(map[string]uint64), forgot: make(map[string]uint64),
-		refreshing: make(map[*run]*run), refreshed: make(chan struct{}, 64),
+		refreshing: make(map[*run]*run),
 	}
 	cfg := clerksync.Config{
 		Store: w.access, SecretKey: w.clerk.SecretKey(), APIURL: w.clerk.APIURL(),
@@ -68,6 +68,9 @@ func (w *world) newProcess(skew time.Duration, options int) *process {
 	}
 	if p.open {
 		cfg.OnFailure = clerksync.FailOpen
+	}
+	if w.clerksRoles {
+		cfg.RoleOf = roleOf
 	}
 	clockhook.SetClock(&cfg, processClock{w, skew})
 	var err error
@@ -93,10 +96,11 @@ func mapPlan(cu *clerk.User, u *clerksync.User) error {
 	return nil
 }
 
-func (p *process) observe(_ context.Context, o clerksync.Observation) {
+func (p *process) observe(ctx context.Context, o clerksync.Observation) {
 	p.w.counts.add("observed " + string(o.Op))
 	if o.Op == clerksync.OpRefresh {
-		p.refreshed <- struct{}{}
+		visitRun, _ := ctx.Value(runKey{}).(*run)
+		visitRun.ended <- struct{}{}
 	}
 }
 
@@ -207,7 +211,7 @@ func (r *recorder) result() (status int, code string) {
 // park holds a refresh back until the world lets it go on.
 func (p *process) park(visitRun *run) *run {
 	r := p.w.newRun(p, runRefresh, op{kind: runRefresh}, visitRun.user, 0)
-	waiting := &parked{run: r, wait: visitRun.op.flag, let: make(chan struct{})}
+	waiting := &parked{run: r, of: visitRun, wait: visitRun.op.flag, let: make(chan struct{})}
 	p.mu.Lock()
 	p.refreshing[visitRun] = r
 	p.parked = append(p.parked, waiting)
@@ -252,7 +256,7 @@ func (p *process) goOn(i int, o op, depth int) {
 	r.op.breaks, r.op.n, r.depth = o.breaks, o.n, depth
 	r.start, r.troubles = p.w.clock.Now(), p.w.troubles
 	close(waiting.let)
-	<-p.refreshed
+	<-waiting.of.ended
 	p.mu.Lock()
 	p.slots--
 	for visitRun, refresh := range p.refreshing {

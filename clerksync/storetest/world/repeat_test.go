@@ -21,7 +21,7 @@ func TestARunRepeats(t *testing.T) {
 			s := memstore.New()
 			s.Now = now
 			return s
-		}, 7, kindOfWorld)
+		}, Options{}, 7, kindOfWorld)
 		defer w.close()
 		for _, o := range ops {
 			w.step(t, o)
@@ -37,7 +37,7 @@ func TestARunRepeats(t *testing.T) {
 		}
 		return told
 	}
-	for kindOfWorld := range 16 {
+	for kindOfWorld := range 32 {
 		if a, b := run(kindOfWorld), run(kindOfWorld); a != b {
 			i := 0
 			for i < min(len(a), len(b)) && a[i] == b[i] {

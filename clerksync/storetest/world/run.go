@@ -44,6 +44,8 @@ type run struct {
 	code   string
 	served *clerksync.User
 
+	ended chan struct{} // a visit's: the refresh behind it was observed
+
 	pages *pages // of a Reconcile
 	omits omission
 }
@@ -67,7 +69,7 @@ func runOf(ctx context.Context) *run {
 
 func (w *world) newRun(p *process, kind kind, o op, u *user, depth int) *run {
 	w.seq++
-	return &run{w: w, p: p, kind: kind, op: o, user: u, depth: depth, start: w.clock.Now(), seq: w.seq, troubles: w.troubles}
+	return &run{w: w, p: p, kind: kind, op: o, user: u, depth: depth, start: w.clock.Now(), seq: w.seq, troubles: w.troubles, ended: make(chan struct{}, 8)}
 }
 
 // touch numbers a call.

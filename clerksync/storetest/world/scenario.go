@@ -6,12 +6,11 @@ import (
 )
 
 // scenario is one of the interleavings by itself, the shortest way into it. Both endings
-// follow.
+// follow. It is run where what happens in it can.
 type scenario struct {
 	name     string
 	happened string // what must have been counted
 	kind     int    // of world
-	app      bool   // needs the app's own writes
 	ops      []op
 }
 
@@ -33,7 +32,7 @@ var scenarios = []scenario{
 		// A change that comes between Clerk's answer and its arrival is not in it.
 		{kind: syncNow, user: 1, breaks: []interrupt{{call: 0, after: true, do: &op{kind: silent, n: 4, user: sameUser, d: 2 * time.Second}}}},
 	}},
-	{name: "InvalidationDuringALoad", happened: invalidatedLoad, app: true, ops: []op{
+	{name: "InvalidationDuringALoad", happened: invalidatedLoad, ops: []op{
 		{kind: deliverAll}, {kind: restart},
 		{kind: visit, breaks: []interrupt{{call: 0, after: true, do: &op{kind: update, user: sameUser, lands: true}}}},
 		{kind: visit}, {kind: restart},
@@ -54,7 +53,7 @@ var scenarios = []scenario{
 		{kind: deliverAll}, {kind: visit}, {kind: ban}, {kind: deliverAll}, {kind: visit},
 		{kind: unban, flag: true}, {kind: visit}, {kind: pass, d: 61 * time.Second}, {kind: visit},
 	}},
-	{name: "SuspendedUserDeletedInClerk", happened: suspendedDeleted, app: true, ops: []op{
+	{name: "SuspendedUserDeletedInClerk", happened: suspendedDeleted, ops: []op{
 		{kind: deliverAll}, {kind: visit}, {kind: suspend}, {kind: deleteUser}, {kind: deliverAll}, {kind: visit}, {kind: replayHook, n: 1},
 		{kind: suspend, user: 1}, {kind: deleteUser, user: 1, flag: true}, // for Reconcile to find
 	}},
@@ -88,10 +87,32 @@ var scenarios = []scenario{
 		{kind: visit}, {kind: deleteUser}, {kind: makeAnew}, {kind: deliverAny, user: 1}, {kind: deliverAny, user: 1}, {kind: visit},
 		{kind: deleteUser, flag: true}, {kind: makeAnew}, {kind: visit}, // whose deletion nobody hears of
 	}},
+	{name: "EmailOfADeletedRecord", happened: emailGivenUp, ops: []op{
+		{kind: deliverAll}, {kind: visit}, {kind: deleteUser}, {kind: deliverAll}, {kind: makeAnew}, {kind: deliverAll}, {kind: visit},
+		{kind: deleteUser}, {kind: deliverAll}, {kind: makeAnew}, {kind: dropHook}, {kind: reconcile, n: 32 + 64}, {kind: visit}, // by the batch
+	}},
+	{name: "EmailOfARecordInTheWay", happened: emailConflict, ops: []op{
+		{kind: deliverAll}, {kind: deleteUser}, {kind: makeAnew}, {kind: visit}, {kind: syncNow}, {kind: deliverAny},
+		{kind: deliverAny, user: 1}, {kind: visit}, // the way is free
+	}},
+	{name: "RecordErased", happened: erased, ops: []op{
+		{kind: deliverAll}, {kind: signIn}, {kind: update, n: 11}, {kind: editApp, n: 5}, {kind: deliverAll},
+		{kind: deleteUser}, {kind: deliverAll}, {kind: visit}, {kind: replayHook, n: 1},
+		{kind: deleteUser, user: 1, flag: true}, // for Reconcile to find
+	}},
+	{name: "RoleOfClerksOverAnEdit", happened: roleOverEdit, kind: 16, ops: []op{
+		{kind: deliverAll}, {kind: editApp, n: 5}, {kind: update, n: 11}, {kind: deliverAll}, {kind: visit},
+		{kind: editApp, n: 5}, {kind: syncNow}, {kind: visit}, // at the same version
+		{kind: editApp, n: 5}, {kind: replayHook, n: 1}, {kind: visit}, // for an ending to find
+	}},
+	{name: "EditOfARoleThatClerkHasNotOutlivesASync", happened: editOverSync, kind: 16, ops: []op{
+		{kind: deliverAll}, {kind: update, n: 11}, {kind: deliverAll}, {kind: update, n: 12}, {kind: deliverAll}, // Clerk gives it up
+		{kind: visit}, {kind: editApp, n: 5}, {kind: update}, {kind: deliverAll}, {kind: visit}, {kind: syncNow}, {kind: visit},
+	}},
 }
 
-func runScenario(t *testing.T, newStore NewStore, s scenario) {
-	w := newWorld(t, newStore, 1, s.kind)
+func runScenario(t *testing.T, newStore NewStore, opts Options, s scenario) {
+	w := newWorld(t, newStore, opts, 1, s.kind)
 	defer w.close()
 	for _, o := range s.ops {
 		w.step(t, o)

@@ -110,7 +110,7 @@ func (s *store) Upsert(ctx context.Context, u *clerksync.User) (res clerksync.Re
 		s.offered(runOf(ctx), u)
 		runOf(ctx).wroteAt = s.w.seq
 		res, err = s.inner.Upsert(ctx, u)
-		s.note(u.ClerkID)
+		s.upserted(u, res.Outcome, err)
 		return err
 	})
 	if fault != nil {
@@ -131,7 +131,7 @@ func (s *store) Deactivate(ctx context.Context, id string, at time.Time) (res cl
 		s.deactivating(runOf(ctx), id)
 		runOf(ctx).wroteAt = s.w.seq
 		res, err = s.inner.Deactivate(ctx, id, at)
-		s.note(id)
+		s.note(id, false)
 		return err
 	})
 	if fault != nil {
@@ -148,8 +148,14 @@ func (s batchStore) UpsertBatch(ctx context.Context, us []*clerksync.User) (resu
 			s.offered(runOf(ctx), u)
 		}
 		results, err = s.inner.UpsertBatch(ctx, us)
-		for _, u := range us {
-			s.note(u.ClerkID)
+		var partly *clerksync.BatchError
+		errors.As(err, &partly)
+		for i, u := range us {
+			err := err
+			if partly != nil {
+				err = partly.Errs[i]
+			}
+			s.upserted(u, results[i].Outcome, err)
 		}
 		return nil
 	})
@@ -225,8 +231,15 @@ type snapshot struct {
 	supersededAt time.Time // zero while it is
 }
 
-// note looks at a record after a write, and checks what must hold after each.
-func (s *store) note(id string) {
+// upserted looks at what came of an Upsert.
+func (s *store) upserted(u *clerksync.User, outcome clerksync.Outcome, err error) {
+	s.note(u.ClerkID, outcome == clerksync.Created || outcome == clerksync.Updated)
+	s.w.contended(u, err)
+}
+
+// note looks at a record after a write, and checks what must hold after each. A sync
+// that was applied may have changed the role.
+func (s *store) note(id string, synced bool) {
 	w := s.w
 	u := w.byID[id]
 	if u == nil {
@@ -246,16 +259,20 @@ func (s *store) note(id string) {
 		return
 	}
 	key := keyOf(r)
-	if last != nil && last.key == key {
-		return
+	if synced {
+		w.applied(u, key.facts)
 	}
-	w.seq++
-	now := w.clock.Now()
-	if last != nil {
-		last.until, last.supersededAt = w.seq, now
-		s.compare(u, last.record, r)
+	if last == nil || last.key != key {
+		w.seq++
+		switch {
+		case last != nil:
+			last.until, last.supersededAt = w.seq, w.clock.Now()
+			s.compare(u, last.record, r)
+		case key.Deleted != 0:
+			w.checkDeletion(u, &recordKey{RecordCreated: key.RecordCreated}, &key)
+		}
+		u.records = append(u.records, &snapshot{key: key, record: r, from: w.seq})
 	}
-	u.records = append(u.records, &snapshot{key: key, record: r, from: w.seq})
 	w.checkRecord(u, &key)
 }
 
@@ -265,20 +282,13 @@ func (s *store) compare(u *user, before, after *clerksync.User) {
 	if after.ID != before.ID {
 		w.fail("the record of %s has another ID", u.id)
 	}
-	if !before.DeletedAt.IsZero() && !after.DeletedAt.Equal(before.DeletedAt) {
-		w.fail("the deletion of %s at %v became %v", u.id, before.DeletedAt, after.DeletedAt)
-	}
-	if !before.DeletedAt.IsZero() {
-		was, is := keyOf(before), keyOf(after)
-		was.Updated = is.Updated
-		if is.Email == "" { // given up for an account made anew
-			was.Email = ""
-		}
-		if was != is {
-			w.fail("the record of %s, who is deleted, went from\n%+v\nto\n%+v", u.id, was, is)
-		}
-	}
-	if after.LastSignInAt.Before(before.LastSignInAt) {
+	was, is := keyOf(before), keyOf(after)
+	switch {
+	case was.Deleted != 0:
+		w.checkTombstone(u, &was, &is)
+	case is.Deleted != 0:
+		w.checkDeletion(u, &was, &is)
+	case is.SignedIn < was.SignedIn:
 		w.fail("lastSignInAt of %s went back from %v to %v", u.id, before.LastSignInAt, after.LastSignInAt)
 	}
 	if after.SyncedAt.Before(before.SyncedAt) {
@@ -302,7 +312,7 @@ func (w *world) checkRecord(u *user, key *recordKey) {
 		if key.Active {
 			w.fail("%s is deleted and active", u.id)
 		}
-		return // a tombstone may have none of the rest
+		return // see checkDeletion
 	}
 	if key.Active == u.app.Suspended {
 		w.fail("isActive of %s is %t, and the app's suspension %t", u.id, key.Active, u.app.Suspended)

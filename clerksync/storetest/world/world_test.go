@@ -16,7 +16,7 @@ import (
 func TestMemstore(t *testing.T) {
 	world.Run(t, func(_ testing.TB, now func() time.Time) clerksync.Store {
 		return newStore(now)
-	}, world.Size{})
+	}, world.Options{})
 }
 
 // In a database with a unique index on the e-mail address.
@@ -25,7 +25,7 @@ func TestMemstoreUniqueEmail(t *testing.T) {
 		s := newStore(now)
 		s.UniqueEmail = true
 		return s
-	}, world.Size{Checks: 20})
+	}, world.Options{Checks: 20, UniqueEmail: true})
 }
 
 func newStore(now func() time.Time) rawStore {
