@@ -8,6 +8,8 @@
 //   - clerksync/cmd/clerksync: the command line: backfill, drift report and repair.
 //   - clerksync/memstore: a Store in memory, for unit tests.
 //   - clerksync/storetest: the conformance suite for a Store of your own.
+//   - clerksync/storetest/world: a random world of lost events, faults and races, for
+//     the same.
 //   - clerksync/fakeclerk: a Clerk in a Go process, for tests and local work:
 //     Backend API, session tokens, signed webhooks, faults.
 //

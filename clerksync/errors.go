@@ -31,8 +31,8 @@ var (
 	// [WebhookConfig].InstanceID, or the secret key of a Reconcile is another
 	// instance's than the Store's users.
 	ErrWrongInstance = errors.New("clerksync: another Clerk instance")
-	// ErrIncomplete: a Reconcile did not see all of Clerk's users, and so looked
-	// for no ghosts.
+	// ErrIncomplete: in a Reconcile, Clerk listed over 1 % fewer users than it
+	// counts, so that no ghosts were looked for.
 	ErrIncomplete = errors.New("clerksync: Clerk did not list all its users")
 	// ErrTooManyGhosts: more records are gone from Clerk than
 	// [ReconcileOptions].MaxDeactivations; none was marked deleted.

@@ -263,11 +263,10 @@ func ExampleSyncer_WebhookHandler() {
 	webhook, err := syncer.WebhookHandler(clerksync.WebhookConfig{
 		Secrets: []string{"whsec_dGhlIHNpZ25pbmcgc2VjcmV0"}, // CLERK_WEBHOOK_SIGNING_SECRET
 		OnEvent: func(_ context.Context, e clerksync.Event) error {
-			// Runs after the record is written. Events come more than once: the
-			// outcome, or e.ID, tells whether this is the first time.
-			if e.Result.Outcome == clerksync.Created {
-				fmt.Println("welcome,", e.Result.User.Name)
-			}
+			// Runs after the record is written, and again where the event is delivered
+			// again: what must happen once keeps a mark of its own. Created is none, as
+			// a first visit may have made the record before the event.
+			fmt.Println(e.Type, e.Result.Outcome)
 			return nil
 		},
 	})
@@ -282,7 +281,7 @@ func ExampleSyncer_WebhookHandler() {
 	if err := server.Settle(context.Background()); err != nil {
 		log.Fatal(err)
 	}
-	// Output: welcome, Ada
+	// Output: user.created created
 }
 
 // An app that must answer webhooks at once, or wants them in its own queue,

@@ -82,6 +82,8 @@ func (f freshness) confirms(u *User) bool {
 //
 //	{"updated_at": "{{user.updated_at}}"}
 type FreshnessClaims struct {
+	// UpdatedAt is Clerk's value: seconds or milliseconds since 1970, as a number
+	// or a string. Anything else is ignored.
 	UpdatedAt json.RawMessage `json:"updated_at,omitempty"`
 }
 

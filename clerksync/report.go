@@ -11,8 +11,9 @@ import (
 type Report struct {
 	// DryRun says that nothing was written.
 	DryRun bool `json:"dryRun"`
-	// Complete says that every user of Clerk was compared and every record of
-	// the Store was looked for in Clerk. Reason says why not.
+	// Complete says that Clerk's list was read to its end, with at least 99 % of
+	// the users that Clerk counts, and that the Store's records were looked for in
+	// Clerk, but for those too young for it; see HeldBack. Reason says why not.
 	Complete bool   `json:"complete"`
 	Reason   string `json:"reason,omitempty"`
 	// Resume goes on where an incomplete run ended, as [ReconcileOptions].Resume.

@@ -53,9 +53,8 @@ const (
 // outside of any middleware that asks for a session.
 //
 // It answers 204 once an event is applied, and for a repeated, stale or unknown
-// one; never before the write is done. Svix delivers again after anything else.
-// As it is Svix that reads them, these answers are [WriteProblem]'s whatever
-// [Config].ErrorHandler is:
+// one; never before the write is done. Svix delivers again after anything else, and
+// no [Config].ErrorHandler makes one of these a success:
 //
 //   - 400 invalid_signature: signature missing or wrong, or its time over five
 //     minutes off; unreadable_body.

@@ -42,9 +42,10 @@
 //
 // Run shows that single rules hold. Package
 // [github.com/clerksync/clerksync-go/clerksync/storetest/world] shows that they
-// are enough: it puts the Store, and Syncers on it, through millions of random
+// are enough: it puts the Store, and Syncers on it, through a million random
 // steps with faults. Point it at your Store in the same way, and run the same
-// command as for memstore and mongostore.
+// command as for memstore and mongostore. Its newStore is also given the clock;
+// see there.
 //
 // # What runs
 //
