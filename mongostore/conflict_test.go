@@ -198,6 +198,101 @@ func TestConflictLeavesTheAppsFields(t *testing.T) {
 	}
 }
 
+// An index on two fields refuses a record that has both of another, and no other.
+func TestConflictOnTwoFields(t *testing.T) {
+	coll := newCollection(t)
+	createIndex(t, coll, ascending("name", "email"), options.Index().SetUnique(true).SetSparse(true).SetName("both"))
+	s := rawStore{open(t, coll, &mongostore.Options{BatchSize: batchSize, AllowUnique: []string{"both"}}), coll}
+	namesake := func(id, email string) *clerksync.User {
+		u := person(id, 1)
+		u.Name, u.Email = "Ada", email
+		return u
+	}
+	for _, id := range []string{"gone", "other", "live"} {
+		upsert(t, s, namesake(id, id+"@example.com"), clerksync.Created)
+	}
+	for _, id := range []string{"user_gone", "user_other"} {
+		if _, err := s.Deactivate(t.Context(), id, hour(2)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	other, live := s.fields(t, "user_other"), s.fields(t, "user_live")
+
+	upsert(t, s, namesake("new", "gone@example.com"), clerksync.Created)
+	if f := s.fields(t, "user_gone"); f["name"] != nil || f["email"] != nil || f["profile"] == nil {
+		t.Errorf("the deleted record did not give up the two fields, or more than them: %v", f)
+	}
+	_, err := s.Upsert(t.Context(), namesake("second", "live@example.com"))
+	wantConflict(t, err, "name")
+	if d := cmp.Diff(other, s.fields(t, "user_other")); d != "" {
+		t.Errorf("a deleted record that has one of the two lost it:\n%s", d)
+	}
+	if d := cmp.Diff(live, s.fields(t, "user_live")); d != "" {
+		t.Errorf("the rival changed:\n%s", d)
+	}
+}
+
+// One of the two fields is the app's: what the record has there decides.
+func TestConflictWithinTenant(t *testing.T) {
+	for name, prepare := range map[string]func(t *testing.T, s rawStore){
+		"Update": func(t *testing.T, s rawStore) {
+			upsert(t, s, person("bob", 1), clerksync.Created)
+			if err := s.SetFields(t.Context(), "user_bob", map[string]any{"tenant": "x"}); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"NoVersion": func(t *testing.T, s rawStore) {
+			insert(t, s.coll, bson.D{{Key: "clerkId", Value: "user_bob"}, {Key: "tenant", Value: "x"}})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			coll := newCollection(t)
+			createIndex(t, coll, ascending("tenant", "email"), options.Index().SetUnique(true).SetSparse(true).SetName("both"))
+			s := rawStore{open(t, coll, &mongostore.Options{BatchSize: batchSize, AllowUnique: []string{"both"}}), coll}
+			for id, tenant := range map[string]string{"ada": "x", "elsewhere": "y"} {
+				insert(t, coll, bson.D{{Key: "clerkId", Value: "user_" + id}, {Key: "tenant", Value: tenant}, {Key: "email", Value: "ada@example.com"}})
+			}
+			prepare(t, s)
+			if _, err := s.Deactivate(t.Context(), "user_elsewhere", hour(2)); err != nil {
+				t.Fatal(err)
+			}
+			u := person("bob", 3)
+			u.Email = "ada@example.com"
+			_, err := s.Upsert(t.Context(), u)
+			wantConflict(t, err, "email")
+			if got := s.fields(t, "user_elsewhere")["email"]; got != "ada@example.com" {
+				t.Errorf("email of the other tenant's deleted record: %v", got)
+			}
+			if _, err := s.Deactivate(t.Context(), "user_ada", hour(2)); err != nil {
+				t.Fatal(err)
+			}
+			upsert(t, s, u, clerksync.Updated)
+			if f := s.fields(t, "user_ada"); f["email"] != nil || f["tenant"] != "x" {
+				t.Errorf("the deleted record: %v", f)
+			}
+			if got := s.fields(t, "user_elsewhere")["email"]; got != "ada@example.com" {
+				t.Errorf("email of the other tenant's deleted record: %v", got)
+			}
+		})
+	}
+}
+
+// A new record's role is written once, and counts in the app's index on it.
+func TestConflictWithFirstFields(t *testing.T) {
+	coll := newCollection(t)
+	createIndex(t, coll, ascending("role", "email"), options.Index().SetUnique(true).SetSparse(true).SetName("both"))
+	s := rawStore{open(t, coll, &mongostore.Options{BatchSize: batchSize, AllowUnique: []string{"both"}}), coll}
+	upsert(t, s, ada(1), clerksync.Created)
+	u := person("bob", 1)
+	u.Email = "ada@example.com"
+	_, err := s.Upsert(t.Context(), u)
+	wantConflict(t, err, "email")
+	if _, err := s.Deactivate(t.Context(), "user_ada", hour(2)); err != nil {
+		t.Fatal(err)
+	}
+	upsert(t, s, u, clerksync.Created)
+}
+
 // An index that nothing in the record explains: two fields together.
 func TestConflictWithoutRival(t *testing.T) {
 	coll := newCollection(t)

@@ -31,6 +31,8 @@
 // older one, deleting one, restoring one, and a batch of users who are new or newer.
 // An event that was applied before takes two, one that is out of date three.
 //
-// Every filter names the clerkId, so that a collection sharded on clerkId
-// stays targeted; the one exception is described at [Store.Upsert].
+// Filters name the clerkIds they are about, so that a collection sharded on clerkId stays
+// targeted; the exceptions are Undeleted, which reads all, and what Upsert does
+// about a unique index of the app's own: it looks for the record of another user
+// that has the value, and has deleted ones give it up, on every shard.
 package mongostore

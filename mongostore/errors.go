@@ -18,10 +18,15 @@ import (
 type databaseError struct {
 	op    string
 	cause []error // the driver's error last; before it the context's, if it is done
+	text  string  // where the driver's text may be shown; else empty
 }
 
 func (e *databaseError) Error() string {
-	return "mongostore: " + e.op + ": " + describe(e.cause[0])
+	text := e.text
+	if text == "" {
+		text = describe(e.cause[0])
+	}
+	return "mongostore: " + e.op + ": " + text
 }
 
 // Unwrap gives the driver's error, so that errors.As and mongo.IsTimeout work.
@@ -33,7 +38,17 @@ func fail(ctx context.Context, op string, err error) error {
 	if conflict := (*clerksync.ConflictError)(nil); errors.As(err, &conflict) {
 		return err
 	}
-	return &databaseError{op, append(done(ctx), err)}
+	return &databaseError{op: op, cause: append(done(ctx), err)}
+}
+
+// unreached is the failure of a ping, which carries nothing of a record: the driver's
+// text names the servers that do not answer, and why. It quotes no password.
+func unreached(ctx context.Context, err error) error {
+	e := &databaseError{op: "open: MongoDB cannot be reached", cause: append(done(ctx), err)}
+	if !errors.Is(ctx.Err(), context.Canceled) {
+		e.text = err.Error()
+	}
+	return e
 }
 
 // enter begins a call: it returns an error if ctx is done, else ctx without the
@@ -52,7 +67,7 @@ func enter(ctx context.Context, op string) (context.Context, error) {
 // alive returns an error if ctx is done.
 func alive(ctx context.Context, op string) error {
 	if errs := done(ctx); errs != nil {
-		return &databaseError{op, errs}
+		return &databaseError{op: op, cause: errs}
 	}
 	return nil
 }

@@ -27,14 +27,18 @@ const indexAttempts = 6
 // ensureIndexes makes sure that clerkId is unique and that no other index keeps
 // records out. It returns all faults, joined.
 func (s *Store) ensureIndexes(ctx context.Context, allowed []string) error {
+	created := ""
 	for attempt := 1; ; attempt++ {
 		indexes, err := s.indexes(ctx)
 		if err != nil {
 			return err
 		}
 		faults := s.judge(indexes, allowed)
-		if slices.ContainsFunc(indexes, index.keepsClerkID) {
+		if slices.ContainsFunc(indexes, index.setsCollation) || slices.ContainsFunc(indexes, index.keepsClerkID) {
 			return errors.Join(faults...)
+		}
+		if created != "" {
+			return errors.Join(append(faults, fmt.Errorf("mongostore: open: the index %q on clerkId was created, and the server does not list it as one that makes every clerkId unique", created))...)
 		}
 		name := "clerkId_1" // what MongoDB and Mongoose call it
 		if slices.ContainsFunc(indexes, func(ix index) bool { return ix.name == name }) {
@@ -45,7 +49,8 @@ func (s *Store) ensureIndexes(ctx context.Context, allowed []string) error {
 			Options: options.Index().SetName(name).SetUnique(true).SetSparse(true),
 		})
 		if err == nil {
-			return errors.Join(faults...)
+			created = name
+			continue // to see what became of it
 		}
 		fault := s.explain(ctx, err, indexes)
 		if fault == nil && attempt < indexAttempts && sleep(ctx, 10*backoff(attempt)) {
@@ -185,6 +190,12 @@ func (ix index) keepsClerkID() bool {
 		(ix.partial == nil || ix.coversClerkIDs())
 }
 
+// setsCollation reports whether the index is that on _id, with a collation: it is the
+// collection's default, which every index inherits, and every filter goes by.
+func (ix index) setsCollation() bool {
+	return ix.collation != nil && slices.Equal(ix.fields(), []string{"_id"})
+}
+
 // coversClerkIDs reports whether the index's filter takes in every record that
 // has a clerkId.
 func (ix index) coversClerkIDs() bool {
@@ -206,23 +217,27 @@ func (ix index) coversClerkIDs() bool {
 	}
 }
 
-// judge finds unique indexes that would keep records out, and notes the fields of
-// those that stay.
+// judge finds unique indexes that would keep records out, and a default collation, and
+// notes the fields of the unique indexes that stay.
 func (s *Store) judge(indexes []index, allowed []string) (faults []error) {
 	s.unique = nil
+	inherited := slices.ContainsFunc(indexes, index.setsCollation)
 	for _, ix := range indexes {
 		fields := ix.fields()
 		switch {
+		case ix.setsCollation():
+			faults = append(faults, fmt.Errorf("mongostore: open: the collection %q has a default collation, %s, by which two users' ids may be equal, and every index inherits it; make the collection anew without one and move the records there",
+				s.coll.Name(), ix.collation))
 		case !ix.unique || slices.Equal(fields, []string{"_id"}):
-		case ix.onClerkID() && ix.collation != nil:
+		case ix.onClerkID() && ix.collation != nil && !inherited:
 			faults = append(faults, fmt.Errorf("mongostore: open: the unique index %q on clerkId has a collation, by which two users' ids may be equal; drop it: %s.dropIndex(%q)",
 				ix.name, s.shell(), ix.name))
-		case slices.Contains(fields, "clerkId"):
+		case slices.Contains(fields, "clerkId"): // no other record has the same
 		case !ix.sparse && ix.partial == nil && !slices.Contains(allowed, ix.name):
 			faults = append(faults, fmt.Errorf("mongostore: open: the unique index %q on %s is neither sparse nor partial: only one record may be without a value, so users without one, and tombstones of deleted users, could not be stored; replace it: %s",
 				ix.name, strings.Join(fields, ", "), s.partialForm(ix)))
-		default:
-			s.unique = append(s.unique, fields...)
+		case !slices.Contains(fields, "_id"):
+			s.unique = append(s.unique, fields)
 		}
 	}
 	return faults

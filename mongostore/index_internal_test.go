@@ -1,6 +1,7 @@
 package mongostore
 
 import (
+	"bytes"
 	"errors"
 	"strings"
 	"testing"
@@ -9,6 +10,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/clerksync/clerksync-go/clerksync"
 )
 
 // offline is a Store that never reaches a server.
@@ -99,6 +102,86 @@ func TestJudge(t *testing.T) {
 				t.Errorf("faults: %v, want one with %s", faults, c.fault)
 			}
 		})
+	}
+}
+
+// The test servers have no collation: the lists are what MongoDB gives of a collection
+// that was made with a default one.
+func TestJudgeDefaultCollation(t *testing.T) {
+	raw := func(text string) (raw bson.Raw) {
+		if err := bson.UnmarshalExtJSON([]byte(text), false, &raw); err != nil {
+			t.Fatal(err)
+		}
+		return raw
+	}
+	german := raw(`{"locale": "de", "strength": 2}`)
+	id := index{name: "_id_", keys: raw(`{"_id": 1}`), collation: german}
+	clerkID := index{name: "clerkId_1", keys: raw(`{"clerkId": 1}`), unique: true, sparse: true, collation: german}
+	for name, indexes := range map[string][]index{"New": {id}, "Opened": {id, clerkID}} {
+		t.Run(name, func(t *testing.T) {
+			faults := offline(t).judge(indexes, nil)
+			if len(faults) != 1 {
+				t.Fatalf("faults: %v, want one", faults)
+			}
+			text := faults[0].Error()
+			if !strings.Contains(text, `the collection "users" has a default collation`) || strings.Contains(text, "dropIndex") {
+				t.Error(text)
+			}
+		})
+	}
+	id.collation = nil
+	if faults := offline(t).judge([]index{id, clerkID}, nil); len(faults) != 1 || !strings.Contains(faults[0].Error(), `dropIndex("clerkId_1")`) {
+		t.Errorf("faults of the index's own collation: %v", faults)
+	}
+	// The simple one is none.
+	id, plain := index{name: "_id_", keys: raw(`{"_id": 1}`), unique: true}, clerkID
+	plain.collation = nil
+	if faults := offline(t).judge([]index{id, plain}, nil); faults != nil {
+		t.Errorf("faults: %v", faults)
+	}
+}
+
+// What another record must have to stand in the way of one that has an array, no
+// tenant, and a number of its app's own.
+func TestUniqueKey(t *testing.T) {
+	s := offline(t)
+	up, err := s.newUpsert(&clerksync.User{ClerkID: "user_ada", Email: "ada@example.com", Extra: map[string]any{"plan": "free"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := bson.Marshal(bson.D{{Key: "email", Value: "old@example.com"}, {Key: "tags", Value: bson.A{"a", "b"}}, {Key: "seat", Value: bson.D{{Key: "row", Value: int32(7)}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for fields, want := range map[string]string{
+		"email":         `{"email": "ada@example.com"}`,
+		"tags email":    `{"tags": {"$in": ["a","b"]},"email": "ada@example.com"}`,
+		"tenant email":  `{"tenant": null,"email": "ada@example.com"}`,
+		"seat.row plan": `{"seat.row": {"$numberInt":"7"},"plan": "free"}`,
+		"email name":    `{"email": "ada@example.com","name": null}`,
+		"name":          "", // Clerk has none
+		"tenant tags":   "",
+		"email clerkId": "",
+		"email _id":     "",
+	} {
+		key := up.key(&record{raw: raw}, strings.Fields(fields))
+		if key == nil {
+			if want != "" {
+				t.Errorf("%s: no key", fields)
+			}
+			continue
+		}
+		got, err := bson.MarshalExtJSON(key.filter, true, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var gotRaw, wantRaw bson.Raw
+		if err := errors.Join(bson.UnmarshalExtJSON(got, true, &gotRaw), bson.UnmarshalExtJSON([]byte(want), true, &wantRaw)); err != nil {
+			t.Fatalf("%s: %s, %v", fields, got, err)
+		}
+		if !bytes.Equal(gotRaw, wantRaw) {
+			t.Errorf("%s: %s, want %s", fields, got, want)
+		}
 	}
 }
 

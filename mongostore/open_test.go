@@ -25,6 +25,49 @@ import (
 	"github.com/clerksync/clerksync-go/mongostore"
 )
 
+// Nothing listens there, and the error says so.
+func TestOpenUnreachable(t *testing.T) {
+	const password = "p4ssw0rd"
+	set := func(o *options.ClientOptions) {
+		o.SetHosts([]string{"127.0.0.1:1"}).SetAuth(options.Credential{Username: "app", Password: password})
+	}
+	coll := newClient(t, set).Database("app").Collection("users")
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	_, err := mongostore.Open(ctx, coll, nil)
+	wantError(t, err, "mongostore: open: MongoDB cannot be reached: ", "127.0.0.1:1", "refused")
+	if !errors.Is(err, context.DeadlineExceeded) || strings.Contains(err.Error(), password) {
+		t.Errorf("error %v", err)
+	}
+
+	// The client's own timeout, and a caller that gives up.
+	coll = newClient(t, func(o *options.ClientOptions) { set(o); o.SetServerSelectionTimeout(time.Second) }).Database("app").Collection("users")
+	_, err = mongostore.Open(t.Context(), coll, nil)
+	wantError(t, err, "127.0.0.1:1", "refused")
+	cause := errors.New("the app shuts down")
+	ctx, stop := context.WithCancelCause(t.Context())
+	time.AfterFunc(50*time.Millisecond, func() { stop(cause) })
+	if _, err := mongostore.Open(ctx, coll, nil); !errors.Is(err, context.Canceled) || !errors.Is(err, cause) {
+		t.Errorf("cancelled: %v", err)
+	}
+}
+
+// A server that refuses the user, or knows no users, is told without the password.
+func TestOpenUnauthenticated(t *testing.T) {
+	const password = "p4ssw0rd"
+	coll := newClient(t, func(o *options.ClientOptions) {
+		o.SetAuth(options.Credential{AuthMechanism: "SCRAM-SHA-256", Username: "nobody", Password: password})
+	}).Database(database.Name()).Collection("users")
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	_, err := mongostore.Open(ctx, coll, nil)
+	wantError(t, err, "mongostore: open: MongoDB cannot be reached: ")
+	if strings.Contains(err.Error(), password) {
+		t.Errorf("the error has the password: %v", err)
+	}
+	t.Log(err)
+}
+
 // createIndex makes one of the app's own indexes.
 func createIndex(t testing.TB, coll *mongo.Collection, keys bson.D, o *options.IndexOptionsBuilder) {
 	t.Helper()

@@ -11,11 +11,13 @@ import (
 )
 
 // The bounds of retry, besides the context: about ten seconds in all, which is
-// what a webhook has.
+// what a webhook has, and never more than maxPauses, however long a throttling
+// server asks to wait.
 const (
 	maxAttempts = 50
 	firstPause  = 2 * time.Millisecond
 	maxPause    = 500 * time.Millisecond
+	maxPauses   = 20 * time.Second
 )
 
 // errLostRace says that another writer came in between; the decision has to be made
@@ -43,12 +45,14 @@ const codeInternal = 1
 // the error for the caller.
 func (s *Store) retry(ctx context.Context, op string, f func() error) error {
 	queued := false
-	for attempt := 1; ; attempt++ {
+	for attempt, paused := 1, time.Duration(0); ; attempt++ {
 		err := f()
 		if err == nil {
 			return nil
 		}
-		if !passing(err) || attempt == maxAttempts || !sleep(ctx, max(backoff(attempt), retryAfter(err))) {
+		pause := max(backoff(attempt), retryAfter(err))
+		paused += pause
+		if !passing(err) || attempt == maxAttempts || paused > maxPauses || !sleep(ctx, pause) {
 			return fail(ctx, op, err)
 		}
 		if hasCode(err, codeDeadlock) && !queued {

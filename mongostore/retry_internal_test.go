@@ -139,6 +139,20 @@ func TestRetryEndsWithTheContext(t *testing.T) {
 	})
 }
 
+// A server that asks for long pauses does not stretch a call without a deadline.
+func TestRetryBoundsItsPauses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start, calls := time.Now(), 0
+		err := newOffline().retry(t.Context(), "op", func() error {
+			calls++
+			return writeError(codeThrottled, bson.D{{Key: "RetryAfterMs", Value: 3000}})
+		})
+		if took := time.Since(start); !hasCode(err, codeThrottled) || calls != 7 || took != 18*time.Second {
+			t.Errorf("%d calls in %v, %v", calls, took, err)
+		}
+	})
+}
+
 func TestRetryAfter(t *testing.T) {
 	raw, err := bson.Marshal(bson.D{{Key: "ok", Value: 0}, {Key: "RetryAfterMs", Value: int64(34)}})
 	if err != nil {

@@ -224,7 +224,7 @@ func TestFiltersNameTheClerkID(t *testing.T) {
 			for _, v := range values {
 				check(cmd, v.Document())
 			}
-		case "listIndexes", "createIndexes", "endSessions":
+		case "ping", "listIndexes", "createIndexes", "endSessions":
 		default:
 			t.Errorf("an unexpected command: %s", cmd)
 		}

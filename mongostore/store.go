@@ -43,7 +43,8 @@ type Options struct {
 	EraseOnDelete bool
 
 	// Now is the clock behind createdAt and updatedAt, and what
-	// [clerksync.Decide] needs it for.
+	// [clerksync.Decide] needs it for. Where clerksync's Config.Now is set, set
+	// this to the same.
 	//
 	// Defaults to time.Now.
 	Now func() time.Time
@@ -58,7 +59,7 @@ type Store struct {
 	batchSize int
 	erase     bool
 	now       func() time.Time
-	unique    []string // fields of the unique indexes besides clerkId's and _id's
+	unique    [][]string // fields of each unique index that has neither clerkId nor _id
 	// deadlocked lets calls whose write ended in a deadlock try again one by one.
 	deadlocked chan struct{}
 	// next is the guess about the next batch. It is a hint, and needs no order
@@ -92,7 +93,12 @@ var (
 // error, as a Store must know what became of a write. Several processes may
 // call Open at once.
 //
-// All faults are reported at once, with [errors.Join].
+// Open refuses a collection that was made with a default collation: its indexes
+// inherit that, and so may take two users' ids for equal.
+//
+// A server that does not answer is the first thing that Open finds; the error then
+// has the driver's text, with the servers' names and what became of each. All other
+// faults are reported at once, with [errors.Join].
 func Open(ctx context.Context, coll *mongo.Collection, opts *Options) (*Store, error) {
 	if coll == nil {
 		return nil, errors.New("mongostore: open: no collection")
@@ -123,6 +129,9 @@ func Open(ctx context.Context, coll *mongo.Collection, opts *Options) (*Store, e
 	}
 	if s.now == nil {
 		s.now = time.Now
+	}
+	if err := coll.Database().Client().Ping(ctx, readpref.Primary()); err != nil {
+		return nil, unreached(ctx, err)
 	}
 	fault := s.checkAcknowledged(ctx)
 	if errors.Is(fault, errUnacknowledged) { // look for further faults

@@ -101,9 +101,9 @@ var mutants = []mutant{
 	{"Reconcile forgets the conflicts", reconcile, "return errors.Join(err, r.retryConflicts(ctx))", "return err"},
 
 	// On MongoDB.
-	{"mongostore: a deleted record keeps its e-mail address", mongoMail, "released, e := up.release(ctx, field)", "released, e := false, error(nil)"},
-	{"mongostore: a record that is not deleted gives its address up", mongoMail, "\t\t{Key: \"deletedAt\", Value: bson.D{{Key: \"$gte\", Value: epoch}}},\n", ""},
-	{"mongostore: a record that gives its address up loses its name", mongoMail, "{Key: \"$unset\", Value: bson.D{{Key: field, Value: \"\"}}}", "{Key: \"$unset\", Value: bson.D{{Key: field, Value: \"\"}, {Key: \"name\", Value: \"\"}}}"},
+	{"mongostore: a deleted record keeps its e-mail address", mongoMail, "released, e := up.release(ctx, key)", "released, e := false, error(nil)"},
+	{"mongostore: a record that is not deleted gives its address up", mongoMail, "append(slices.Clone(key.filter), bson.E{Key: \"deletedAt\", Value: bson.D{{Key: \"$gte\", Value: epoch}}})", "slices.Clone(key.filter)"},
+	{"mongostore: a record that gives its address up loses its name", mongoMail, "{Key: \"$unset\", Value: unset}", "{Key: \"$unset\", Value: append(unset, bson.E{Key: \"name\", Value: \"\"})}"},
 	{"mongostore: a deletion erases nothing", mongoGone, "\tif d.erase {\n", "\tif false {\n"},
 	{"mongostore: a deletion leaves lastSignInAt", mongoGone, "{Key: \"lastSignInAt\", Value: \"\"}, ", ""},
 	{"mongostore: a deletion leaves what Map added", mongoGone, "range r.lost(nobody)", "range []string(nil)"},

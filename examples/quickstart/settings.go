@@ -127,10 +127,9 @@ func checkMongoURI(uri string) error {
 	if !found {
 		return nil
 	}
-	beforeQuery, _, _ := strings.Cut(hosts, "?")
 	_, err := url.PathUnescape(userinfo)
-	if err != nil || strings.Contains(beforeQuery, "@") || strings.Contains(userinfo, "/") || strings.Count(userinfo, ":") > 1 {
-		return fmt.Errorf("%w: the user name or the password in %s has a character that must be percent-encoded, such as %%40 for @, %%2F for /, %%3A for : and %%25 for %%", errSettings, mongoURIVar)
+	if err != nil || strings.Contains(hosts, "@") || strings.ContainsAny(userinfo, "/?#[]") || strings.Count(userinfo, ":") > 1 {
+		return fmt.Errorf("%w: %s has a character, most likely in the user name or the password, that must be percent-encoded, such as %%40 for @, %%2F for /, %%3A for : and %%25 for %%", errSettings, mongoURIVar)
 	}
 	return nil
 }

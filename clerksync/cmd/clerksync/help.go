@@ -35,6 +35,7 @@ Examples:
   clerksync reconcile              # write it
   clerksync user user_2abcDEF      # why does this one differ?
 
+In an app: go install github.com/clerksync/clerksync-go/clerksync/cmd/clerksync@latest
 From a clone of the module: go run ./clerksync/cmd/clerksync drift
 (go run makes every exit status but 0 a 1; scripts want go install ./clerksync/cmd/clerksync)
 `)
@@ -69,14 +70,17 @@ RoleOf must call Syncer.Reconcile from a program of its own, with that Config. T
 command refuses a collection in which it finds fields that a Map added; a Map that
 adds none, and a RoleOf, it cannot see.
 
+The unique index on clerkId is made where it is missing. With -dry-run nothing is made
+or written: run clerksync indexes first.
+
 Progress is shown on standard error: a bar on a terminal, else a line every five
 seconds that ends with resume=TOKEN. The report is on standard output. An
 interrupt (Ctrl-C, SIGTERM) ends the run cleanly and prints how to go on; a second
 one ends it at once. A run that was killed goes on with the TOKEN of its last line.
 `,
 	"drift": `Compares all users of Clerk with their records, field by field, and looks for records
-whose user Clerk does not have. It writes nothing, but for the unique index on
-clerkId where that is missing (clerksync indexes makes it too).
+whose user Clerk does not have. It writes nothing, and makes no collection and no
+index: where the unique index on clerkId is missing, run clerksync indexes first.
 
 The records are compared by the standard mapping. An app whose Config has a Map or a
 RoleOf must call Syncer.Reconcile with DryRun from a program of its own. The command
@@ -87,8 +91,9 @@ Progress is shown on standard error, the report on standard output. An interrupt
 ends the run cleanly and prints how to go on; a second one ends it at once.
 `,
 	"user": `Prints the record of one user beside what Clerk says now, with a ≠ where the two
-differ in what Clerk owns, and says what that means. It writes nothing, but for the
-unique index on clerkId where that is missing. The output holds personal data.
+differ in what Clerk owns, and says what that means. It writes nothing, and makes no
+collection and no index: where the unique index on clerkId is missing, run clerksync
+indexes first. The output holds personal data.
 
 Clerk's side is made by the standard mapping. An app's own Map or RoleOf is not known here.
 `,

@@ -114,7 +114,7 @@ func TestOutputTellsNothingPersonal(t *testing.T) {
 		}, exitFailed, "user_"},
 		{"key refused", "drift", func(_ *testing.T, f *fixture, _ string) {
 			f.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { return fakeclerk.ErrorFault(401, "clerk_key_invalid") })
-		}, exitFailed, "Clerk refuses the secret key"},
+		}, exitFailed, "Clerk refuses CLERK_SECRET_KEY"},
 		{"a page for a user", "user ID", func(_ *testing.T, f *fixture, _ string) {
 			f.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { return page })
 		}, exitFailed, "403"},

@@ -5,7 +5,10 @@ import (
 	"flag"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
 // index is one of the collection's.
@@ -33,10 +36,39 @@ const (
 )
 
 // onClerkID reports whether the index is one on clerkId and nothing else by which
-// every clerkId is unique. mongostore.Open looks closer, and has done so.
+// every clerkId is unique, as mongostore.Open does: where there is one, it makes none.
 func (ix *index) onClerkID() bool {
-	return ix.Unique && ix.Collation == "" && len(ix.Keys) == 1 && ix.Keys[0].Field == "clerkId" &&
-		strings.TrimLeft(ix.Keys[0].Direction, "-") == "1"
+	if !ix.Unique || ix.Collation != "" || len(ix.Keys) != 1 || ix.Keys[0].Field != "clerkId" {
+		return false
+	}
+	n, err := strconv.ParseFloat(ix.Keys[0].Direction, 64)
+	return err == nil && n != 0 && ix.coversClerkIDs()
+}
+
+// coversClerkIDs reports whether every record that has a clerkId is in the index.
+func (ix *index) coversClerkIDs() bool {
+	if ix.Partial == "" {
+		return true
+	}
+	var filter bson.Raw
+	if bson.UnmarshalExtJSON([]byte(ix.Partial), false, &filter) != nil {
+		return false
+	}
+	elements, _ := filter.Elements()
+	condition, _ := filter.Lookup("clerkId").DocumentOK()
+	operators, _ := condition.Elements()
+	if len(elements) != 1 || len(operators) != 1 {
+		return false
+	}
+	switch v := operators[0].Value(); operators[0].Key() {
+	case "$exists":
+		return isTrue(v)
+	case "$type":
+		alias, _ := v.StringValueOK()
+		number, _ := v.AsFloat64OK()
+		return alias == "string" || number == float64(bson.TypeString)
+	}
+	return false
 }
 
 // assignRoles says of each index what it is to clerksync.

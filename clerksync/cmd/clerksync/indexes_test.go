@@ -31,6 +31,36 @@ func listedIndexes(t *testing.T) []index {
 	return indexes
 }
 
+// What mongostore.Open takes for the index on clerkId, and would make another one beside.
+func TestOnClerkID(t *testing.T) {
+	t.Parallel()
+	for line, want := range map[string]bool{
+		`{"key": {"clerkId": 1}, "unique": true}`:                                                                              true,
+		`{"key": {"clerkId": {"$numberDouble": "-1"}}, "unique": true, "sparse": true}`:                                        true,
+		`{"key": {"clerkId": 1}}`:                                                                                              false,
+		`{"key": {"clerkId": "hashed"}, "unique": true}`:                                                                       false,
+		`{"key": {"clerkId": 1, "email": 1}, "unique": true}`:                                                                  false,
+		`{"key": {"clerkId": 1}, "unique": true, "collation": {"locale": "en"}}`:                                               false,
+		`{"key": {"clerkId": 1}, "unique": true, "partialFilterExpression": {"clerkId": {"$exists": true}}}`:                   true,
+		`{"key": {"clerkId": 1}, "unique": true, "partialFilterExpression": {"clerkId": {"$exists": false}}}`:                  false,
+		`{"key": {"clerkId": 1}, "unique": true, "partialFilterExpression": {"clerkId": {"$type": "string"}}}`:                 true,
+		`{"key": {"clerkId": 1}, "unique": true, "partialFilterExpression": {"clerkId": {"$type": 2}}}`:                        true,
+		`{"key": {"clerkId": 1}, "unique": true, "partialFilterExpression": {"clerkId": {"$type": "int"}}}`:                    false,
+		`{"key": {"clerkId": 1}, "unique": true, "partialFilterExpression": {"clerkId": "user_1"}}`:                            false,
+		`{"key": {"clerkId": 1}, "unique": true, "partialFilterExpression": {"clerkId": {"$gt": "m"}}}`:                        false,
+		`{"key": {"clerkId": 1}, "unique": true, "partialFilterExpression": {"isActive": true}}`:                               false,
+		`{"key": {"clerkId": 1}, "unique": true, "partialFilterExpression": {"clerkId": {"$exists": true}, "isActive": true}}`: false,
+	} {
+		var raw bson.Raw
+		if err := bson.UnmarshalExtJSON([]byte(line), false, &raw); err != nil {
+			t.Fatal(err)
+		}
+		if ix := indexOf(raw); ix.onClerkID() != want {
+			t.Errorf("%s: onClerkID is %t", line, !want)
+		}
+	}
+}
+
 func TestIndexes(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)

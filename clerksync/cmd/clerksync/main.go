@@ -95,10 +95,17 @@ func run(ctx context.Context, env environment, args []string, stdout, stderr io.
 }
 
 // plain is an error's text without the library's name, with which every message of
-// the library's begins.
+// the library's begins, and without the status that the library would answer with.
 func plain(text string) string {
-	return strings.ReplaceAll(strings.ReplaceAll(text, "clerksync: ", ""), "\n", "\n  ")
+	text = strings.ReplaceAll(text, "clerksync: ", "")
+	text = strings.ReplaceAll(text, "503 unavailable: Clerk or the store is unavailable: ", "")
+	text = refusal.ReplaceAllString(text, "Clerk refuses "+secretKeyVar+" ($1): check that it is this instance's")
+	return strings.ReplaceAll(text, "\n", "\n  ")
 }
+
+// refusal is what an error says of a key that Clerk itself refuses, and all before it. An answer
+// without a code of Clerk's may be a proxy's.
+var refusal = regexp.MustCompile(`(?m)^.*: status (40[13] [a-z0-9_]+)(?: \(trace [^)]*\))?: Clerk refuses the secret key; check that it is this instance's`)
 
 // dispatch finds the command that args begin with, and runs it.
 func dispatch(ctx context.Context, env environment, args []string, stdout, stderr io.Writer) error {

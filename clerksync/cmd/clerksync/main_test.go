@@ -149,11 +149,13 @@ type fakeDatabase struct {
 	settings settings // what it was opened with
 	openErr  error
 	mappedID string
+	hasNone  bool
 	list     []index
 	closed   bool
 }
 
 func (d *fakeDatabase) store() clerksync.Store                   { return d.records }
+func (d *fakeDatabase) empty(context.Context) (bool, error)      { return d.hasNone, nil }
 func (d *fakeDatabase) mapped(context.Context) (string, error)   { return d.mappedID, nil }
 func (d *fakeDatabase) indexes(context.Context) ([]index, error) { return d.list, nil }
 func (d *fakeDatabase) close(context.Context) error              { d.closed = true; return nil }
@@ -198,9 +200,10 @@ func TestUsage(t *testing.T) {
 		{"drift -dry-run", "there is no flag -dry-run"},
 		{"drift -force", "there is no flag -force"},
 		{"drift -timeout 0s", "-timeout must be more than 0"},
-		{"drift -timeout soon", "the value of -timeout is wrong: parse error"},
+		{"drift -timeout soon", "the value of -timeout is wrong: parse error; a duration such as 10m"},
+		{"reconcile -holdback 10", "the value of -holdback is wrong: parse error; a duration such as 10m\n"},
 		{"drift -timeout " + secretKey, "the value of -timeout is wrong"},
-		{"drift -json=" + secretKey, "the value of -json is wrong"},
+		{"drift -json=" + secretKey, "the value of -json is wrong: parse error\n"},
 		{"drift -page-size=mongodb://app:" + password + "@host", "the value of -page-size is wrong"},
 		{"drift -allow-unique " + password + ",", "the value of -allow-unique is wrong: a name is empty"},
 		{"drift -" + secretKey, "none of its flags"},

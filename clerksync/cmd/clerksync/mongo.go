@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,6 +21,8 @@ import (
 type database interface {
 	// store is what clerksync writes through.
 	store() clerksync.Store
+	// empty reports whether the collection has no records.
+	empty(ctx context.Context) (bool, error)
 	// mapped names a record in which the app's own Map has added fields, by its
 	// clerkId; it is empty if there is none.
 	mapped(ctx context.Context) (clerkID string, err error)
@@ -42,14 +45,18 @@ func openMongo(ctx context.Context, s settings) (_ database, err error) {
 	if err != nil {
 		return nil, usagef("%s cannot be used: %s", mongoURIVar, withoutSecrets(err, s.mongoURI))
 	}
-	// Unlike the Store's, this error says which servers do not answer, and why. The
-	// making of an index may take long, so that the timeout is for this alone.
+	// The making of an index may take long, so that the timeout is for this alone.
 	pingCtx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	d := &mongoDatabase{client: client, coll: client.Database(s.database).Collection(s.collection)}
 	if err := client.Ping(pingCtx, readpref.Primary()); err != nil {
 		err = fmt.Errorf("MongoDB cannot be reached with %s (-timeout is %v): %s", mongoURIVar, s.timeout, withoutSecrets(err, s.mongoURI))
 		return nil, errors.Join(err, d.close(ctx))
+	}
+	if s.writesNothing { // and Open may
+		if err := d.checkIndex(ctx, s); err != nil {
+			return nil, errors.Join(err, d.close(ctx))
+		}
 	}
 	d.opened, err = mongostore.Open(ctx, d.coll, &mongostore.Options{
 		BatchSize:     s.batchSize,
@@ -60,6 +67,41 @@ func openMongo(ctx context.Context, s settings) (_ database, err error) {
 		return nil, errors.Join(err, d.close(ctx))
 	}
 	return d, nil
+}
+
+// checkIndex refuses a collection in which Open would make the index on clerkId.
+func (d *mongoDatabase) checkIndex(ctx context.Context, s settings) error {
+	indexes, err := d.indexes(ctx)
+	if err != nil {
+		return err
+	}
+	if len(indexes) == 0 { // every collection has the one on _id
+		return usagef("the collection %s does not exist; is -db right? If it is: run `clerksync indexes` first, which makes it", s.name())
+	}
+	if slices.ContainsFunc(indexes, func(ix index) bool { return ix.onClerkID() }) {
+		return nil
+	}
+	empty, err := d.empty(ctx)
+	if err != nil {
+		return err
+	}
+	if empty {
+		return usagef("the collection %s is empty, and has no unique index on clerkId; is -db right? If it is: run `clerksync indexes` first, which makes the index", s.name())
+	}
+	return fmt.Errorf("the collection %s has no unique index on clerkId, and this writes nothing: run `clerksync indexes` first, which makes it", s.name())
+}
+
+func (d *mongoDatabase) empty(ctx context.Context) (bool, error) {
+	err := d.coll.FindOne(ctx, bson.D{}, options.FindOne().SetProjection(bson.D{{Key: "_id", Value: 1}})).Err()
+	switch {
+	case errors.Is(err, mongo.ErrNoDocuments):
+		return true, nil
+	case ctx.Err() != nil:
+		return false, context.Cause(ctx)
+	case err != nil:
+		return false, fmt.Errorf("looking for records: %s", describe(err))
+	}
+	return false, nil
 }
 
 func (d *mongoDatabase) store() clerksync.Store { return d.opened }

@@ -57,7 +57,33 @@ func TestOnMongoDB(t *testing.T) {
 	f.vars[mongoURIVar] = uri
 	f.vars[databaseVar] = coll.Database().Name()
 
+	// Nothing is made by what writes nothing.
+	reading := [][]string{{"drift"}, {"reconcile", "-dry-run"}, {"user", ada}}
+	for _, args := range reading {
+		f.run(t, args...).want(t, exitUsage, "the collection "+f.vars[databaseVar]+".users does not exist; is -db right?", "run `clerksync indexes` first")
+	}
+	if names, err := client.ListDatabaseNames(ctx, bson.D{{Key: "name", Value: f.vars[databaseVar]}}); err != nil || len(names) > 0 {
+		t.Errorf("databases %v, %v", names, err)
+	}
+	if err := coll.Database().CreateCollection(ctx, "users"); err != nil {
+		t.Fatal(err)
+	}
+	f.run(t, "drift").want(t, exitUsage, "is empty, and has no unique index on clerkId; is -db right?")
+	if _, err := coll.InsertOne(ctx, bson.D{{Key: "name", Value: "theirs"}}); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range reading {
+		f.run(t, args...).want(t, exitFailed, ".users has no unique index on clerkId, and this writes nothing: run `clerksync indexes` first")
+	}
+	if specs, err := coll.Indexes().ListSpecifications(ctx); err != nil || len(specs) != 1 {
+		t.Errorf("indexes %v, %v", specs, err)
+	}
+	if _, err := coll.DeleteMany(ctx, bson.D{}); err != nil {
+		t.Fatal(err)
+	}
+
 	f.run(t, "indexes").want(t, exitDone, "clerkId_1", relied)
+	f.run(t, "drift", quick).want(t, exitDiffer, "is empty; is -db right?")
 	f.run(t, "user", ada).want(t, exitDiffer, "No record: ")
 	d, err := openMongo(ctx, settings{mongoURI: uri, database: coll.Database().Name(), collection: "users", timeout: 10 * time.Second, batchSize: 100})
 	if err != nil {

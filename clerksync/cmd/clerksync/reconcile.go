@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"net/http"
 	"regexp"
 	"slices"
 	"strings"
@@ -40,7 +41,7 @@ func runReconcile(ctx context.Context, c *call, args []string) error {
 	r.bindShared(&f)
 	f.BoolVar(&r.options.DryRun, "dry-run", false, "write nothing; say what would be written")
 	f.BoolVar(&r.options.Force, "force", false, "compare whole records, not only versions: finds what was edited by hand")
-	f.BoolVar(&r.options.Restore, "restore", false, "give back records marked deleted whose user Clerk has: after an operator's mistake")
+	f.BoolVar(&r.options.Restore, "restore", false, "give back records that were marked deleted over an hour ago by mistake")
 	f.IntVar(&r.options.MaxDeactivations, "max-deactivations", 0, "mark none deleted where more than this `number` of records are gone from Clerk; -1 lifts the limit (default 10 or 2 % of the records, whichever is more)")
 	f.StringVar(&r.defaultRole, "default-role", "", "`role` of a new record: the app's Config.DefaultRole (default STUDENT)")
 	f.BoolVar(&r.eraseOnDelete, "erase-on-delete", false, "erase the personal data of records that are marked deleted: the app's mongostore.Options.EraseOnDelete")
@@ -105,6 +106,7 @@ func (r *reconcileFlags) run(ctx context.Context, c *call, f *flag.FlagSet, args
 	if drift {
 		r.options.Force = !r.versions
 	}
+	r.writesNothing = r.options.DryRun
 	if err := r.resolve(c.env, true); err != nil {
 		return err
 	}
@@ -120,12 +122,20 @@ func (r *reconcileFlags) run(ctx context.Context, c *call, f *flag.FlagSet, args
 	}
 
 	show := newProgress(c.env, c.stderr)
-	syncer, err := r.newSyncer(c.env, db.store(), r.defaultRole, show)
+	outage := &outage{env: c.env, note: show.note}
+	syncer, err := r.newSyncer(c.env, db.store(), r.defaultRole, show, outage)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, syncer.Close()) }()
 	show.begin(r.title(drift))
+	if r.writesNothing { // else its first record may well be about to be written
+		if empty, err := db.empty(ctx); err != nil {
+			return err
+		} else if empty {
+			show.note("the collection " + r.name() + " is empty; is -db right?")
+		}
+	}
 	noted := make(chan struct{})
 	notNoted := context.AfterFunc(ctx, func() {
 		defer close(noted)
@@ -137,19 +147,21 @@ func (r *reconcileFlags) run(ctx context.Context, c *call, f *flag.FlagSet, args
 		<-noted
 	}
 	show.end(err == nil && report.Complete)
-	if err != nil && report.ClerkCalls == 0 && !r.json {
+	if err != nil && !r.json && (report.ClerkCalls == 0 || report.Seen == 0 && refusal.MatchString(err.Error())) {
 		return err // it has not begun: there is nothing to report
 	}
-	return r.conclude(ctx, c, f, &report, err)
+	return r.conclude(ctx, c, f, &report, err, outage.current())
 }
 
-// conclude prints the report and decides how the command ends.
-func (r *reconcileFlags) conclude(ctx context.Context, c *call, f *flag.FlagSet, report *clerksync.Report, failure error) error {
+// conclude prints the report and decides how the command ends; outage is why Clerk did
+// not answer at the end, empty if it did.
+func (r *reconcileFlags) conclude(ctx context.Context, c *call, f *flag.FlagSet, report *clerksync.Report, failure error, outage string) error {
 	result := result{
 		Report:      report,
 		drift:       c.command.name == "drift",
 		failure:     failure,
 		interrupted: ctx.Err() != nil && !report.Complete,
+		outage:      outage,
 		command:     func(name string, plus ...string) string { return commandLine(f, name, plus...) },
 		collection:  r.name(),
 	}
@@ -193,7 +205,7 @@ func (r *reconcileFlags) title(drift bool) string {
 		notes = append(notes, "versions")
 	}
 	if r.options.DryRun {
-		notes = append(notes, "nothing is written but a missing index")
+		notes = append(notes, "nothing is written")
 	}
 	if r.options.Restore {
 		notes = append(notes, "restoring")
@@ -224,12 +236,14 @@ func refuseMapped(ctx context.Context, db database, command string) error {
 	return errors.New(text)
 }
 
-// newSyncer makes a Syncer with the standard mapping.
-func (s *settings) newSyncer(env environment, store clerksync.Store, role string, logs *progress) (*clerksync.Syncer, error) {
+// newSyncer makes a Syncer with the standard mapping, which reaches Clerk over
+// transport, nil for the usual one.
+func (s *settings) newSyncer(env environment, store clerksync.Store, role string, logs *progress, transport http.RoundTripper) (*clerksync.Syncer, error) {
 	syncer, err := clerksync.New(clerksync.Config{
 		Store:       store,
 		SecretKey:   s.secretKey,
 		APIURL:      s.apiURL,
+		HTTPClient:  &http.Client{Transport: transport},
 		DefaultRole: clerksync.Role(role),
 		CacheTTL:    -1,
 		Now:         env.now,

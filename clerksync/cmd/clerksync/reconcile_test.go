@@ -1,11 +1,14 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -329,6 +332,152 @@ func TestClerkRefusesKey(t *testing.T) {
 	t.Parallel()
 	f := population(t, 2)
 	f.vars[secretKeyVar] = "sk_test_other"
-	f.run(t, "drift", quick).want(t, exitFailed, "Clerk refuses the secret key")
+	const told = "clerksync: Clerk refuses CLERK_SECRET_KEY (401 clerk_key_invalid): check that it is this instance's\n"
+	o := f.run(t, "drift", quick)
+	o.want(t, exitFailed, told)
+	if o.stdout != "" || strings.Count(o.stderr, "\n") != 2 {
+		t.Error(o)
+	}
+	o = f.run(t, "reconcile", quick, "-json")
+	o.want(t, exitFailed, told)
+	if !json.Valid([]byte(o.stdout)) {
+		t.Error(o)
+	}
 	f.run(t, "drift", quick, "-resume", "nonsense").want(t, exitFailed, "ReconcileOptions.Resume")
+}
+
+// A key that is revoked during a run: what it found is told.
+func TestClerkRefusesKeyLater(t *testing.T) {
+	t.Parallel()
+	f := population(t, 12)
+	pages := 0
+	f.clerk.SetFault(func(r *http.Request) *fakeclerk.Fault {
+		if r.URL.Path != "/v1/users" {
+			return nil
+		}
+		if pages++; pages < 3 { // the first asks for some by their ids
+			return nil
+		}
+		return fakeclerk.ErrorFault(401, "clerk_key_invalid")
+	})
+	o := f.run(t, "drift", quick, "-page-size", "5")
+	o.want(t, exitFailed, "in part: Clerk refuses CLERK_SECRET_KEY (401 clerk_key_invalid): check that it is this instance's\n", "5   users in Clerk", " -resume ")
+}
+
+func TestPlain(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"clerksync: reconcile: clerksync: 503 unavailable: clerksync: Clerk or the store is unavailable: giving up after 5m0s: clerk: list users: dial tcp": "reconcile: giving up after 5m0s: clerk: list users: dial tcp",
+		"clerksync: Clerk or the store is unavailable": "Clerk or the store is unavailable",
+		"clerk: get user: status 403 forbidden (trace a-1): Clerk refuses the secret key; check that it is this instance's\nmore":        "Clerk refuses CLERK_SECRET_KEY (403 forbidden): check that it is this instance's\n  more",
+		"clerk: get user: status 403: Clerk refuses the secret key; check that it is this instance's: the answer is not in Clerk's form": "clerk: get user: status 403: Clerk refuses the secret key; check that it is this instance's: the answer is not in Clerk's form",
+	} {
+		if got := plain(text); got != want {
+			t.Errorf("plain(%q)\n is %q\nwant %q", text, got, want)
+		}
+	}
+}
+
+// A Clerk that does not answer is told after the first failure, and again where the
+// wait is interrupted.
+func TestClerkUnreachable(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.vars[apiURLVar] = "http://127.0.0.1:1"
+	ctx, interrupt := context.WithCancel(t.Context())
+	stderr := &trigger{text: "waiting for Clerk", fire: interrupt}
+	var stdout bytes.Buffer
+	if code := run(ctx, f.env, []string{"drift", quick}, &stdout, stderr); code != exitFailed {
+		t.Errorf("exit status %d", code)
+	}
+	_, cause, _ := strings.Cut(stderr.String(), "waiting for Clerk: ")
+	cause, rest, _ := strings.Cut(cause, "; giving up at 12:05 UTC\n")
+	if !strings.HasPrefix(cause, "dial tcp 127.0.0.1:1: ") || !strings.Contains(cause, "refused") || strings.Contains(rest, "waiting") {
+		t.Errorf("standard error:\n%s", stderr)
+	}
+	if !strings.Contains(stdout.String(), "in part; Clerk did not answer: "+cause+"\n") {
+		t.Errorf("standard output:\n%s", &stdout)
+	}
+}
+
+func TestClerkAnswersAgain(t *testing.T) {
+	t.Parallel()
+	f := population(t, 2)
+	calls := 0
+	f.clerk.SetFault(func(*http.Request) *fakeclerk.Fault {
+		if calls++; calls <= 2 {
+			return fakeclerk.ErrorFault(502, "bad_gateway")
+		}
+		return nil
+	})
+	o := f.run(t, "drift", quick)
+	o.want(t, exitDone, "Z waiting for Clerk: status 502; giving up at 13:05 UTC\n", "Z Clerk answers again\n")
+	if strings.Count(o.stderr, "waiting for Clerk") != 1 {
+		t.Error(o)
+	}
+}
+
+func TestUnanswered(t *testing.T) {
+	t.Parallel()
+	for want, err := range map[string]error{
+		"no answer in time": context.DeadlineExceeded,
+		"no answer":         errors.New("malformed HTTP response \"hush\""),
+	} {
+		if got := unanswered(err); got != want {
+			t.Errorf("%v: %s, want %s", err, got, want)
+		}
+	}
+}
+
+// trigger is a writer that calls fire once text is written.
+type trigger struct {
+	mu      sync.Mutex
+	written strings.Builder
+	text    string
+	fire    func()
+}
+
+func (w *trigger) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.written.Write(p)
+	if strings.Contains(string(p), w.text) {
+		w.fire()
+	}
+	return len(p), nil
+}
+
+func (w *trigger) String() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.written.String()
+}
+
+// A collection without records is told before all of Clerk's users are said to be missing.
+func TestEmptyCollection(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.db.hasNone = true
+	f.clerk.CreateUser(fakeclerk.NewUser{ID: "user_new", FirstName: "New"})
+	const told = "the collection school.users is empty; is -db right?"
+	f.run(t, "drift", quick).want(t, exitDiffer, told)
+	f.run(t, "reconcile", quick, "-dry-run").want(t, exitDone, told)
+	if o := f.run(t, "reconcile", quick); strings.Contains(o.stderr, told) {
+		t.Error(o)
+	}
+}
+
+// Only a reconcile that writes may have the index made.
+func TestWritesNothing(t *testing.T) {
+	t.Parallel()
+	f := newAda(t)
+	f.reports(complete, nil)
+	for args, want := range map[string]bool{
+		"drift": true, "drift -versions": true, "reconcile -dry-run": true, "user " + ada: true, "reconcile": false, "indexes": false,
+	} {
+		f.run(t, strings.Fields(args)...).want(t, exitDone)
+		if got := f.db.settings.writesNothing; got != want {
+			t.Errorf("%s: writesNothing is %t", args, got)
+		}
+	}
 }

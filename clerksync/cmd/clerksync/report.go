@@ -18,6 +18,7 @@ type result struct {
 	drift       bool
 	failure     error
 	interrupted bool
+	outage      string // why Clerk did not answer when the run ended
 	collection  string
 	// command returns the command line of a command for the same collection.
 	command func(name string, plus ...string) string
@@ -47,6 +48,8 @@ func (r *result) text() string {
 
 func (r *result) headline() string {
 	switch {
+	case r.interrupted && r.outage != "":
+		return "Interrupted: " + r.collection + " has been compared with Clerk in part" + r.dry() + "; Clerk did not answer: " + r.outage
 	case r.interrupted:
 		return "Interrupted: " + r.collection + " has been compared with Clerk in part" + r.dry()
 	case !r.Complete && r.Reason != "":
@@ -162,9 +165,9 @@ func (r *result) nextSteps() []string {
 		add("Go on where it ended:", r.resumeCommand())
 	default:
 		var again []string
-		text := "There is no point to go on from. Begin anew:"
+		text := "Nothing to resume. Run again:"
 		if !r.DryRun {
-			text = "There is no point to go on from. Begin anew; what has been written stays written:"
+			text = "Nothing to resume. Run again; what has been written stays written:"
 		} else if !r.drift {
 			again = append(again, "-dry-run")
 		}

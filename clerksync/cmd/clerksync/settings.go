@@ -37,6 +37,7 @@ type settings struct {
 	batchSize            int
 	allowUnique          list
 	eraseOnDelete        bool
+	writesNothing        bool // neither a collection nor an index is made
 
 	envFile string
 	json    bool
@@ -85,7 +86,7 @@ func (c *call) parse(f *flag.FlagSet, s *settings, args []string) (arguments []s
 			if errors.Is(err, flag.ErrHelp) {
 				return nil, true, print(c.stdout, c.command.help(f))
 			}
-			return nil, false, c.wrongFlags("%s", explainFlag(err))
+			return nil, false, c.wrongFlags("%s", explainFlag(f, err))
 		}
 		if f.NArg() == 0 {
 			break
@@ -116,10 +117,16 @@ func (c *call) wrongFlags(format string, args ...any) error {
 // explainFlag tells what is wrong with a flag in other words than flag's own, which
 // quote: an argument in the wrong place may be a secret. It also helps where somebody
 // looks for a flag that must not be.
-func explainFlag(err error) string {
+func explainFlag(f *flag.FlagSet, err error) string {
 	text := err.Error()
 	if m := wrongValue.FindStringSubmatch(text); m != nil {
-		return fmt.Sprintf("the value of %s is wrong: %s", m[1], m[2])
+		text := fmt.Sprintf("the value of %s is wrong: %s", m[1], m[2])
+		if value, ok := f.Lookup(m[1][1:]).Value.(flag.Getter); ok {
+			if _, ok := value.Get().(time.Duration); ok {
+				text += "; a duration such as 10m"
+			}
+		}
+		return text
 	}
 	if strings.HasPrefix(text, "flag needs an argument: ") {
 		return text
@@ -141,7 +148,8 @@ var (
 	isFlag     = regexp.MustCompile(`^-[a-zA-Z-]{1,20}$`)
 )
 
-// resolve completes the settings from the variables. Its error names all that is missing.
+// resolve completes the settings from the variables. Its error names all that is wrong
+// and all that is missing.
 func (s *settings) resolve(env environment, needClerk bool) error {
 	v, err := dotenv.Load(env.lookup, cmp.Or(s.envFile, ".env"))
 	if err != nil {
@@ -168,17 +176,18 @@ func (s *settings) resolve(env environment, needClerk bool) error {
 	if s.mongoURI == "" {
 		miss(mongoURIVar, "mongodb://… or mongodb+srv://…, in Atlas under Connect > Drivers")
 	}
-	if s.database == "" {
+	if s.database == "" && databaseOf("mongodb://"+withoutScheme(s.mongoURI)) == "" { // whatever else is wrong with it
 		miss("the database", fmt.Sprintf("name it with -db, in %s, or in the path of %s: mongodb://host/NAME", databaseVar, mongoURIVar))
 	}
+	wrong := errors.Join(s.checkNames(), s.checkClerk(needClerk), checkMongoURI(s.mongoURI))
 	if len(missing) > 0 {
 		where := "no .env is here"
 		if v.File != "" {
 			where = v.File + " was read"
 		}
-		return usagef("missing:\n%s\nSet variables in the environment or in .env (%s)", strings.Join(missing, "\n"), where)
+		wrong = errors.Join(wrong, usagef("missing:\n%s\nSet variables in the environment or in .env (%s)", strings.Join(missing, "\n"), where))
 	}
-	return errors.Join(s.checkNames(), s.checkClerk(needClerk), checkMongoURI(s.mongoURI))
+	return wrong
 }
 
 // checkNames refuses what MongoDB would, and what is no name: it might hold a password.
@@ -196,12 +205,18 @@ func (s *settings) checkClerk(need bool) error {
 	if !need {
 		return nil
 	}
+	var wrong error
 	switch {
+	case s.secretKey == "": // missing
 	case strings.HasPrefix(s.secretKey, "pk_"):
-		return usagef("%s is a publishable key (pk_…); the secret key begins with sk_", secretKeyVar)
+		wrong = usagef("%s is a publishable key (pk_…); the secret key begins with sk_", secretKeyVar)
 	case !strings.HasPrefix(s.secretKey, "sk_"):
-		return usagef("%s does not begin with sk_, as Clerk's secret keys do", secretKeyVar)
+		wrong = usagef("%s does not begin with sk_, as Clerk's secret keys do", secretKeyVar)
 	}
+	return errors.Join(wrong, s.checkAPIURL())
+}
+
+func (s *settings) checkAPIURL() error {
 	if s.apiURL == "" {
 		return nil
 	}
@@ -220,6 +235,9 @@ func (s *settings) checkClerk(need bool) error {
 // checkMongoURI finds what makes a connection string ambiguous. The driver's own
 // errors would quote parts of a password that is not encoded.
 func checkMongoURI(uri string) error {
+	if uri == "" {
+		return nil // missing
+	}
 	rest, ok := cutScheme(uri)
 	if !ok {
 		return usagef("%s does not begin with mongodb:// or mongodb+srv://", mongoURIVar)
@@ -228,10 +246,9 @@ func checkMongoURI(uri string) error {
 	if !found {
 		return nil
 	}
-	beforeQuery, _, _ := strings.Cut(hosts, "?")
 	_, err := url.PathUnescape(userinfo)
-	if err != nil || strings.Contains(beforeQuery, "@") || strings.Contains(userinfo, "/") || strings.Count(userinfo, ":") > 1 {
-		return usagef("the user name or the password in %s has a character that must be percent-encoded, such as %%40 for @, %%2F for /, %%3A for : and %%25 for %%", mongoURIVar)
+	if err != nil || strings.Contains(hosts, "@") || strings.ContainsAny(userinfo, "/?#[]") || strings.Count(userinfo, ":") > 1 {
+		return usagef("%s has a character, most likely in the user name or the password, that must be percent-encoded, such as %%40 for @, %%2F for /, %%3A for : and %%25 for %%", mongoURIVar)
 	}
 	return nil
 }
@@ -300,6 +317,14 @@ func secretsOf(uri string) []string {
 	secrets = slices.DeleteFunc(secrets, func(s string) bool { return s == "" })
 	slices.SortFunc(secrets, func(a, b string) int { return cmp.Compare(len(b), len(a)) })
 	return slices.Compact(secrets)
+}
+
+// withoutScheme returns what follows any scheme, or all.
+func withoutScheme(uri string) string {
+	if _, rest, ok := strings.Cut(uri, "://"); ok {
+		return rest
+	}
+	return uri
 }
 
 // cutScheme returns what follows the scheme, and whether it is one of MongoDB's.

@@ -28,6 +28,22 @@ func TestMissingVariables(t *testing.T) {
 	f.run(t, "drift").want(t, exitUsage, "missing:\n  the database: name it with -db")
 }
 
+// What is wrong is told beside what is missing.
+func TestWrongAndMissingVariables(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.vars[secretKeyVar], f.vars[mongoURIVar] = "pk_test_s3cr3tk3y", "localhost:27017"
+	golden(t, "wrong-and-missing", f.run(t, "drift").String())
+
+	f.vars[mongoURIVar] = "localhost:27017/school" // which names the database
+	if o := f.run(t, "drift"); strings.Contains(o.stderr, "missing") || !strings.Contains(o.stderr, "does not begin with mongodb://") {
+		t.Error(o)
+	}
+	delete(f.vars, secretKeyVar)
+	f.vars[apiURLVar] = "api.clerk.com"
+	f.run(t, "drift").want(t, exitUsage, "missing:\n  CLERK_SECRET_KEY", "looks like https://api.clerk.com", "does not begin with mongodb://")
+}
+
 func TestWrongVariables(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ name, value, want string }{

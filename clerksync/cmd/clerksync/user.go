@@ -67,6 +67,7 @@ func runUser(ctx context.Context, c *call, args []string) (err error) {
 	if !isUserID.MatchString(id) {
 		return c.wrongFlags("the argument is not the id of a Clerk user, which looks like user_2abcDEF…")
 	}
+	s.writesNothing = true
 	if err := s.resolve(c.env, true); err != nil {
 		return err
 	}
@@ -107,7 +108,7 @@ func runUser(ctx context.Context, c *call, args []string) (err error) {
 func (s *settings) askClerk(ctx context.Context, c *call, id string) (_ *clerksync.User, err error) {
 	store := memstore.New()
 	store.Now = c.env.now
-	syncer, err := s.newSyncer(c.env, store, "", newProgress(c.env, c.stderr))
+	syncer, err := s.newSyncer(c.env, store, "", newProgress(c.env, c.stderr), nil)
 	if err != nil {
 		return nil, err
 	}

@@ -150,7 +150,7 @@ func TestUserClerkFails(t *testing.T) {
 	f := newAda(t)
 	f.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { return fakeclerk.ErrorFault(401, "clerk_key_invalid") })
 	o := f.run(t, "user", ada)
-	o.want(t, exitFailed, "Clerk refuses the secret key")
+	o.want(t, exitFailed, "clerksync: Clerk refuses CLERK_SECRET_KEY (401 clerk_key_invalid): check that it is this instance's\n")
 	if o.stdout != "" {
 		t.Error(o)
 	}
