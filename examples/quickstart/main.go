@@ -31,7 +31,6 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
-	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
 
 	"github.com/clerksync/clerksync-go/clerksync"
 	"github.com/clerksync/clerksync-go/mongostore"
@@ -161,11 +160,6 @@ func openStore(ctx context.Context, s settings) (*mongo.Client, *mongostore.Stor
 	client, err := mongo.Connect(options.Client().ApplyURI(s.mongoURI))
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w: %s cannot be used: %s", errSettings, mongoURIVar, withoutPassword(err, s.mongoURI))
-	}
-	err = client.Ping(ctx, readpref.Primary()) // unlike Open's, its error says which servers do not answer, and why
-	if err != nil {
-		err = fmt.Errorf("MongoDB cannot be reached with %s: %s", mongoURIVar, withoutPassword(err, s.mongoURI))
-		return nil, nil, errors.Join(err, disconnect(ctx, client))
 	}
 	store, err := mongostore.Open(ctx, client.Database(s.database).Collection("users"), nil)
 	if err != nil {
