@@ -118,11 +118,7 @@ func (s *Syncer) find(ctx context.Context, id string, claim freshness) (found, e
 	u, ok := s.cache.stale(id, now)
 	informed := ok && s.outdated(u, now, claim)
 	for {
-		key := id
-		if informed {
-			key += claim.at.Format(" 20060102150405.000")
-		}
-		flight := s.flights.DoChan(key, func() (any, error) { return s.lookupAndCache(context.WithoutCancel(ctx), id, claim) })
+		flight := s.flights.DoChan(flightKey(id, claim, informed), func() (any, error) { return s.lookupAndCache(context.WithoutCancel(ctx), id, claim) })
 		select {
 		case res := <-flight:
 			f := res.Val.(found)
@@ -140,6 +136,15 @@ func (s *Syncer) find(ctx context.Context, id string, claim freshness) (found, e
 			return found{}, unavailable(context.Cause(ctx))
 		}
 	}
+}
+
+// flightKey tells the flights of those who know how fresh the record must be from the
+// others'.
+func flightKey(id string, claim freshness, informed bool) string {
+	if informed {
+		return id + claim.at.Format(" 20060102150405.000")
+	}
+	return id
 }
 
 func (s *Syncer) lookupAndCache(ctx context.Context, id string, claim freshness) (f found, err error) {

@@ -484,8 +484,10 @@ func TestErrorHandlerCannotAcknowledge(t *testing.T) {
 			w.WriteHeader(200)
 			_, _ = io.WriteString(w, "page")
 		}, 503, "page"},
-		"a redirect": {func(w http.ResponseWriter, r *http.Request, _ error) { http.Redirect(w, r, "/sorry", http.StatusSeeOther) }, 503, ""},
-		"its own":    {func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(500) }, 500, ""},
+		"a redirect": {func(w http.ResponseWriter, r *http.Request, _ error) {
+			http.Redirect(w, r, "/sorry", http.StatusSeeOther)
+		}, 503, ""},
+		"its own": {func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(500) }, 500, ""},
 		"flushed": {func(w http.ResponseWriter, _ *http.Request, _ error) {
 			w.WriteHeader(http.StatusEarlyHints)
 			_, _ = io.WriteString(w, "page")

@@ -4,7 +4,10 @@
 // variables, as net/http does those of net/http/internal/testhooks.
 package clockhook
 
-import "time"
+import (
+	"encoding/json"
+	"time"
+)
 
 // Clock is what a Syncer takes all its time from: the clock of package clerksync.
 type Clock interface {
@@ -21,7 +24,7 @@ var (
 	// begun and not ended. One is counted before the visit that causes it returns.
 	Refreshing func(syncer any) int
 
-	// Wait waits for all that runs behind a *clerksync.Syncer's answers, and
-	// unlike Close lets more of it begin afterwards.
-	Wait func(syncer any)
+	// Landed waits for the lookups of a user that a *clerksync.Syncer's visitor left,
+	// whose token had that claim: nobody joins them any more.
+	Landed func(syncer any, id string, claim json.RawMessage)
 )

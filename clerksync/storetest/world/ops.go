@@ -2,6 +2,7 @@ package world
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"maps"
 	"math"
@@ -168,7 +169,7 @@ func (w *world) visit(o op, p *process, u *user, around *run) {
 	}
 	if r.leaves { // its flight is still to land, if nobody joined it
 		if len(r.joined) == 0 {
-			clockhook.Wait(p.syncer)
+			clockhook.Landed(p.syncer, u.id, json.RawMessage(claim.text))
 		}
 		p.drain(false)
 		p.hasty = false
