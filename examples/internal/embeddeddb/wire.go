@@ -131,7 +131,7 @@ func parseRequest(raw []byte) (*request, error) {
 			}
 			for _, v := range values {
 				doc, ok := v.DocumentOK()
-				if !ok {
+				if !ok || len(doc) < 5 { // DocumentOK does not look at its length
 					return nil, errors.New("updates: not a document")
 				}
 				r.updates = append(r.updates, doc)
