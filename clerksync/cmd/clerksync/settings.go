@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -284,12 +285,16 @@ func withoutSecrets(err error, uri string) string {
 func secretsOf(uri string) []string {
 	var secrets []string
 	add := func(value string) {
-		secrets = append(secrets, value)
+		forms := []string{value}
 		if unescaped, err := url.QueryUnescape(value); err == nil {
-			secrets = append(secrets, unescaped)
+			forms = append(forms, unescaped)
 		}
 		if unescaped, err := url.PathUnescape(value); err == nil {
-			secrets = append(secrets, unescaped)
+			forms = append(forms, unescaped)
+		}
+		for _, form := range forms {
+			quoted := strconv.Quote(form) // as the driver does
+			secrets = append(secrets, form, quoted[1:len(quoted)-1])
 		}
 	}
 	rest, _ := cutScheme(uri)
