@@ -58,7 +58,7 @@ var mutants = []mutant{
 	// The cache and the flights.
 	{"the cache is put after an invalidation", cache, "if c.generation(id).Load() != gen {", "if false {"},
 	{"a load is served after an invalidation", visits, "if !f.current {", "if false {"},
-	{"the cache never expires", cache, "r.expired || now.Sub(r.loadedAt) >= c.ttl", "r.expired"},
+	{"the cache never expires", cache, "c.ttl < 0 || now.Sub(r.loadedAt) >= c.ttl", "c.ttl < 0"},
 	{"an upsert does not invalidate the cache", syncer, "res, err := s.store.Upsert(ctx, u)\n\ts.upserted(u, res, err)", "res, err := s.store.Upsert(ctx, u)"},
 	{"a deletion does not invalidate the cache", syncer, "res, err := s.store.Deactivate(ctx, id, at)\n\ts.invalidate(id,", "res, err := s.store.Deactivate(ctx, id, at)\n\tfunc(string, func(*User) *User) {}(id,"},
 	{"Forget does not invalidate the cache", syncer, "func (s *Syncer) Forget(clerkID string) {\n\ts.invalidate(clerkID,", "func (s *Syncer) Forget(clerkID string) {\n\tfunc(string, func(*User) *User) {}(clerkID,"},
@@ -92,9 +92,9 @@ var mutants = []mutant{
 	// Reconcile.
 	{"Reconcile takes no last word", sweeping, "u, asOf, err := s.reader.user(ctx, id)", "u, asOf, err := listed{}, s.clock.Now(), error(ErrUserUnknown)"},
 	{"Reconcile without a holdback", sweeping, "stamp.CreatedAt.After(s.youngest)", "stamp.CreatedAt.IsZero()"},
-	{"Reconcile asks for those it has seen", sweeping, "case s.pager.seen.has(stamp.ClerkID):", "case false:"},
+	{"Reconcile asks for those it has seen", sweeping, "case s.pager.seen.has(stamp.ClerkID) && !s.wasRestored(stamp.ClerkID):", "case false:"},
 	{"Reconcile goes by an incomplete list", reconcile, "if r.pager.complete() {", "if true {"},
-	{"Reconcile does not look for ghosts", reconcile, "if err == nil && r.whole {", "if false {"},
+	{"Reconcile does not look for ghosts", reconcile, "if err == nil && r.whole &&", "if false &&"},
 	{"a dry run writes", comparing, "if err == nil && r.opts.DryRun {", "if false {"},
 	{"Force compares versions", comparing, "if r.opts.Force {", "if false {"},
 	{"Reconcile leaves what is older", comparing, "case offered > have:\n\t\t\tc.existing", "case false:\n\t\t\tc.existing"},

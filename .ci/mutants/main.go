@@ -18,6 +18,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 )
@@ -35,16 +36,22 @@ func main() {
 	if err != nil {
 		fatal(err)
 	}
-	survivors, run := 0, 0
-	for _, m := range mutants {
-		if !regexp.MustCompile(*only).MatchString(m.name) {
-			continue
-		}
-		run++
+	wanted := regexp.MustCompile(*only)
+	chosen := slices.DeleteFunc(slices.Clone(mutants), func(m mutant) bool { return !wanted.MatchString(m.name) })
+	var errs []error
+	for _, m := range chosen { // all apply, before the first is tried
+		_, err := m.overlay(dir)
+		errs = append(errs, err)
+	}
+	if err := errors.Join(errs...); err != nil {
+		fatal(err)
+	}
+	survivors := 0
+	for _, m := range chosen {
 		start := time.Now()
 		by, err := m.try(dir)
 		if err != nil {
-			fatal(fmt.Errorf("%s: %w", m.name, err))
+			fatal(err)
 		}
 		if by == "" {
 			survivors++
@@ -53,7 +60,7 @@ func main() {
 		fmt.Printf("%-52s %5.1fs  %s\n", m.name, time.Since(start).Seconds(), by)
 	}
 	_ = os.RemoveAll(dir)
-	fmt.Printf("%d of %d mutants died\n", run-survivors, run)
+	fmt.Printf("%d of %d mutants died\n", len(chosen)-survivors, len(chosen))
 	if survivors > 0 {
 		os.Exit(1)
 	}
@@ -103,7 +110,7 @@ func (m mutant) overlay(dir string) (string, error) {
 		return "", err
 	}
 	if n := strings.Count(string(source), m.old); n != 1 {
-		return "", fmt.Errorf("%s has the text to change %d times", m.file, n)
+		return "", fmt.Errorf("%s: %s has the text to change %d times", m.name, m.file, n)
 	}
 	mutated := filepath.Join(dir, "mutated.go")
 	if err := os.WriteFile(mutated, []byte(strings.Replace(string(source), m.old, m.new, 1)), 0o600); err != nil {
