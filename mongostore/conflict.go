@@ -68,7 +68,7 @@ func (up *upsert) conflictOf(ctx context.Context, r *record, err error) error {
 		return e
 	case key != nil:
 		released, e := up.release(ctx, key)
-		if e != nil {
+		if e != nil && !mongo.IsDuplicateKeyError(e) { // without its values it may be in the way of others
 			return e
 		}
 		if released {

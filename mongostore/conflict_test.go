@@ -242,7 +242,7 @@ func TestConflictWithinTenant(t *testing.T) {
 			}
 		},
 		"NoVersion": func(t *testing.T, s rawStore) {
-			insert(t, s.coll, bson.D{{Key: "clerkId", Value: "user_bob"}, {Key: "tenant", Value: "x"}})
+			insert(t, s.coll, bson.D{{Key: "clerkId", Value: "user_bob"}, {Key: "tenant", Value: "x"}, {Key: "email", Value: "bob@example.com"}})
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -274,6 +274,24 @@ func TestConflictWithinTenant(t *testing.T) {
 				t.Errorf("email of the other tenant's deleted record: %v", got)
 			}
 		})
+	}
+}
+
+// A deleted record cannot give its address up where it would be in the way without one,
+// too. That is a conflict like any other, on servers that see one there.
+func TestConflictOfARelease(t *testing.T) {
+	coll := newCollection(t)
+	createIndex(t, coll, ascending("tenant", "email"), options.Index().SetUnique(true).SetSparse(true).SetName("both"))
+	s := open(t, coll, &mongostore.Options{BatchSize: batchSize, AllowUnique: []string{"both"}})
+	insert(t, coll, bson.D{{Key: "clerkId", Value: "user_bob"}, {Key: "tenant", Value: "x"}})
+	insert(t, coll, bson.D{{Key: "clerkId", Value: "user_ada"}, {Key: "tenant", Value: "x"}, {Key: "email", Value: "ada@example.com"}})
+	if _, err := s.Deactivate(t.Context(), "user_ada", hour(2)); err != nil {
+		t.Fatal(err)
+	}
+	u := person("bob", 3)
+	u.Email = "ada@example.com"
+	if _, err := s.Upsert(t.Context(), u); err != nil {
+		wantConflict(t, err, "email")
 	}
 }
 
