@@ -39,7 +39,7 @@
 // has on average, and win over the [Options] given:
 //
 //	go test ./clerksync/storetest/world                          # in CI: 2 × 30,000 steps at most
-//	go test ./clerksync/storetest/world -run 'TestMemstore$' -v -timeout 2h -rapid.checks=2500 -rapid.steps=400   # 1,000,000
+//	go test ./clerksync/storetest/world -run 'TestMemstore$' -v -timeout 2h -rapid.checks=2800 -rapid.steps=400   # 1,000,000
 //	go test ./mongostore -run 'TestWorld$' -v -timeout 2h -rapid.checks=250 -rapid.steps=200                      # 50,000
 //
 // With -v the run prints how often each fault, Outcome and interleaving occurred. From
