@@ -15,8 +15,8 @@ import (
 // [User.Clone].
 //
 // Errors: where ctx ends first, with either [FailurePolicy], one that matches
-// [ErrUnavailable] and ctx's cause; [ErrUserInactive] for one who is deleted, suspended or banned;
-// [ErrUserUnknown] where Clerk has no such user; [ErrUnavailable] where Clerk or
+// [ErrUnavailable] and ctx's cause; [ErrUserInactive] for one who is deleted,
+// suspended or banned; [ErrUserUnknown] where Clerk has no such user; [ErrUnavailable] where Clerk or
 // the Store failed and nothing is known (with [FailOpen] a Partial User instead);
 // [*ConflictError]; a [*Problem] with the code "mapping_failed".
 func (s *Syncer) User(ctx context.Context, clerkID string) (*User, error) {
