@@ -147,7 +147,7 @@ func (b *bulkReader) checkInstance(ctx context.Context, id string) error {
 func (b *bulkReader) pace(ctx context.Context) error {
 	now := b.api.clock.Now()
 	if wait := b.limiter.ReserveN(now, 1).DelayFrom(now); wait > 0 {
-		return sleep(ctx, b.api.clock, wait)
+		return b.api.clock.Sleep(ctx, wait)
 	}
 	return ctx.Err()
 }
@@ -193,7 +193,7 @@ func patiently(ctx context.Context, c clock, final func(error) bool, f func() er
 		} else if now.Sub(failing)+wait > bulkPatience {
 			return fmt.Errorf("giving up after %v: %w", now.Sub(failing).Round(time.Second), err)
 		}
-		if err := sleep(ctx, c, wait); err != nil {
+		if err := c.Sleep(ctx, wait); err != nil {
 			return err
 		}
 	}

@@ -277,7 +277,7 @@ func (t *retryTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 			_, _ = io.CopyN(io.Discard, resp.Body, 64<<10) // lets the connection be used again
 			_ = resp.Body.Close()
 		}
-		if err := sleep(r.Context(), t.clock, wait); err != nil {
+		if err := t.clock.Sleep(r.Context(), wait); err != nil {
 			return nil, err
 		}
 		budget -= wait

@@ -9,7 +9,10 @@ import (
 // and simulations replace it, so that nothing in them sleeps.
 type clock interface {
 	Now() time.Time
+	// AfterFunc is what a timeout is made of.
 	AfterFunc(d time.Duration, f func()) (stop func() bool)
+	// Sleep waits for d, or for ctx and returns its cause.
+	Sleep(ctx context.Context, d time.Duration) error
 }
 
 // systemClock runs real timers.
@@ -19,6 +22,17 @@ func (c systemClock) Now() time.Time { return c.now() }
 
 func (c systemClock) AfterFunc(d time.Duration, f func()) func() bool {
 	return time.AfterFunc(d, f).Stop
+}
+
+func (systemClock) Sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // withTimeout is context.WithTimeout on c. On a clock other than the system's, ctx
@@ -32,18 +46,5 @@ func withTimeout(ctx context.Context, c clock, d time.Duration) (context.Context
 	return ctx, func() {
 		stop()
 		cancel(context.Canceled)
-	}
-}
-
-// sleep waits for d, or for ctx and returns its cause.
-func sleep(ctx context.Context, c clock, d time.Duration) error {
-	woken := make(chan struct{})
-	stop := c.AfterFunc(d, func() { close(woken) })
-	defer stop()
-	select {
-	case <-woken:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
 	}
 }

@@ -244,7 +244,7 @@ func TestReplayedWebhook(t *testing.T) {
 	t.Parallel()
 	clock := fakeclerk.NewClock(t0)
 	var events []clerksync.Event
-	h, err := newTestSyncer(t, func(c *clerksync.Config) { clerksync.SetClock(c, clock) }).WebhookHandler(clerksync.WebhookConfig{
+	h, err := newTestSyncer(t, func(c *clerksync.Config) { clerksync.SetClock(c, eagerClock{clock}) }).WebhookHandler(clerksync.WebhookConfig{
 		Secrets: []string{testSecret},
 		OnEvent: func(_ context.Context, e clerksync.Event) error { events = append(events, e); return nil },
 	})
@@ -425,7 +425,7 @@ func TestAnswersWithoutAnEnd(t *testing.T) {
 			var read atomic.Int64
 			s := newTestSyncer(t, func(c *clerksync.Config) {
 				c.Logger = slog.New(slog.DiscardHandler)
-				clerksync.SetClock(c, bulkClock{clock})
+				clerksync.SetClock(c, eagerClock{clock})
 				c.HTTPClient = &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
 					body := &endlessBody{}
 					if tt.slow { // a byte in a second

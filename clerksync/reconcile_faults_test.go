@@ -10,6 +10,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
@@ -370,7 +371,9 @@ func TestReconcileBesideLiveTraffic(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.clerk.AddEndpoint(serve(t, handler), fakeclerk.EndpointOptions{Secret: testSecret})
+	app := httptest.NewServer(handler)
+	defer app.Close()
+	w.clerk.AddEndpoint(app.URL, fakeclerk.EndpointOptions{Secret: testSecret})
 	ctx, stop := context.WithCancel(t.Context())
 	var traffic sync.WaitGroup
 	traffic.Go(func() {
@@ -414,6 +417,7 @@ func TestReconcileBesideLiveTraffic(t *testing.T) {
 	if err := w.clerk.Settle(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	app.Close() // waits for the deliveries that were given up, too
 	w.inStep(t)
 }
 

@@ -34,7 +34,7 @@ func TestReconcileMemory(t *testing.T) {
 	store := &populationStore{server: server, users: users}
 	s := newTestSyncer(t, func(c *clerksync.Config) {
 		c.Store, c.APIURL, c.SecretKey, c.Now = store, server.APIURL(), server.SecretKey(), clock.Now
-		clerksync.SetClock(c, bulkClock{clock})
+		clerksync.SetClock(c, eagerClock{clock})
 	})
 
 	runtime.GC() // what the tests before left

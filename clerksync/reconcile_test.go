@@ -25,18 +25,6 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync/memstore"
 )
 
-// bulkClock passes every wait of a Reconcile as soon as it begins, but for the
-// timeouts, which fire when a test moves the clock.
-type bulkClock struct{ *fakeclerk.Clock }
-
-func (c bulkClock) AfterFunc(d time.Duration, f func()) func() bool {
-	stop := c.Clock.AfterFunc(d, f)
-	if d != clerksync.BulkAttemptTimeout && d != clerksync.CallTimeout {
-		go c.Advance(d)
-	}
-	return stop
-}
-
 // bulkWorld is a world for whole runs.
 type bulkWorld struct {
 	*world
@@ -75,7 +63,7 @@ func (w *bulkWorld) syncer(t testing.TB, change func(*clerksync.Config)) *clerks
 	t.Helper()
 	return w.world.syncer(t, func(cfg *clerksync.Config) {
 		cfg.Store = w.store
-		clerksync.SetClock(cfg, bulkClock{w.clock})
+		clerksync.SetClock(cfg, eagerClock{w.clock})
 		cfg.HTTPClient.Transport = &meddler{cfg.HTTPClient.Transport.(*http.Transport), w}
 		if change != nil {
 			change(cfg)

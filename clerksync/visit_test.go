@@ -68,16 +68,13 @@ func (w *world) syncer(t testing.TB, change func(*clerksync.Config)) *clerksync.
 // lookups is how often Clerk was asked for one user.
 func (w *world) lookups() int { return w.clerk.Calls("GET /v1/users/{id}") }
 
-// eagerClock passes the waits between two attempts as soon as they begin. Longer
-// timers, the timeouts, fire when a test moves the clock.
+// eagerClock passes each wait as soon as it begins. The timeouts fire when that, or
+// a test, moves the clock so far.
 type eagerClock struct{ *fakeclerk.Clock }
 
-func (c eagerClock) AfterFunc(d time.Duration, f func()) func() bool {
-	stop := c.Clock.AfterFunc(d, f)
-	if d <= clerksync.RetryBudget && d != clerksync.ExpiredKeysWait {
-		go c.Advance(d)
-	}
-	return stop
+func (c eagerClock) Sleep(ctx context.Context, d time.Duration) error {
+	c.Advance(d)
+	return context.Cause(ctx)
 }
 
 // countingStore counts the calls, each of which is a round trip at least.

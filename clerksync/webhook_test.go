@@ -291,7 +291,7 @@ func TestWebhookAnswers(t *testing.T) {
 			var logs logBuffer
 			s := newTestSyncer(t, func(c *clerksync.Config) {
 				c.Store, c.Logger = store, logs.logger()
-				clerksync.SetClock(c, fakeclerk.NewClock(t0)) // no timeout on a slow machine
+				clerksync.SetClock(c, eagerClock{fakeclerk.NewClock(t0)}) // no timeout on a slow machine
 				if tt.syncer != nil {
 					tt.syncer(c)
 				}

@@ -5,6 +5,7 @@
 package clockhook
 
 import (
+	"context"
 	"encoding/json"
 	"time"
 )
@@ -14,6 +15,7 @@ type Clock interface {
 	Now() time.Time
 	// AfterFunc may call f before it returns.
 	AfterFunc(d time.Duration, f func()) (stop func() bool)
+	Sleep(ctx context.Context, d time.Duration) error
 }
 
 var (

@@ -1,6 +1,7 @@
 package world
 
 import (
+	"context"
 	"time"
 )
 
@@ -12,18 +13,17 @@ type processClock struct {
 
 func (c processClock) Now() time.Time { return c.w.clock.Now().Add(c.skew) }
 
-// AfterFunc tells a wait between two attempts from a timeout by its length. A wait
-// passes here and now, on the goroutine that waits; a timeout fires when something
-// else takes that long. So nothing ever waits for a driver that waits for it.
+// AfterFunc is that of the world's clock: a timeout fires when something else takes
+// that long.
 func (c processClock) AfterFunc(d time.Duration, f func()) (stop func() bool) {
-	switch d {
-	case callTimeout, deliveryTimeout, bulkAttemptTimeout:
-		return c.w.clock.AfterFunc(d, f)
-	}
-	d = c.w.withoutJitter(d)
-	stop = c.w.clock.AfterFunc(d, f)
-	c.w.clock.Advance(d)
-	return stop
+	return c.w.clock.AfterFunc(d, f)
+}
+
+// Sleep passes here and now, on the goroutine that waits. So nothing ever waits for a
+// driver that waits for it.
+func (c processClock) Sleep(ctx context.Context, d time.Duration) error {
+	c.w.clock.Advance(c.w.withoutJitter(d))
+	return context.Cause(ctx)
 }
 
 // The timeouts of package clerksync.

@@ -237,8 +237,9 @@ func newWorld(t testing.TB, newStore NewStore, opts Options, seed uint64, kindOf
 	return w
 }
 
-// patience is how long a step may take in real time. None waits for anything.
-const patience = 15 * time.Second
+// patience is how long a step may take in real time. None waits for anything, but a
+// machine may stand still for a while.
+const patience = 2 * time.Minute
 
 // hangs ends the program: whatever waits for something that cannot come, a Syncer of
 // which another operation waits for itself, say, cannot be made to stop.
