@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -206,6 +207,18 @@ func TestContextHelpers(t *testing.T) {
 		t.Error("a nil user is one")
 	}
 	want := &clerksync.User{ClerkID: "user_1"}
+	type key struct{}
+	parent, cancel := context.WithCancelCause(context.WithValue(t.Context(), key{}, "value"))
+	child, stop := context.WithTimeout(clerksync.ContextWithUser(parent, want), time.Hour)
+	defer stop()
+	cause := errors.New("cause")
+	cancel(cause)
+	if u, ok := clerksync.UserFromContext(child); !ok || u != want || child.Value(key{}) != "value" || child.Err() == nil || context.Cause(child) != cause {
+		t.Errorf("through a child: %v, %v, value %v, %v for %v", u, ok, child.Value(key{}), child.Err(), context.Cause(child))
+	}
+	if text := fmt.Sprintf("%v %+v", child, child); strings.Contains(text, want.ClerkID) {
+		t.Errorf("the context tells of the user: %s", text)
+	}
 	if u, ok := clerksync.UserFromContext(clerksync.ContextWithUser(t.Context(), want)); !ok || u != want {
 		t.Errorf("got %v, %v", u, ok)
 	}

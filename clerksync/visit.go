@@ -27,7 +27,13 @@ func (s *Syncer) User(ctx context.Context, clerkID string) (*User, error) {
 func (s *Syncer) visitor(ctx context.Context, clerkID string, claim freshness) (*User, error) {
 	now := s.clock.Now()
 	claim = claim.usable(now)
-	f, err := s.visit(ctx, clerkID, now, claim)
+	var f found
+	var err error
+	if u, ok := s.cache.fresh(clerkID, now); ok && s.serves(u, now, claim) {
+		f = found{user: u, source: SourceCache}
+	} else {
+		f, err = s.visit(ctx, clerkID, now, claim)
+	}
 	if err == nil && !f.user.Partial {
 		s.refreshIfDue(ctx, f.user, now, claim)
 		if refused(f.user) {
@@ -44,11 +50,9 @@ func (s *Syncer) visitor(ctx context.Context, clerkID string, claim freshness) (
 	return f.user, err
 }
 
-// visit finds the record, or with FailOpen makes do with a Partial user.
+// visit finds the record where the cache has none to serve, or with FailOpen makes do
+// with a Partial user.
 func (s *Syncer) visit(ctx context.Context, id string, now time.Time, claim freshness) (found, error) {
-	if u, ok := s.cache.fresh(id, now); ok && s.serves(u, now, claim) {
-		return found{user: u, source: SourceCache}, nil
-	}
 	if !validUserID(id) {
 		return found{}, fmt.Errorf("%w: not the form of a user id", ErrUserUnknown)
 	}
