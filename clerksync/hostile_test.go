@@ -301,7 +301,7 @@ func TestHostileWebhooksCostLittle(t *testing.T) {
 		before := allocated()
 		start := time.Now()
 		h.ServeHTTP(httptest.NewRecorder(), r)
-		if took := time.Since(start); took > 5*time.Second {
+		if took := time.Since(start); took > time.Minute { // not a measure: what is quadratic takes longer
 			t.Errorf("%s: took %v", name, took)
 		}
 		if got := allocated() - before; got > 100<<20 {

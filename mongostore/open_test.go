@@ -32,7 +32,7 @@ func TestOpenUnreachable(t *testing.T) {
 		o.SetHosts([]string{"127.0.0.1:1"}).SetAuth(options.Credential{Username: "app", Password: password})
 	}
 	coll := newClient(t, set).Database("app").Collection("users")
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()
 	_, err := mongostore.Open(ctx, coll, nil)
 	wantError(t, err, "mongostore: open: MongoDB cannot be reached: ", "127.0.0.1:1", "refused")
@@ -41,7 +41,7 @@ func TestOpenUnreachable(t *testing.T) {
 	}
 
 	// The client's own timeout, and a caller that gives up.
-	coll = newClient(t, func(o *options.ClientOptions) { set(o); o.SetServerSelectionTimeout(time.Second) }).Database("app").Collection("users")
+	coll = newClient(t, func(o *options.ClientOptions) { set(o); o.SetServerSelectionTimeout(3 * time.Second) }).Database("app").Collection("users")
 	_, err = mongostore.Open(t.Context(), coll, nil)
 	wantError(t, err, "127.0.0.1:1", "refused")
 	cause := errors.New("the app shuts down")

@@ -268,7 +268,7 @@ func TestTailableCursorLetsOthersWork(t *testing.T) {
 	}
 	insert(t, c, bson.M{"_id": 0})
 	cursor, err := c.Find(t.Context(), bson.M{},
-		options.Find().SetCursorType(options.TailableAwait).SetMaxAwaitTime(20*time.Second).SetBatchSize(1))
+		options.Find().SetCursorType(options.TailableAwait).SetMaxAwaitTime(2*time.Minute).SetBatchSize(1))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -283,7 +283,7 @@ func TestTailableCursorLetsOthersWork(t *testing.T) {
 	for i := range 20 {
 		insert(t, c, bson.M{"_id": i + 1})
 	}
-	if took := time.Since(begin); took > 10*time.Second {
+	if took := time.Since(begin); took > time.Minute {
 		t.Errorf("20 inserts took %v", took)
 	}
 	if !<-waiting {
