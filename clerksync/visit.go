@@ -29,7 +29,7 @@ func (s *Syncer) visitor(ctx context.Context, clerkID string, claim freshness) (
 	claim = claim.usable(now)
 	var f found
 	var err error
-	if u, ok := s.cache.fresh(clerkID, now); ok && s.serves(u, now, claim) {
+	if u, ok := s.cached(clerkID, now, claim); ok {
 		f = found{user: u, source: SourceCache}
 	} else {
 		f, err = s.visit(ctx, clerkID, now, claim)
@@ -74,6 +74,23 @@ func (s *Syncer) visit(ctx context.Context, id string, now time.Time, claim fres
 // refused reports whether the record bars its user.
 func refused(u *User) bool { return !u.IsActive || u.Banned || !u.DeletedAt.IsZero() }
 
+// cached returns the user's record if it may be served from the cache.
+func (s *Syncer) cached(id string, now time.Time, claim freshness) (*User, bool) {
+	u, ok := s.cache.fresh(id, now)
+	for ok && s.serves(u, now, claim) {
+		if !claim.newerThan(u) {
+			return u, true
+		}
+		// It is served because Clerk was asked for that claim; what came of that may
+		// have taken its place since.
+		before := u
+		if u, ok = s.cache.fresh(id, now); u == before {
+			return u, ok
+		}
+	}
+	return nil, false
+}
+
 // serves reports whether a cached record may be served as it is.
 func (s *Syncer) serves(u *User, now time.Time, claim freshness) bool {
 	return !(s.banMayBeLifted(u, now) && s.clerk.mayAsk(u.ClerkID, now)) && !s.outdated(u, now, claim)
@@ -106,6 +123,7 @@ type found struct {
 	source  Source
 	outcome Outcome // of the write, where there was one
 	current bool    // not invalidated while it was loaded
+	reread  bool    // Clerk was asked about a record that the Store had
 }
 
 // find reads the record for a visit that the cache cannot answer. There is one
@@ -165,7 +183,7 @@ func (s *Syncer) lookupAndCache(ctx context.Context, id string, claim freshness)
 	now := s.clock.Now()
 	generation := s.cache.generation(id)
 	gen := generation.Load()
-	if u, ok := s.cache.fresh(id, now); ok && s.serves(u, now, claim) {
+	if u, ok := s.cached(id, now, claim); ok {
 		return found{user: u, source: SourceCache, current: generation.Load() == gen}, nil
 	}
 	f, err = s.lookup(ctx, id, claim)
@@ -174,6 +192,9 @@ func (s *Syncer) lookupAndCache(ctx context.Context, id string, claim freshness)
 		return f, err
 	}
 	f.user, f.current = s.cache.put(id, gen, f.user, now) // as old as the question, not as the answer
+	if f.reread {                                         // noted once the cache has the answer: until then what it has is out of date
+		s.clerk.answer(id, claim, now, f.source == SourceClerk)
+	}
 	return f, nil
 }
 
@@ -185,11 +206,11 @@ func (s *Syncer) lookup(ctx context.Context, id string, claim freshness) (found,
 	switch {
 	case err == nil && (s.banMayBeLifted(u, now) && s.clerk.reserve(id, now) || s.outdated(u, now, claim)):
 		f, err := s.fetch(ctx, id)
-		s.clerk.answer(id, claim, now, err == nil)
-		if err == nil {
-			return f, nil
+		if err != nil {
+			f = found{user: u, source: SourceStore} // it stands until Clerk says otherwise
 		}
-		return found{user: u, source: SourceStore}, nil // it stands until Clerk says otherwise
+		f.reread = true
+		return f, nil
 	case err == nil:
 		return found{user: u, source: SourceStore}, nil
 	case !errors.Is(err, ErrNotFound):

@@ -39,7 +39,7 @@ const (
 func (w *world) withoutJitter(d time.Duration) time.Duration {
 	switch {
 	case w.reconciling > 0 && d <= 45*time.Second:
-		w.jittered = true
+		w.jittered.Store(true)
 		return 10 * time.Second
 	case d < 750*time.Millisecond:
 		return 250 * time.Millisecond
@@ -51,10 +51,10 @@ func (w *world) withoutJitter(d time.Duration) time.Duration {
 // align takes away what is left of the jitter after a Reconcile: how often it tried
 // before it gave up.
 func (w *world) align() {
-	if !w.jittered || w.reconciling > 0 {
+	if !w.jittered.Load() || w.reconciling > 0 {
 		return
 	}
-	w.jittered = false
+	w.jittered.Store(false)
 	const grid = 20 * time.Minute
 	now := w.clock.Now()
 	w.clock.Advance(now.Truncate(grid).Add(grid).Sub(now))

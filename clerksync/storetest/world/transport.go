@@ -297,23 +297,23 @@ func (p *pages) begin() {
 
 // wait waits for the page before; false where the run ended over it.
 func (p *pages) wait(ctx context.Context) bool {
-	for {
+	for waited := 0; ; {
 		p.mu.Lock()
+		if waited == graceOfPages && !p.busy {
+			p.open = 0
+		}
 		open, done := p.open, p.done
 		p.mu.Unlock()
 		if open == 0 {
 			return true
 		}
-		grace := time.NewTimer(graceOfPages)
+		grace := time.NewTimer(time.Millisecond)
 		select {
 		case <-done:
+			waited = 0
 		case <-ctx.Done():
 		case <-grace.C:
-			p.mu.Lock()
-			if !p.busy {
-				p.open = 0
-			}
-			p.mu.Unlock()
+			waited = min(waited+1, graceOfPages)
 		}
 		grace.Stop()
 		if ctx.Err() != nil {
@@ -323,5 +323,7 @@ func (p *pages) wait(ctx context.Context) bool {
 }
 
 // graceOfPages is how long a page that Clerk listed may take until it is compared, in
-// real time. Some never are, as they are a step back after a deletion.
-const graceOfPages = 100 * time.Millisecond
+// milliseconds of real time, but counted one by one: on a machine that stands still, or
+// is busy with other things, they take longer. Some pages never are compared, as they
+// are a step back after a deletion.
+const graceOfPages = 100

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -176,7 +177,7 @@ type world struct {
 	// The steps at which they end.
 	clerkOutageEnds, storeOutageEnds int
 	reconciling                      int
-	jittered                         bool
+	jittered                         atomic.Bool // the page writers of a Reconcile wait, too
 	depth                            int
 	resume                           *resumePoint
 
