@@ -108,32 +108,33 @@ const goroutines = 64
 type counter struct{ N, M int }
 
 // increment has goroutines count in one document, and returns what stands in it
-// at the end.
-func increment(t *testing.T, c *mongo.Collection, each int) counter {
+// at the end, and the errors.
+func increment(t *testing.T, c *mongo.Collection, each int) (got counter, failures []error) {
 	t.Helper()
 	insert(t, c, bson.M{"_id": 1, "n": 0, "m": 0})
+	var mu sync.Mutex
 	together(goroutines, func(g int) {
 		for i := range each {
 			update := bson.M{"$inc": bson.M{"n": 1}, "$max": bson.M{"m": g*each + i}}
 			if _, err := c.UpdateOne(t.Context(), bson.M{"_id": 1}, update); err != nil {
-				t.Error(err)
-				return
+				mu.Lock()
+				failures = append(failures, err)
+				mu.Unlock()
 			}
 		}
 	})
-	var got counter
 	if err := c.FindOne(t.Context(), bson.M{"_id": 1}).Decode(&got); err != nil {
 		t.Fatal(err)
 	}
-	return got
+	return got, failures
 }
 
 func TestConcurrentIncrementsAreKept(t *testing.T) {
 	t.Parallel()
 	const each = 20
-	got := increment(t, connect(t, start(t)), each)
-	if want := (counter{goroutines * each, goroutines*each - 1}); got != want {
-		t.Errorf("got %+v, want %+v", got, want)
+	got, failures := increment(t, connect(t, start(t)), each)
+	if want := (counter{goroutines * each, goroutines*each - 1}); got != want || failures != nil {
+		t.Errorf("got %+v, want %+v; %v", got, want, failures)
 	}
 }
 
@@ -146,9 +147,10 @@ func TestEngineAloneLosesIncrements(t *testing.T) {
 	direct := options.Client().SetDialer(dialer(func(ctx context.Context) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", s.EngineSocket())
 	}))
-	got := increment(t, connect(t, s, direct), each)
-	t.Logf("%d of %d increments kept", got.N, goroutines*each)
-	if got.N >= goroutines*each {
+	got, failures := increment(t, connect(t, s, direct), each)
+	acknowledged := goroutines*each - len(failures) // a busy machine's engine refuses some
+	t.Logf("%d of %d increments kept", got.N, acknowledged)
+	if got.N >= acknowledged {
 		t.Error("no increment was lost")
 	}
 }
