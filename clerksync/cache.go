@@ -83,9 +83,12 @@ func (c *recordCache) put(id string, gen uint64, u *User, now time.Time) (*User,
 			winner = old.user
 			return old, otter.CancelOp
 		}
-		if refused(u) {
+		if !found {
+			old = &cachedRecord{user: &User{IsActive: true}}
+		}
+		if !sameStanding(old.user, u) || refused(u) && laterState(u, old.user) {
 			// What began to be loaded before does not take its place: it may have been
-			// read before the deletion or the ban.
+			// read before the deletion or the ban, or before the ban's end.
 			c.generation(id).Add(1)
 		}
 		if !keep {
@@ -94,6 +97,11 @@ func (c *recordCache) put(id string, gen uint64, u *User, now time.Time) (*User,
 		return &cachedRecord{user: u, loadedAt: now}, otter.WriteOp
 	})
 	return winner, current
+}
+
+// sameStanding reports whether both records let their user in, or refuse for the same.
+func sameStanding(a, b *User) bool {
+	return a.IsActive == b.IsActive && a.Banned == b.Banned && a.DeletedAt.IsZero() == b.DeletedAt.IsZero()
 }
 
 // newerThan reports whether a, which the cache holds, is a later state of the
@@ -145,7 +153,9 @@ type clerkMemory struct {
 type askedClerk struct {
 	at      time.Time
 	unknown bool
+	settled bool      // what came of asking for a ban's end is in the cache
 	claim   time.Time // the latest token claim that caused a re-read
+	got     int64     // the version that came of it
 	again   time.Time // when the same claim may cause another; zero: never
 }
 
@@ -165,7 +175,7 @@ func newClerkMemory(size int) clerkMemory {
 // reserve reports whether a visit may cause a re-read now; then the caller has it
 // and no other does for askAgainAfter.
 func (m clerkMemory) reserve(id string, now time.Time) bool {
-	if !m.mayAsk(id, now) {
+	if a, ok := m.asked.GetIfPresent(id); ok && now.Sub(a.at) < askAgainAfter {
 		return false
 	}
 	reserved := false
@@ -174,33 +184,48 @@ func (m clerkMemory) reserve(id string, now time.Time) bool {
 		if !reserved {
 			return old, otter.CancelOp
 		}
-		return askedClerk{at: now, claim: old.claim, again: old.again}, otter.WriteOp
+		old.at, old.unknown, old.settled = now, false, false
+		return old, otter.WriteOp
 	})
 	return reserved
 }
 
-// mayAsk reports whether a re-read of the user is not reserved.
-func (m clerkMemory) mayAsk(id string, now time.Time) bool {
+// settle records that what came of a reservation, or of another's, is in the cache.
+func (m clerkMemory) settle(id string) {
+	m.asked.Compute(id, func(old askedClerk, found bool) (askedClerk, otter.ComputeOp) {
+		if !found || old.settled {
+			return old, otter.CancelOp
+		}
+		old.settled = true
+		return old, otter.WriteOp
+	})
+}
+
+// settled reports whether the cache has what came of the last reservation, and the
+// next is not possible yet.
+func (m clerkMemory) settled(id string, now time.Time) bool {
 	a, ok := m.asked.GetIfPresent(id)
-	return !ok || now.Sub(a.at) >= askAgainAfter
+	return ok && a.settled && now.Sub(a.at) < askAgainAfter
 }
 
 // note records what came of asking.
 func (m clerkMemory) note(id string, now time.Time, unknown bool) {
 	m.asked.Compute(id, func(old askedClerk, _ bool) (askedClerk, otter.ComputeOp) {
-		return askedClerk{at: now, unknown: unknown, claim: old.claim, again: old.again}, otter.WriteOp
+		old.at, old.unknown = now, unknown
+		return old, otter.WriteOp
 	})
 }
 
-// answer records that Clerk was asked for a record as new as claim: once, whatever
-// the answer is, and no sooner than a minute later where there was none.
-func (m clerkMemory) answer(id string, claim freshness, now time.Time, answered bool) {
+// answer records that Clerk was asked for a record as new as claim, and that u came of
+// it: once, whatever the answer is, and no sooner than a minute later where there was
+// none.
+func (m clerkMemory) answer(u *User, claim freshness, now time.Time, answered bool) {
 	if claim.at.IsZero() {
 		return
 	}
-	m.asked.Compute(id, func(old askedClerk, _ bool) (askedClerk, otter.ComputeOp) {
+	m.asked.Compute(u.ClerkID, func(old askedClerk, _ bool) (askedClerk, otter.ComputeOp) {
 		if !claim.at.Before(old.claim) {
-			old.claim, old.again = claim.at, time.Time{}
+			old.claim, old.got, old.again = claim.at, version(u), time.Time{}
 			if !answered {
 				old.again = now.Add(askAgainAfter)
 			}
@@ -209,10 +234,11 @@ func (m clerkMemory) answer(id string, claim freshness, now time.Time, answered 
 	})
 }
 
-// answered reports whether Clerk was asked for a record as new as claim.
-func (m clerkMemory) answered(id string, claim freshness, now time.Time) bool {
-	a, ok := m.asked.GetIfPresent(id)
-	return ok && !claim.at.After(a.claim) && (a.again.IsZero() || now.Before(a.again))
+// answered reports whether Clerk was asked for a record as new as claim, and nothing
+// newer than u came of it.
+func (m clerkMemory) answered(u *User, claim freshness, now time.Time) bool {
+	a, ok := m.asked.GetIfPresent(u.ClerkID)
+	return ok && version(u) >= a.got && !claim.at.After(a.claim) && (a.again.IsZero() || now.Before(a.again))
 }
 
 // unknown reports whether Clerk lately did not know the user.

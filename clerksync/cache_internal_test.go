@@ -69,6 +69,64 @@ func TestRefusalEndsTheLoadsUnderWay(t *testing.T) {
 	}
 }
 
+// A refusal that is known already, of a user who keeps knocking, ends no loads of
+// others.
+func TestKnownRefusalEndsNoLoads(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	for _, ttl := range []time.Duration{time.Hour, -1} {
+		c := newRecordCache(1000, ttl)
+		suspended := &User{ClerkID: "user_1", ClerkUpdatedAt: now}
+		c.put("user_1", c.generation("user_1").Load(), suspended, now)
+		gen := c.generation("user_1").Load()
+		for range 3 {
+			c.put("user_1", gen, &User{ClerkID: "user_1", ClerkUpdatedAt: now}, now)
+		}
+		if c.generation("user_1").Load() != gen {
+			t.Errorf("%v: loads ended over a refusal that was known", ttl)
+		}
+		banned := &User{ClerkID: "user_1", Banned: true, ClerkUpdatedAt: now}
+		if c.put("user_1", gen, banned, now); c.generation("user_1").Load() == gen {
+			t.Errorf("%v: no loads ended over another refusal", ttl)
+		}
+	}
+}
+
+// What Clerk was asked for is known only of a record that is no older than what came of it.
+func TestAnswerIsOfAVersion(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	user := func(version time.Time) *User { return &User{ClerkID: "user_1", ClerkUpdatedAt: version} }
+	old, got, newer := user(now), user(now.Add(time.Second)), user(now.Add(2*time.Second))
+	claim := freshness{at: now.Add(2 * time.Second)}
+	m := newClerkMemory(10)
+	m.answer(got, claim, now, true)
+	for name, tt := range map[string]struct {
+		u    *User
+		want bool
+	}{"older": {old, false}, "the same": {got, true}, "newer": {newer, true}} {
+		if m.answered(tt.u, claim, now) != tt.want {
+			t.Errorf("%s: answered is %v", name, !tt.want)
+		}
+	}
+}
+
+// One who knows how fresh the record must be does not join a lookup that began before
+// an invalidation.
+func TestFlightsEndAtAnInvalidation(t *testing.T) {
+	t.Parallel()
+	s := &Syncer{cache: newRecordCache(1000, time.Hour), clock: systemClock{time.Now}}
+	claim := freshness{at: time.Now()}
+	before := s.flightKey("user_1", claim, true)
+	if s.flightKey("user_1", claim, true) != before || s.flightKey("user_1", claim, false) == before {
+		t.Error("the key is not that of the user, the claim and the knowledge")
+	}
+	s.invalidate("user_1", func(*User) *User { return nil })
+	if s.flightKey("user_1", claim, true) == before {
+		t.Error("a lookup of before is joined")
+	}
+}
+
 // What stands in for the Store after an Upsert is the latest that the process knows.
 func TestStandbyAfterAnUpsert(t *testing.T) {
 	t.Parallel()

@@ -280,6 +280,11 @@ func (c *comparison) writeAll(ctx context.Context) error {
 		}
 		return nil
 	})
+	if cause != nil {
+		for _, u := range pending { // whether they were written is not known
+			c.upserted(u, Result{}, cause)
+		}
+	}
 	var refused *refusal
 	if err != nil && !errors.As(err, &refused) {
 		return err

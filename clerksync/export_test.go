@@ -30,6 +30,9 @@ const (
 	BulkPatience       = bulkPatience
 )
 
+// SameStripe reports whether an invalidation of one user ends the loads of the other.
+func SameStripe(s *Syncer, a, b string) bool { return s.cache.generation(a) == s.cache.generation(b) }
+
 // ListedUser is a user of a page that ParsePage cut up.
 type ListedUser struct {
 	ID               string

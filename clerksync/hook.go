@@ -15,7 +15,7 @@ func init() {
 		s.background.Wait()
 		// Their lookups have ended; that they are no flights any more, singleflight knows.
 		for _, informed := range []bool{false, true} {
-			<-s.flights.DoChan(flightKey(id, parseFreshness(claim), informed), func() (any, error) { return found{}, nil })
+			<-s.flights.DoChan(s.flightKey(id, parseFreshness(claim), informed), func() (any, error) { return found{}, nil })
 		}
 	}
 }

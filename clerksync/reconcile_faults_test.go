@@ -731,6 +731,31 @@ func TestReconcileStoreThatBreaksOff(t *testing.T) {
 	}
 }
 
+// A write whose answer never comes may have been done: the next visit looks.
+func TestReconcileWritesWithoutAnAnswer(t *testing.T) {
+	t.Parallel()
+	w := newBulkWorld(t, func(c *clerksync.Config) { c.CacheTTL, c.RefreshAfter = 24*time.Hour, -1 })
+	id := w.backfill(t, 1)[0]
+	visit(t, w.Syncer, id)
+	w.clock.Advance(time.Second)
+	if err := w.clerk.BanUser(id); err != nil {
+		t.Fatal(err)
+	}
+	w.store.fault = func(op string) error {
+		if op != "UpsertBatch" {
+			return nil
+		}
+		if err := w.store.Edit(id, func(u *clerksync.User) { u.Banned = true }); err != nil {
+			t.Error(err)
+		}
+		return errDown
+	}
+	if report := w.reconcile(t, clerksync.ReconcileOptions{}); report.Failed.Count != 1 {
+		t.Errorf("reports %+v", report)
+	}
+	refusedWith(t, w.Syncer, id, clerksync.ErrUserInactive)
+}
+
 func TestReconcileStoreThatPanics(t *testing.T) {
 	t.Parallel()
 	for _, op := range []string{"Stamps", "UpsertBatch", "Deactivate"} {

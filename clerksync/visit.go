@@ -29,7 +29,7 @@ func (s *Syncer) visitor(ctx context.Context, clerkID string, claim freshness) (
 	claim = claim.usable(now)
 	var f found
 	var err error
-	if u, ok := s.cached(clerkID, now, claim); ok {
+	if u, ok := s.cache.fresh(clerkID, now); ok && s.serves(u, now, claim) {
 		f = found{user: u, source: SourceCache}
 	} else {
 		f, err = s.visit(ctx, clerkID, now, claim)
@@ -74,33 +74,16 @@ func (s *Syncer) visit(ctx context.Context, id string, now time.Time, claim fres
 // refused reports whether the record bars its user.
 func refused(u *User) bool { return !u.IsActive || u.Banned || !u.DeletedAt.IsZero() }
 
-// cached returns the user's record if it may be served from the cache.
-func (s *Syncer) cached(id string, now time.Time, claim freshness) (*User, bool) {
-	u, ok := s.cache.fresh(id, now)
-	for ok && s.serves(u, now, claim) {
-		if !claim.newerThan(u) {
-			return u, true
-		}
-		// It is served because Clerk was asked for that claim; what came of that may
-		// have taken its place since.
-		before := u
-		if u, ok = s.cache.fresh(id, now); u == before {
-			return u, ok
-		}
-	}
-	return nil, false
-}
-
 // serves reports whether a cached record may be served as it is.
 func (s *Syncer) serves(u *User, now time.Time, claim freshness) bool {
-	return !(s.banMayBeLifted(u, now) && s.clerk.mayAsk(u.ClerkID, now)) && !s.outdated(u, now, claim)
+	return !(s.banMayBeLifted(u, now) && !s.clerk.settled(u.ClerkID, now)) && !s.outdated(u, now, claim)
 }
 
 // outdated reports whether the visitor's token knows that the record is, and the
 // record was not re-read for that yet: one re-read a user and claim, whatever
 // comes of it.
 func (s *Syncer) outdated(u *User, now time.Time, claim freshness) bool {
-	return u.DeletedAt.IsZero() && claim.newerThan(u) && !s.clerk.answered(u.ClerkID, claim, now)
+	return u.DeletedAt.IsZero() && claim.newerThan(u) && !s.clerk.answered(u, claim, now)
 }
 
 // banMayBeLifted reports whether a record refuses for a ban that Clerk has not
@@ -140,7 +123,7 @@ func (s *Syncer) find(ctx context.Context, id string, claim freshness) (found, e
 	u, ok := s.cache.stale(id, now)
 	informed := ok && s.outdated(u, now, claim)
 	for {
-		flight := s.flights.DoChan(flightKey(id, claim, informed), func() (any, error) { return s.lookupAndCache(context.WithoutCancel(ctx), id, claim) })
+		flight := s.flights.DoChan(s.flightKey(id, claim, informed), func() (any, error) { return s.lookupAndCache(context.WithoutCancel(ctx), id, claim) })
 		select {
 		case res := <-flight:
 			f := res.Val.(found)
@@ -161,10 +144,11 @@ func (s *Syncer) find(ctx context.Context, id string, claim freshness) (found, e
 }
 
 // flightKey tells the flights of those who know how fresh the record must be from the
-// others'.
-func flightKey(id string, claim freshness, informed bool) string {
+// others', and from those that began before an invalidation, which has the others'
+// forgotten.
+func (s *Syncer) flightKey(id string, claim freshness, informed bool) string {
 	if informed {
-		return id + claim.at.Format(" 20060102150405.000")
+		return fmt.Sprint(id, " ", claim.at.UnixMilli(), " ", s.cache.generation(id).Load())
 	}
 	return id
 }
@@ -183,7 +167,7 @@ func (s *Syncer) lookupAndCache(ctx context.Context, id string, claim freshness)
 	now := s.clock.Now()
 	generation := s.cache.generation(id)
 	gen := generation.Load()
-	if u, ok := s.cached(id, now, claim); ok {
+	if u, ok := s.cache.fresh(id, now); ok && s.serves(u, now, claim) {
 		return found{user: u, source: SourceCache, current: generation.Load() == gen}, nil
 	}
 	f, err = s.lookup(ctx, id, claim)
@@ -192,10 +176,22 @@ func (s *Syncer) lookupAndCache(ctx context.Context, id string, claim freshness)
 		return f, err
 	}
 	f.user, f.current = s.cache.put(id, gen, f.user, now) // as old as the question, not as the answer
-	if f.reread {                                         // noted once the cache has the answer: until then what it has is out of date
-		s.clerk.answer(id, claim, now, f.source == SourceClerk)
+	s.loaded(f)
+	if f.reread { // noted once the cache has the answer: until then what it has is out of date
+		s.clerk.answer(f.user, claim, now, f.source == SourceClerk)
+	}
+	if s.banMayBeLifted(f.user, now) {
+		s.clerk.settle(id)
 	}
 	return f, nil
+}
+
+// loaded sees to it that what a load has written is seen, even where it could not be
+// cached: an invalidation of this user, or of one of the same stripe, came in between.
+func (s *Syncer) loaded(f found) {
+	if !f.current && f.source == SourceClerk {
+		s.upserted(f.user, Result{Outcome: f.outcome, User: f.user}, nil)
+	}
 }
 
 // lookup asks the Store, and Clerk where the Store has no record, or one that may
@@ -283,7 +279,8 @@ func (s *Syncer) refresh(ctx context.Context, id string) {
 	f, err := s.fetch(callCtx, id)
 	cancel()
 	if err == nil {
-		s.cache.put(id, gen, f.user, start)
+		f.user, f.current = s.cache.put(id, gen, f.user, start)
+		s.loaded(f)
 	} else {
 		s.cfg.Logger.WarnContext(ctx, "clerksync: a record could not be refreshed", "clerk_id", id, "error", err)
 	}
