@@ -6,14 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"go/ast"
-	"go/parser"
-	"go/token"
 	"io"
 	"net"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,6 +17,7 @@ import (
 	"time"
 
 	"github.com/clerk/clerk-sdk-go/v2"
+
 	"github.com/clerksync/clerksync-go/clerksync"
 	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
 )
@@ -248,31 +245,9 @@ func TestEveryAnswer(t *testing.T) {
 		})
 	}
 	slices.Sort(given)
-	if declared := declaredCodes(t); !slices.Equal(slices.Compact(given), declared) {
+	if declared := clerksync.ProblemCodes(); !slices.Equal(slices.Compact(given), declared) {
 		t.Errorf("given are\n%q, problem.go has\n%q", slices.Compact(given), declared)
 	}
-}
-
-// declaredCodes are the values of problem.go's constants, sorted.
-func declaredCodes(t *testing.T) (codes []string) {
-	t.Helper()
-	file, err := parser.ParseFile(token.NewFileSet(), "problem.go", nil, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ast.Inspect(file, func(n ast.Node) bool {
-		spec, ok := n.(*ast.ValueSpec)
-		if ok && len(spec.Values) == 1 && strings.HasPrefix(spec.Names[0].Name, "code") {
-			code, err := strconv.Unquote(spec.Values[0].(*ast.BasicLit).Value)
-			if err != nil {
-				t.Fatal(err)
-			}
-			codes = append(codes, code)
-		}
-		return true
-	})
-	slices.Sort(codes)
-	return codes
 }
 
 // sendHalf sends a delivery that ends before its body does.

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+
+	"github.com/clerksync/clerksync-go/clerksync/internal/clerkapi"
 )
 
 // The errors that callers tell apart, with [errors.Is].
@@ -17,7 +19,7 @@ var (
 	// Clerk.
 	ErrUserInactive = errors.New("clerksync: user is not active")
 	// ErrUserUnknown: Clerk has no such user, or the id is no user id.
-	ErrUserUnknown = errors.New("clerksync: Clerk has no such user")
+	ErrUserUnknown = clerkapi.ErrUserUnknown
 	// ErrUnavailable: Clerk or the Store failed, did not answer in time, or
 	// answered nonsense. Trying again later may succeed.
 	ErrUnavailable = errors.New("clerksync: Clerk or the store is unavailable")

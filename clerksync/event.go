@@ -5,6 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"time"
+
+	"github.com/clerksync/clerksync-go/clerksync/internal/clerkapi"
+	"github.com/clerksync/clerksync-go/clerksync/internal/clock"
 )
 
 // Event is one of Clerk's webhook events, verified. ID is the message's, from the
@@ -26,10 +29,6 @@ type Event struct {
 	Result Result
 }
 
-// secondsBelow tells the two units of the envelope's timestamp apart: Clerk sends
-// milliseconds, the examples in its own schema are in seconds.
-const secondsBelow = 1e11
-
 // parseEvent decodes the envelope. The error matches ErrInvalidEvent.
 func parseEvent(id string, body []byte) (Event, error) {
 	var e struct {
@@ -46,7 +45,7 @@ func parseEvent(id string, body []byte) (Event, error) {
 	}
 	var ts int64
 	_ = json.Unmarshal(e.Timestamp, &ts) // anything but a number is taken as none
-	if 0 < ts && ts < secondsBelow {
+	if 0 < ts && ts < clerkapi.SecondsBelow {
 		ts *= 1000
 	}
 	return Event{ID: id, Type: e.Type, InstanceID: e.InstanceID, Timestamp: millis(ts), Data: e.Data}, nil
@@ -65,7 +64,7 @@ func parseEvent(id string, body []byte) (Event, error) {
 // came again, [ErrUnavailable], [*ConflictError], or a [*Problem] with the code "mapping_failed".
 func (s *Syncer) Apply(ctx context.Context, e Event) (Result, error) {
 	start := s.clock.Now()
-	callCtx, cancel := withTimeout(ctx, s.clock, callTimeout)
+	callCtx, cancel := clock.WithTimeout(ctx, s.clock, callTimeout)
 	defer cancel()
 	id, res, err := s.apply(callCtx, e)
 	s.observe(ctx, start, Observation{Op: OpWebhook, ClerkID: id, EventID: e.ID, EventType: e.Type, Outcome: res.Outcome, Err: err})
@@ -99,7 +98,7 @@ func (s *Syncer) applyUser(ctx context.Context, e Event, data json.RawMessage) (
 	if err != nil {
 		return "", Result{}, err
 	}
-	s.clerk.known(u.ClerkID)
+	s.rereads.recordKnown(u.ClerkID)
 	res, err := s.upsert(ctx, u)
 	return u.ClerkID, res, err
 }
@@ -108,7 +107,7 @@ func (s *Syncer) applyDeletion(ctx context.Context, e Event) (string, Result, er
 	var deleted struct {
 		ID string `json:"id"`
 	}
-	if err := json.Unmarshal(e.Data, &deleted); err != nil || !validUserID(deleted.ID) {
+	if err := json.Unmarshal(e.Data, &deleted); err != nil || !clerkapi.ValidUserID(deleted.ID) {
 		return "", Result{}, fmt.Errorf("%w: user.deleted: no id of a user", ErrInvalidEvent)
 	}
 	at := s.clock.Now()

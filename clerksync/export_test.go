@@ -2,15 +2,16 @@ package clerksync
 
 import (
 	"encoding/json"
+	"maps"
+	"slices"
 	"time"
+
+	"github.com/clerksync/clerksync-go/clerksync/internal/clerkapi"
+	"github.com/clerksync/clerksync-go/clerksync/internal/clock"
 )
 
-// Clock is the clock that tests put in place of the system's.
-type Clock = clock
-
-// SetClock gives cfg a clock with timers, where Now alone would leave the timers
-// real.
-func SetClock(cfg *Config, c Clock) { cfg.clock = c }
+// SetClock gives cfg a clock with timers. With Now alone, the timers would stay real.
+func SetClock(cfg *Config, c clock.Clock) { cfg.clock = c }
 
 // MapUser is the path from Clerk's JSON to the record.
 func MapUser(s *Syncer, raw json.RawMessage, asOf time.Time) (*User, error) {
@@ -21,45 +22,19 @@ func MapUser(s *Syncer, raw json.RawMessage, asOf time.Time) (*User, error) {
 const (
 	CallTimeout     = callTimeout
 	DeliveryTimeout = deliveryTimeout
-	RetryBudget     = retryBudget
 	MaxRefreshers   = maxRefreshers
-	MaxUserCalls    = maxUserCalls
-	ExpiredKeysWait = expiredKeysWait
-
-	BulkAttemptTimeout = bulkAttemptTimeout
-	BulkPatience       = bulkPatience
 )
+
+// ProblemCodes are the codes that have a text for clients, sorted.
+func ProblemCodes() []string { return slices.Sorted(maps.Keys(problemDetails)) }
 
 // SameStripe reports whether an invalidation of one user ends the loads of the other.
 func SameStripe(s *Syncer, a, b string) bool { return s.cache.generation(a) == s.cache.generation(b) }
 
-// ListedUser is a user of a page that ParsePage cut up.
-type ListedUser struct {
-	ID               string
-	Version, Created int64
-	Raw              json.RawMessage
-}
-
-// ParsePage cuts a list of users into its users.
-func ParsePage(page json.RawMessage) ([]ListedUser, error) {
-	users, err := parsePage(page)
-	var listed []ListedUser
-	for _, u := range users {
-		listed = append(listed, ListedUser{u.id, u.version, u.created, u.raw})
-	}
-	return listed, err
-}
-
-// NewIDSet returns the methods of a set of ids, and its size in bytes.
-func NewIDSet(n int) (add, has func(string) bool, size func() int) {
-	s := newIDSet(n)
-	return s.add, s.has, func() int { return 8 * len(s.slots) }
-}
-
 // WaitBackground waits for the background work, as Close does, and goes on.
-func WaitBackground(s *Syncer) { s.background.Wait() }
+func WaitBackground(s *Syncer) { s.background.running.Wait() }
 
-// ResumePoint is what a Report's Resume holds of the way.
+// ResumePoint is what a Report's Resume holds about how far the run came.
 type ResumePoint struct {
 	After     string
 	Created   int64
@@ -75,7 +50,7 @@ func ParseResume(s *Syncer, opts ReconcileOptions) (ResumePoint, error) {
 
 // FormatResume is the Resume of a run with opts that has come to p.
 func FormatResume(s *Syncer, p ResumePoint, opts ReconcileOptions) string {
-	point := position{After: p.After, Created: p.Created, Passed: p.Passed}
-	r := &reconciliation{Syncer: s, opts: opts, until: point, retry: p.Conflicts, carried: len(p.Conflicts)}
+	point := clerkapi.Position{After: p.After, Created: p.Created, Passed: p.Passed}
+	r := &reconcileRun{syncer: s, opts: opts, until: point, conflicts: p.Conflicts, resumeConflicts: len(p.Conflicts)}
 	return r.resume()
 }

@@ -3,19 +3,21 @@ package clerksync
 import (
 	"encoding/json"
 
-	"github.com/clerksync/clerksync-go/clerksync/internal/clockhook"
+	"github.com/clerksync/clerksync-go/clerksync/internal/clock"
+	"github.com/clerksync/clerksync-go/clerksync/internal/sessiontoken"
 )
 
-// The simulation in storetest/world needs what only this package's tests reach.
+// The simulation in storetest/world needs what only this package's own tests can reach.
 func init() {
-	clockhook.SetClock = func(config any, c clockhook.Clock) { config.(*Config).clock = c }
-	clockhook.Refreshing = func(syncer any) int { return len(syncer.(*Syncer).refreshers) }
-	clockhook.Landed = func(syncer any, id string, claim json.RawMessage) {
+	clock.Set = func(config any, c clock.Clock) { config.(*Config).clock = c }
+	clock.Refreshing = func(syncer any) int { return len(syncer.(*Syncer).background.slots) }
+	clock.LookupsEnded = func(syncer any, id string, claim json.RawMessage) {
 		s := syncer.(*Syncer)
-		s.background.Wait()
-		// Their lookups have ended; that they are no flights any more, singleflight knows.
-		for _, informed := range []bool{false, true} {
-			<-s.flights.DoChan(s.flightKey(id, parseFreshness(claim), informed), func() (any, error) { return found{}, nil })
+		s.background.running.Wait()
+		// The work has ended. Ask singleflight whether it has forgotten the lookups too.
+		for _, newer := range []bool{false, true} {
+			key := s.lookupKey(id, sessiontoken.ParseVersion(claim), newer)
+			<-s.lookups.DoChan(key, func() (any, error) { return found{}, nil })
 		}
 	}
 }

@@ -28,6 +28,8 @@ import (
 
 	"github.com/clerksync/clerksync-go/clerksync"
 	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
+	"github.com/clerksync/clerksync-go/clerksync/internal/clerkapi"
+	"github.com/clerksync/clerksync-go/clerksync/internal/retry"
 	"github.com/clerksync/clerksync-go/clerksync/memstore"
 )
 
@@ -417,7 +419,7 @@ func TestAnswersWithoutAnEnd(t *testing.T) {
 		"visit, slow":     {read, true, 100, 2 * clerksync.CallTimeout},
 		"Sync, slow":      {sync, true, 100, 2 * clerksync.CallTimeout},
 		"keys, slow":      {keys, true, 100, 2 * clerksync.CallTimeout},
-		"Reconcile, slow": {reconcile, true, 10_000, clerksync.BulkPatience + 2*clerksync.BulkAttemptTimeout},
+		"Reconcile, slow": {reconcile, true, 10_000, retry.Patience + 2*clerkapi.BulkAttemptTimeout},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -503,7 +505,7 @@ func TestHugeRetryAfter(t *testing.T) {
 			if !errors.As(err, &p) || p.Status != 503 || p.RetryAfter != want.retry || w.lookups() != want.calls {
 				t.Errorf("%v, Retry-After %v, after %d calls; want %+v", err, p.RetryAfter, w.lookups(), want)
 			}
-			if waited := w.clock.Now().Sub(t0); waited > clerksync.RetryBudget {
+			if waited := w.clock.Now().Sub(t0); waited > clerkapi.RetryBudget {
 				t.Errorf("waited %v", waited)
 			}
 		})
@@ -517,7 +519,7 @@ func TestHugeRetryAfter(t *testing.T) {
 		if _, err := w.Reconcile(t.Context(), clerksync.ReconcileOptions{}); !errors.Is(err, clerksync.ErrUnavailable) {
 			t.Errorf("error is %v", err)
 		}
-		if waited := w.clock.Now().Sub(t0); waited > 2*clerksync.BulkPatience {
+		if waited := w.clock.Now().Sub(t0); waited > 2*retry.Patience {
 			t.Errorf("waited %v", waited)
 		}
 	})

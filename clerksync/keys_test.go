@@ -12,6 +12,7 @@ import (
 
 	"github.com/clerksync/clerksync-go/clerksync"
 	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
+	"github.com/clerksync/clerksync-go/clerksync/internal/sessiontoken"
 )
 
 const jwksRoute = "GET /v1/jwks"
@@ -181,7 +182,7 @@ func TestExpiredKeysWaitASecond(t *testing.T) {
 	w.wantCode(t, w.clerk.SessionToken("user_1"), "")
 	w.clock.Advance(time.Hour)
 	w.clerk.SetFault(func(*http.Request) *fakeclerk.Fault {
-		go w.clock.Advance(clerksync.ExpiredKeysWait)
+		go w.clock.Advance(sessiontoken.ExpiredKeysWait)
 		return &fakeclerk.Fault{Hang: true}
 	})
 	w.wantCode(t, w.clerk.SessionToken("user_1"), "")

@@ -17,6 +17,7 @@ import (
 
 	"github.com/clerksync/clerksync-go/clerksync"
 	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
+	"github.com/clerksync/clerksync-go/clerksync/internal/clerkapi"
 )
 
 // Ten thousand first visits of one user cost one call of Clerk, and nothing is left
@@ -76,7 +77,7 @@ func TestLoadStampedeOfManyUsers(t *testing.T) {
 
 // However many users are new, no more than MaxUserCalls are asked for at one time.
 func TestLoadCallsToClerkAreBounded(t *testing.T) {
-	const users = clerksync.MaxUserCalls + 300
+	const users = clerkapi.MaxUserCalls + 300
 	w := newWorld(t, nil)
 	ids := make([]string, users)
 	for i := range ids {
@@ -84,12 +85,12 @@ func TestLoadCallsToClerkAreBounded(t *testing.T) {
 	}
 	held := w.holdClerk()
 	visits := w.visitAll(t, users, func(i int) string { return ids[i] })
-	held.waitFor(t, clerksync.MaxUserCalls)
+	held.waitFor(t, clerkapi.MaxUserCalls)
 	for w.store.users.Load() < users { // all are on their way to Clerk
 		runtime.Gosched()
 	}
-	if n := held.now.Load(); n != clerksync.MaxUserCalls {
-		t.Errorf("%d calls to Clerk at one time, want %d", n, clerksync.MaxUserCalls)
+	if n := held.now.Load(); n != clerkapi.MaxUserCalls {
+		t.Errorf("%d calls to Clerk at one time, want %d", n, clerkapi.MaxUserCalls)
 	}
 	held.release()
 	if failed := visits.wait(); failed != 0 {

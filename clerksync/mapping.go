@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/clerk/clerk-sdk-go/v2"
+
+	"github.com/clerksync/clerksync-go/clerksync/internal/clerkapi"
 )
 
 // maxVersionAhead is how far ahead of the clock a version may be. One that is
@@ -144,7 +146,7 @@ func parseClerkUser(raw json.RawMessage) (*clerkUser, error) {
 		}
 		return nil, fmt.Errorf("%w: user: not JSON", ErrInvalidEvent)
 	}
-	if !validUserID(o.ID) {
+	if !clerkapi.ValidUserID(o.ID) {
 		return nil, fmt.Errorf("%w: user: no id of a user", ErrInvalidEvent)
 	}
 	return o, nil

@@ -9,6 +9,9 @@ import (
 	"net/http"
 	"strconv"
 	"time"
+
+	"github.com/clerksync/clerksync-go/clerksync/internal/clerkapi"
+	"github.com/clerksync/clerksync-go/clerksync/internal/sessiontoken"
 )
 
 // Problem is the HTTP answer to an error: what [Config].ErrorHandler receives
@@ -40,15 +43,15 @@ func (p *Problem) Unwrap() error { return p.Err }
 const (
 	codeUnauthenticated  = "unauthenticated"
 	codeTokenMissing     = "token_missing"
-	codeTokenMalformed   = "token_malformed"
-	codeTokenExpired     = "token_expired"
-	codeTokenNotYetValid = "token_not_yet_valid"
-	codeTokenWrongClass  = "token_wrong_class"
-	codeTokenWrongParty  = "token_wrong_party"
-	codeTokenWrongIssuer = "token_wrong_issuer"
-	codeBadSignature     = "token_bad_signature"
-	codeUnknownKey       = "token_unknown_key"
-	codeSessionPending   = "session_pending"
+	codeTokenMalformed   = string(sessiontoken.Malformed)
+	codeTokenExpired     = string(sessiontoken.Expired)
+	codeTokenNotYetValid = string(sessiontoken.NotYetValid)
+	codeTokenWrongClass  = string(sessiontoken.WrongClass)
+	codeTokenWrongParty  = string(sessiontoken.WrongParty)
+	codeTokenWrongIssuer = string(sessiontoken.WrongIssuer)
+	codeBadSignature     = string(sessiontoken.BadSignature)
+	codeUnknownKey       = string(sessiontoken.UnknownKey)
+	codeSessionPending   = string(sessiontoken.Pending)
 	codeCrossOrigin      = "cross_origin"
 	codeUserInactive     = "user_inactive"
 	codeUserUnknown      = "user_unknown"
@@ -142,9 +145,9 @@ func unavailable(err error) error {
 		return err
 	}
 	retry := defaultRetryAfter
-	var c *clerkError
-	if errors.As(err, &c) && c.retryAfter > 0 {
-		retry = min(c.retryAfter, time.Minute)
+	var clerk *clerkapi.Error
+	if errors.As(err, &clerk) && clerk.RetryAfter() > 0 {
+		retry = min(clerk.RetryAfter(), time.Minute)
 	}
 	return &Problem{
 		Status:     http.StatusServiceUnavailable,

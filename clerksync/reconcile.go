@@ -9,100 +9,142 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/time/rate"
+
+	"github.com/clerksync/clerksync-go/clerksync/internal/clerkapi"
+	"github.com/clerksync/clerksync-go/clerksync/internal/idset"
 )
 
-// ReconcileOptions are the choices of one [Syncer.Reconcile]. The zero value
-// compares versions and writes what is missing, older or gone.
+// ReconcileOptions are the choices for one [Syncer.Reconcile]. The zero value compares
+// versions and writes what is missing, older or gone.
 type ReconcileOptions struct {
-	_ [0]func() // unkeyed literals would break when a field is added
+	_ [0]func() // forbids unkeyed literals
 
 	// DryRun writes nothing: the Report says what a run would have written.
 	DryRun bool
 
-	// Force compares whole records instead of their versions, and so finds and
-	// rewrites what differs at an equal version: everybody after a change of
-	// Map or RoleOf, and what was edited by hand. It fills in Report.Fields. It
-	// reads more; it overrides none of the rules of [Decide]. Defaults to
-	// false.
+	// Force compares whole records instead of their versions. So it finds and rewrites
+	// what differs at an equal version: every record after a change of Map or RoleOf, and
+	// edits by hand. It fills in Report.Fields. It reads more; it overrides none of the
+	// rules of [Decide]. Defaults to false.
 	Force bool
 
-	// Restore gives back records marked deleted over an hour ago whose user
-	// Clerk has: the way back from an operator's mistake. The record becomes
-	// active, and in step with Clerk. The Store must be a [RestoreStore].
-	// Defaults to false: they are only reported.
+	// Restore gives back records that were marked deleted over an hour ago although Clerk
+	// has the user: the way back from an operator's mistake. The record becomes active,
+	// and in step with Clerk. The Store must be a [RestoreStore]. Defaults to false: they
+	// are only reported.
 	Restore bool
 
-	// Resume goes on where an earlier run ended: its [Report].Resume. Defaults
-	// to the beginning.
+	// Resume goes on from the point at which an earlier run ended: its [Report].Resume.
+	// Defaults to the beginning.
 	Resume string
 
-	// InstanceID is the Clerk instance that the secret key must be of, "ins_…";
-	// another one is [ErrWrongInstance] before anything is written. Without
-	// it, the run takes a hundred records of the Store and wants to find at
-	// least one of these users in Clerk, which a Store that is no [BatchStore]
-	// does not allow. Defaults to none.
+	// InstanceID is the Clerk instance that the secret key must belong to, "ins_…". If it
+	// belongs to another, the run ends with [ErrWrongInstance] before it writes anything.
+	// Without an InstanceID the run takes a hundred records of the Store and expects to
+	// find at least one of these users in Clerk; a Store that is not a [BatchStore] does
+	// not allow that. Defaults to none.
 	InstanceID string
 
-	// MaxDeactivations is how many records a run may mark deleted. Where more
-	// are gone from Clerk, none is marked and the error matches
-	// [ErrTooManyGhosts]. Negative lifts the limit. To mark none at all, run with
-	// DryRun. Defaults to the larger of 10 and 2 % of the records not deleted.
+	// MaxDeactivations is how many records a run may mark deleted. If more are gone from
+	// Clerk, none is marked and the error matches [ErrTooManyGhosts]. Negative lifts the
+	// limit. To mark none at all, use DryRun. Defaults to the larger of 10 and 2 % of the
+	// records that are not deleted.
 	MaxDeactivations int
 
-	// Holdback is the age below which a record is never taken for gone: Clerk's
+	// Holdback is the age below which a record is never taken for gone, because Clerk's
 	// list may lag behind. Negative means none. Defaults to 10 minutes.
 	Holdback time.Duration
 
-	// PageSize is how many users one request to Clerk lists and one batch of the
-	// Store holds, from 1 to 500. Defaults to 500.
+	// PageSize is how many users one request to Clerk lists and one batch of the Store
+	// holds, from 1 to 500. Defaults to 500.
 	PageSize int
 
-	// Writers is how many pages are compared and written at one time, while
-	// Clerk is asked for the next. A negative number is an error. Defaults to 4.
+	// Writers is how many pages are compared and written at one time, while Clerk is
+	// asked for the next. A negative number is an error. Defaults to 4.
 	Writers int
 
-	// RequestsPerSecond bounds the requests to Clerk. Defaults to 80 % of what
-	// Clerk grants the instance: 80 with a secret key that begins with sk_live_,
-	// else 8. Both are for the whole instance: leave room for the app's own. A
-	// negative number is an error.
+	// RequestsPerSecond bounds the requests to Clerk. Defaults to 80 % of what Clerk
+	// grants the instance: 80 with a secret key that begins with sk_live_, else 8. Both
+	// are for the whole instance, so leave room for the app's own. A negative number is
+	// an error.
 	//
 	// https://clerk.com/docs/guides/how-clerk-works/system-limits
 	RequestsPerSecond float64
 
-	// Progress is told how far the run has come, after each page and at the
-	// end, by one goroutine at a time. The run waits for it. Defaults to none.
+	// Progress is told how far the run has come, after each page and at the end, by one
+	// goroutine at a time. The run waits for it. Defaults to none.
 	Progress func(Progress)
 }
 
-// Reconcile brings the whole Store in step with Clerk and says what was wrong: the
-// first backfill of an app that has users already, a nightly check, the repair
-// after an outage that outlasted Svix's retries, the rewriting after a change of
-// Map. It runs beside webhooks and visits, as each write is the same guarded one, and
-// beside other runs, of which each asks Clerk at the whole of its RequestsPerSecond.
+// withDefaults returns opts with their defaults filled in.
+func (opts ReconcileOptions) withDefaults(secretKey string) ReconcileOptions {
+	if opts.PageSize == 0 {
+		opts.PageSize = clerkapi.MaxPageSize
+	}
+	if opts.Writers == 0 {
+		opts.Writers = 4
+	}
+	if opts.RequestsPerSecond == 0 {
+		opts.RequestsPerSecond = clerkapi.DefaultRate(secretKey)
+	}
+	if opts.Holdback == 0 {
+		opts.Holdback = 10 * time.Minute
+	}
+	return opts
+}
+
+// validate returns every fault of options with their defaults filled in, joined. resume is
+// the fault of Resume, if it has one.
+func (opts *ReconcileOptions) validate(store Store, resume error) error {
+	var faults []error
+	fault := func(format string, args ...any) {
+		faults = append(faults, fmt.Errorf("clerksync: ReconcileOptions."+format, args...))
+	}
+	if opts.PageSize < 1 || opts.PageSize > clerkapi.MaxPageSize {
+		fault("PageSize must be from 1 to %d", clerkapi.MaxPageSize)
+	}
+	if opts.Writers < 1 {
+		fault("Writers must be at least 1")
+	}
+	if !(opts.RequestsPerSecond > 0) { // NaN too
+		fault("RequestsPerSecond must be more than 0")
+	}
+	if _, ok := store.(RestoreStore); opts.Restore && !ok {
+		fault("Restore is set, but the Store is not a RestoreStore")
+	}
+	if resume != nil {
+		fault("Resume %w", resume)
+	}
+	return errors.Join(faults...)
+}
+
+// Reconcile brings the whole Store in step with Clerk and says what was wrong. Use it for
+// the first backfill of an app that has users already, as a nightly check, as the repair
+// after an outage that outlasted Svix's retries, and to rewrite records after a change of
+// Map. It runs beside webhooks and visits, because every write is the same guarded one. It
+// also runs beside other runs; each of them uses the whole of its RequestsPerSecond.
 //
-// It walks Clerk's users in the order in which they signed up, compares their
-// versions with the Store's in batches, and writes what is missing or older. Then
-// it looks at the Store's records that are not deleted and were not among those
-// users, asks Clerk for each by its id, and marks deleted those that Clerk does not
-// have. That part needs a Store that is a [BatchStore]; without it the Report is
-// never Complete. Users deleted in Clerk while the run goes on, whose event is
-// lost, are found by the next one.
+// It walks Clerk's users in the order in which they signed up, compares their versions
+// with the Store's in batches, and writes what is missing or older. Then it looks for
+// ghosts: records that are not deleted and whose user was not among Clerk's. It asks Clerk
+// for each by its id, and marks deleted those that Clerk does not have. That part needs a
+// Store that is a [BatchStore]; without it the Report is never Complete. If a user is
+// deleted in Clerk while the run goes on, and the event is lost, the next run finds it.
 //
-// Before the first write it makes sure that the secret key is the one of the
-// Store's Clerk instance: see [ReconcileOptions].InstanceID. Clerk's rate limit,
-// failures of Clerk and of the Store are waited out for up to five minutes each.
-// A user who cannot be written is counted and stops nothing.
+// Before the first write it makes sure that the secret key belongs to the Clerk instance
+// of the Store's users: see [ReconcileOptions].InstanceID. It waits out Clerk's rate limit
+// and failures of Clerk and of the Store for up to five minutes each. A user who cannot be
+// written is counted and does not stop the run.
 //
-// The Report is of use beside an error too. A run that was stopped or killed has
-// lost nothing: run again, from the beginning or with [Report].Resume.
+// The Report is useful beside an error too. A run that was stopped or killed has lost
+// nothing: run again, from the beginning or with [Report].Resume.
 //
-// Errors: [ErrWrongInstance]; [ErrIncomplete]; [ErrTooManyGhosts]; [ErrUnavailable]
-// where Clerk or the Store failed for too long or Clerk refuses the secret key;
-// the context's. Faults of opts are reported all at once and match none of them.
+// Errors: [ErrWrongInstance]; [ErrIncomplete]; [ErrTooManyGhosts]; [ErrUnavailable] if
+// Clerk or the Store failed for too long or Clerk rejects the secret key; the context's.
+// Faults of opts are reported all at once and match none of them.
 func (s *Syncer) Reconcile(ctx context.Context, opts ReconcileOptions) (Report, error) {
 	start := s.clock.Now()
-	r, err := s.newReconciliation(opts)
+	r, err := s.newReconcileRun(opts)
 	if err != nil {
 		return Report{DryRun: opts.DryRun, Reason: err.Error()}, err
 	}
@@ -114,90 +156,56 @@ func (s *Syncer) Reconcile(ctx context.Context, opts ReconcileOptions) (Report, 
 	return report, err
 }
 
-// reconciliation is one run of Reconcile.
-type reconciliation struct {
-	*Syncer
-	opts   ReconcileOptions
-	start  time.Time
-	reader *bulkReader
-	store  BatchStore
-	whole  bool // store can list its records
-	empty  bool // it had none when the run began
-	from   position
-	pager  *pager
+// reconcileRun is one run of Reconcile.
+type reconcileRun struct {
+	syncer     *Syncer
+	opts       ReconcileOptions
+	start      time.Time
+	clerk      *clerkapi.BulkReader
+	store      BatchStore
+	canList    bool // the Store itself is a BatchStore, so its records can be listed
+	storeEmpty bool // the Store had no record when the run began
+	from       clerkapi.Position
+	pager      *clerkapi.Pager
 
-	// What follows belongs to the goroutine that holds mu: pages are compared by
-	// several.
-	mu       sync.Mutex
+	mu       sync.Mutex // guards what follows: several goroutines compare pages
 	report   Report
 	progress Progress
-	finished map[int]position // pages done out of order, by number
-	next     int              // the first page that is not done
-	until    position         // the end of the page before it
-	carried  int              // so many of retry were in conflict before until
-	refusals int              // users whom the Store refused, since it took one
-	retry    []string         // users in conflict with another
-	restored *idSet           // users given back, to be asked for again; nil: none
-	warnings int
+
+	finished        map[int]clerkapi.Position // pages done out of order, by number
+	nextPage        int                       // the first page that is not done
+	until           clerkapi.Position         // the end of the page before it
+	conflicts       []string                  // users in conflict with another, to be tried again
+	resumeConflicts int                       // how many of conflicts come before until
+
+	rejectedInARow int        // users whom the Store rejected since it last accepted one
+	restored       *idset.Set // users given back, whom the sweep asks Clerk for again; nil: none
+	warnings       int
 }
 
-// newReconciliation checks opts and fills in the defaults.
-func (s *Syncer) newReconciliation(opts ReconcileOptions) (*reconciliation, error) {
-	var errs []error
-	fault := func(format string, args ...any) {
-		errs = append(errs, fmt.Errorf("clerksync: ReconcileOptions."+format, args...))
+// newReconcileRun checks opts and fills in the defaults.
+func (s *Syncer) newReconcileRun(opts ReconcileOptions) (*reconcileRun, error) {
+	opts = opts.withDefaults(s.cfg.SecretKey)
+	point, resumeErr := s.parseResume(&opts)
+	if err := opts.validate(s.store, resumeErr); err != nil {
+		return nil, err
 	}
-	if opts.PageSize == 0 {
-		opts.PageSize = maxPageSize
-	}
-	if opts.PageSize < 1 || opts.PageSize > maxPageSize {
-		fault("PageSize must be from 1 to %d", maxPageSize)
-	}
-	if opts.Writers == 0 {
-		opts.Writers = 4
-	}
-	if opts.Writers < 1 {
-		fault("Writers must be at least 1")
-	}
-	if opts.RequestsPerSecond == 0 {
-		opts.RequestsPerSecond = defaultRate(s.cfg.SecretKey)
-	}
-	if !(opts.RequestsPerSecond > 0) {
-		fault("RequestsPerSecond must be more than 0")
-	}
-	if opts.Holdback == 0 {
-		opts.Holdback = 10 * time.Minute
-	}
-	if _, ok := s.store.(RestoreStore); opts.Restore && !ok {
-		fault("Restore is set, and the Store is no RestoreStore")
-	}
-	point, err := s.parseResume(&opts)
-	if err != nil {
-		fault("Resume %w", err)
-	}
-	if len(errs) > 0 {
-		return nil, errors.Join(errs...)
-	}
-	r := &reconciliation{
-		Syncer: s, opts: opts, start: s.clock.Now(),
-		from: point.position, until: point.position, retry: point.Conflicts, carried: len(point.Conflicts),
-		reader:   &bulkReader{api: s.api, limiter: rate.NewLimiter(rate.Limit(opts.RequestsPerSecond), 1)},
-		finished: make(map[int]position),
+	r := &reconcileRun{
+		syncer: s, opts: opts, start: s.clock.Now(),
+		from: point.Position, until: point.Position,
+		conflicts: point.Conflicts, resumeConflicts: len(point.Conflicts),
+		finished: make(map[int]clerkapi.Position),
 		report:   Report{DryRun: opts.DryRun},
 		progress: Progress{Phase: PhaseUsers, Done: point.Passed},
 	}
-	r.reader.waiting = r.throttled
-	if r.store, r.whole = s.store.(BatchStore); !r.whole {
+	r.clerk = s.api.NewBulkReader(opts.RequestsPerSecond, r.throttled, unavailable)
+	if r.store, r.canList = s.store.(BatchStore); !r.canList {
 		r.store = oneByOne{s.store}
 	}
 	return r, nil
 }
 
-// maxPageSize is the most users that Clerk lists in one call; asked for more it has
-// silently answered ten.
-const maxPageSize = 500
-
-func (r *reconciliation) run(ctx context.Context) (err error) {
+func (r *reconcileRun) run(ctx context.Context) (err error) {
 	defer recovered(&err)
 	if err := r.checkInstance(ctx); err != nil {
 		return err
@@ -206,13 +214,11 @@ func (r *reconciliation) run(ctx context.Context) (err error) {
 		return err
 	}
 	r.mu.Lock()
-	r.until = position{} // from here on, to begin anew asks Clerk less than to resume
+	r.until = clerkapi.Position{} // from here on, beginning anew asks Clerk less than resuming
 	r.mu.Unlock()
 	err = r.checkComplete()
-	// Where the Store was empty, all records are too young to be ghosts: a first
-	// backfill need not read them again.
-	if err == nil && r.whole && !(r.empty && r.clock.Now().Sub(r.start) < r.opts.Holdback) {
-		err = r.sweep(ctx)
+	if err == nil && r.canList && !r.allTooYoung() {
+		err = r.sweepGhosts(ctx)
 	}
 	if err != nil && !errors.Is(err, ErrIncomplete) && !errors.Is(err, ErrTooManyGhosts) {
 		return err
@@ -220,42 +226,53 @@ func (r *reconciliation) run(ctx context.Context) (err error) {
 	return errors.Join(err, r.retryConflicts(ctx))
 }
 
-// checkInstance makes sure that Clerk is the instance of the Store's users. The key
-// of another one would make every user look deleted.
-func (r *reconciliation) checkInstance(ctx context.Context) error {
-	ids, err := r.someIDs(ctx)
+// allTooYoung reports whether every record is too young to be a ghost: after the first
+// backfill of an empty Store they need not be read again.
+func (r *reconcileRun) allTooYoung() bool {
+	return r.storeEmpty && r.syncer.clock.Now().Sub(r.start) < r.opts.Holdback
+}
+
+// checkInstance makes sure that the secret key belongs to the Clerk instance of the
+// Store's users. With the key of another one, every user would look deleted.
+func (r *reconcileRun) checkInstance(ctx context.Context) error {
+	ids, err := r.sampleIDs(ctx)
 	if err != nil {
 		return err
 	}
 	if r.opts.InstanceID != "" {
-		return r.reader.checkInstance(ctx, r.opts.InstanceID)
+		is, err := r.clerk.IsInstance(ctx, r.opts.InstanceID)
+		if err == nil && !is {
+			err = fmt.Errorf("%w: the secret key does not belong to %s", ErrWrongInstance, r.opts.InstanceID)
+		}
+		return err
 	}
 	if len(ids) == 0 {
 		return nil
 	}
-	known, _, err := r.reader.usersByID(ctx, ids)
+	known, _, err := r.clerk.UsersByID(ctx, ids)
 	if err == nil && len(known) == 0 {
-		err = fmt.Errorf("%w: Clerk has none of the first %d users of the Store; check that the secret key is the instance's (if it is, name it as InstanceID)", ErrWrongInstance, len(ids))
+		err = fmt.Errorf("%w: Clerk has none of the first %d users of the Store; check that the secret key is the instance's (if it is, name it as InstanceID)",
+			ErrWrongInstance, len(ids))
 	}
 	return err
 }
 
-// someIDs returns the ids of some of the Store's users.
-func (r *reconciliation) someIDs(ctx context.Context) (ids []string, err error) {
-	if !r.whole {
+// sampleIDs returns the ids of some of the Store's users.
+func (r *reconcileRun) sampleIDs(ctx context.Context) (ids []string, err error) {
+	if !r.canList {
 		return nil, nil
 	}
-	err = r.patiently(ctx, func() error {
-		ids, r.empty = ids[:0], true
+	err = r.retry(ctx, func() error {
+		ids, r.storeEmpty = ids[:0], true
 		for stamp, err := range r.store.Undeleted(ctx) {
 			if err != nil {
 				return storeError(err)
 			}
-			r.empty = false
-			if !validUserID(stamp.ClerkID) {
+			r.storeEmpty = false
+			if !clerkapi.ValidUserID(stamp.ClerkID) {
 				continue
 			}
-			if ids = append(ids, stamp.ClerkID); len(ids) == maxUserIDs {
+			if ids = append(ids, stamp.ClerkID); len(ids) == clerkapi.MaxUserIDs {
 				break
 			}
 		}
@@ -264,22 +281,22 @@ func (r *reconciliation) someIDs(ctx context.Context) (ids []string, err error) 
 	return ids, err
 }
 
-// walkUsers compares all users of Clerk with the Store, several pages at a time while
+// walkUsers compares all users of Clerk with the Store, several pages at a time, while
 // Clerk is asked for the next.
-func (r *reconciliation) walkUsers(ctx context.Context) error {
-	total, err := r.reader.count(ctx)
+func (r *reconcileRun) walkUsers(ctx context.Context) error {
+	total, err := r.clerk.Count(ctx)
 	if err != nil {
 		return err
 	}
 	r.progress.Total = total
-	r.pager = newPager(r.reader, r.opts.PageSize, r.from, total)
+	r.pager = clerkapi.NewPager(r.clerk, r.opts.PageSize, r.from, total)
 
 	writers, writing := errgroup.WithContext(ctx)
 	writers.SetLimit(r.opts.Writers)
 	for number := 0; ; number++ {
-		page, err := r.pager.next(writing)
-		if err != nil || len(page.users) == 0 {
-			// A writer's failure ends the reading, and is the reason to give.
+		page, err := r.pager.Next(writing)
+		if err != nil || len(page.Users) == 0 {
+			// If a writer failed, that ended the reading, and is the reason to give.
 			return cmp.Or(writers.Wait(), err)
 		}
 		writers.Go(func() (err error) {
@@ -293,54 +310,54 @@ func (r *reconciliation) walkUsers(ctx context.Context) error {
 	}
 }
 
-// recovered makes an error of a panic of the app's Store. On a goroutine of the run's
-// own it would end the process.
+// recovered makes an error of a panic in the app's Store. On a goroutine of the run's own
+// it would end the process.
 func recovered(err *error) {
 	if p := recover(); p != nil {
 		*err = unavailable(fmt.Errorf("panic: %v", p))
 	}
 }
 
-// pageDone moves the point from which to resume past the pages done, and no other.
-func (r *reconciliation) pageDone(number int, page clerkPage) {
+// pageDone moves the point to resume from past the pages that are done, in their order.
+func (r *reconcileRun) pageDone(number int, page clerkapi.Page) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.finished[number] = page.until
+	r.finished[number] = page.Until
 	for {
-		until, ok := r.finished[r.next]
+		until, ok := r.finished[r.nextPage]
 		if !ok {
 			break
 		}
-		delete(r.finished, r.next)
-		r.next++
-		// What is in conflict is not done. A run that resumes here tries these users
-		// again, but not any number.
-		if len(r.retry) <= maxTallyIDs {
-			r.until, r.carried = until, len(r.retry)
+		delete(r.finished, r.nextPage)
+		r.nextPage++
+		// Users in conflict are not done. A run that resumes here tries them again; the
+		// resume point holds a bounded number of them.
+		if len(r.conflicts) <= maxTallyIDs {
+			r.until, r.resumeConflicts = until, len(r.conflicts)
 		}
 		r.progress.Done = max(r.progress.Done, until.Passed)
 	}
 	r.tell()
 }
 
-// checkComplete compares what Clerk listed with what it counts. A list that is short
-// would make users look deleted.
-func (r *reconciliation) checkComplete() error {
-	if r.pager.complete() {
+// checkComplete compares what Clerk listed with what it counts. With an incomplete list,
+// users would look deleted.
+func (r *reconcileRun) checkComplete() error {
+	if r.pager.Complete() {
 		return nil
 	}
-	return fmt.Errorf("%w: %d of %d", ErrIncomplete, r.pager.at.Passed, r.pager.total)
+	return fmt.Errorf("%w: %d of %d", ErrIncomplete, r.pager.Passed(), r.pager.Total())
 }
 
-// tell calls Progress. The lock is held.
-func (r *reconciliation) tell() {
+// tell calls Progress. The caller holds mu.
+func (r *reconcileRun) tell() {
 	if r.opts.Progress == nil {
 		return
 	}
 	defer func() {
 		if p := recover(); p != nil { // on a goroutine of the run's own it would end the process
 			r.opts.Progress = nil
-			r.cfg.Logger.Error("clerksync: panic in ReconcileOptions.Progress, which is told no more", "panic", p)
+			r.syncer.cfg.Logger.Error("clerksync: panic in ReconcileOptions.Progress; it will not be called again", "panic", p)
 		}
 	}()
 	p := r.progress
@@ -348,7 +365,7 @@ func (r *reconciliation) tell() {
 	r.opts.Progress(p)
 }
 
-func (r *reconciliation) throttled(until time.Time) {
+func (r *reconcileRun) throttled(until time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.progress.Throttled = until
@@ -357,18 +374,18 @@ func (r *reconciliation) throttled(until time.Time) {
 }
 
 // finish completes the Report.
-func (r *reconciliation) finish(err error) Report {
+func (r *reconcileRun) finish(err error) Report {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.report.Seen += len(r.retry)
-	for _, id := range r.retry {
+	r.report.Seen += len(r.conflicts)
+	for _, id := range r.conflicts {
 		r.report.Conflicts.add(id)
 	}
 	switch {
 	case err != nil:
 		r.report.Reason = err.Error()
-	case !r.whole:
-		r.report.Reason = "the Store is no BatchStore: records that are gone from Clerk cannot be looked for"
+	case !r.canList:
+		r.report.Reason = "the Store is not a BatchStore: it cannot be searched for records that are gone from Clerk"
 	default:
 		r.report.Complete = true
 	}
@@ -377,18 +394,13 @@ func (r *reconciliation) finish(err error) Report {
 	return r.snapshot()
 }
 
-// snapshot is the Report as it stands. The lock is held.
-func (r *reconciliation) snapshot() Report {
+// snapshot is the Report as it stands. The caller holds mu.
+func (r *reconcileRun) snapshot() Report {
 	report := r.report.clone()
-	report.Duration = r.clock.Now().Sub(r.start)
-	report.ClerkCalls, report.Throttled = int(r.reader.calls.Load()), int(r.reader.throttled.Load())
+	report.Duration = r.syncer.clock.Now().Sub(r.start)
+	report.ClerkCalls, report.Throttled = r.clerk.Calls(), r.clerk.Throttled()
 	if !report.Complete {
 		report.Resume = r.resume()
 	}
 	return report
-}
-
-// patiently retries what fails for the Store's sake.
-func (r *reconciliation) patiently(ctx context.Context, f func() error) error {
-	return patiently(ctx, r.clock, func(error) bool { return false }, f)
 }

@@ -22,8 +22,11 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/clerk/clerk-sdk-go/v2"
+
 	"github.com/clerksync/clerksync-go/clerksync"
 	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
+	"github.com/clerksync/clerksync-go/clerksync/internal/clerkapi"
+	"github.com/clerksync/clerksync-go/clerksync/internal/retry"
 )
 
 // TestReconcileOfAnotherInstance has a secret key that is none, or of another instance
@@ -164,7 +167,7 @@ func TestReconcileWithAFailingClerk(t *testing.T) {
 				}
 				f := faults[random.IntN(len(faults))]
 				if f.Hang {
-					go w.clock.Advance(clerksync.BulkAttemptTimeout)
+					go w.clock.Advance(clerkapi.BulkAttemptTimeout)
 				}
 				return f
 			})
@@ -202,7 +205,7 @@ func TestReconcileWithClerkDown(t *testing.T) {
 					return nil
 				}
 				if fault.Hang {
-					go w.clock.Advance(clerksync.BulkAttemptTimeout)
+					go w.clock.Advance(clerkapi.BulkAttemptTimeout)
 				}
 				return fault
 			})
@@ -210,7 +213,7 @@ func TestReconcileWithClerkDown(t *testing.T) {
 			if !errors.Is(err, clerksync.ErrUnavailable) || report.Complete || report.Created.Count != 15 || report.Resume == "" {
 				t.Fatalf("%v, reports %+v", err, report)
 			}
-			if d := report.Duration; d < clerksync.BulkPatience-2*time.Minute || d > clerksync.BulkPatience+2*time.Minute {
+			if d := report.Duration; d < retry.Patience-2*time.Minute || d > retry.Patience+2*time.Minute {
 				t.Errorf("gave up after %v", d)
 			}
 			var p *clerksync.Problem
@@ -682,11 +685,11 @@ func TestReconcileStoreDown(t *testing.T) {
 					t.Fatal("the Store was never down")
 				}
 				w.store.fault = nil
-				if outage > clerksync.BulkPatience {
+				if outage > retry.Patience {
 					if !errors.Is(err, clerksync.ErrUnavailable) || report.Complete {
 						t.Fatalf("%v, %+v", err, report)
 					}
-					if took := w.clock.Now().Sub(began); took > clerksync.BulkPatience+2*time.Minute {
+					if took := w.clock.Now().Sub(began); took > retry.Patience+2*time.Minute {
 						t.Errorf("gave up after %v", took)
 					}
 					opts.Resume = report.Resume

@@ -6,62 +6,99 @@ import (
 	"fmt"
 	"net/http"
 	"time"
+
+	"github.com/clerksync/clerksync-go/clerksync/internal/clerkapi"
+	"github.com/clerksync/clerksync-go/clerksync/internal/sessiontoken"
 )
 
-// User returns the record of a user who is signed in: from this process's cache,
-// else from the Store, else from Clerk, in which case the record is created. It is
-// the request path without HTTP, for RPC servers and workers; see [Syncer.Middleware] for what
-// happens when. The record is shared: callers may not modify it, only a
-// [User.Clone].
+// The visit protocol
 //
-// Errors: where ctx ends first, with either [FailurePolicy], one that matches
-// [ErrUnavailable] and ctx's cause; [ErrUserInactive] for one who is deleted,
-// suspended or banned; [ErrUserUnknown] where Clerk has no such user; [ErrUnavailable] where Clerk or
-// the Store failed and nothing is known (with [FailOpen] a Partial User instead);
-// [*ConflictError]; a [*Problem] with the code "mapping_failed".
+// A visit asks three places for the user's record, in this order, and stops at the first
+// that has it: this process's cache, the Store, Clerk. What Clerk answers is written to
+// the Store before the visit goes on. Each place may be skipped or asked in addition:
+//
+//   - The cache answers for CacheTTL. It does not answer if the session token is newer
+//     than the record, or if a ban bars the user that Clerk has not confirmed for a
+//     minute. Then Clerk is asked too (a re-read): once for a token version, and at most
+//     once a minute for a ban. If Clerk does not answer, the Store's record stands.
+//   - A user whom Clerk does not have is refused for ten seconds without asking again. A
+//     visit never deletes a record: with one wrong secret key it would delete them all.
+//   - A record that Clerk last confirmed more than RefreshAfter ago is served at once and
+//     refreshed in the background (visit_reread.go).
+//   - If the Store or Clerk fails, a record on standby answers: one that this process has
+//     served within the last hour, or knows to be barred (standby.go). Otherwise the
+//     answer is 503, or with FailOpen a Partial user.
+//
+// In a stampede, one lookup per user runs at a time, on a goroutine and a deadline of its
+// own, and all visits of the user wait for it; each leaves at its own deadline. A visit
+// whose token is newer than the cached record waits only for a lookup that knows that.
+//
+// A write invalidates: an event, a Sync, a Reconcile or a Forget increases the user's
+// generation in the cache, and from then on nothing is served or cached that was read
+// before (visit_cache.go). A visit that waited for such a read looks again. A lookup's own
+// write does not invalidate: its record is cached if the generation is still the one of
+// its beginning; if not, the write is treated as any other.
+
+// User returns the record of a signed-in user: from this process's cache, else from the
+// Store, else from Clerk, which creates the record. It is the request path without HTTP,
+// for RPC servers and workers; [Syncer.Middleware] says what happens when. The record is
+// shared: callers may not modify it, only a [User.Clone].
+//
+// Errors: [ErrUserInactive] if the user is deleted, suspended or banned; [ErrUserUnknown]
+// if Clerk does not have the user; [ErrUnavailable] if Clerk or the Store failed and
+// nothing is known about the user (with [FailOpen] the result is a Partial User instead);
+// [*ConflictError]; a [*Problem] with the code "mapping_failed". If ctx ends first, the
+// error matches [ErrUnavailable] and ctx's cause, with either [FailurePolicy].
 func (s *Syncer) User(ctx context.Context, clerkID string) (*User, error) {
-	return s.visitor(ctx, clerkID, freshness{})
+	return s.visit(ctx, clerkID, sessiontoken.Version{})
 }
 
-// visitor is User where a token may know how fresh the record must be.
-func (s *Syncer) visitor(ctx context.Context, clerkID string, claim freshness) (*User, error) {
+// found is the answer to a visit, and where it came from.
+type found struct {
+	user    *User
+	source  Source
+	outcome Outcome // of the write, if there was one
+	current bool    // not invalidated while it was loaded
+	reread  bool    // Clerk was asked about a record that the Store had
+}
+
+// visit is User for a visitor whose session token may know the user's version.
+func (s *Syncer) visit(ctx context.Context, id string, token sessiontoken.Version) (*User, error) {
 	now := s.clock.Now()
-	claim = claim.usable(now)
-	var f found
-	var err error
-	if u, ok := s.cache.fresh(clerkID, now); ok && s.serves(u, now, claim) {
-		f = found{user: u, source: SourceCache}
-	} else {
-		f, err = s.visit(ctx, clerkID, now, claim)
-	}
+	token = token.Usable(now)
+	f, err := s.find(ctx, id, now, token)
 	if err == nil && !f.user.Partial {
-		s.refreshIfDue(ctx, f.user, now, claim)
-		if refused(f.user) {
+		s.refreshIfDue(ctx, f.user, now, token)
+		if barred(f.user) {
 			f.user, err = nil, ErrUserInactive
 		}
 	}
 	if s.cfg.Observe != nil {
 		o := Observation{Op: OpVisit, Source: f.source, Outcome: f.outcome, Err: err}
-		if validUserID(clerkID) {
-			o.ClerkID = clerkID
+		if clerkapi.ValidUserID(id) {
+			o.ClerkID = id
 		}
 		s.observe(ctx, now, o)
 	}
 	return f.user, err
 }
 
-// visit finds the record where the cache has none to serve, or with FailOpen makes do
-// with a Partial user.
-func (s *Syncer) visit(ctx context.Context, id string, now time.Time, claim freshness) (found, error) {
-	if !validUserID(id) {
+// barred reports whether the record keeps its user out.
+func barred(u *User) bool { return !u.IsActive || u.Banned || !u.DeletedAt.IsZero() }
+
+// find answers from the cache, by a lookup, or from what is on standby.
+func (s *Syncer) find(ctx context.Context, id string, now time.Time, token sessiontoken.Version) (found, error) {
+	if u, ok := s.cache.fresh(id, now); ok && s.servable(u, now, token) {
+		return found{user: u, source: SourceCache}, nil
+	}
+	if !clerkapi.ValidUserID(id) {
 		return found{}, fmt.Errorf("%w: not the form of a user id", ErrUserUnknown)
 	}
-	f, err := s.find(ctx, id, claim)
+	f, err := s.lookup(ctx, id, now, token)
 	if err == nil || !errors.Is(err, ErrUnavailable) {
 		return f, err
 	}
-	// A record that we have is better than none, and one that refuses, refuses.
-	if u, ok := s.cache.stale(id, now); ok {
+	if u, ok := s.cache.standby(id, now); ok {
 		return found{user: u, source: SourceCache}, nil
 	}
 	if s.cfg.OnFailure == FailOpen && ctx.Err() == nil {
@@ -71,159 +108,121 @@ func (s *Syncer) visit(ctx context.Context, id string, now time.Time, claim fres
 	return found{}, err
 }
 
-// refused reports whether the record bars its user.
-func refused(u *User) bool { return !u.IsActive || u.Banned || !u.DeletedAt.IsZero() }
-
-// serves reports whether a cached record may be served as it is.
-func (s *Syncer) serves(u *User, now time.Time, claim freshness) bool {
-	return !(s.banMayBeLifted(u, now) && !s.clerk.settled(u.ClerkID, now)) && !s.outdated(u, now, claim)
+// servable reports whether a cached record may be served as it is.
+func (s *Syncer) servable(u *User, now time.Time, token sessiontoken.Version) bool {
+	if banMayBeLifted(u, now) && !s.rereads.isSettled(u.ClerkID, now) {
+		return false
+	}
+	return !s.needsReread(u, now, token)
 }
 
-// outdated reports whether the visitor's token knows that the record is, and the
-// record was not re-read for that yet: one re-read a user and claim, whatever
-// comes of it.
-func (s *Syncer) outdated(u *User, now time.Time, claim freshness) bool {
-	return u.DeletedAt.IsZero() && claim.newerThan(u) && !s.clerk.answered(u, claim, now)
-}
-
-// banMayBeLifted reports whether a record refuses for a ban that Clerk has not
-// confirmed for a minute: the event that lifted it may be lost, and the user
-// stands at the door.
-func (s *Syncer) banMayBeLifted(u *User, now time.Time) bool {
-	return u.Banned && u.DeletedAt.IsZero() && confirmedBefore(u, now, time.Minute)
-}
-
-// confirmedBefore reports whether Clerk last confirmed the record longer than age
-// ago. A confirmation from the future, by a clock that was ahead, is none.
-func confirmedBefore(u *User, now time.Time, age time.Duration) bool {
-	since := now.Sub(u.SyncedAt)
-	return since > age || since < -time.Minute
-}
-
-// found is a record and where it came from.
-type found struct {
-	user    *User
-	source  Source
-	outcome Outcome // of the write, where there was one
-	current bool    // not invalidated while it was loaded
-	reread  bool    // Clerk was asked about a record that the Store had
-}
-
-// find reads the record for a visit that the cache cannot answer. There is one
-// lookup per user at a time, on a goroutine and a deadline of its own; each
-// visitor leaves at its own without disturbing it.
-//
-// A visitor whose token is newer than the record does not board a flight that
-// began without knowing that.
-func (s *Syncer) find(ctx context.Context, id string, claim freshness) (found, error) {
+// lookup waits for the lookup of this user that is under way, or begins one.
+func (s *Syncer) lookup(ctx context.Context, id string, now time.Time, token sessiontoken.Version) (found, error) {
 	if ctx.Err() != nil {
 		return found{}, unavailable(context.Cause(ctx))
 	}
-	now := s.clock.Now()
-	u, ok := s.cache.stale(id, now)
-	informed := ok && s.outdated(u, now, claim)
+	cached, ok := s.cache.standby(id, now)
+	newer := ok && s.needsReread(cached, now, token)
 	for {
-		flight := s.flights.DoChan(s.flightKey(id, claim, informed), func() (any, error) { return s.lookupAndCache(context.WithoutCancel(ctx), id, claim) })
+		result := s.lookups.DoChan(s.lookupKey(id, token, newer), func() (any, error) { return s.load(ctx, id, token) })
 		select {
-		case res := <-flight:
+		case res := <-result:
 			f := res.Val.(found)
-			if !f.current {
-				// A webhook, Sync or Forget came in between: what was loaded
-				// before it does not count any more.
-				continue
+			switch {
+			case !f.current:
+				// A webhook, Sync or Forget came in between: look again.
+			case res.Err == nil && !newer && s.needsReread(f.user, now, token):
+				newer = true // another visitor's lookup, which did not know what this token says
+			default:
+				return f, res.Err
 			}
-			if res.Err == nil && !informed && s.outdated(f.user, now, claim) {
-				informed = true
-				continue
-			}
-			return f, res.Err
 		case <-ctx.Done():
 			return found{}, unavailable(context.Cause(ctx))
 		}
 	}
 }
 
-// flightKey tells the flights of those who know how fresh the record must be from the
-// others', and from those that began before an invalidation, which has the others'
-// forgotten.
-func (s *Syncer) flightKey(id string, claim freshness, informed bool) string {
-	if informed {
-		return fmt.Sprint(id, " ", claim.at.UnixMilli(), " ", s.cache.generation(id).Load())
+// lookupKey says which visits share a lookup: all of one user. Those whose token is newer
+// than the record share only with tokens of the same version, and not with a lookup that
+// began before an invalidation. (For the others, an invalidation forgets the lookup.)
+func (s *Syncer) lookupKey(id string, token sessiontoken.Version, newer bool) string {
+	if newer {
+		return fmt.Sprint(id, " ", token.At.UnixMilli(), " ", s.cache.generation(id).Load())
 	}
 	return id
 }
 
-func (s *Syncer) lookupAndCache(ctx context.Context, id string, claim freshness) (f found, err error) {
-	defer s.track()()
-	defer func() {
-		if p := recover(); p != nil { // of the Store's; on this goroutine it would end the process
-			f, err = found{current: true}, unavailable(fmt.Errorf("panic: %v", p))
+// load reads the record for all visits that wait for it.
+func (s *Syncer) load(ctx context.Context, id string, token sessiontoken.Version) (found, error) {
+	f := found{current: true}
+	err := s.background.run(ctx, func(ctx context.Context) (err error) {
+		now := s.clock.Now()
+		gen := s.cache.generation(id).Load()
+		// The lookup before may have ended after this visit looked into the cache.
+		if u, ok := s.cache.fresh(id, now); ok && s.servable(u, now, token) {
+			f = found{user: u, source: SourceCache, current: s.cache.generation(id).Load() == gen}
+			return nil
 		}
-	}()
-	ctx, cancel := withTimeout(ctx, s.clock, callTimeout)
-	defer cancel()
-	// The flight before may have landed between this visitor's look into the cache
-	// and its boarding.
-	now := s.clock.Now()
-	generation := s.cache.generation(id)
-	gen := generation.Load()
-	if u, ok := s.cache.fresh(id, now); ok && s.serves(u, now, claim) {
-		return found{user: u, source: SourceCache, current: generation.Load() == gen}, nil
-	}
-	f, err = s.lookup(ctx, id, claim)
-	if err != nil {
-		f.current = generation.Load() == gen
-		return f, err
-	}
-	f.user, f.current = s.cache.put(id, gen, f.user, now) // as old as the question, not as the answer
-	s.loaded(f)
-	if f.reread { // noted once the cache has the answer: until then what it has is out of date
-		s.clerk.answer(f.user, claim, now, f.source == SourceClerk)
-	}
-	if s.banMayBeLifted(f.user, now) {
-		s.clerk.settle(id)
-	}
-	return f, nil
+		f, err = s.loadFromStore(ctx, id, token)
+		if err != nil {
+			f.current = s.cache.generation(id).Load() == gen
+			return err
+		}
+		f = s.cacheLoaded(id, gen, f, now) // as old as the question, not as the answer
+		// Only now, as until here the cache has an older record.
+		if f.reread {
+			s.rereads.recordReread(f.user, token, now, f.source == SourceClerk)
+		}
+		if banMayBeLifted(f.user, now) {
+			s.rereads.recordSettled(id)
+		}
+		return nil
+	})
+	return f, err
 }
 
-// loaded sees to it that what a load has written is seen, even where it could not be
-// cached: an invalidation of this user, or of one of the same stripe, came in between.
-func (s *Syncer) loaded(f found) {
+// cacheLoaded offers the cache a record that was loaded since generation gen. If something
+// was invalidated in between, the record is not cached, and what the load has written is
+// treated as any other write.
+func (s *Syncer) cacheLoaded(id string, gen uint64, f found, now time.Time) found {
+	f.user, f.current = s.cache.put(id, gen, f.user, now)
 	if !f.current && f.source == SourceClerk {
-		s.upserted(f.user, Result{Outcome: f.outcome, User: f.user}, nil)
+		s.invalidateUpserted(f.user, Result{Outcome: f.outcome, User: f.user}, nil)
 	}
+	return f
 }
 
-// lookup asks the Store, and Clerk where the Store has no record, or one that may
-// bar its user wrongly or that the visitor's token knows to be out of date.
-func (s *Syncer) lookup(ctx context.Context, id string, claim freshness) (found, error) {
+// loadFromStore reads the record from the Store. It goes on to Clerk if there is none, if
+// the token is newer, or if Clerk may have lifted a ban.
+func (s *Syncer) loadFromStore(ctx context.Context, id string, token sessiontoken.Version) (found, error) {
 	u, err := s.store.User(ctx, id)
 	now := s.clock.Now()
 	switch {
-	case err == nil && (s.banMayBeLifted(u, now) && s.clerk.reserve(id, now) || s.outdated(u, now, claim)):
-		f, err := s.fetch(ctx, id)
-		if err != nil {
-			f = found{user: u, source: SourceStore} // it stands until Clerk says otherwise
-		}
-		f.reread = true
-		return f, nil
-	case err == nil:
-		return found{user: u, source: SourceStore}, nil
-	case !errors.Is(err, ErrNotFound):
-		return found{}, storeError(err)
-	case s.clerk.unknown(id, now):
+	case errors.Is(err, ErrNotFound) && s.rereads.isUnknown(id, now):
 		return found{}, ErrUserUnknown
+	case errors.Is(err, ErrNotFound):
+		return s.readAndUpsert(ctx, id)
+	case err != nil:
+		return found{}, storeError(err)
 	}
-	return s.fetch(ctx, id)
+	if !(banMayBeLifted(u, now) && s.rereads.reserve(id, now)) && !s.needsReread(u, now, token) {
+		return found{user: u, source: SourceStore}, nil
+	}
+	f, err := s.readAndUpsert(ctx, id)
+	if err != nil {
+		f = found{user: u, source: SourceStore} // it stands until Clerk says otherwise
+	}
+	f.reread = true
+	return f, nil
 }
 
-// fetch reads the user from Clerk into the Store and returns the record there. A
-// failure of the app's own mapping is as good as an outage to a visitor.
-func (s *Syncer) fetch(ctx context.Context, id string) (found, error) {
+// readAndUpsert reads the user from Clerk, writes it to the Store, and returns the record
+// there. To a visitor, a failure of the app's own mapping is an outage.
+func (s *Syncer) readAndUpsert(ctx context.Context, id string) (found, error) {
 	var res Result
 	u, err := s.readFromClerk(ctx, id)
 	if err == nil {
-		// Not s.upsert: this is the load, and invalidates nothing.
+		// Not s.upsert: the load does not invalidate itself, see cacheLoaded.
 		res, err = s.store.Upsert(ctx, u)
 		err = storeError(err)
 	}
@@ -239,50 +238,4 @@ func (s *Syncer) fetch(ctx context.Context, id string) (found, error) {
 		}
 	}
 	return found{user: res.User, source: SourceClerk, outcome: res.Outcome}, nil
-}
-
-// refreshIfDue starts a re-read from Clerk behind a visit where the record was
-// confirmed too long ago. Where all refreshers are busy, a later visit does it.
-func (s *Syncer) refreshIfDue(ctx context.Context, u *User, now time.Time, claim freshness) {
-	after := s.cfg.RefreshAfter
-	if after < 0 || !u.DeletedAt.IsZero() || !confirmedBefore(u, now, after) {
-		return
-	}
-	if claim.confirms(u) && !confirmedBefore(u, now, max(after, refreshAfterConfirmed)) {
-		return
-	}
-	select {
-	case s.refreshers <- struct{}{}:
-	default:
-		return
-	}
-	if !s.clerk.reserve(u.ClerkID, now) || !s.begin() {
-		<-s.refreshers
-		return
-	}
-	go func() {
-		defer s.background.Done()
-		defer func() { <-s.refreshers }()
-		s.refresh(context.WithoutCancel(ctx), u.ClerkID)
-	}()
-}
-
-func (s *Syncer) refresh(ctx context.Context, id string) {
-	defer func() {
-		if p := recover(); p != nil { // of the app's Store or Observe; on this goroutine it would end the process
-			s.cfg.Logger.ErrorContext(ctx, "clerksync: panic while refreshing a record", "clerk_id", id, "panic", p)
-		}
-	}()
-	start := s.clock.Now()
-	gen := s.cache.generation(id).Load()
-	callCtx, cancel := withTimeout(ctx, s.clock, callTimeout)
-	f, err := s.fetch(callCtx, id)
-	cancel()
-	if err == nil {
-		f.user, f.current = s.cache.put(id, gen, f.user, start)
-		s.loaded(f)
-	} else {
-		s.cfg.Logger.WarnContext(ctx, "clerksync: a record could not be refreshed", "clerk_id", id, "error", err)
-	}
-	s.observe(ctx, start, Observation{Op: OpRefresh, ClerkID: id, Outcome: f.outcome, Err: err})
 }

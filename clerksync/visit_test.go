@@ -13,8 +13,10 @@ import (
 	"time"
 
 	"github.com/clerk/clerk-sdk-go/v2"
+
 	"github.com/clerksync/clerksync-go/clerksync"
 	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
+	"github.com/clerksync/clerksync-go/clerksync/internal/clerkapi"
 	"github.com/clerksync/clerksync-go/clerksync/memstore"
 )
 
@@ -740,7 +742,7 @@ func TestClerkRecoversWithinTheBudget(t *testing.T) {
 			if !u.SyncedAt.Equal(w.clock.Now().Truncate(time.Millisecond)) {
 				t.Errorf("SyncedAt is %v, want the time of the attempt that succeeded, %v", u.SyncedAt, w.clock.Now())
 			}
-			if waited := w.clock.Now().Sub(t0); waited == 0 || waited > clerksync.RetryBudget {
+			if waited := w.clock.Now().Sub(t0); waited == 0 || waited > clerkapi.RetryBudget {
 				t.Errorf("waited %v", waited)
 			}
 		})

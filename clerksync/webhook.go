@@ -11,6 +11,8 @@ import (
 	"time"
 
 	svix "github.com/svix/svix-webhooks/go"
+
+	"github.com/clerksync/clerksync-go/clerksync/internal/clock"
 )
 
 // WebhookConfig configures [Syncer.WebhookHandler].
@@ -112,7 +114,7 @@ type webhookHandler struct {
 }
 
 func (h *webhookHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	ctx, cancel := withTimeout(r.Context(), h.syncer.clock, deliveryTimeout)
+	ctx, cancel := clock.WithTimeout(r.Context(), h.syncer.clock, deliveryTimeout)
 	defer cancel()
 	if err := h.serve(ctx, w, r); err != nil {
 		refusal := &refusalWriter{ResponseWriter: w, status: problemOf(err).Status}

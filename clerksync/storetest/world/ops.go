@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/clerksync/clerksync-go/clerksync"
-	"github.com/clerksync/clerksync-go/clerksync/internal/clockhook"
+	"github.com/clerksync/clerksync-go/clerksync/internal/clock"
 )
 
 // do runs an operation; around is the one in whose middle it happens, nil for none.
@@ -169,7 +169,7 @@ func (w *world) visit(o op, p *process, u *user, around *run) {
 	}
 	if r.leaves { // its flight is still to land, if nobody joined it
 		if len(r.joined) == 0 {
-			clockhook.Landed(p.syncer, u.id, json.RawMessage(claim.text))
+			clock.LookupsEnded(p.syncer, u.id, json.RawMessage(claim.text))
 		}
 		p.drain(false)
 		p.hasty = false

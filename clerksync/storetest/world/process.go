@@ -15,7 +15,7 @@ import (
 
 	"github.com/clerksync/clerksync-go/clerksync"
 	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
-	"github.com/clerksync/clerksync-go/clerksync/internal/clockhook"
+	"github.com/clerksync/clerksync-go/clerksync/internal/clock"
 )
 
 // process is one app process: a Syncer with a cache of its own, and what the process
@@ -72,7 +72,7 @@ func (w *world) newProcess(skew time.Duration, options int) *process {
 	if w.clerksRoles {
 		cfg.RoleOf = roleOf
 	}
-	clockhook.SetClock(&cfg, processClock{w, skew})
+	clock.Set(&cfg, processClock{w, skew})
 	var err error
 	if p.syncer, err = clerksync.New(cfg); err != nil {
 		panic(err)
@@ -239,7 +239,7 @@ func (p *process) arrived() {
 		p.mu.Lock()
 		slots := p.slots
 		p.mu.Unlock()
-		if clockhook.Refreshing(p.syncer) == slots {
+		if clock.Refreshing(p.syncer) == slots {
 			return
 		}
 		runtime.Gosched()

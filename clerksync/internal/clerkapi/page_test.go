@@ -1,4 +1,4 @@
-package clerksync_test
+package clerkapi
 
 import (
 	"encoding/json"
@@ -6,37 +6,35 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-
-	"github.com/clerksync/clerksync-go/clerksync"
 )
 
 func TestParsePage(t *testing.T) {
-	listed := func(id string, version, created int64, raw string) clerksync.ListedUser {
-		return clerksync.ListedUser{ID: id, Version: version, Created: created, Raw: json.RawMessage(raw)}
+	listed := func(id string, version, created int64, raw string) ListedUser {
+		return ListedUser{ID: id, Version: version, Created: created, Raw: json.RawMessage(raw)}
 	}
 	for name, tc := range map[string]struct {
 		page string
-		want []clerksync.ListedUser
+		want []ListedUser
 	}{
 		"none": {` [ ] `, nil},
-		"one":  {`[{"id":"user_1","created_at":1,"updated_at":2}]`, []clerksync.ListedUser{listed("user_1", 2, 1, `{"id":"user_1","created_at":1,"updated_at":2}`)}},
-		"two":  {"[\n {\"id\" : \"user_1\"},\t{\"id\":\"user_2\"}\n]", []clerksync.ListedUser{listed("user_1", 0, 0, `{"id" : "user_1"}`), listed("user_2", 0, 0, `{"id":"user_2"}`)}},
+		"one":  {`[{"id":"user_1","created_at":1,"updated_at":2}]`, []ListedUser{listed("user_1", 2, 1, `{"id":"user_1","created_at":1,"updated_at":2}`)}},
+		"two":  {"[\n {\"id\" : \"user_1\"},\t{\"id\":\"user_2\"}\n]", []ListedUser{listed("user_1", 0, 0, `{"id" : "user_1"}`), listed("user_2", 0, 0, `{"id":"user_2"}`)}},
 		"the names inside": {
 			`[{"x":{"id":"user_9","updated_at":9},"y":["id",{"id":"user_8"}],"id":"user_1","updated_at":3 }]`,
-			[]clerksync.ListedUser{listed("user_1", 3, 0, `{"x":{"id":"user_9","updated_at":9},"y":["id",{"id":"user_8"}],"id":"user_1","updated_at":3 }`)},
+			[]ListedUser{listed("user_1", 3, 0, `{"x":{"id":"user_9","updated_at":9},"y":["id",{"id":"user_8"}],"id":"user_1","updated_at":3 }`)},
 		},
 		"brackets and quotes in strings": {
 			`[{"a":"]}\"","b\\":"\\","id":"user_1","c":"\\\\\""}]`,
-			[]clerksync.ListedUser{listed("user_1", 0, 0, `{"a":"]}\"","b\\":"\\","id":"user_1","c":"\\\\\""}`)},
+			[]ListedUser{listed("user_1", 0, 0, `{"a":"]}\"","b\\":"\\","id":"user_1","c":"\\\\\""}`)},
 		},
-		"a name twice":      {`[{"id":"user_1","id":"user_2"}]`, []clerksync.ListedUser{listed("user_2", 0, 0, `{"id":"user_1","id":"user_2"}`)}},
-		"no id":             {`[{}]`, []clerksync.ListedUser{listed("", 0, 0, `{}`)}},
-		"an id of no user":  {`[{"id":"../jwks"}]`, []clerksync.ListedUser{listed("", 0, 0, `{"id":"../jwks"}`)}},
-		"an id of no text":  {`[{"id":7}]`, []clerksync.ListedUser{listed("", 0, 0, `{"id":7}`)}},
-		"times of no times": {`[{"id":"user_1","created_at":null,"updated_at":"1"}]`, []clerksync.ListedUser{listed("user_1", 0, 0, `{"id":"user_1","created_at":null,"updated_at":"1"}`)}},
+		"a name twice":      {`[{"id":"user_1","id":"user_2"}]`, []ListedUser{listed("user_2", 0, 0, `{"id":"user_1","id":"user_2"}`)}},
+		"no id":             {`[{}]`, []ListedUser{listed("", 0, 0, `{}`)}},
+		"an id of no user":  {`[{"id":"../jwks"}]`, []ListedUser{listed("", 0, 0, `{"id":"../jwks"}`)}},
+		"an id of no text":  {`[{"id":7}]`, []ListedUser{listed("", 0, 0, `{"id":7}`)}},
+		"times of no times": {`[{"id":"user_1","created_at":null,"updated_at":"1"}]`, []ListedUser{listed("user_1", 0, 0, `{"id":"user_1","created_at":null,"updated_at":"1"}`)}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := clerksync.ParsePage(json.RawMessage(tc.page))
+			got, err := ParsePage(json.RawMessage(tc.page))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -47,14 +45,14 @@ func TestParsePage(t *testing.T) {
 	}
 }
 
-func TestParsePageRefuses(t *testing.T) {
+func TestParsePageRejects(t *testing.T) {
 	const whole = `[{"id":"user_1","n":{"a":[1,"x"]},"updated_at":2},{"id":"user_2"}]`
 	pages := []string{"null", "{}", `{"data":[]}`, `""`, "7", "[1]", `["user_1"]`, "[null]", "[[]]", `[{"id"}]`, `[{"id":}]`, `[{id:"user_1"}]`, `[{} {}]`, `[{},]`, `[,{}]`, `[{}]x`, "<html>"}
-	for end := range len(whole) { // an answer that was cut short
+	for end := range len(whole) { // an answer that is cut short
 		pages = append(pages, whole[:end])
 	}
 	for _, page := range pages {
-		if got, err := clerksync.ParsePage(json.RawMessage(page)); err == nil {
+		if got, err := ParsePage(json.RawMessage(page)); err == nil {
 			t.Errorf("ParsePage(%s) = %v and no error", page, got)
 		}
 	}
@@ -70,7 +68,7 @@ func FuzzParsePage(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, page string) {
-		got, err := clerksync.ParsePage(json.RawMessage(page))
+		got, err := ParsePage(json.RawMessage(page))
 		var want []map[string]json.RawMessage
 		if !json.Valid([]byte(page)) || json.Unmarshal([]byte(page), &want) != nil || strings.Contains(page, "null") && hasNull(page) {
 			return // it may take what only a later decoding refuses

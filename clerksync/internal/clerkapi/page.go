@@ -1,4 +1,4 @@
-package clerksync
+package clerkapi
 
 import (
 	"bytes"
@@ -7,31 +7,30 @@ import (
 	"strconv"
 )
 
-// listed is a user as Clerk's list has it, undecoded but for what a comparison of
-// versions needs: most users of most runs are unchanged.
-type listed struct {
-	id      string // empty where it is not the id of a user
-	version int64  // updated_at in milliseconds
-	created int64  // created_at in milliseconds
-	raw     json.RawMessage
+// ListedUser is a user of Clerk's list. Only what a comparison of versions needs is
+// decoded: most users of most runs are unchanged.
+type ListedUser struct {
+	ID      string // empty if it is not the id of a user
+	Version int64  // updated_at in milliseconds, 0 for none
+	Created int64  // created_at in milliseconds, 0 for none
+	Raw     json.RawMessage
 }
 
 // key tells users apart, also those without an id.
-func (u *listed) key() string {
-	if u.id == "" {
-		return string(u.raw)
+func (u *ListedUser) key() string {
+	if u.ID == "" {
+		return string(u.Raw)
 	}
-	return u.id
+	return u.ID
 }
 
 var errNotAPage = errors.New("the answer is not a list of users")
 
-// parsePage cuts a list of users into its users. It looks at each byte once, which
-// encoding/json does three times and slower; what is decoded later, is decoded by
-// that.
-func parsePage(page json.RawMessage) ([]listed, error) {
+// ParsePage cuts a JSON list of users into its users. It looks at each byte once;
+// encoding/json would look three times. Users that need a write are decoded later.
+func ParsePage(page json.RawMessage) ([]ListedUser, error) {
 	s := jsonScanner{b: page}
-	var users []listed
+	var users []ListedUser
 	if !s.take('[') {
 		return nil, errNotAPage
 	}
@@ -52,9 +51,8 @@ func parsePage(page json.RawMessage) ([]listed, error) {
 	return users, nil
 }
 
-// user reads an object. Where a name comes twice the last counts, as for
-// encoding/json.
-func (s *jsonScanner) user() (u listed, ok bool) {
+// user reads an object. If a name comes twice, the last one counts, as in encoding/json.
+func (s *jsonScanner) user() (u ListedUser, ok bool) {
 	s.space()
 	start := s.i
 	if !s.take('{') {
@@ -75,21 +73,21 @@ func (s *jsonScanner) user() (u listed, ok bool) {
 		}
 		switch string(name) {
 		case "id":
-			u.id = ""
-			if n := len(value); value[0] == '"' && validUserID(string(value[1:n-1])) {
-				u.id = string(value[1 : n-1])
+			u.ID = ""
+			if n := len(value); value[0] == '"' && ValidUserID(string(value[1:n-1])) {
+				u.ID = string(value[1 : n-1])
 			}
 		case "updated_at":
-			u.version = milliseconds(value)
+			u.Version = milliseconds(value)
 		case "created_at":
-			u.created = milliseconds(value)
+			u.Created = milliseconds(value)
 		}
 	}
-	u.raw = json.RawMessage(s.b[start:s.i:s.i])
+	u.Raw = json.RawMessage(s.b[start:s.i:s.i])
 	return u, true
 }
 
-// milliseconds reads one of Clerk's times, 0 where it is none.
+// milliseconds reads one of Clerk's times; 0 if it is not a time.
 func milliseconds(value []byte) int64 {
 	ms, err := strconv.ParseInt(string(value), 10, 64)
 	if err != nil || ms < 0 {
@@ -98,8 +96,8 @@ func milliseconds(value []byte) int64 {
 	return ms
 }
 
-// jsonScanner finds the ends of JSON values. It notices where one is cut short; it
-// does not check what is inside of one.
+// jsonScanner finds the ends of JSON values. It notices a value that is cut short, but
+// does not check what is inside.
 type jsonScanner struct {
 	b []byte
 	i int
@@ -111,7 +109,7 @@ func (s *jsonScanner) space() {
 	}
 }
 
-// take goes past c, the next character but for space.
+// take skips space and goes past c. It reports false if the next character is another.
 func (s *jsonScanner) take(c byte) bool {
 	s.space()
 	if s.i == len(s.b) || s.b[s.i] != c {
@@ -121,8 +119,7 @@ func (s *jsonScanner) take(c byte) bool {
 	return true
 }
 
-// text goes past a string and returns what is between its quotes, escaped as it
-// is.
+// text goes past a string and returns what is between its quotes, still escaped.
 func (s *jsonScanner) text() ([]byte, bool) {
 	if s.i == len(s.b) || s.b[s.i] != '"' {
 		return nil, false
@@ -163,7 +160,7 @@ func (s *jsonScanner) value() ([]byte, bool) {
 		case '{', '[':
 			depth++
 		case '}', ']':
-			if depth == 0 { // the end of what a number or a literal is in
+			if depth == 0 { // the end of the list or object around a number or a literal
 				return s.b[start:s.i], s.i > start
 			}
 			if depth--; depth == 0 {

@@ -7,21 +7,23 @@ import (
 	"encoding/json"
 	"errors"
 	"slices"
+
+	"github.com/clerksync/clerksync-go/clerksync/internal/clerkapi"
 )
 
-// resumePoint is what [Report].Resume holds. A run may only go on where one with the
-// same aim ended: what a dry run passed, nobody has repaired.
+// resumePoint is what [Report].Resume holds. A run may only go on from a run with the same
+// aim: what a dry run passed, nobody has repaired.
 type resumePoint struct {
-	position
+	clerkapi.Position
 	Conflicts []string `json:"conflicts,omitempty"` // users passed who are to be tried again
 	DryRun    bool     `json:"dryRun,omitempty"`
 	Force     bool     `json:"force,omitempty"`
 	Restore   bool     `json:"restore,omitempty"`
-	Key       string   `json:"key,omitempty"` // tells secret keys apart, and no more
+	Key       string   `json:"key,omitempty"` // tells secret keys apart, and says nothing else about them
 }
 
-func (s *Syncer) resumePoint(opts *ReconcileOptions, at position, conflicts []string) resumePoint {
-	point := resumePoint{position: at, Conflicts: conflicts, DryRun: opts.DryRun, Force: opts.Force, Restore: opts.Restore}
+func (s *Syncer) resumePoint(opts *ReconcileOptions, at clerkapi.Position, conflicts []string) resumePoint {
+	point := resumePoint{Position: at, Conflicts: conflicts, DryRun: opts.DryRun, Force: opts.Force, Restore: opts.Restore}
 	if s.cfg.SecretKey != "" {
 		sum := sha256.Sum256([]byte(s.cfg.SecretKey))
 		point.Key = hex.EncodeToString(sum[:4])
@@ -29,13 +31,14 @@ func (s *Syncer) resumePoint(opts *ReconcileOptions, at position, conflicts []st
 	return point
 }
 
-// resume is the point up to which everything is done; empty at the beginning. The
-// lock is held.
-func (r *reconciliation) resume() string {
+// resume is the point up to which everything is done; empty at the beginning. The caller
+// holds mu.
+func (r *reconcileRun) resume() string {
 	if r.until.After == "" {
 		return ""
 	}
-	text, _ := json.Marshal(r.resumePoint(&r.opts, r.until, r.retry[:r.carried])) // strings, numbers and flags always marshal
+	point := r.syncer.resumePoint(&r.opts, r.until, r.conflicts[:r.resumeConflicts])
+	text, _ := json.Marshal(point) // strings, numbers and flags always marshal
 	return base64.RawURLEncoding.EncodeToString(text)
 }
 
@@ -48,7 +51,7 @@ func (s *Syncer) parseResume(opts *ReconcileOptions) (point resumePoint, err err
 	if err != nil || json.Unmarshal(text, &point) != nil || !point.valid() {
 		return resumePoint{}, errNoResumePoint
 	}
-	switch here := s.resumePoint(opts, point.position, point.Conflicts); {
+	switch here := s.resumePoint(opts, point.Position, point.Conflicts); {
 	case point.Key != here.Key:
 		return resumePoint{}, errors.New("is of a run with another secret key: begin anew without it")
 	case point.DryRun != here.DryRun || point.Force != here.Force || point.Restore != here.Restore:
@@ -58,8 +61,8 @@ func (s *Syncer) parseResume(opts *ReconcileOptions) (point resumePoint, err err
 }
 
 func (p *resumePoint) valid() bool {
-	return validUserID(p.After) && p.Passed >= 0 && len(p.Conflicts) <= maxTallyIDs &&
-		!slices.ContainsFunc(p.Conflicts, func(id string) bool { return !validUserID(id) })
+	return clerkapi.ValidUserID(p.After) && p.Passed >= 0 && len(p.Conflicts) <= maxTallyIDs &&
+		!slices.ContainsFunc(p.Conflicts, func(id string) bool { return !clerkapi.ValidUserID(id) })
 }
 
 var errNoResumePoint = errors.New("is not a Report's Resume: copy it whole, or begin anew without it")

@@ -1,0 +1,98 @@
+package clerksync
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/clerksync/clerksync-go/clerksync/internal/clock"
+)
+
+const (
+	// callTimeout bounds all that one user's lookup, sync or event does: Clerk and Store
+	// together. Svix gives up on a webhook after 15 s.
+	callTimeout = 8 * time.Second
+	// maxRefreshers bounds the background refreshes at one time.
+	maxRefreshers = 8
+)
+
+// background runs work that does not end with the request that caused it: lookups that
+// several requests wait for, refreshes behind a visit, and fetches of the key set. Every
+// piece of it is bounded in time, turns a panic of the app's code into an error, and is
+// waited for by Close.
+type background struct {
+	clock  clock.Clock
+	logger *slog.Logger
+	slots  chan struct{} // one for each started goroutine
+
+	mu      sync.Mutex
+	closed  bool
+	running sync.WaitGroup
+}
+
+func newBackground(c clock.Clock, logger *slog.Logger) *background {
+	return &background{clock: c, logger: logger, slots: make(chan struct{}, maxRefreshers)}
+}
+
+// run does the work on the current goroutine, which other requests may wait for. The
+// work's context has ctx's values, but a deadline of its own. After close, run still
+// works: the Syncer goes on answering.
+func (b *background) run(ctx context.Context, work func(context.Context) error) (err error) {
+	if b.begin() {
+		defer b.running.Done()
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			err = unavailable(fmt.Errorf("panic: %v", p))
+		}
+	}()
+	ctx, cancel := clock.WithTimeout(context.WithoutCancel(ctx), b.clock, callTimeout)
+	defer cancel()
+	return work(ctx)
+}
+
+// start does the work on a goroutine of its own. It does nothing if all slots are taken,
+// wanted returns false, or close was called.
+func (b *background) start(ctx context.Context, wanted func() bool, work func(context.Context)) {
+	select {
+	case b.slots <- struct{}{}:
+	default:
+		return
+	}
+	if !wanted() || !b.begin() {
+		<-b.slots
+		return
+	}
+	ctx = context.WithoutCancel(ctx)
+	go func() {
+		defer b.running.Done()
+		defer func() { <-b.slots }()
+		defer func() {
+			if p := recover(); p != nil { // it would end the process
+				b.logger.ErrorContext(ctx, "clerksync: panic in background work", "panic", p)
+			}
+		}()
+		work(ctx)
+	}()
+}
+
+// begin counts a piece of work that close waits for. It returns false once closed.
+func (b *background) begin() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return false
+	}
+	b.running.Add(1)
+	return true
+}
+
+// close waits for the work under way, which callTimeout bounds, and starts no more.
+func (b *background) close() {
+	b.mu.Lock()
+	b.closed = true
+	b.mu.Unlock()
+	b.running.Wait()
+}

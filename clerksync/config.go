@@ -1,0 +1,205 @@
+package clerksync
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/clerk/clerk-sdk-go/v2"
+
+	"github.com/clerksync/clerksync-go/clerksync/internal/clock"
+)
+
+// Config configures [New].
+type Config struct {
+	_ [0]func() // forbids unkeyed literals
+
+	// Store keeps the records. Required.
+	Store Store
+
+	// SecretKey is the Clerk instance's secret key, "sk_live_…" or "sk_test_…". White
+	// space around it is ignored. Required unless Backend is set.
+	SecretKey string
+
+	// Backend calls Clerk in place of the client that New builds from SecretKey, APIURL
+	// and HTTPClient. That client retries; a Backend of your own is called once per
+	// request. Defaults to none.
+	Backend clerk.Backend
+
+	// APIURL is the base URL of Clerk's Backend API. A URL without a path gets "/v1".
+	// Defaults to "https://api.clerk.com/v1".
+	APIURL string
+
+	// HTTPClient sends the requests to Clerk. Its Transport is wrapped; its other
+	// settings are kept. Defaults to a client on http.DefaultTransport.
+	HTTPClient *http.Client
+
+	// DefaultRole is the role of a new record. Defaults to [RoleStudent].
+	DefaultRole Role
+
+	// RoleOf returns a user's role if Clerk owns it, for example from public_metadata.
+	// Each sync writes a role that is not empty. If it is empty, the app owns the role: a
+	// new record gets DefaultRole, and no sync changes it afterwards. RoleOf must be safe
+	// for concurrent use. Defaults to always empty.
+	RoleOf func(*clerk.User) Role
+
+	// Map runs after the standard mapping and may change the record: set Extra for fields
+	// of your own, or map standard fields by other rules. The user's Response.RawJSON
+	// holds Clerk's whole JSON, on every path. Map may not change ClerkID,
+	// ClerkUpdatedAt, SyncedAt, IsActive or DeletedAt. Role and Location count only for a
+	// new record: later they are the app's. After an error or a panic nothing is written:
+	// the webhook answers 500 and Svix delivers again; a visit answers 503. Map must be
+	// safe for concurrent use. Defaults to none.
+	//
+	// Users can write their unsafe_metadata: never take a role or a right from it.
+	Map func(*clerk.User, *User) error
+
+	// CacheTTL is how long a record is served from memory before it is read from the
+	// Store again, and so how long a change by another process can stay unseen. For an
+	// hour longer the record may stand in if the Store fails. A negative CacheTTL means
+	// that every visit reads the Store; then only barred users are remembered for an
+	// outage. Defaults to 30 seconds.
+	CacheTTL time.Duration
+
+	// CacheSize is how many records are kept in memory at most. 100,000 take under
+	// 150 MB. A negative size is an error. Defaults to 100,000.
+	CacheSize int
+
+	// RefreshAfter is how old Clerk's last confirmation of a record may be before a visit
+	// starts a re-read in the background, in case a webhook was lost. Negative means
+	// never. Defaults to one hour.
+	RefreshAfter time.Duration
+
+	// OnFailure says what happens to a visit if Clerk or the Store fails. Defaults to
+	// [FailClosed].
+	OnFailure FailurePolicy
+
+	// ErrorHandler answers refused requests and webhooks that were not applied. A webhook
+	// answer with a status below 400, or without one, gets the Problem's status instead,
+	// because Svix would take it as an acknowledgement. The error is a [*Problem] for
+	// errors.As, and matches the package's error for its cause, if there is one, for
+	// errors.Is. Defaults to [WriteProblem].
+	ErrorHandler func(http.ResponseWriter, *http.Request, error)
+
+	// Logger receives warnings and errors; routine work is at level Debug. No secret,
+	// token, e-mail address or name is logged. Defaults to slog.Default().
+	Logger *slog.Logger
+
+	// Auth says which session tokens RequireUser, WithUser and Authenticate accept.
+	// Defaults to every session of the SecretKey's Clerk instance.
+	Auth AuthConfig
+
+	// Observe is called after each operation, on its goroutine. It must be quick, and
+	// safe for concurrent use. Defaults to none.
+	Observe func(context.Context, Observation)
+
+	// Now is the clock for ages, expiry and signatures. Timeouts and the waits between
+	// retries run in real time. It must be safe for concurrent use. Defaults to time.Now.
+	Now func() time.Time
+
+	clock clock.Clock // for tests: a clock with timers
+}
+
+// FailurePolicy says what happens to a visit if Clerk or the Store fails and nothing is
+// known about the user.
+type FailurePolicy int
+
+const (
+	// FailClosed answers 503 with Retry-After.
+	FailClosed FailurePolicy = iota
+	// FailOpen lets the request through with a [User] that has only ClerkID and Partial
+	// set. A user known to be deleted, suspended or banned is still refused. Such a User
+	// is never cached.
+	FailOpen
+)
+
+// withDefaults returns cfg with its defaults filled in.
+func (cfg Config) withDefaults() Config {
+	cfg.SecretKey = strings.TrimSpace(cfg.SecretKey)
+	if cfg.APIURL == "" && cfg.Backend == nil {
+		cfg.APIURL = clerk.APIURL
+	}
+	if u, err := url.Parse(cfg.APIURL); err == nil && u.Host != "" && strings.Trim(u.Path, "/") == "" {
+		cfg.APIURL = u.JoinPath("v1").String()
+	}
+	if cfg.DefaultRole == "" {
+		cfg.DefaultRole = RoleStudent
+	}
+	if cfg.CacheTTL == 0 {
+		cfg.CacheTTL = 30 * time.Second
+	}
+	if cfg.CacheSize == 0 {
+		cfg.CacheSize = 100_000
+	}
+	if cfg.RefreshAfter == 0 {
+		cfg.RefreshAfter = time.Hour
+	}
+	if cfg.ErrorHandler == nil {
+		cfg.ErrorHandler = WriteProblem
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.clock == nil {
+		cfg.clock = clock.System(cfg.Now)
+	}
+	cfg.Auth = cfg.Auth.withDefaults()
+	return cfg
+}
+
+// validate returns every fault of a Config with its defaults filled in, joined.
+func (cfg *Config) validate() error {
+	var faults []error
+	fault := func(format string, args ...any) {
+		faults = append(faults, fmt.Errorf("clerksync: Config."+format, args...))
+	}
+	if cfg.Store == nil {
+		fault("Store is missing: open one with mongostore.Open, or use memstore.New in tests")
+	}
+	cfg.validateClerk(fault)
+	if cfg.CacheSize < 0 {
+		fault("CacheSize is negative: to have no cache, set CacheTTL to a negative value")
+	}
+	if cfg.OnFailure != FailClosed && cfg.OnFailure != FailOpen {
+		fault("OnFailure is neither FailClosed nor FailOpen")
+	}
+	cfg.Auth.validate(fault)
+	return errors.Join(faults...)
+}
+
+// validateClerk checks how Clerk is called.
+func (cfg *Config) validateClerk(fault func(format string, args ...any)) {
+	switch {
+	case cfg.SecretKey == "" && cfg.Backend == nil:
+		fault("SecretKey is missing: take it from the Clerk Dashboard under API keys (CLERK_SECRET_KEY)")
+	case strings.HasPrefix(cfg.SecretKey, "pk_"):
+		fault("SecretKey is a publishable key (pk_…): the secret key begins with sk_")
+	case strings.HasPrefix(cfg.SecretKey, "whsec_"):
+		fault("SecretKey is a webhook's signing secret (whsec_…): the secret key begins with sk_")
+	case strings.ContainsFunc(cfg.SecretKey, func(r rune) bool { return r <= ' ' || r >= 0x7f }):
+		fault("SecretKey has characters in it that no key has")
+	}
+	if cfg.Backend != nil {
+		if cfg.APIURL != "" {
+			fault("APIURL has no effect beside Backend: set one of the two")
+		}
+		if cfg.HTTPClient != nil {
+			fault("HTTPClient has no effect beside Backend: set one of the two")
+		}
+		return
+	}
+	switch u, err := url.Parse(cfg.APIURL); {
+	case err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http":
+		fault("APIURL is not an http or https URL")
+	case u.User != nil || u.RawQuery != "" || u.Fragment != "":
+		fault("APIURL may not have a user, query or fragment")
+	}
+}

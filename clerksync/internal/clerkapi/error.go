@@ -1,0 +1,131 @@
+package clerkapi
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/clerk/clerk-sdk-go/v2"
+)
+
+// ErrUserUnknown says that Clerk has no such user, or that an id is no user id. Package
+// clerksync exports it under the same name.
+var ErrUserUnknown = errors.New("clerksync: Clerk has no such user")
+
+// Error is a failed call. Its text quotes nothing of the answer but Clerk's error code
+// and trace id.
+type Error struct {
+	op         string
+	status     int // 0: no answer
+	code       string
+	traceID    string
+	retryAfter time.Duration
+	err        error
+}
+
+// Error names the operation, the status, and what to check.
+func (e *Error) Error() string {
+	text := "clerk: " + e.op
+	if e.status != 0 {
+		text += fmt.Sprintf(": status %d", e.status)
+	}
+	if e.code != "" {
+		text += " " + e.code
+	}
+	if e.traceID != "" {
+		text += " (trace " + e.traceID + ")"
+	}
+	if e.status == http.StatusUnauthorized || e.status == http.StatusForbidden {
+		text += ": Clerk rejects the secret key; check that it is this instance's"
+	}
+	if e.err != nil {
+		text += ": " + e.err.Error()
+	}
+	return text
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.err }
+
+// RetryAfter is how long Clerk asked to wait; 0 if it did not.
+func (e *Error) RetryAfter() time.Duration { return e.retryAfter }
+
+// permanent reports whether asking again would give the same answer. A 403 or 404 that is
+// not in Clerk's form comes from a proxy, and may pass.
+func permanent(err error) bool {
+	var failed *Error
+	if !errors.As(err, &failed) {
+		return false
+	}
+	switch failed.status {
+	case http.StatusUnauthorized, http.StatusBadRequest, http.StatusUnprocessableEntity:
+		return true
+	case http.StatusForbidden, http.StatusNotFound:
+		return failed.code != ""
+	}
+	return false
+}
+
+// rejectsParameter reports whether Clerk rejected a parameter of the request.
+func rejectsParameter(err error) bool {
+	var failed *Error
+	if !errors.As(err, &failed) {
+		return false
+	}
+	switch failed.status {
+	case http.StatusUnprocessableEntity, http.StatusBadRequest:
+		return true
+	case http.StatusNotFound:
+		return failed.code != "" // otherwise it comes from a proxy
+	}
+	return false
+}
+
+// describe turns the SDK's error into one that is safe to log and to branch on. If an
+// answer is not in Clerk's form, the SDK's error is the whole body, without the status.
+func describe(ctx context.Context, op string, call *callInfo, err error) error {
+	e := &Error{op: op, status: call.status, retryAfter: call.retryAfter}
+	var api *clerk.APIErrorResponse
+	switch {
+	case errors.As(err, &api):
+		e.status, e.traceID = api.HTTPStatusCode, api.TraceID
+		if len(api.Errors) > 0 {
+			e.code = api.Errors[0].Code
+		}
+		if e.status == http.StatusNotFound && e.code == "resource_not_found" {
+			e.err = ErrUserUnknown
+		}
+	case ctx.Err() != nil:
+		e.err = context.Cause(ctx)
+	case e.status >= 400:
+		e.err = errors.New("the answer is not in Clerk's form; something between here and Clerk gave it")
+	case e.status != 0:
+		e.err = errors.New("the answer could not be read")
+	default:
+		e.err = whyNoAnswer(err)
+	}
+	return e
+}
+
+// whyNoAnswer picks the part of err that is safe to log. The URL of a *url.Error may come
+// from a redirect, and other causes may quote an answer that was not HTTP.
+func whyNoAnswer(err error) error {
+	var request *url.Error
+	if errors.As(err, &request) {
+		err = request.Err
+	}
+	var certificate *tls.CertificateVerificationError
+	var network net.Error
+	switch {
+	case errors.As(err, &certificate):
+		return certificate
+	case errors.As(err, &network):
+		return network // an address and a reason
+	}
+	return errors.New("no answer")
+}

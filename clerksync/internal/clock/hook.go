@@ -1,0 +1,19 @@
+package clock
+
+import "encoding/json"
+
+// The random world of storetest/world uses these hooks to give a Syncer a clock with
+// timers, and to wait for its background work. Neither may be part of the public API.
+// Package clerksync sets them, as net/http sets those of net/http/internal/testhooks.
+var (
+	// Set gives a *clerksync.Config its clock.
+	Set func(config any, c Clock)
+
+	// Refreshing returns how many background refreshes of a *clerksync.Syncer are
+	// running. A visit that starts one has counted it before it returns.
+	Refreshing func(syncer any) int
+
+	// LookupsEnded waits for the lookups of a user that a *clerksync.Syncer's visitor
+	// left behind, whose token had that claim. Nobody can join them any more.
+	LookupsEnded func(syncer any, id string, claim json.RawMessage)
+)

@@ -1,0 +1,241 @@
+// Package sessiontoken turns a Clerk session token into its claims, or into an error with
+// a code. It accepts session tokens and nothing else that Clerk signs with the same keys.
+package sessiontoken
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"net/url"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/clerk/clerk-sdk-go/v2"
+	"github.com/go-jose/go-jose/v3"
+	"github.com/go-jose/go-jose/v3/jwt"
+	"github.com/maypok86/otter/v2"
+
+	"github.com/clerksync/clerksync-go/clerksync/internal/clerkapi"
+	"github.com/clerksync/clerksync-go/clerksync/internal/clock"
+)
+
+const (
+	// sessionCategory is the "cat" header of a session token. Older tokens have none.
+	//
+	// https://github.com/clerk/javascript: packages/backend/src/tokens/machine.ts
+	sessionCategory = "cl_B7d4PD111AAA"
+	// maxTokenBytes is far more than any session token has; a cookie holds 4096.
+	maxTokenBytes = 16 << 10
+)
+
+// otherCategories are the tokens that Clerk signs with the same keys.
+var otherCategories = map[string]string{
+	"cl_B7d4PD222AAA": "a JWT template's token",
+	"cl_B7d4PD333AAA": "a machine's token",
+}
+
+// opaquePrefixes are those of Clerk's tokens that are not JWTs.
+var opaquePrefixes = map[string]string{
+	"mt_":  "an opaque machine token",
+	"oat_": "an opaque OAuth token",
+	"ak_":  "an API key",
+}
+
+// Config says which tokens a [Verifier] accepts.
+type Config struct {
+	AuthorizedParties []string                  // accepted values of azp; empty for any
+	Issuer            string                    // "" for any of the form that Clerk's have
+	Leeway            time.Duration             // how far the clocks may be apart
+	AllowPending      bool                      // accept sessions with open tasks
+	VersionClaim      string                    // the claim that holds the user's version
+	CustomClaims      func(context.Context) any // a pointer to decode custom claims into; nil for none
+	CacheSize         int                       // verified tokens remembered; negative for none
+	Keys              *Keyring
+	Clock             clock.Clock
+}
+
+// Verifier verifies session tokens. It is safe for concurrent use.
+type Verifier struct {
+	cfg   Config
+	cache *otter.Cache[[sha256.Size]byte, *Session] // by the token's hash; nil: none
+}
+
+// Session is a verified session token. It is immutable and shared.
+type Session struct {
+	Claims  *clerk.SessionClaims
+	Version Version
+
+	keys uint64 // the generation of the keys that verified it
+}
+
+// NewVerifier returns a Verifier.
+func NewVerifier(cfg Config) *Verifier {
+	v := &Verifier{cfg: cfg}
+	if cfg.CacheSize >= 0 {
+		v.cache = otter.Must(&otter.Options[[sha256.Size]byte, *Session]{MaximumSize: cfg.CacheSize})
+	}
+	return v
+}
+
+// Verify verifies a token, or finds that it was verified before; the answer is the same.
+// The error is an [*Error] if the token is refused, [ErrCustomClaims], or that of a failed
+// fetch of the keys.
+func (v *Verifier) Verify(ctx context.Context, token string) (*Session, error) {
+	if v.cache == nil {
+		return v.verify(ctx, token)
+	}
+	hash := sha256.Sum256([]byte(token))
+	now := v.cfg.Clock.Now()
+	if s, ok := v.cache.GetIfPresent(hash); ok {
+		if set := v.cfg.Keys.set(now); set != nil && s.keys == set.generation {
+			if err := s.validAt(now, v.cfg.Leeway); err == nil {
+				return s, nil
+			}
+		}
+		v.cache.Invalidate(hash)
+	}
+	s, err := v.verify(ctx, token)
+	if err == nil {
+		v.cache.Set(hash, s)
+	}
+	return s, err
+}
+
+// verify checks a token in full. The order of the checks decides the code: form and class,
+// key and signature, class again by the claims, issuer, party, state, time.
+func (v *Verifier) verify(ctx context.Context, token string) (*Session, error) {
+	parsed, header, err := parse(token)
+	if err != nil {
+		return nil, err
+	}
+	key, keys, err := v.cfg.Keys.key(ctx, header.KeyID)
+	if err != nil {
+		return nil, err
+	}
+	claims, more := &clerk.SessionClaims{}, &moreClaims{}
+	dest := []any{claims, more}
+	if v.cfg.CustomClaims != nil {
+		claims.Custom = v.cfg.CustomClaims(ctx)
+		if p := reflect.ValueOf(claims.Custom); p.Kind() != reflect.Pointer || p.IsNil() {
+			return nil, ErrCustomClaims
+		}
+		dest = append(dest, claims.Custom)
+	}
+	if err := parsed.Claims(key, dest...); err != nil {
+		if errors.Is(err, jose.ErrCryptoFailure) {
+			return nil, refuse(BadSignature, "wrong signature")
+		}
+		return nil, refuse(Malformed, "its claims are not of the documented types")
+	}
+	more.complete(claims)
+	s := &Session{Claims: claims, Version: more.version(v.cfg.VersionClaim), keys: keys.generation}
+	if err := v.checkClaims(claims, more); err != nil {
+		return nil, err
+	}
+	return s, s.validAt(v.cfg.Clock.Now(), v.cfg.Leeway)
+}
+
+// parse checks the form of a token, and what its header says about its class.
+func parse(token string) (*jwt.JSONWebToken, jose.Header, error) {
+	for prefix, class := range opaquePrefixes {
+		if strings.HasPrefix(token, prefix) {
+			return nil, jose.Header{}, refuse(WrongClass, class)
+		}
+	}
+	if len(token) > maxTokenBytes || !compactForm(token) {
+		return nil, jose.Header{}, refuse(Malformed, "not a JWT in the compact form")
+	}
+	parsed, err := jwt.ParseSigned(token)
+	if err != nil || len(parsed.Headers) != 1 {
+		return nil, jose.Header{}, refuse(Malformed, "not a JWT")
+	}
+	header := parsed.Headers[0]
+	if header.Algorithm != clerkapi.SigningAlgorithm {
+		return nil, jose.Header{}, refuse(BadSignature, "not signed with "+clerkapi.SigningAlgorithm)
+	}
+	return parsed, header, checkHeaderClass(header)
+}
+
+// compactForm reports whether a token is three parts of base64url. The parser would also
+// accept white space, padding, and the JSON form, whose headers need not be signed.
+func compactForm(token string) bool {
+	dots := 0
+	for _, c := range []byte(token) {
+		switch {
+		case c == '.':
+			dots++
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_':
+		default:
+			return false
+		}
+	}
+	return dots == 2
+}
+
+// checkHeaderClass refuses tokens whose header says that they are not session tokens.
+func checkHeaderClass(header jose.Header) error {
+	if typ, ok := header.ExtraHeaders[jose.HeaderType]; ok && typ != "JWT" {
+		return refuse(WrongClass, "not a session token by its typ, perhaps an OAuth token")
+	}
+	cat, ok := header.ExtraHeaders["cat"]
+	if !ok || cat == sessionCategory {
+		return nil
+	}
+	name, _ := cat.(string)
+	class := otherCategories[name]
+	if class == "" {
+		class = "not a session token by its cat"
+	}
+	return refuse(WrongClass, class)
+}
+
+// checkClaims checks what does not change with time.
+func (v *Verifier) checkClaims(c *clerk.SessionClaims, more *moreClaims) error {
+	switch cfg := &v.cfg; {
+	case !clerkapi.ValidUserID(c.Subject):
+		return refuse(WrongClass, "its subject is not a user, perhaps a machine")
+	case c.SessionID == "":
+		return refuse(WrongClass, "it has no session, like the token of a JWT template")
+	case c.Expiry == nil:
+		return refuse(Malformed, "it never expires")
+	case more.FormatVersion != nil && *more.FormatVersion != 1 && *more.FormatVersion != 2:
+		return refuse(Malformed, "its version is neither 1 nor 2")
+	case cfg.Issuer != "" && c.Issuer != cfg.Issuer, cfg.Issuer == "" && !clerkIssuer(c.Issuer):
+		return refuse(WrongIssuer, "another issuer")
+	case len(cfg.AuthorizedParties) > 0 && !slices.Contains(cfg.AuthorizedParties, c.AuthorizedParty):
+		return refuse(WrongParty, "made for another origin, or for none")
+	case more.Status == "pending" && !cfg.AllowPending:
+		return refuse(Pending, "the session has open tasks")
+	}
+	return nil
+}
+
+// clerkIssuer reports whether iss has the form of one of Clerk's Frontend API URLs:
+// https://clerk.<domain> or https://<name>.clerk.accounts.dev.
+func clerkIssuer(iss string) bool {
+	u, err := url.Parse(iss)
+	if err != nil || u.Scheme != "https" || u.User != nil || u.Port() != "" ||
+		strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
+		return false
+	}
+	host := u.Hostname()
+	name, development := strings.CutSuffix(host, ".clerk.accounts.dev")
+	domain, production := strings.CutPrefix(host, "clerk.")
+	return development && name != "" || production && strings.Contains(domain, ".")
+}
+
+// validAt checks what changes with time.
+func (s *Session) validAt(now time.Time, leeway time.Duration) error {
+	late, early := now.Add(-leeway), now.Add(leeway)
+	switch c := s.Claims; {
+	case late.After(time.Unix(*c.Expiry, 0)):
+		return refuse(Expired, "expired")
+	case c.NotBefore != nil && early.Before(time.Unix(*c.NotBefore, 0)):
+		return refuse(NotYetValid, "not valid yet")
+	case c.IssuedAt != nil && early.Before(time.Unix(*c.IssuedAt, 0)):
+		return refuse(NotYetValid, "issued in the future")
+	}
+	return nil
+}

@@ -1,0 +1,255 @@
+package clerksync
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+	"time"
+
+	"github.com/clerksync/clerksync-go/clerksync/internal/clerkapi"
+)
+
+// restorableAfter is how old a deletion must be to count as a mistake if Clerk has the
+// user: a younger one may be younger than Clerk's answer.
+const restorableAfter = time.Hour
+
+// comparison is the work on one page: what was found, and what is to be written.
+type comparison struct {
+	run    *reconcileRun
+	page   clerkapi.Page
+	report Report // of this page
+
+	write []*User
+	// Of the users to write, by id:
+	fields   map[string][]string // the fields that differ, if whole records are compared
+	existing map[string]bool     // who has a record
+	restored map[string]bool     // whose record was given back
+}
+
+// compare brings the records of a page's users in step with Clerk.
+func (r *reconcileRun) compare(ctx context.Context, page clerkapi.Page) error {
+	if len(page.Users) == 0 {
+		return nil
+	}
+	c := &comparison{
+		run: r, page: page,
+		fields: make(map[string][]string), existing: make(map[string]bool), restored: make(map[string]bool),
+	}
+	if err := c.find(ctx); err != nil {
+		return err
+	}
+	if r.opts.DryRun {
+		c.pretend()
+	} else if err := c.writeAll(ctx); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.report.add(&c.report)
+	return nil
+}
+
+// find finds what is missing, older or different.
+func (c *comparison) find(ctx context.Context) error {
+	c.report.Seen = len(c.page.Users)
+	ids := make([]string, 0, len(c.page.Users))
+	for _, u := range c.page.Users {
+		if u.ID == "" {
+			c.failed(ctx, u.ID, fmt.Errorf("%w: user: no id of a user", ErrInvalidEvent))
+			continue
+		}
+		ids = append(ids, u.ID)
+	}
+	if c.run.opts.Force {
+		return c.byRecord(ctx, ids)
+	}
+	return c.byVersion(ctx, ids)
+}
+
+// byVersion finds what is missing or older, by one light read.
+func (c *comparison) byVersion(ctx context.Context, ids []string) error {
+	var stamps map[string]Stamp
+	err := c.run.retry(ctx, func() (err error) {
+		stamps, err = c.run.store.Stamps(ctx, ids)
+		return storeError(err)
+	})
+	if err != nil {
+		return err
+	}
+	for _, listed := range c.page.Users {
+		stamp, exists := stamps[listed.ID]
+		have, offered := version(&User{ClerkUpdatedAt: stamp.ClerkUpdatedAt}), version(&User{ClerkUpdatedAt: millis(listed.Version)})
+		switch {
+		case listed.ID == "":
+		case !exists:
+			c.offer(ctx, listed)
+		case !stamp.DeletedAt.IsZero():
+			if err := c.tombstone(ctx, listed, stamp.DeletedAt); err != nil {
+				return err
+			}
+		case offered > have:
+			c.existing[listed.ID] = true
+			c.offer(ctx, listed)
+		case offered < have:
+			c.report.Stale.add(listed.ID)
+		default:
+			c.report.Unchanged++
+		}
+	}
+	return nil
+}
+
+// byRecord finds what differs, by reading whole records.
+func (c *comparison) byRecord(ctx context.Context, ids []string) error {
+	var records map[string]*User
+	err := c.run.retry(ctx, func() (err error) {
+		records, err = c.run.store.Users(ctx, ids)
+		return storeError(err)
+	})
+	if err != nil {
+		return err
+	}
+	now := c.run.syncer.clock.Now()
+	for _, listed := range c.page.Users {
+		if listed.ID == "" {
+			continue
+		}
+		stored := records[listed.ID]
+		if stored != nil && !stored.DeletedAt.IsZero() {
+			if err := c.tombstone(ctx, listed, stored.DeletedAt); err != nil {
+				return err
+			}
+			continue
+		}
+		u, err := c.mapped(listed)
+		if err != nil {
+			c.failed(ctx, listed.ID, err)
+			continue
+		}
+		switch outcome := Decide(stored, u, now); {
+		case outcome == Stale:
+			c.report.Stale.add(u.ClerkID)
+		case outcome == Unchanged && !u.LastSignInAt.After(stored.LastSignInAt):
+			c.report.Unchanged++
+		default:
+			if stored != nil {
+				c.existing[u.ClerkID] = true
+				c.fields[u.ClerkID] = differences(stored, u)
+			}
+			c.write = append(c.write, u)
+		}
+	}
+	return nil
+}
+
+const lastSignInAt = "lastSignInAt"
+
+// differences lists the fields, by path, that an Upsert of u would change.
+func differences(stored, u *User) (paths []string) {
+	for _, f := range clerkFields {
+		if f.value(stored) != f.value(u) {
+			paths = append(paths, f.path)
+		}
+	}
+	if u.RoleFromClerk && stored.Role != u.Role {
+		paths = append(paths, "role")
+	}
+	for name, v := range u.Extra {
+		if !reflect.DeepEqual(stored.Extra[name], v) {
+			paths = append(paths, name)
+		}
+	}
+	for name := range stored.Extra {
+		if _, kept := u.Extra[name]; !kept {
+			paths = append(paths, name)
+		}
+	}
+	if u.LastSignInAt.After(stored.LastSignInAt) {
+		paths = append(paths, lastSignInAt)
+	}
+	return paths
+}
+
+// tombstone counts a user whom Clerk has and whose record is marked deleted. If that was
+// asked for, it gives the record back.
+func (c *comparison) tombstone(ctx context.Context, listed clerkapi.ListedUser, deletedAt time.Time) error {
+	c.report.Tombstoned.add(listed.ID)
+	before := c.page.AsOf.Add(-restorableAfter)
+	if !c.run.opts.Restore || deletedAt.After(before) {
+		return nil
+	}
+	u, err := c.mapped(listed)
+	if err != nil {
+		c.failed(ctx, listed.ID, err)
+		return nil
+	}
+	if !c.run.opts.DryRun {
+		restored, err := c.restore(ctx, u.ClerkID, before)
+		if err != nil || !restored {
+			return err
+		}
+	}
+	c.restored[u.ClerkID] = true
+	c.write = append(c.write, u)
+	return nil
+}
+
+// offer adds a user to those to write.
+func (c *comparison) offer(ctx context.Context, listed clerkapi.ListedUser) {
+	u, err := c.mapped(listed)
+	if err != nil {
+		c.failed(ctx, listed.ID, err)
+		return
+	}
+	c.write = append(c.write, u)
+}
+
+// mapped is the record that a user should have.
+func (c *comparison) mapped(listed clerkapi.ListedUser) (*User, error) {
+	u, err := c.run.syncer.userFromClerk(listed.Raw, c.page.AsOf)
+	if err == nil && u.ClerkID != listed.ID {
+		return nil, fmt.Errorf("%w: user: two ids", ErrInvalidEvent)
+	}
+	return u, err
+}
+
+// pretend counts what would be written.
+func (c *comparison) pretend() {
+	for _, u := range c.write {
+		switch {
+		case c.restored[u.ClerkID]:
+			c.report.Restored.add(u.ClerkID)
+		case c.existing[u.ClerkID]:
+			c.updated(u.ClerkID)
+		default:
+			c.report.Created.add(u.ClerkID)
+		}
+	}
+}
+
+// updated counts a record that was, or would be, written.
+func (c *comparison) updated(id string) {
+	c.report.Updated.add(id)
+	for _, path := range c.fields[id] {
+		if c.report.Fields == nil {
+			c.report.Fields = make(map[string]int)
+		}
+		c.report.Fields[path]++
+	}
+}
+
+func (c *comparison) failed(ctx context.Context, id string, err error) {
+	c.report.Failed.add(id)
+	c.run.warn(ctx, id, err)
+}
+
+// warn logs the first users that fail.
+func (r *reconcileRun) warn(ctx context.Context, id string, err error) {
+	r.mu.Lock()
+	r.warnings++
+	n := r.warnings
+	r.mu.Unlock()
+	if n <= maxTallyIDs {
+		r.syncer.cfg.Logger.WarnContext(ctx, "clerksync: a user could not be reconciled", "clerk_id", id, "error", err)
+	}
+}

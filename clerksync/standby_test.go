@@ -1,0 +1,187 @@
+package clerksync
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+// standbyStart is the time of the records in these tests; the writes come an hour later.
+var standbyStart = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+// standbyUser is user_1 in a version, changed.
+func standbyUser(version int, change ...func(*User)) *User {
+	u := &User{ClerkID: "user_1", IsActive: true, ClerkUpdatedAt: standbyStart.Add(time.Duration(version) * time.Minute), SyncedAt: standbyStart}
+	for _, c := range change {
+		c(u)
+	}
+	return u
+}
+
+func banned(u *User)      { u.Banned = true }
+func suspended(u *User)   { u.IsActive = false }
+func deleted(u *User)     { u.IsActive, u.DeletedAt = false, standbyStart }
+func confirmed(u *User)   { u.SyncedAt = standbyStart.Add(time.Minute) }
+func onlyClerkID(u *User) { *u = User{ClerkID: u.ClerkID} }
+
+func TestStandbyAfterUpsert(t *testing.T) {
+	t.Parallel()
+	now := standbyStart.Add(time.Hour)
+	tombstone := func(u *User) { onlyClerkID(u); u.DeletedAt = now }
+	banOnly := func(u *User) { u.Banned = true } // all that an Upsert without a record tells
+	one, two, three := standbyUser(1), standbyUser(2), standbyUser(3)
+	ban1, ban2, ban3 := standbyUser(1, banned), standbyUser(2, banned), standbyUser(3, banned)
+	susp1, gone1 := standbyUser(1, suspended), standbyUser(1, deleted)
+	down := errors.New("down")
+	for name, tt := range map[string]struct {
+		cached, offered *User
+		res             Result
+		err             error
+		noCache         bool
+		want            *User
+	}{
+		"newer":                               {one, two, Result{Updated, two}, nil, false, two},
+		"newer, nobody visits":                {nil, two, Result{Updated, two}, nil, false, nil},
+		"newer, not read back":                {one, two, Result{Updated, nil}, nil, false, nil},
+		"newer, without a cache":              {one, two, Result{Updated, two}, nil, true, nil},
+		"confirmed later":                     {one, one, Result{Unchanged, standbyUser(1, confirmed)}, nil, false, standbyUser(1, confirmed)},
+		"created":                             {nil, one, Result{Created, one}, nil, false, nil},
+		"a ban":                               {one, ban2, Result{Updated, ban2}, nil, false, ban2},
+		"a ban, nobody visits":                {nil, ban2, Result{Updated, ban2}, nil, false, ban2},
+		"a ban, without a cache":              {nil, ban2, Result{Updated, ban2}, nil, true, ban2},
+		"a ban, not read back":                {one, ban2, Result{Updated, nil}, nil, false, standbyUser(2, banOnly)},
+		"a new banned user, not read back":    {nil, ban2, Result{Created, nil}, nil, false, standbyUser(2, banOnly)},
+		"the end of a ban":                    {ban1, two, Result{Updated, two}, nil, false, two},
+		"the end of a ban, not read back":     {ban1, two, Result{Updated, nil}, nil, false, nil},
+		"the end of a ban, without a cache":   {ban1, two, Result{Updated, two}, nil, true, nil},
+		"a late event after a ban":            {ban3, one, Result{Stale, nil}, nil, false, ban3},
+		"a late event, with the record":       {ban1, one, Result{Stale, three}, nil, false, three},
+		"the same event after a ban":          {ban3, ban3, Result{Unchanged, nil}, nil, false, ban3},
+		"a late ban after its end":            {three, ban1, Result{Stale, nil}, nil, false, three},
+		"an earlier write that ends later":    {ban3, two, Result{Updated, two}, nil, false, ban3},
+		"the same, not read back":             {ban3, two, Result{Updated, nil}, nil, false, ban3},
+		"an error":                            {one, ban2, Result{}, down, false, one},
+		"an error, nobody visits":             {nil, ban2, Result{}, down, false, nil},
+		"an error after a ban":                {ban1, two, Result{}, down, false, ban1},
+		"suspended by the app":                {one, two, Result{Updated, standbyUser(2, suspended)}, nil, false, standbyUser(2, suspended)},
+		"suspended before, not read back":     {susp1, two, Result{Updated, nil}, nil, false, susp1},
+		"no longer suspended":                 {susp1, two, Result{Updated, two}, nil, false, two},
+		"deleted":                             {one, two, Result{Deactivated, nil}, nil, false, standbyUser(0, tombstone)},
+		"deleted, nobody visits":              {nil, two, Result{Deactivated, nil}, nil, true, standbyUser(0, tombstone)},
+		"deleted, heard again":                {gone1, two, Result{Deactivated, nil}, nil, false, standbyUser(0, tombstone)},
+		"deleted during the write":            {gone1, two, Result{Updated, two}, nil, false, gone1},
+		"deleted during a write that failed":  {gone1, two, Result{}, down, false, gone1},
+		"deleted during a write, not re-read": {gone1, ban2, Result{Created, nil}, nil, false, gone1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got := standbyAfterUpsert(tt.cached, tt.offered, tt.res, tt.err, !tt.noCache, now)
+			if diff := cmp.Diff(tt.want, got, cmpopts.EquateEmpty()); diff != "" {
+				t.Errorf("standby (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestStandbyAfterDeactivate(t *testing.T) {
+	t.Parallel()
+	tombstone := &User{ClerkID: "user_1", DeletedAt: standbyStart}
+	for name, tt := range map[string]struct {
+		cached *User
+		err    error
+		want   *User
+	}{
+		"deleted":                {standbyUser(1), nil, tombstone},
+		"deleted, nobody visits": {nil, nil, tombstone},
+		"an error":               {standbyUser(1), errors.New("down"), standbyUser(1)},
+	} {
+		if diff := cmp.Diff(tt.want, standbyAfterDeactivate(tt.cached, "user_1", standbyStart, tt.err)); diff != "" {
+			t.Errorf("%s: standby (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
+func TestStandbyAfterForget(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		cached *User
+		keep   bool
+	}{
+		"nobody":    {nil, false},
+		"active":    {standbyUser(1), false},
+		"banned":    {standbyUser(1, banned), true}, // until the Store says otherwise
+		"suspended": {standbyUser(1, suspended), true},
+		"deleted":   {standbyUser(1, deleted), true},
+	} {
+		want := tt.cached
+		if !tt.keep {
+			want = nil
+		}
+		if got := standbyAfterForget(tt.cached); got != want {
+			t.Errorf("%s: standby is %+v", name, got)
+		}
+	}
+}
+
+// downStore cannot be read.
+type downStore struct{ Store }
+
+func (downStore) User(context.Context, string) (*User, error) { return nil, errors.New("down") }
+
+// A user stays on standby for an hour after it was last known to be right, however many
+// writes leave it as it is.
+func TestStandbyEnds(t *testing.T) {
+	t.Parallel()
+	two := standbyUser(2)
+	for name, tt := range map[string]struct {
+		cached  *User
+		written Result
+		after   time.Duration // from the load to the write; the visit comes 15 minutes later
+		want    error
+	}{
+		"served":                           {standbyUser(1), Result{Updated, two}, 0, nil},
+		"barred":                           {standbyUser(1, suspended), Result{Outcome: Updated}, 0, ErrUserInactive},
+		"barred, an hour ago":              {standbyUser(1, suspended), Result{Outcome: Updated}, 50 * time.Minute, ErrUnavailable},
+		"barred, a month ago":              {standbyUser(1, suspended), Result{Outcome: Updated}, 30 * 24 * time.Hour, ErrUnavailable},
+		"written anew, long after a load":  {standbyUser(1), Result{Updated, two}, 30 * 24 * time.Hour, ErrUnavailable},
+		"written anew, shortly after that": {standbyUser(1), Result{Updated, two}, 50 * time.Minute, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			now := standbyStart
+			s, err := New(Config{Store: downStore{}, SecretKey: "sk_test_x", RefreshAfter: -1, Now: func() time.Time { return now }})
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.cache.put("user_1", s.cache.generation("user_1").Load(), tt.cached, now)
+			now = now.Add(tt.after)
+			s.invalidateUpserted(two, tt.written, nil)
+			now = now.Add(15 * time.Minute)
+			if _, err := s.User(t.Context(), "user_1"); !errors.Is(err, tt.want) {
+				t.Errorf("with the Store down: %v, want %v", err, tt.want)
+			}
+		})
+	}
+}
+
+// A Reconcile in the app's process leaves the cache to users who visit.
+func TestUpsertsTakeNoPlaceInTheCache(t *testing.T) {
+	t.Parallel()
+	s, err := New(Config{Store: downStore{}, SecretKey: "sk_test_x", CacheSize: 100})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 10_000 {
+		u := &User{ClerkID: "user_" + strconv.Itoa(i), IsActive: true}
+		s.invalidateUpserted(u, Result{Created, u}, nil)
+	}
+	s.cache.records.CleanUp()
+	if n := s.cache.records.EstimatedSize(); n != 0 {
+		t.Errorf("%d records that nobody asked for", n)
+	}
+}

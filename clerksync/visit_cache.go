@@ -1,0 +1,144 @@
+package clerksync
+
+import (
+	"hash/maphash"
+	"sync/atomic"
+	"time"
+
+	"github.com/maypok86/otter/v2"
+)
+
+// recordCache holds records for CacheTTL, and longer as standby for outages of the Store.
+// A record in it does not go back to an earlier version, and a record that was loaded
+// before an invalidation is not stored after it.
+//
+// Generations ensure the latter. A load takes the id's generation before it reads, and
+// hands it back with the record; an invalidation in between has increased it. The
+// generations are striped to bound their memory. Two ids may share one, which costs at
+// worst a needless reload.
+type recordCache struct {
+	records     *otter.Cache[string, *cachedRecord]
+	generations [4096]atomic.Uint64
+	seed        maphash.Seed
+	ttl         time.Duration // negative: only barred users are kept, on standby
+}
+
+// cachedRecord is immutable.
+type cachedRecord struct {
+	user        *User
+	loadedAt    time.Time
+	standbyOnly bool // not served while the Store answers
+}
+
+// standbyFor is how long after its TTL a record may stand in for the Store.
+const standbyFor = time.Hour
+
+func newRecordCache(size int, ttl time.Duration) *recordCache {
+	return &recordCache{
+		records: otter.Must(&otter.Options[string, *cachedRecord]{MaximumSize: size}),
+		seed:    maphash.MakeSeed(),
+		ttl:     ttl,
+	}
+}
+
+// fresh returns the user's record if it was loaded less than the TTL ago.
+func (c *recordCache) fresh(id string, now time.Time) (*User, bool) {
+	r, ok := c.records.GetIfPresent(id)
+	if !ok || r.standbyOnly || c.ttl < 0 || now.Sub(r.loadedAt) >= c.ttl {
+		return nil, false
+	}
+	return r.user, true
+}
+
+// standby returns the record that may stand in for the Store, fresh or not.
+func (c *recordCache) standby(id string, now time.Time) (*User, bool) {
+	r, ok := c.records.GetIfPresent(id)
+	if !ok || c.tooOld(r, now) {
+		return nil, false
+	}
+	return r.user, true
+}
+
+// tooOld reports whether a record may not even stand in for the Store.
+func (c *recordCache) tooOld(r *cachedRecord, now time.Time) bool {
+	return now.Sub(r.loadedAt) >= max(c.ttl, 0)+standbyFor
+}
+
+func (c *recordCache) generation(id string) *atomic.Uint64 {
+	return &c.generations[maphash.String(c.seed, id)%uint64(len(c.generations))]
+}
+
+// put offers a record that was loaded since generation gen, as of now. It returns the
+// record to serve, which is a later one if the cache has that. current is false if the
+// record was invalidated meanwhile; then it must not be served.
+func (c *recordCache) put(id string, gen uint64, u *User, now time.Time) (serve *User, current bool) {
+	serve, current = u, true
+	c.records.Compute(id, func(old *cachedRecord, found bool) (*cachedRecord, otter.ComputeOp) {
+		if c.generation(id).Load() != gen {
+			current = false
+			return old, otter.CancelOp
+		}
+		if found && supersedes(old.user, u) && !c.tooOld(old, now) {
+			serve = old.user
+			return old, otter.CancelOp
+		}
+		if !found {
+			old = &cachedRecord{user: &User{IsActive: true}}
+		}
+		if endsOtherLoads(old.user, u) {
+			c.generation(id).Add(1)
+		}
+		if c.ttl < 0 && !barred(u) {
+			return nil, otter.InvalidateOp
+		}
+		return &cachedRecord{user: u, loadedAt: now}, otter.WriteOp
+	})
+	return serve, current
+}
+
+// supersedes reports whether the cached record is a later state than the loaded one. A
+// deletion or a suspension has no version: if either record has one, the record that was
+// loaded last counts. A ban has a version.
+func supersedes(cached, loaded *User) bool {
+	return !barredWithoutVersion(cached) && !barredWithoutVersion(loaded) && laterState(cached, loaded)
+}
+
+func barredWithoutVersion(u *User) bool { return !u.IsActive || !u.DeletedAt.IsZero() }
+
+// endsOtherLoads reports whether loads that began before this one may have missed that
+// the user was barred, or let in again.
+func endsOtherLoads(cached, loaded *User) bool {
+	sameStanding := cached.IsActive == loaded.IsActive && cached.Banned == loaded.Banned &&
+		cached.DeletedAt.IsZero() == loaded.DeletedAt.IsZero()
+	return !sameStanding || barred(loaded) && laterState(loaded, cached)
+}
+
+// laterState goes by Clerk's version and, if that is equal, by when Clerk confirmed it.
+func laterState(a, b *User) bool {
+	if va, vb := version(a), version(b); va != vb {
+		return va > vb
+	}
+	return a.SyncedAt.After(b.SyncedAt)
+}
+
+// invalidate drops the record and ends every load of it that is under way. standby maps
+// the cached record (nil for none) to the one that may stand in for the Store.
+func (c *recordCache) invalidate(id string, now time.Time, standby func(cached *User) *User) {
+	c.generation(id).Add(1)
+	// Compute waits for a put that read the generation before it grew. otter's
+	// ComputeIfPresent and Invalidate do not, if nothing is cached yet.
+	c.records.Compute(id, func(old *cachedRecord, found bool) (*cachedRecord, otter.ComputeOp) {
+		if !found || c.tooOld(old, now) {
+			old = &cachedRecord{loadedAt: now}
+		}
+		u := standby(old.user)
+		if u == nil {
+			return nil, otter.InvalidateOp
+		}
+		r := &cachedRecord{user: u, loadedAt: now, standbyOnly: true}
+		if u == old.user {
+			r.loadedAt = old.loadedAt
+		}
+		return r, otter.WriteOp
+	})
+}

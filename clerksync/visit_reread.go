@@ -1,0 +1,183 @@
+package clerksync
+
+import (
+	"context"
+	"time"
+
+	"github.com/maypok86/otter/v2"
+
+	"github.com/clerksync/clerksync-go/clerksync/internal/sessiontoken"
+)
+
+const (
+	// askAgainAfter is the least time between two re-reads of one user that visits cause.
+	askAgainAfter = time.Minute
+	// unknownFor is how long a user that Clerk does not know is refused without asking
+	// again.
+	unknownFor = 10 * time.Second
+	// banConfirmedFor is how old Clerk's confirmation of a ban may be before the banned
+	// user's visit causes a re-read: the event that lifted the ban may be lost.
+	banConfirmedFor = time.Minute
+	// refreshAfterTokenConfirms replaces a shorter RefreshAfter while the token itself
+	// says that the record is up to date.
+	refreshAfterTokenConfirms = 24 * time.Hour
+)
+
+// needsReread reports whether the token is newer than u, and no re-read has been attempted
+// for that token version.
+func (s *Syncer) needsReread(u *User, now time.Time, token sessiontoken.Version) bool {
+	return u.DeletedAt.IsZero() && token.NewerThan(u.ClerkUpdatedAt) && !s.rereads.wasReread(u, token, now)
+}
+
+// banMayBeLifted reports whether a ban bars the user that Clerk has not confirmed for a
+// minute.
+func banMayBeLifted(u *User, now time.Time) bool {
+	return u.Banned && u.DeletedAt.IsZero() && !confirmedWithin(u, now, banConfirmedFor)
+}
+
+// confirmedWithin reports whether Clerk confirmed the record at most age ago. A time over
+// a minute ahead, from a clock that was wrong, does not count.
+func confirmedWithin(u *User, now time.Time, age time.Duration) bool {
+	since := now.Sub(u.SyncedAt)
+	return since <= age && since >= -time.Minute
+}
+
+// refreshIfDue starts a re-read in the background if Clerk last confirmed the record more
+// than RefreshAfter ago. If too many refreshes are running, a later visit starts it.
+func (s *Syncer) refreshIfDue(ctx context.Context, u *User, now time.Time, token sessiontoken.Version) {
+	after := s.cfg.RefreshAfter
+	if after < 0 || !u.DeletedAt.IsZero() || confirmedWithin(u, now, after) {
+		return
+	}
+	if token.Confirms(u.ClerkUpdatedAt, u.SyncedAt) && confirmedWithin(u, now, max(after, refreshAfterTokenConfirms)) {
+		return
+	}
+	wanted := func() bool { return s.rereads.reserve(u.ClerkID, now) }
+	s.background.start(ctx, wanted, func(ctx context.Context) { s.refresh(ctx, u.ClerkID) })
+}
+
+func (s *Syncer) refresh(ctx context.Context, id string) {
+	start := s.clock.Now()
+	gen := s.cache.generation(id).Load()
+	var f found
+	err := s.background.run(ctx, func(ctx context.Context) (err error) {
+		f, err = s.readAndUpsert(ctx, id)
+		return err
+	})
+	if err == nil {
+		f = s.cacheLoaded(id, gen, f, start)
+	} else {
+		s.cfg.Logger.WarnContext(ctx, "clerksync: a record could not be refreshed", "clerk_id", id, "error", err)
+	}
+	s.observe(ctx, start, Observation{Op: OpRefresh, ClerkID: id, Outcome: f.outcome, Err: err})
+}
+
+// rereadLog remembers for a while when Clerk was last asked about a user, and what for. It
+// keeps visits from asking the same thing twice.
+type rereadLog struct {
+	entries *otter.Cache[string, reread]
+}
+
+// reread is what is remembered about one user.
+type reread struct {
+	at      time.Time // when Clerk was last asked, or a visit reserved to ask
+	unknown bool      // Clerk answered that it does not have the user
+	settled bool      // the cache has what came of asking about a ban
+
+	token   time.Time // the latest token version that caused a re-read
+	version int64     // the version of the record that this re-read returned
+	retryAt time.Time // when the same token may cause another; zero: never
+}
+
+func newRereadLog(size int) rereadLog {
+	return rereadLog{otter.Must(&otter.Options[string, reread]{MaximumSize: size})}
+}
+
+// reserve reports whether a visit may cause a re-read now. If so, no other visit may for
+// askAgainAfter.
+func (l rereadLog) reserve(id string, now time.Time) bool {
+	if e, ok := l.entries.GetIfPresent(id); ok && now.Sub(e.at) < askAgainAfter {
+		return false
+	}
+	reserved := false
+	l.update(id, func(e reread, found bool) (reread, bool) {
+		reserved = !found || now.Sub(e.at) >= askAgainAfter
+		e.at, e.unknown, e.settled = now, false, false
+		return e, reserved
+	})
+	return reserved
+}
+
+// recordAsked notes that Clerk was asked, and whether it did not know the user.
+func (l rereadLog) recordAsked(id string, now time.Time, unknown bool) {
+	l.update(id, func(e reread, _ bool) (reread, bool) {
+		e.at, e.unknown = now, unknown
+		return e, true
+	})
+}
+
+// isUnknown reports whether Clerk said moments ago that it does not have the user.
+func (l rereadLog) isUnknown(id string, now time.Time) bool {
+	e, ok := l.entries.GetIfPresent(id)
+	return ok && e.unknown && now.Sub(e.at) < unknownFor
+}
+
+// recordKnown takes back that Clerk does not have the user: an event says otherwise.
+func (l rereadLog) recordKnown(id string) {
+	l.update(id, func(e reread, found bool) (reread, bool) {
+		e.unknown = false
+		return e, found
+	})
+}
+
+// recordSettled notes that the cache has what came of asking about a ban.
+func (l rereadLog) recordSettled(id string) {
+	l.update(id, func(e reread, found bool) (reread, bool) {
+		changed := found && !e.settled
+		e.settled = true
+		return e, changed
+	})
+}
+
+// isSettled reports whether the cache has what came of asking about a ban, and Clerk may
+// not be asked again yet.
+func (l rereadLog) isSettled(id string, now time.Time) bool {
+	e, ok := l.entries.GetIfPresent(id)
+	return ok && e.settled && now.Sub(e.at) < askAgainAfter
+}
+
+// recordReread notes that a re-read for this token version returned u, so that the same
+// version does not cause another. If Clerk did not answer, it may after askAgainAfter.
+func (l rereadLog) recordReread(u *User, token sessiontoken.Version, now time.Time, answered bool) {
+	if token.At.IsZero() {
+		return
+	}
+	l.update(u.ClerkID, func(e reread, _ bool) (reread, bool) {
+		if token.At.Before(e.token) {
+			return e, false
+		}
+		e.token, e.version, e.retryAt = token.At, version(u), time.Time{}
+		if !answered {
+			e.retryAt = now.Add(askAgainAfter)
+		}
+		return e, true
+	})
+}
+
+// wasReread reports whether a re-read for this token version returned u, or an older
+// record.
+func (l rereadLog) wasReread(u *User, token sessiontoken.Version, now time.Time) bool {
+	e, ok := l.entries.GetIfPresent(u.ClerkID)
+	return ok && version(u) >= e.version && !token.At.After(e.token) && (e.retryAt.IsZero() || now.Before(e.retryAt))
+}
+
+// update changes the entry of a user atomically, if change returns true.
+func (l rereadLog) update(id string, change func(e reread, found bool) (reread, bool)) {
+	l.entries.Compute(id, func(e reread, found bool) (reread, otter.ComputeOp) {
+		changed, write := change(e, found)
+		if !write {
+			return e, otter.CancelOp
+		}
+		return changed, otter.WriteOp
+	})
+}
