@@ -2,7 +2,9 @@ package fakeclerk_test
 
 import (
 	"encoding/json"
+	"io"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -53,6 +55,30 @@ func userClient(s *fakeclerk.Server) *user.Client {
 
 func jwksClient(s *fakeclerk.Server) *jwks.Client {
 	return jwks.NewClient(&clerk.ClientConfig{BackendConfig: backend(s)})
+}
+
+// do makes a request to the Backend API with the right key, and returns the response with its body.
+// header holds names and values in turn.
+func do(t testing.TB, s *fakeclerk.Server, method, path, body string, header ...string) (*http.Response, []byte) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), method, s.APIURL()+path, strings.NewReader(body))
+	must(t, err)
+	r.Header.Set("Authorization", "Bearer "+s.SecretKey())
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
+	res, err := http.DefaultClient.Do(r)
+	must(t, err)
+	defer res.Body.Close()
+	answer, err := io.ReadAll(res.Body)
+	must(t, err)
+	return res, answer
+}
+
+// get is do for GET requests.
+func get(t testing.TB, s *fakeclerk.Server, pathAndQuery string, header ...string) (*http.Response, []byte) {
+	t.Helper()
+	return do(t, s, "GET", pathAndQuery, "", header...)
 }
 
 // object returns the user as the server has it, decoded.
