@@ -390,7 +390,7 @@ func TestListLimits(t *testing.T) {
 
 func TestAuthorization(t *testing.T) {
 	t.Parallel()
-	s := start(t, fakeclerk.Config{SecretKey: "sk_test_right"})
+	s := start(t, fakeclerk.Config{SecretKey: "sk_test_right", InstanceID: testInstance})
 	for _, test := range []struct {
 		name, header, code string
 		status             int
@@ -442,9 +442,9 @@ func TestRateLimit(t *testing.T) {
 		cfg  fakeclerk.Config
 		want int
 	}{
-		{"development", fakeclerk.Config{}, 100},
-		{"production", fakeclerk.Config{SecretKey: "sk_live_x"}, 1000},
-		{"configured", fakeclerk.Config{RateLimit: 3}, 3},
+		{"development", fakeclerk.Config{InstanceID: testInstance}, 100},
+		{"production", fakeclerk.Config{InstanceID: testInstance, SecretKey: "sk_live_x"}, 1000},
+		{"configured", fakeclerk.Config{InstanceID: testInstance, RateLimit: 3}, 3},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -485,7 +485,7 @@ func TestRateLimit(t *testing.T) {
 
 func TestCalls(t *testing.T) {
 	t.Parallel()
-	s := start(t, fakeclerk.Config{RateLimit: 5})
+	s, _ := startClocked(t, fakeclerk.Config{RateLimit: 5, InstanceID: testInstance})
 	users := userClient(s)
 	id := s.CreateUser(fakeclerk.NewUser{})
 	for range 2 {

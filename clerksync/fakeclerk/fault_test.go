@@ -17,7 +17,7 @@ import (
 
 func TestFaults(t *testing.T) {
 	t.Parallel()
-	s, _ := startClocked(t, fakeclerk.Config{})
+	s, _ := startClocked(t, fakeclerk.Config{InstanceID: testInstance})
 	id := s.CreateUser(fakeclerk.NewUser{FirstName: "Ada"})
 	other, _ := s.User(s.CreateUser(fakeclerk.NewUser{ID: "user_other"}))
 	throttle := fakeclerk.ErrorFault(429, "too_many_requests")
@@ -122,6 +122,8 @@ func TestSlowAnswer(t *testing.T) {
 		answered <- err
 	}()
 	<-ready
+	due, _ := clock.Next()
+	check(t, "due", due, epoch.Add(3*time.Second))
 	clock.Advance(3*time.Second - 1)
 	select {
 	case err := <-answered:

@@ -78,7 +78,7 @@ func readByKeyset(t testing.TB, s *fakeclerk.Server, order string, limit int) []
 
 func TestPopulationPages(t *testing.T) {
 	t.Parallel()
-	const size = 2345
+	const size = 1172
 	s, clock := startClocked(t, fakeclerk.Config{Population: size, RateLimit: -1})
 
 	var want []string // ids, ascending by created_at
@@ -122,20 +122,20 @@ func TestPopulationPages(t *testing.T) {
 	check(t, "ids ascend", slices.IsSorted(want), true)
 
 	// The ends and a stretch are deleted.
-	for _, i := range []int{0, 1, 700, 701, 702, 703, size - 1} {
+	for _, i := range []int{0, 1, 350, 351, 352, 353, size - 1} {
 		id := s.PopulationID(i)
 		must(t, s.DeleteUser(id))
 		drop(id)
 	}
 	// Changes keep the place, unless they are changes of it.
-	for _, i := range []int{2, 699, 704, 705, 1000, size - 2} {
+	for _, i := range []int{2, 349, 354, 355, 500, size - 2} {
 		must(t, s.BanUser(s.PopulationID(i)))
 	}
-	moved := s.PopulationID(1200)
+	moved := s.PopulationID(600)
 	must(t, s.UpdateUser(moved, func(u *fakeclerk.UserObject) { u.CreatedAt = created(10).UnixMilli() + 1 }))
 	drop(moved)
 	insert(s.PopulationID(11), moved)
-	changedThenDeleted := s.PopulationID(1300)
+	changedThenDeleted := s.PopulationID(650)
 	must(t, s.SignIn(changedThenDeleted))
 	must(t, s.DeleteUser(changedThenDeleted))
 	drop(changedThenDeleted)
@@ -145,9 +145,9 @@ func TestPopulationPages(t *testing.T) {
 	clock.Advance(time.Second)
 	want = append(want, s.CreateUser(fakeclerk.NewUser{}))
 	insert(want[0], s.CreateUser(fakeclerk.NewUser{CreatedAt: created(-5)}))
-	insert(s.PopulationID(1501), s.CreateUser(fakeclerk.NewUser{CreatedAt: created(1500).Add(time.Millisecond)}))
-	insert(s.PopulationID(1600), s.CreateUser(fakeclerk.NewUser{ID: "user_", CreatedAt: created(1600)}))
-	insert(s.PopulationID(1601), s.CreateUser(fakeclerk.NewUser{ID: "user_~", CreatedAt: created(1600)}))
+	insert(s.PopulationID(751), s.CreateUser(fakeclerk.NewUser{CreatedAt: created(750).Add(time.Millisecond)}))
+	insert(s.PopulationID(800), s.CreateUser(fakeclerk.NewUser{ID: "user_", CreatedAt: created(800)}))
+	insert(s.PopulationID(801), s.CreateUser(fakeclerk.NewUser{ID: "user_~", CreatedAt: created(800)}))
 	read("after changes")
 
 	check(t, "count of a user_id filter", count(t, s, "user_id="+moved+"&user_id="+s.PopulationID(0)+"&user_id=user_x"), 1)

@@ -203,7 +203,7 @@ func createRichUser(t *testing.T, s *fakeclerk.Server) (id string) {
 
 func TestAnswerShapes(t *testing.T) {
 	t.Parallel()
-	s, _ := startClocked(t, fakeclerk.Config{RateLimit: 14})
+	s, _ := startClocked(t, fakeclerk.Config{RateLimit: 14, InstanceID: testInstance})
 	rich, plain := createRichUser(t, s), s.CreateUser(fakeclerk.NewUser{})
 
 	for _, test := range []struct {

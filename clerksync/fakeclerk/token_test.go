@@ -48,7 +48,7 @@ func keys(m map[string]any) []string {
 
 func TestSessionToken(t *testing.T) {
 	t.Parallel()
-	s, clock := startClocked(t, fakeclerk.Config{InstanceID: "ins_session_token"})
+	s, clock := startClocked(t, fakeclerk.Config{InstanceID: testInstance})
 	token := s.SessionToken("user_ada")
 
 	claims, err := verify(t.Context(), s, clock, token)
@@ -63,7 +63,7 @@ func TestSessionToken(t *testing.T) {
 	}
 
 	header, all := decode(t, token)
-	want := map[string]any{"alg": "RS256", "cat": "cl_B7d4PD111AAA", "kid": "ins_session_token", "typ": "JWT"}
+	want := map[string]any{"alg": "RS256", "cat": "cl_B7d4PD111AAA", "kid": testInstance, "typ": "JWT"}
 	if diff := cmp.Diff(want, header); diff != "" {
 		t.Errorf("header (-want +got):\n%s", diff)
 	}
@@ -91,7 +91,7 @@ func TestSessionToken(t *testing.T) {
 
 func TestTokenOptions(t *testing.T) {
 	t.Parallel()
-	s, clock := startClocked(t, fakeclerk.Config{})
+	s, clock := startClocked(t, fakeclerk.Config{InstanceID: testInstance})
 	org := &fakeclerk.Organization{
 		ID: "org_1", Slug: "acme", Role: "org:admin",
 		Permissions: []string{"org:posts:read", "org:posts:write", "org:users:write", "org:users:ban"},
@@ -214,7 +214,7 @@ func TestTokenOptions(t *testing.T) {
 
 func TestForgedTokens(t *testing.T) {
 	t.Parallel()
-	s, clock := startClocked(t, fakeclerk.Config{})
+	s, clock := startClocked(t, fakeclerk.Config{InstanceID: testInstance})
 	for name, opts := range map[string]fakeclerk.TokenOptions{
 		"wrong key":     {WrongKey: true},
 		"unknown kid":   {KeyID: "ins_other"},
@@ -242,7 +242,7 @@ func TestForgedTokens(t *testing.T) {
 
 func TestTokenErrors(t *testing.T) {
 	t.Parallel()
-	s := start(t, fakeclerk.Config{})
+	s := start(t, fakeclerk.Config{InstanceID: testInstance})
 	for name, opts := range map[string]fakeclerk.TokenOptions{
 		"class":     {Class: 99},
 		"version":   {Version: 3},
@@ -258,7 +258,7 @@ func TestTokenErrors(t *testing.T) {
 
 func TestKeyRotation(t *testing.T) {
 	t.Parallel()
-	s, clock := startClocked(t, fakeclerk.Config{})
+	s, clock := startClocked(t, fakeclerk.Config{InstanceID: testInstance})
 	kids := func() []string {
 		set, err := jwksClient(s).Get(t.Context(), &jwks.GetParams{})
 		must(t, err)
