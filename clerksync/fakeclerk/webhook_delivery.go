@@ -295,7 +295,8 @@ func (h deliveryHeap) Less(i, j int) bool {
 }
 
 func (h deliveryHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
-func (h *deliveryHeap) Push(x any)   { *h = append(*h, x.(*delivery)) }
+
+func (h *deliveryHeap) Push(x any) { *h = append(*h, x.(*delivery)) }
 
 func (h *deliveryHeap) Pop() any {
 	old := *h

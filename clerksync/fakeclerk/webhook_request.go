@@ -14,40 +14,6 @@ import (
 	svix "github.com/svix/svix-webhooks/go"
 )
 
-// What Clerk's servers saw of the user whose action made an event.
-const (
-	clientIP        = "203.0.113.7"
-	clientUserAgent = "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/128.0.0.0 Safari/537.36"
-)
-
-// webhookUserAgent has the form that Svix's servers send.
-const webhookUserAgent = "Svix-Webhooks/1.99.1 (sender-fake1; +https://www.svix.com/http-sender/)"
-
-// envelope is Clerk's WebhookEventPayload schema. The timestamp is in milliseconds, as
-// in real payloads; the examples of the schema have seconds.
-type envelope struct {
-	Data            any             `json:"data"`
-	EventAttributes eventAttributes `json:"event_attributes"`
-	InstanceID      string          `json:"instance_id"`
-	Object          string          `json:"object"`
-	Timestamp       int64           `json:"timestamp"`
-	Type            string          `json:"type"`
-}
-
-type eventAttributes struct {
-	HTTPRequest struct {
-		ClientIP  string `json:"client_ip"`
-		UserAgent string `json:"user_agent"`
-	} `json:"http_request"`
-}
-
-func newEnvelope(eventType, instanceID string, at time.Time, data any) envelope {
-	e := envelope{Data: data, InstanceID: instanceID, Object: "event", Timestamp: at.UnixMilli(), Type: eventType}
-	e.EventAttributes.HTTPRequest.ClientIP = clientIP
-	e.EventAttributes.HTTPRequest.UserAgent = clientUserAgent
-	return e
-}
-
 // Event is one webhook event for [SignedRequest].
 type Event struct {
 	// ID is the svix-id. Defaults to a fresh "msg_" id.
@@ -90,6 +56,9 @@ func SignedRequest(ctx context.Context, url, secret string, e Event) *http.Reque
 	}
 	return r
 }
+
+// webhookUserAgent has the form that Svix's servers send.
+const webhookUserAgent = "Svix-Webhooks/1.99.1 (sender-fake1; +https://www.svix.com/http-sender/)"
 
 // newDelivery builds one attempt to deliver a message.
 func newDelivery(ctx context.Context, url string, secrets []string, id string, at time.Time, body []byte) (*http.Request, error) {

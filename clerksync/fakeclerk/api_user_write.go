@@ -1,0 +1,174 @@
+package fakeclerk
+
+import (
+	"encoding/json"
+	"net/http"
+	"slices"
+	"strings"
+)
+
+// postUser is POST /users. It keeps identifiers unique, and asks for none: which ones a
+// sign-up needs is a setting of the instance.
+func (s *Server) postUser(r *http.Request) answer {
+	fields, err := fieldsOf(r, true)
+	if err != nil {
+		return s.failed(err, "")
+	}
+	u, err := NewUser{}.object(s.Now(), s.ids)
+	if err == nil {
+		err = addIdentifiers(u, fields)
+	}
+	for name, value := range fields {
+		if err != nil {
+			break
+		}
+		switch name {
+		case "email_address", "email_address_identification_status", "phone_number", "phone_number_identification_status", "web3_wallet":
+		case "banned":
+			err = param(name, value, &u.Banned)
+		case "locked":
+			err = param(name, value, &u.Locked)
+		default:
+			if m := u.metadata(name); m != nil {
+				err = setMetadata(m, name, value, replace)
+			} else {
+				err = setField(u, name, value)
+			}
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err == nil {
+		err = s.checkUnique(u, func(string) bool { return true })
+	}
+	if err != nil {
+		return s.failed(err, "")
+	}
+	u.UpdatedAt = s.Now().UnixMilli()
+	u.complete()
+	s.create(u)
+	return ok(u)
+}
+
+// patchUser is PATCH /users/{id}, which takes no metadata since API version 2026-05-12.
+func (s *Server) patchUser(r *http.Request) answer {
+	fields, err := fieldsOf(r, true)
+	if err != nil {
+		return s.failed(err, "")
+	}
+	return s.changeUser(r, func(u *UserObject) error {
+		for name, value := range fields {
+			var err error
+			switch name {
+			case "primary_email_address_id":
+				err = setPrimary(&u.PrimaryEmailAddressID, name, value, u.emails())
+			case "primary_phone_number_id":
+				err = setPrimary(&u.PrimaryPhoneNumberID, name, value, u.phones())
+			case "primary_web3_wallet_id":
+				err = setPrimary(&u.PrimaryWeb3WalletID, name, value, u.wallets())
+			default:
+				if m := u.metadata(name); m != nil && olderThan(r, "2026-05-12") {
+					err = setMetadata(m, name, value, replace)
+				} else {
+					err = setField(u, name, value)
+				}
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return s.checkUnique(u, func(param string) bool { _, named := fields[param]; return named })
+	})
+}
+
+// addIdentifiers adds the e-mail addresses, phone numbers and wallets of POST /users,
+// of which the first becomes the primary one.
+func addIdentifiers(u *UserObject, fields map[string]json.RawMessage) error {
+	for _, k := range []struct {
+		param   string
+		add     func(text string, verified bool) string
+		primary **string
+		valid   func(string) bool
+	}{
+		{"email_address", u.AddEmailAddress, &u.PrimaryEmailAddressID, func(v string) bool { return strings.Count(v, "@") == 1 }},
+		{"phone_number", u.AddPhoneNumber, &u.PrimaryPhoneNumberID, func(v string) bool { return len(v) > 1 && v[0] == '+' }},
+		{"web3_wallet", u.addWeb3Wallet, &u.PrimaryWeb3WalletID, func(v string) bool { return v != "" }},
+	} {
+		var values, status []string
+		if v, given := fields[k.param]; given {
+			if err := param(k.param, v, &values); err != nil {
+				return err
+			}
+		}
+		if v, given := fields[k.param+"_identification_status"]; given && k.param != "web3_wallet" {
+			if err := param(k.param+"_identification_status", v, &status); err != nil {
+				return err
+			}
+			if len(status) != 0 && len(status) != len(values) {
+				return badParam("value_invalid", k.param+"_identification_status", "must have one item for each "+k.param)
+			}
+		}
+		for i, v := range values {
+			if !k.valid(v) {
+				return badParam("format_invalid", k.param, "is not of a valid format")
+			}
+			id := k.add(v, len(status) == 0 || status[i] == "verified")
+			if i == 0 {
+				*k.primary = &id
+			}
+		}
+	}
+	return nil
+}
+
+func setPrimary(to **string, name string, value json.RawMessage, of []identifier) error {
+	var id *string
+	if err := param(name, value, &id); err != nil || id == nil {
+		return err
+	}
+	for _, v := range of {
+		if v.id == *id {
+			*to = id
+			return nil
+		}
+	}
+	return badParam("value_invalid", name, "does not belong to the user")
+}
+
+// checkUnique refuses a user who shares an identifier with another, of the kinds that
+// the request sets. The lock is held.
+func (s *Server) checkUnique(u *UserObject, sets func(param string) bool) error {
+	kinds := []struct {
+		param string
+		of    func(*UserObject) []string
+	}{
+		{"email_address", func(u *UserObject) []string { return texts(u.emails()) }},
+		{"phone_number", func(u *UserObject) []string { return texts(u.phones()) }},
+		{"web3_wallet", func(u *UserObject) []string { return texts(u.wallets()) }},
+		{"username", func(u *UserObject) []string { return texts(optional(u.Username)) }},
+		{"external_id", func(u *UserObject) []string { return texts(optional(u.ExternalID)) }},
+	}
+	for _, kind := range kinds {
+		mine := make(map[string]bool)
+		for _, v := range kind.of(u) {
+			mine[v] = true
+		}
+		if len(mine) == 0 || !sets(kind.param) {
+			continue
+		}
+		taken := slices.ContainsFunc(s.users.ordered, func(other *UserObject) bool {
+			return other.ID != u.ID && contains(mine, kind.of(other))
+		})
+		for v := range mine {
+			taken = taken || s.users.population.owns(v, u.ID)
+		}
+		if taken {
+			text := "That " + strings.ReplaceAll(kind.param, "_", " ") + " is taken. Please try another."
+			return apiError{
+				Code: "form_identifier_exists", Message: text, LongMessage: text,
+				Meta: map[string]any{"param_name": kind.param},
+			}
+		}
+	}
+	return nil
+}
