@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// handler returns the Backend API. A route's pattern is the name that Calls knows it by.
+// handler returns the Backend API. Calls takes the routes' patterns.
 func (s *Server) handler() http.Handler {
 	mux := http.NewServeMux()
 	for pattern, serve := range map[string]func(*http.Request) answer{
@@ -38,9 +38,9 @@ func (s *Server) handler() http.Handler {
 
 const jwksRoute = "GET /v1/jwks"
 
-// serve counts a request, and answers it by the fault that is set or by Clerk's rules.
+// serve counts a request and answers it: with the fault that SetFault chose, or as Clerk would.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request, pattern string, route func(*http.Request) answer) {
-	// Read now: net/http notices that a client has gone only once the body is read.
+	// Read the body first: until then, net/http does not notice that the client has gone.
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		panic(http.ErrAbortHandler)
@@ -72,7 +72,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, pattern string, r
 		}
 	}
 	elapsed := make(chan struct{})
-	if fault.Delay > 0 { // before the hook, which may tell a test to advance the clock
+	if fault.Delay > 0 { // start before BeforeSend, which may tell a test to advance the clock
 		defer s.time.AfterFunc(fault.Delay, func() { close(elapsed) })()
 	} else {
 		close(elapsed)
@@ -89,7 +89,8 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, pattern string, r
 	s.send(w, a, fault.Truncate)
 }
 
-// answer makes the answer of a Clerk without faults.
+// answer makes the answer that Clerk would give: it checks the key and the rate limit, then calls
+// the route.
 func (s *Server) answer(r *http.Request, pattern string, route func(*http.Request) answer) answer {
 	header := r.Header.Get("Authorization")
 	scheme, key, _ := strings.Cut(header, " ")
@@ -116,7 +117,7 @@ func (s *Server) answer(r *http.Request, pattern string, route func(*http.Reques
 	return route(r)
 }
 
-// send writes an answer; cut ends the connection halfway through the body.
+// send writes an answer. If cut is true, it breaks the connection after half of the body.
 func (s *Server) send(w http.ResponseWriter, a answer, cut bool) {
 	h := w.Header()
 	h.Set("Date", s.Now().UTC().Format(http.TimeFormat))
@@ -133,11 +134,11 @@ func (s *Server) send(w http.ResponseWriter, a answer, cut bool) {
 	}
 	_, _ = w.Write(a.body[:len(a.body)/2])
 	_ = http.NewResponseController(w).Flush()
-	panic(http.ErrAbortHandler) // breaks the connection without a log line
+	panic(http.ErrAbortHandler) // breaks the connection without logging
 }
 
-// wait returns once done is closed. It gives the request up where the client goes away
-// or the server closes first; a nil done never comes.
+// wait returns once done is closed. It aborts the request if the client goes away or the server
+// closes first. A nil done never closes.
 func (s *Server) wait(r *http.Request, done <-chan struct{}) {
 	select {
 	case <-done:

@@ -8,7 +8,7 @@ import (
 	"net/http"
 )
 
-// answer is a response of the Backend API, made before any of it is sent.
+// answer is a complete response of the Backend API, before any of it is sent.
 type answer struct {
 	status int
 	header http.Header
@@ -18,7 +18,7 @@ type answer struct {
 // ok answers 200 with v as JSON.
 func ok(v any) answer { return okJSON(mustMarshal(v)) }
 
-// okJSON answers 200 with what is JSON already.
+// okJSON answers 200 with body, which is JSON.
 func okJSON(body []byte) answer {
 	return answer{
 		status: http.StatusOK,
@@ -34,13 +34,13 @@ type apiError struct {
 	Code        string         `json:"code"`
 	Meta        map[string]any `json:"meta,omitempty"`
 
-	status int // defaults to 422
+	status int // HTTP status; 0 means 422
 }
 
-// Error makes an apiError what the parsers of parameters return.
+// Error makes apiError an error, so that parsers of parameters can return it.
 func (e apiError) Error() string { return e.LongMessage }
 
-// badParam is a 422 about one parameter. kind is "invalid", "unknown", "missing" and so on.
+// badParam is a 422 about one parameter. Its code is "form_param_" and kind, such as "unknown".
 func badParam(kind, name, message string) error {
 	return apiError{
 		Code: "form_param_" + kind, Message: message, LongMessage: name + " " + message,
@@ -48,12 +48,12 @@ func badParam(kind, name, message string) error {
 	}
 }
 
-// refuse answers an error in Clerk's shape.
+// refuse answers with an error in Clerk's shape.
 func (s *Server) refuse(status int, e apiError) answer {
 	return errorAnswer(status, e, s.ids)
 }
 
-// errorAnswer is an answer of Clerk's ClerkErrors schema.
+// errorAnswer makes an answer of Clerk's ClerkErrors schema. ids makes its trace id.
 func errorAnswer(status int, e apiError, ids *idSource) answer {
 	trace := ids.id("")
 	return answer{
@@ -66,7 +66,8 @@ func errorAnswer(status int, e apiError, ids *idSource) answer {
 	}
 }
 
-// failed answers an error of a route: 404 for ErrUserNotFound, mostly 422 for the rest.
+// failed answers with the error of a route about the user id: 404 for ErrUserNotFound, the status of
+// an apiError, or else 422.
 func (s *Server) failed(err error, id string) answer {
 	if errors.Is(err, ErrUserNotFound) {
 		return s.refuse(http.StatusNotFound, apiError{
@@ -80,7 +81,7 @@ func (s *Server) failed(err error, id string) answer {
 	return s.refuse(cmp.Or(e.status, http.StatusUnprocessableEntity), e)
 }
 
-// mustMarshal encodes what is known to be encodable.
+// mustMarshal encodes a value that is known to be encodable.
 func mustMarshal(v any) []byte {
 	b, err := json.Marshal(v)
 	if err != nil {

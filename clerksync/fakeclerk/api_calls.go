@@ -1,9 +1,10 @@
 package fakeclerk
 
-// Calls returns how many requests the Backend API received, whatever it answered, since
-// the start or ResetCalls. route is a [http.ServeMux] pattern with the wildcard {id}:
-// "GET /v1/users", "GET /v1/users/count", "GET /v1/users/{id}", "GET /v1/jwks" and so
-// on. An empty route stands for all of them, and for those that do not exist.
+// Calls returns how many requests the Backend API has received since the start, or since
+// [Server.ResetCalls]. It counts refused requests and faults too. route is a pattern of
+// [http.ServeMux] with the wildcard {id}, such as "GET /v1/users", "GET /v1/users/count",
+// "GET /v1/users/{id}" or "GET /v1/jwks". An empty route counts all requests, including those
+// for routes that do not exist.
 func (s *Server) Calls(route string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -17,15 +18,16 @@ func (s *Server) Calls(route string) int {
 	return n
 }
 
-// RateLimited returns how many requests were answered 429, by the rate limit or by a
-// [Fault], since the start or ResetCalls.
+// RateLimited returns how many requests got a 429, from the rate limit or from a [Fault], since the
+// start or since [Server.ResetCalls].
 func (s *Server) RateLimited() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.limited
 }
 
-// ResetCalls sets the counts of Calls and RateLimited to zero. The rate limit goes on as it was.
+// ResetCalls sets the counts of [Server.Calls] and [Server.RateLimited] to zero. It does not affect
+// the rate limit.
 func (s *Server) ResetCalls() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

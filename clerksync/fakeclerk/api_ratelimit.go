@@ -4,14 +4,15 @@ import (
 	"time"
 )
 
-// window is the span in which requests are counted against the rate limit.
+// window is the time span whose requests count against the rate limit. It starts with a request and
+// lasts for rateWindow. That Clerk's windows are fixed rather than sliding is an assumption.
 type window struct {
 	start time.Time
 	n     int
 }
 
-// admit counts a request against the rate limit. Where it is over, it returns after how
-// many seconds to try again.
+// admit counts a request against the rate limit. If the limit is exceeded, it returns after how many
+// seconds the client may try again.
 func (s *Server) admit() (retryAfter int, admitted bool) {
 	if s.limit < 0 {
 		return 0, true

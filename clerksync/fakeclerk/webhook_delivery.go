@@ -231,7 +231,7 @@ func (c *claimed) attempt(ctx context.Context) Attempt {
 	defer context.AfterFunc(s.ctx, func() { cancel(context.Canceled) })()
 	expire := func() { cancel(errTimeout) }
 	defer s.time.AfterFunc(attemptTimeout, expire)()
-	if s.fake {
+	if s.isClocked {
 		// A handler that waits for the Clock, which waits for the handler, must not
 		// hang the test: here the real time counts as well.
 		defer time.AfterFunc(attemptTimeout, expire).Stop()
