@@ -149,8 +149,10 @@ func (s *Server) wait(r *http.Request, done <-chan struct{}) {
 	}
 }
 
+// noRoute answers requests for paths that Clerk or fakeclerk does not have.
 func (s *Server) noRoute(*http.Request) answer {
 	return s.refuse(http.StatusNotFound, apiError{
-		Code: "resource_not_found", Message: "not found", LongMessage: "The resource was not found, or fakeclerk lacks it",
+		Code: "resource_not_found", Message: "not found",
+		LongMessage: "The resource was not found, or fakeclerk does not have it",
 	})
 }

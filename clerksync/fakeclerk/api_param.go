@@ -7,8 +7,8 @@ import (
 	"net/http"
 )
 
-// fieldsOf decodes the JSON object that is a request's body. Without one there are no
-// fields, where the body is not required.
+// fieldsOf decodes the JSON object in a request's body. If the body is not required and is empty, it
+// returns no fields.
 func fieldsOf(r *http.Request, required bool) (map[string]json.RawMessage, error) {
 	var fields map[string]json.RawMessage
 	err := json.NewDecoder(r.Body).Decode(&fields)
@@ -24,7 +24,7 @@ func fieldsOf(r *http.Request, required bool) (map[string]json.RawMessage, error
 	return fields, nil
 }
 
-// param decodes a parameter; null leaves a value that is not a pointer as it was.
+// param decodes a parameter. null leaves a value that is not a pointer unchanged.
 func param[T any](name string, value json.RawMessage, to *T) error {
 	if err := json.Unmarshal(value, to); err != nil {
 		return badParam("format_invalid", name, "is of the wrong type")
@@ -32,7 +32,7 @@ func param[T any](name string, value json.RawMessage, to *T) error {
 	return nil
 }
 
-// text decodes a nullable string; an empty one is null too.
+// text decodes a nullable string. An empty string is null too.
 func text(name string, value json.RawMessage, to **string) error {
 	*to = nil
 	if err := param(name, value, to); err != nil {
@@ -42,8 +42,8 @@ func text(name string, value json.RawMessage, to **string) error {
 	return nil
 }
 
-// olderThan reports whether a request asks for an API version before the given one,
-// which is a date. Without the header it gets the newest.
+// olderThan reports whether a request asks for an API version before the given one, a date. A
+// request without the header gets the newest version.
 func olderThan(r *http.Request, version string) bool {
 	asked := r.Header.Get("Clerk-API-Version")
 	return asked != "" && asked < version

@@ -34,7 +34,7 @@ func (s *Server) unbanUser(r *http.Request) answer {
 	return s.changeUser(r, func(u *UserObject) error { u.Banned = false; return nil })
 }
 
-// changeUser answers a request that changes the user named in its path.
+// changeUser answers a request that changes the user in its path, with f's error or the changed user.
 func (s *Server) changeUser(r *http.Request, f func(*UserObject) error) answer {
 	id := r.PathValue("id")
 	s.mu.Lock()
@@ -43,7 +43,7 @@ func (s *Server) changeUser(r *http.Request, f func(*UserObject) error) answer {
 	if old == nil {
 		return s.failed(ErrUserNotFound, id)
 	}
-	trial, err := old.clone() // so that a refusal changes nothing
+	trial, err := old.clone() // an error of f must not change the user
 	if err == nil {
 		err = f(trial)
 	}

@@ -7,7 +7,7 @@ import (
 	"github.com/clerk/clerk-sdk-go/v2"
 )
 
-// setField sets a field that POST and PATCH have in common.
+// setField sets a field of the user. POST and PATCH both take these fields.
 func setField(u *UserObject, name string, value json.RawMessage) error {
 	if set, ok := fieldSetters[name]; ok {
 		return set(u, name, value)
@@ -18,8 +18,7 @@ func setField(u *UserObject, name string, value json.RawMessage) error {
 	return badParam("unknown", name, "is not a valid parameter for this request")
 }
 
-// fieldSetters are the parameters that POST and PATCH have in common, with what each does to the
-// user.
+// fieldSetters are the parameters that setField takes, and what each does to the user.
 var fieldSetters = map[string]func(u *UserObject, name string, value json.RawMessage) error{
 	"first_name":  textField(func(u *UserObject) **string { return &u.FirstName }),
 	"last_name":   textField(func(u *UserObject) **string { return &u.LastName }),
@@ -39,8 +38,8 @@ var fieldSetters = map[string]func(u *UserObject, name string, value json.RawMes
 	"created_at":        setCreatedAt,
 }
 
-// ignoredParams are parameters of the schema whose effect shows in no user object, or
-// that fakeclerk does without.
+// ignoredParams are parameters that fakeclerk accepts without effect. The effect of most of them would
+// not show in a user object.
 var ignoredParams = map[string]bool{
 	"password_hasher": true, "skip_password_checks": true, "skip_password_requirement": true,
 	"totp_secret": true, "backup_codes": true, "skip_legal_checks": true, "skip_user_requirement": true,

@@ -7,15 +7,15 @@ import (
 	"strings"
 )
 
-// parseFilters returns what the query says of which users it wants, and the parameters
-// that say it.
+// parseFilters returns a function that reports whether a query selects a user, and the parameters that
+// it depends on.
 func parseFilters(values url.Values) (matches func(*UserObject) bool, params []string, err error) {
 	var filters []func(*UserObject) bool
 	add := func(param string, f func(*UserObject) bool) {
 		filters, params = append(filters, f), append(params, param)
 	}
 
-	// Exact values, any of which will do.
+	// Exact values. A user needs one of them.
 	for _, f := range []struct {
 		param  string
 		signed bool // values may start with + or -
@@ -40,7 +40,7 @@ func parseFilters(values url.Values) (matches func(*UserObject) bool, params []s
 		}
 	}
 
-	// Parts of a text, whatever the case.
+	// Parts of a text, ignoring case.
 	for param, of := range map[string]func(*UserObject) []string{
 		"email_address_query": func(u *UserObject) []string { return texts(u.emails()) },
 		"phone_number_query":  func(u *UserObject) []string { return texts(u.phones()) },
@@ -58,7 +58,7 @@ func parseFilters(values url.Values) (matches func(*UserObject) bool, params []s
 		}
 	}
 
-	// Times in ms, which leave out users that lack the field.
+	// Times in Unix milliseconds. Users without the field are left out.
 	for _, f := range []struct {
 		param string
 		of    func(*UserObject) int64
@@ -88,7 +88,7 @@ func parseFilters(values url.Values) (matches func(*UserObject) bool, params []s
 		add("banned", func(u *UserObject) bool { return u.Banned == banned })
 	}
 	for _, param := range []string{"organization_id", "provider", "provider_user_id"} {
-		if values.Has(param) { // better than an answer that leaves the filter out
+		if values.Has(param) { // ignoring the filter would select the wrong users
 			return nil, nil, badParam("unknown", param, "is a filter that fakeclerk does not have")
 		}
 	}
@@ -112,7 +112,7 @@ func isBefore(field, bound int64) bool { return field < bound }
 
 func isAfter(field, bound int64) bool { return field > bound }
 
-// split parses a repeated parameter into the values to include and to exclude.
+// split parses a repeated parameter into the values to include and the values to exclude.
 func split(values []string, param string, signed bool) (wanted, unwanted map[string]bool, err error) {
 	if len(values) > maxValues {
 		return nil, nil, badParam("exceeds_allowed_size", param, "accepts up to 100 values")
@@ -132,8 +132,8 @@ func split(values []string, param string, signed bool) (wanted, unwanted map[str
 	return wanted, unwanted, nil
 }
 
-// cutSign cuts the + or - before a value; + is implied. A + that the client left
-// unescaped has become a space.
+// cutSign cuts off a + or - before a value. Without one, it returns +. A + that the client did not
+// escape arrives as a space.
 func cutSign(v string) (sign byte, rest string) {
 	if v != "" && (v[0] == '-' || v[0] == '+' || v[0] == ' ') {
 		if v[0] == '-' {

@@ -11,7 +11,7 @@ import (
 const (
 	defaultLimit = 10
 	maxLimit     = 500
-	maxValues    = 100 // of a repeated filter
+	maxValues    = 100 // values of a repeated filter
 )
 
 func (s *Server) listUsers(r *http.Request) answer {
@@ -61,10 +61,10 @@ func totalCount(n int) answer {
 type listQuery struct {
 	limit, offset int
 	startingAfter string
-	compare       func(a, b *UserObject) int // nil: by created_at
+	compare       func(a, b *UserObject) int // nil: compareCreated
 	descending    bool
 	matches       func(*UserObject) bool
-	filters       []string // the parameters that matches is made of
+	filters       []string // the parameters that matches depends on
 }
 
 func parseListQuery(r *http.Request) (listQuery, error) {
@@ -75,7 +75,7 @@ func parseListQuery(r *http.Request) (listQuery, error) {
 		if q.limit, err = strconv.Atoi(v); err != nil || q.limit < 1 {
 			return q, badParam("format_invalid", "limit", "must be an integer from 1 to 500")
 		}
-		if q.limit > maxLimit { // observed at Clerk, which says nothing of it
+		if q.limit > maxLimit { // undocumented: https://github.com/clerk/clerk-sdk-python/issues/166
 			q.limit = defaultLimit
 		}
 	}
@@ -110,11 +110,11 @@ func parseListQuery(r *http.Request) (listQuery, error) {
 	return q, err
 }
 
-// errStartingAfter refuses an unknown id. That it is a 422 is inferred: the OpenAPI file
-// names no 404 here.
+// errStartingAfter is the answer to an unknown id. That it is a 422 is an assumption: the OpenAPI
+// file does not list a 404 for GET /users.
 var errStartingAfter = badParam("value_invalid", "starting_after", "does not match any user")
 
-// page returns the users of one page. The server's lock is held.
+// page returns the users of one page. The caller holds the server's lock.
 func (q listQuery) page(t *userTable) ([]*UserObject, error) {
 	users := t.ordered
 	if q.compare != nil {
@@ -147,8 +147,8 @@ func (q listQuery) page(t *userTable) ([]*UserObject, error) {
 	return page, nil
 }
 
-// orders are the values of order_by but created_at. What a user lacks counts as the
-// least; ties are in the order of created_at.
+// orders are the values of order_by except created_at. Users without the field come first in
+// ascending order, and ties are in the order of created_at. Both are assumptions.
 var orders = map[string]func(a, b *UserObject) int{
 	"updated_at":      by(func(u *UserObject) int64 { return u.UpdatedAt }),
 	"last_active_at":  by(func(u *UserObject) int64 { return deref(u.LastActiveAt) }),

@@ -6,10 +6,11 @@ import (
 	"net/http"
 )
 
-// mergeMetadata is PATCH /users/{id}/metadata: a deep merge, in which null removes a key.
+// mergeMetadata is PATCH /users/{id}/metadata. It merges deeply, and null removes a key.
 func (s *Server) mergeMetadata(r *http.Request) answer { return s.changeMetadata(r, merge) }
 
-// replaceMetadata is PUT /users/{id}/metadata: what is given replaces what was.
+// replaceMetadata is PUT /users/{id}/metadata. It replaces each kind of metadata in the request, and
+// leaves the other kinds unchanged.
 func (s *Server) replaceMetadata(r *http.Request) answer { return s.changeMetadata(r, replace) }
 
 func (s *Server) changeMetadata(r *http.Request, combine func(old, patch map[string]any)) answer {
@@ -31,7 +32,7 @@ func (s *Server) changeMetadata(r *http.Request, combine func(old, patch map[str
 	})
 }
 
-// metadata returns the metadata that a parameter names, nil where it names none.
+// metadata returns the metadata of a parameter's name, or nil if there is no such metadata.
 func (u *UserObject) metadata(name string) *json.RawMessage {
 	switch name {
 	case "public_metadata":
@@ -44,6 +45,7 @@ func (u *UserObject) metadata(name string) *json.RawMessage {
 	return nil
 }
 
+// setMetadata decodes a parameter and combines it with the present metadata.
 func setMetadata(to *json.RawMessage, name string, value json.RawMessage, combine func(old, patch map[string]any)) error {
 	var old, patch map[string]any
 	if err := param(name, value, &patch); err != nil {
@@ -57,11 +59,13 @@ func setMetadata(to *json.RawMessage, name string, value json.RawMessage, combin
 	return nil
 }
 
+// replace makes old equal to patch.
 func replace(old, patch map[string]any) {
 	clear(old)
 	maps.Copy(old, patch)
 }
 
+// merge merges patch into a map. A nil value removes the key.
 func merge(into, patch map[string]any) {
 	for k, v := range patch {
 		if v == nil {

@@ -7,23 +7,42 @@ import (
 	"strings"
 )
 
-// postUser is POST /users. It keeps identifiers unique, and asks for none: which ones a
-// sign-up needs is a setting of the instance.
+// postUser is POST /users. Identifiers must be unique, but none is required: at Clerk, the instance's
+// settings say which ones a sign-up needs.
 func (s *Server) postUser(r *http.Request) answer {
 	fields, err := fieldsOf(r, true)
 	if err != nil {
 		return s.failed(err, "")
 	}
+	u, err := s.userFromFields(fields)
+	if err != nil {
+		return s.failed(err, "")
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.checkUnique(u, func(string) bool { return true }); err != nil {
+		return s.failed(err, "")
+	}
+	u.UpdatedAt = s.Now().UnixMilli()
+	u.complete()
+	s.create(u)
+	return ok(u)
+}
+
+// userFromFields makes the user that the fields of POST /users describe.
+func (s *Server) userFromFields(fields map[string]json.RawMessage) (*UserObject, error) {
 	u, err := NewUser{}.object(s.Now(), s.ids)
-	if err == nil {
-		err = addIdentifiers(u, fields)
+	if err != nil {
+		return nil, err
+	}
+	if err := addIdentifiers(u, fields); err != nil {
+		return nil, err
 	}
 	for name, value := range fields {
-		if err != nil {
-			break
-		}
+		var err error
 		switch name {
-		case "email_address", "email_address_identification_status", "phone_number", "phone_number_identification_status", "web3_wallet":
+		case "email_address", "email_address_identification_status",
+			"phone_number", "phone_number_identification_status", "web3_wallet": // addIdentifiers
 		case "banned":
 			err = param(name, value, &u.Banned)
 		case "locked":
@@ -35,22 +54,14 @@ func (s *Server) postUser(r *http.Request) answer {
 				err = setField(u, name, value)
 			}
 		}
+		if err != nil {
+			return nil, err
+		}
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err == nil {
-		err = s.checkUnique(u, func(string) bool { return true })
-	}
-	if err != nil {
-		return s.failed(err, "")
-	}
-	u.UpdatedAt = s.Now().UnixMilli()
-	u.complete()
-	s.create(u)
-	return ok(u)
+	return u, nil
 }
 
-// patchUser is PATCH /users/{id}, which takes no metadata since API version 2026-05-12.
+// patchUser is PATCH /users/{id}. Since API version 2026-05-12 it refuses metadata.
 func (s *Server) patchUser(r *http.Request) answer {
 	fields, err := fieldsOf(r, true)
 	if err != nil {
@@ -81,8 +92,8 @@ func (s *Server) patchUser(r *http.Request) answer {
 	})
 }
 
-// addIdentifiers adds the e-mail addresses, phone numbers and wallets of POST /users,
-// of which the first becomes the primary one.
+// addIdentifiers adds the e-mail addresses, phone numbers and wallets of POST /users. The first of
+// each kind becomes the primary one.
 func addIdentifiers(u *UserObject, fields map[string]json.RawMessage) error {
 	for _, k := range []struct {
 		param   string
@@ -135,8 +146,9 @@ func setPrimary(to **string, name string, value json.RawMessage, of []identifier
 	return badParam("value_invalid", name, "does not belong to the user")
 }
 
-// checkUnique refuses a user who shares an identifier with another, of the kinds that
-// the request sets. The lock is held.
+// checkUnique returns an error if another user has one of u's identifiers. sets reports whether the
+// request sets a kind of identifier; the other kinds are not checked. The caller holds the server's
+// lock.
 func (s *Server) checkUnique(u *UserObject, sets func(param string) bool) error {
 	kinds := []struct {
 		param string
