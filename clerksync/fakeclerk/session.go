@@ -31,6 +31,8 @@ type sessionActivity struct {
 	Country        string `json:"country"`
 }
 
+// newSession makes the data of session.created for a user who has just signed in. It expires after 7
+// days, Clerk's default: https://clerk.com/docs/guides/secure/session-options.
 func (s *Server) newSession(u *UserObject) session {
 	const day = 24 * 60 * 60 * 1000
 	now := *u.LastSignInAt

@@ -10,6 +10,7 @@ import (
 	"time"
 )
 
+// claims returns the claims of a JWT.
 func (s *Server) claims(subject string, opts TokenOptions) (map[string]any, error) {
 	iat := opts.IssuedAt
 	if iat.IsZero() {
@@ -53,10 +54,10 @@ func (s *Server) claims(subject string, opts TokenOptions) (map[string]any, erro
 	return c, nil
 }
 
-// sessionClaims adds the claims that only a session has.
+// sessionClaims adds the claims that only a session token has.
 func (s *Server) sessionClaims(c map[string]any, opts TokenOptions) error {
 	c["sid"] = cmp.Or(opts.SessionID, s.ids.id("sess_"))
-	c["fva"] = [2]int{0, -1} // minutes since the first factor; no second one
+	c["fva"] = [2]int{0, -1} // minutes since the first factor; -1: no second factor
 	if a := opts.Actor; a != nil {
 		c["act"] = map[string]any{
 			"iss": cmp.Or(a.Issuer, "https://dashboard.clerk.com"),
@@ -92,9 +93,9 @@ func (s *Server) sessionClaims(c map[string]any, opts TokenOptions) error {
 	return nil
 }
 
-// compactOrganization encodes an organization as version 2 of the session claims does:
-// fea lists the features, per the permissions, and fpm has a number per feature whose
-// bit i stands for the i-th permission. See
+// compactOrganization encodes an organization as version 2 of the session claims does. fea lists the
+// features that the permissions are about. In the claim, per lists the permissions, and fpm holds a
+// number for each feature: its bit i is set if the feature has the i-th permission. See
 // https://clerk.com/docs/guides/sessions/session-tokens.
 func compactOrganization(o *Organization) (claim map[string]any, fea string) {
 	var features, permissions []string
@@ -123,7 +124,7 @@ func compactOrganization(o *Organization) (claim map[string]any, fea string) {
 	return claim, strings.Join(features, ",")
 }
 
-// override sets what with has; nil values remove.
+// override copies entries to a map. A nil value removes the entry.
 func override(in, with map[string]any) {
 	maps.Copy(in, with)
 	maps.DeleteFunc(in, func(_ string, v any) bool { return v == nil })

@@ -6,14 +6,14 @@ import (
 	"fmt"
 )
 
-// ErrUserNotFound is what the methods that name a user return, wrapped with the id,
-// where the instance has no such user, or no longer.
+// ErrUserNotFound means that the instance does not have the user, or that the user was deleted.
+// Methods return it wrapped with the id.
 var ErrUserNotFound = errors.New("fakeclerk: no such user")
 
-// CreateUser signs a user up and returns the id. It sends user.created. It does not
-// keep e-mail addresses unique, as POST /users does: a test may arrange what it likes.
-// It panics where NewUser.ID is taken or was, as Clerk never uses an id again, and
-// where metadata is not what encoding/json takes.
+// CreateUser signs a user up, sends user.created and returns the id. Unlike POST /users, it allows an
+// identifier that another user has, so that tests can arrange any state. It panics if NewUser.ID was
+// used before, even by a user who was deleted since, because Clerk never uses an id again. It also
+// panics if encoding/json cannot encode the metadata.
 func (s *Server) CreateUser(u NewUser) string {
 	o, err := u.object(s.Now(), s.ids)
 	if err != nil {
@@ -28,38 +28,40 @@ func (s *Server) CreateUser(u NewUser) string {
 	return o.ID
 }
 
-// UpdateUser changes a user and sends user.updated. f gets a copy, which becomes the
-// user's new state; it must not call methods of the Server, nor keep the copy.
+// UpdateUser changes a user and sends user.updated. f gets a copy of the user, which becomes the new
+// state when f returns. f must not keep the copy or call methods of the Server.
 //
-// updated_at moves to the server's time, and by at least a millisecond, so that it
-// grows with each change even while a [Clock] stands still. The errors are
-// [ErrUserNotFound], and that f changed the id or left metadata that is not JSON.
+// updated_at becomes the server's time. It grows by at least a millisecond, even if a [Clock] stands
+// still. UpdateUser returns [ErrUserNotFound], or another error if f changed the id or left a value
+// that is not valid JSON. After an error, the user is unchanged.
 func (s *Server) UpdateUser(id string, f func(*UserObject)) error {
 	return s.update(id, true, f)
 }
 
-// UpdateUserSilently is [Server.UpdateUser] without the move of updated_at, which stays
-// as f leaves it: two changes in one millisecond, a clock at Clerk that went backwards,
-// a version from the future. It sends user.updated.
+// UpdateUserSilently is like [Server.UpdateUser], but leaves updated_at as f leaves it. Use it for two
+// changes in one millisecond, a version that went backwards, or one from the future. It does send
+// user.updated.
 func (s *Server) UpdateUserSilently(id string, f func(*UserObject)) error {
 	return s.update(id, false, f)
 }
 
-// BanUser bans a user: banned becomes true, and user.updated is sent. Sessions are not
-// modelled: tokens that exist run out by themselves.
+// BanUser sets banned to true, moves updated_at as [Server.UpdateUser] does, and sends user.updated.
+// Existing tokens stay valid until they expire, because sessions are not modelled. Its only error is
+// [ErrUserNotFound].
 func (s *Server) BanUser(id string) error {
 	return s.update(id, true, func(u *UserObject) { u.Banned = true })
 }
 
-// UnbanUser takes the ban back, and sends user.updated.
+// UnbanUser sets banned to false, moves updated_at as [Server.UpdateUser] does, and sends
+// user.updated. Its only error is [ErrUserNotFound].
 func (s *Server) UnbanUser(id string) error {
 	return s.update(id, true, func(u *UserObject) { u.Banned = false })
 }
 
-// SignIn signs a user in: last_sign_in_at and last_active_at become the server's time
-// and updated_at moves, as it appears to at Clerk. It sends session.created, which
-// carries the whole user and data.latest_activity, and then user.updated. Nobody is
-// refused, banned users included.
+// SignIn signs a user in, even a banned one. last_sign_in_at and last_active_at become the server's
+// time, and updated_at moves as in [Server.UpdateUser]. SignIn sends session.created, which carries
+// the whole user and the session's latest_activity, and then user.updated. Clerk does not document
+// that a sign-in moves updated_at, but appears to do so. The only error is [ErrUserNotFound].
 func (s *Server) SignIn(id string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -75,8 +77,8 @@ func (s *Server) SignIn(id string) error {
 	return nil
 }
 
-// DeleteUser deletes a user for good and sends user.deleted, which carries no more than
-// the id, and the external id where there is one.
+// DeleteUser deletes a user for good and sends user.deleted, which carries only the id and, if there
+// is one, the external id. Its only error is [ErrUserNotFound].
 func (s *Server) DeleteUser(id string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -84,8 +86,8 @@ func (s *Server) DeleteUser(id string) error {
 	return err
 }
 
-// User returns a user's object as GET /users/{id} gives it, and false where there is no
-// such user. The caller may modify it.
+// User returns a user as GET /users/{id} answers it, or false if there is no such user. The caller may
+// modify the result.
 func (s *Server) User(id string) (json.RawMessage, bool) {
 	s.mu.Lock()
 	e, ok := s.users.find(id)
@@ -96,8 +98,8 @@ func (s *Server) User(id string) (json.RawMessage, bool) {
 	return s.users.json(e), true
 }
 
-// UserIDs returns the ids of all users but those of [Config.Population], changed or not,
-// ascending by created_at, then id.
+// UserIDs returns the ids of all users except those of [Config.Population], in the order of created_at,
+// then of the id.
 func (s *Server) UserIDs() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -113,9 +115,10 @@ func (s *Server) UserIDs() []string {
 	return ids
 }
 
+// update changes a user and sends user.updated. If bump is true, it moves updated_at.
 func (s *Server) update(id string, bump bool, f func(*UserObject)) error {
 	s.mu.Lock()
-	defer s.mu.Unlock() // deferred, as f may end the test and with it the goroutine
+	defer s.mu.Unlock() // also if f ends the goroutine, as t.FailNow does
 	u, err := s.change(id, bump, f)
 	if err != nil {
 		return err
@@ -124,13 +127,14 @@ func (s *Server) update(id string, bump bool, f func(*UserObject)) error {
 	return nil
 }
 
-// create stores a new user and sends user.created. The lock is held.
+// create stores a new user and sends user.created. The caller holds s.mu.
 func (s *Server) create(u *UserObject) {
 	s.users.put(u)
 	s.emit("user.created", u)
 }
 
-// change replaces a user by what f makes of it. The lock is held.
+// change replaces a user by what f makes of it. If bump is true, it moves updated_at. The caller holds
+// s.mu.
 func (s *Server) change(id string, bump bool, f func(*UserObject)) (*UserObject, error) {
 	old := s.users.get(id)
 	if old == nil {
@@ -148,7 +152,7 @@ func (s *Server) change(id string, bump bool, f func(*UserObject)) (*UserObject,
 		u.UpdatedAt = max(s.Now().UnixMilli(), old.UpdatedAt+1)
 	}
 	u.complete()
-	// A copy of its own: f may have kept u, or slices of it.
+	// f may have kept u or slices of it.
 	if u, err = u.clone(); err != nil {
 		return nil, fmt.Errorf("fakeclerk: user %s: %w", id, err)
 	}
@@ -159,7 +163,7 @@ func (s *Server) change(id string, bump bool, f func(*UserObject)) (*UserObject,
 	return u, nil
 }
 
-// delete removes a user and sends user.deleted. The lock is held.
+// delete removes a user and sends user.deleted. The caller holds s.mu.
 func (s *Server) delete(id string) (deletedObject, error) {
 	u := s.users.get(id)
 	if u == nil {

@@ -6,7 +6,8 @@ import (
 	"github.com/clerk/clerk-sdk-go/v2"
 )
 
-// identifier is an e-mail address, a phone number or a wallet.
+// identifier is an e-mail address, a phone number, a wallet or, without an id, a username or external
+// id.
 type identifier struct{ id, text string }
 
 func (u *UserObject) emails() []identifier {
@@ -41,7 +42,7 @@ func texts(list []identifier) []string {
 	return s
 }
 
-// first returns the text of the primary identifier, "" where there is none.
+// first returns the text of the primary identifier, or "" if there is none.
 func first(list []identifier, primary *string) string {
 	for _, v := range list {
 		if primary != nil && v.id == *primary {

@@ -7,43 +7,44 @@ import (
 	"github.com/clerk/clerk-sdk-go/v2"
 )
 
-// NewUser describes a user to create. The zero value is legal: a user without a name,
-// an e-mail address or a phone number, as one who signed up with a wallet.
+// NewUser describes a user to create. The zero value is valid: a user without a name, an e-mail
+// address or a phone number, such as one who signed up with a wallet.
 type NewUser struct {
-	// ID defaults to a fresh one: "user_" and 27 base-62 characters.
+	// ID must not have been used before. Defaults to a fresh id: "user_" and 27 base-62 characters.
 	ID string
 
-	FirstName, LastName  string // null when empty
-	Username, ExternalID string // null when empty
+	FirstName, LastName  string // "" is null
+	Username, ExternalID string // "" is null
 
-	// Email becomes the only and primary e-mail address, verified unless
-	// EmailUnverified. Defaults to none.
+	// Email becomes the user's only, primary e-mail address. It is verified unless EmailUnverified is
+	// set. Defaults to none.
 	Email           string
 	EmailUnverified bool
 
-	// Phone becomes the only and primary phone number (E.164), verified unless
-	// PhoneUnverified. Defaults to none.
+	// Phone becomes the user's only, primary phone number, in E.164 form (+15550100). It is verified
+	// unless PhoneUnverified is set. Defaults to none.
 	Phone           string
 	PhoneUnverified bool
 
-	// ImageURL defaults to the placeholder of a user without an image.
+	// ImageURL is the user's own image. Defaults to none: image_url is then a placeholder and has_image
+	// is false.
 	ImageURL string
 
-	// Birthday and Gender are top-level fields that Clerk's documentation shows in
-	// webhook payloads and its OpenAPI schema lacks. Default to absent.
+	// Birthday and Gender are top-level fields of the user object. Clerk's documentation shows them in
+	// webhook payloads, but its OpenAPI files do not have them. "" leaves them out.
 	Birthday, Gender string
 
-	// Metadata; what encoding/json takes. Default to {}.
+	// The metadata must be encodable by encoding/json. Each kind defaults to {}.
 	PublicMetadata, PrivateMetadata, UnsafeMetadata map[string]any
 
-	// CreatedAt is the sign-up, and the last change. Defaults to the server's time.
+	// CreatedAt is both created_at and the first updated_at, in milliseconds: the rest is cut off.
+	// Defaults to the server's time.
 	CreatedAt time.Time
 }
 
-// Object returns the user object that Clerk makes of u, for tests that need one without
-// a server, such as one for [SignedRequest]. Each call makes fresh ids. now stands in
-// for a zero CreatedAt. Object panics where the metadata is not what encoding/json
-// takes.
+// Object returns the user object that Clerk would make of u, for tests without a server, such as
+// those that use [SignedRequest]. Each call makes fresh ids. now is the default of CreatedAt. Object
+// panics if encoding/json cannot encode the metadata.
 func (u NewUser) Object(now time.Time) *UserObject {
 	o, err := u.object(now, looseIDs)
 	if err != nil {
@@ -52,6 +53,7 @@ func (u NewUser) Object(now time.Time) *UserObject {
 	return o
 }
 
+// object makes the user object. Its only error is that the metadata cannot be encoded.
 func (u NewUser) object(now time.Time, ids *idSource) (*UserObject, error) {
 	if !u.CreatedAt.IsZero() {
 		now = u.CreatedAt
@@ -99,7 +101,7 @@ func (u NewUser) object(now time.Time, ids *idSource) (*UserObject, error) {
 	return o, nil
 }
 
-// placeholderImage stands for the avatar that Clerk draws for a user without an image.
+// placeholderImage takes the place of the avatar that Clerk draws for a user without an image.
 const placeholderImage = "https://img.clerk.com/placeholder"
 
 func orNil(s string) *string {

@@ -7,30 +7,30 @@ import (
 	"github.com/clerk/clerk-sdk-go/v2"
 )
 
-// UserObject is a user as the Backend API and the webhooks give it: the official SDK's
-// clerk.User, and what that lacks. Times are Unix milliseconds. A nil slice is sent as
-// [] and absent metadata as {}, as Clerk sends them.
+// UserObject is a user as the Backend API and the webhooks send it: the official SDK's clerk.User, and
+// the fields that clerk.User does not have. Times are Unix milliseconds. As at Clerk, nil slices are
+// sent as [] and absent metadata as {}.
 type UserObject struct {
 	clerk.User
 
-	// ProfileImageURL is deprecated at Clerk. Left out when empty.
+	// ProfileImageURL is deprecated at Clerk. "" leaves it out.
 	ProfileImageURL string `json:"profile_image_url,omitempty"`
 
-	// Deprovisioned says that a directory (SCIM) took the user's access away.
+	// Deprovisioned means that a directory (SCIM) has withdrawn the user's access.
 	Deprovisioned bool `json:"deprovisioned"`
 
-	// Birthday and Gender: see [NewUser]. Left out when nil.
+	// See [NewUser] for Birthday and Gender. nil leaves them out.
 	Birthday *string `json:"birthday,omitempty"`
 	Gender   *string `json:"gender,omitempty"`
 
-	// Extra has further top-level fields, and replaces those it names again: an
-	// undocumented field of Clerk's, or one of a wrong type.
+	// Extra holds more top-level fields, such as undocumented ones. A field that the object already has
+	// is replaced, possibly by a value of the wrong type. The values must be encodable by encoding/json.
 	Extra map[string]any `json:"-"`
 
-	ids *idSource
+	ids *idSource // nil: looseIDs
 }
 
-// MarshalJSON encodes the object with Extra merged in.
+// MarshalJSON encodes the object with the fields of Extra.
 func (u UserObject) MarshalJSON() ([]byte, error) {
 	type plain UserObject // without this method
 	b, err := json.Marshal(plain(u))
@@ -49,9 +49,9 @@ func (u UserObject) MarshalJSON() ([]byte, error) {
 	return json.Marshal(fields)
 }
 
-// AddEmailAddress adds an e-mail address and returns its id ("idn_…"). It does not make
-// it the primary one: PrimaryEmailAddressID does. An unverified one has a verification
-// that is under way.
+// AddEmailAddress adds an e-mail address and returns its id ("idn_…"). It does not make the address
+// primary: set PrimaryEmailAddressID for that. If verified is false, the status of its verification is
+// "unverified".
 func (u *UserObject) AddEmailAddress(address string, verified bool) string {
 	e := &clerk.EmailAddress{ID: u.idSource().id("idn_"), EmailAddress: address}
 	e.Verification = verification(verified, "email_code")
@@ -59,9 +59,9 @@ func (u *UserObject) AddEmailAddress(address string, verified bool) string {
 	return e.ID
 }
 
-// AddPhoneNumber adds a phone number and returns its id ("idn_…"). It does not make it
-// the primary one: PrimaryPhoneNumberID does. An unverified one has a verification that
-// is under way.
+// AddPhoneNumber adds a phone number and returns its id ("idn_…"). It does not make the number
+// primary: set PrimaryPhoneNumberID for that. If verified is false, the status of its verification is
+// "unverified".
 func (u *UserObject) AddPhoneNumber(number string, verified bool) string {
 	p := &clerk.PhoneNumber{ID: u.idSource().id("idn_"), PhoneNumber: number}
 	p.Verification = verification(verified, "phone_code")
@@ -91,7 +91,7 @@ func (u *UserObject) idSource() *idSource {
 	return u.ids
 }
 
-// complete fills in what Clerk never leaves out.
+// complete fills in the fields that Clerk never leaves out.
 func (u *UserObject) complete() {
 	u.Object = "user"
 	for _, m := range []*json.RawMessage{&u.PublicMetadata, &u.PrivateMetadata, &u.UnsafeMetadata} {
@@ -122,6 +122,7 @@ func (u *UserObject) complete() {
 	u.EnterpriseAccounts = orEmpty(u.EnterpriseAccounts)
 }
 
+// identify gives an identifier an id and times if it has none.
 func (u *UserObject) identify(id *string, createdAt, updatedAt *int64) {
 	if *id == "" {
 		*id = u.idSource().id("idn_")
@@ -134,7 +135,7 @@ func (u *UserObject) identify(id *string, createdAt, updatedAt *int64) {
 	}
 }
 
-// clone returns a deep copy, but for the values of Extra.
+// clone returns a deep copy, except that the values of Extra are shared.
 func (u *UserObject) clone() (*UserObject, error) {
 	type plain UserObject
 	b, err := json.Marshal((*plain)(u))

@@ -5,21 +5,21 @@ import (
 	"strings"
 )
 
-// userTable holds the users. Stored objects are never modified, only replaced, so what
-// was read under the server's lock stays valid outside it.
+// userTable holds the users. Its methods need the server's lock, except json. Stored objects are never
+// modified, only replaced, so an object that was read under the lock stays valid without it.
 type userTable struct {
 	byID    map[string]*UserObject
 	ordered []*UserObject   // by compareCreated
-	deleted map[string]bool // ids that are never used again
+	deleted map[string]bool // ids of deleted users, which cannot be used again
 
-	population *population // further users, nil where there are none
+	population *population // more users; nil: none
 }
 
 func newUserTable() userTable {
 	return userTable{byID: make(map[string]*UserObject), deleted: make(map[string]bool)}
 }
 
-// compareCreated is the order of created_at: total, as the id breaks ties.
+// compareCreated is the order of created_at. The id breaks ties.
 func compareCreated(a, b *UserObject) int {
 	if a.CreatedAt != b.CreatedAt {
 		if a.CreatedAt < b.CreatedAt {
@@ -30,6 +30,7 @@ func compareCreated(a, b *UserObject) int {
 	return strings.Compare(a.ID, b.ID)
 }
 
+// put adds a user, or replaces the one with the same id.
 func (t *userTable) put(u *UserObject) {
 	if old, ok := t.byID[u.ID]; ok {
 		i, _ := slices.BinarySearchFunc(t.ordered, old, compareCreated)
@@ -40,16 +41,17 @@ func (t *userTable) put(u *UserObject) {
 		}
 		t.ordered = slices.Delete(t.ordered, i, i+1)
 	} else if t.population != nil {
-		t.population.leave(u.ID) // where it is the first change
+		t.population.leave(u.ID) // the first change of one of the population moves it here
 	}
 	i, _ := slices.BinarySearchFunc(t.ordered, u, compareCreated)
 	t.ordered = slices.Insert(t.ordered, i, u)
 	t.byID[u.ID] = u
 }
 
+// remove deletes a user, which must exist.
 func (t *userTable) remove(u *UserObject) {
 	if t.population != nil && t.population.leave(u.ID) {
-		return // it was never stored
+		return // it was not in the table
 	}
 	i, _ := slices.BinarySearchFunc(t.ordered, u, compareCreated)
 	t.ordered = slices.Delete(t.ordered, i, i+1)
@@ -57,8 +59,8 @@ func (t *userTable) remove(u *UserObject) {
 	t.deleted[u.ID] = true
 }
 
-// get returns a user's object, nil where there is no such user. One of the population is
-// made, and not stored.
+// get returns a user's object, or nil if there is no such user. An object of the population is
+// generated and not stored.
 func (t *userTable) get(id string) *UserObject {
 	e, ok := t.find(id)
 	if ok && e.user == nil {
@@ -67,7 +69,7 @@ func (t *userTable) get(id string) *UserObject {
 	return e.user
 }
 
-// used reports whether an id is or was a user's.
+// used reports whether a user has or had the id.
 func (t *userTable) used(id string) bool {
 	if t.population != nil {
 		if _, ok := t.population.number(id); ok {
