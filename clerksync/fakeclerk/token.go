@@ -39,7 +39,8 @@ const (
 type TokenOptions struct {
 	_ [0]func() // requires field names in literals
 
-	// Class is the kind of token. The opaque kinds ignore all other options. Defaults to SessionToken.
+	// Class is the kind of token. The opaque kinds ignore all other options, and Version, SessionID,
+	// Pending, Actor and Organization apply only to session tokens. Defaults to SessionToken.
 	Class TokenClass
 
 	// Version is the version of the session claims: 1 (org_id, org_role, …) or 2 (v, sts, o). Defaults to

@@ -10,47 +10,47 @@ import (
 	svix "github.com/svix/svix-webhooks/go"
 )
 
-// secretOverlap is how long a replaced secret goes on signing, as Svix has it.
+// secretOverlap is how long a replaced secret still signs, as at Svix.
 const secretOverlap = 24 * time.Hour
 
-// EndpointOptions configures [Server.AddEndpoint].
+// EndpointOptions configures [Server.AddEndpoint]. The zero value is valid.
 type EndpointOptions struct {
-	_ [0]func() // fields are to be named
+	_ [0]func() // requires field names in literals
 
-	// Secret is the signing secret, "whsec_" and base64. Defaults to a fresh one.
+	// Secret is the signing secret: "whsec_" and base64. Defaults to a fresh one: see [Endpoint.Secret].
 	Secret string
 
-	// Events are the event types to deliver. Defaults to all.
+	// Events are the event types to deliver, such as user.created. Defaults to all.
 	Events []string
 
-	// Concurrency is how many deliveries to the endpoint may be in flight at once. With
-	// more than one their order is open, as it is at Svix. Defaults to 1: strictly one
-	// after the other, by due time.
+	// Concurrency is the maximum number of attempts in progress at once. If it is more than 1, the order
+	// of deliveries is not defined, as at Svix. Defaults to 1, as does a negative number: one attempt
+	// after the other, in the order of their due times.
 	Concurrency int
 }
 
-// Endpoint is a URL of the app that the webhooks are delivered to, as the Dashboard
-// lists them. It is made by [Server.AddEndpoint], and its methods are safe for
-// concurrent use.
+// Endpoint is a URL of the app that receives webhooks, like those in Clerk's Dashboard. Use
+// [Server.AddEndpoint] to make one. Its methods are safe for concurrent use.
 type Endpoint struct {
 	s           *Server
 	url         string
-	events      []string
+	events      []string // empty: all
 	concurrency int
 
-	// What follows is guarded by s.mu.
+	// s.mu guards the fields below.
 
-	secrets  []secret // the newest first
+	secrets  []secret // newest first
 	policy   func(Message) Delivery
 	outage   bool
 	holding  bool
 	messages []*message
 	byID     map[string]*message
-	queue    deliveryHeap // deliveries that wait for their time
+	queue    deliveryHeap // deliveries that wait for their due time
 	held     []*delivery  // deliveries that wait for Release
-	inFlight int
-	armed    time.Time         // when wake is going to be called
-	disarm   func() (was bool) // nil where it isn't
+	inFlight int          // attempts in progress
+
+	wakeAt     time.Time         // when wake is scheduled
+	cancelWake func() (was bool) // nil if wake is not scheduled
 }
 
 type secret struct {
@@ -58,15 +58,16 @@ type secret struct {
 	expires time.Time // zero: never
 }
 
-// AddEndpoint has all events from now on delivered to the app at url by POST, signed as
-// Svix signs them. A message that isn't answered 2xx within 15 s is tried again 5 s
-// after that, then after 5 min, 30 min, 2 h, 5 h, 10 h and 10 h, and then has failed:
-// https://docs.svix.com/retries. Svix's disabling of endpoints that fail for five days
-// is not modelled.
+// AddEndpoint sends all events from now on to the app at url, as POST requests signed as Svix signs
+// them. If the app does not answer 2xx within 15 s, Svix's schedule (https://docs.svix.com/retries)
+// applies: the next attempt follows after 5 s, then after 5 min, 30 min, 2 h, 5 h, 10 h and 10 h, each
+// counted from the failure before it. Then the message has failed. Svix disables an endpoint after
+// five days of failures, but fakeclerk does not.
 //
-// In real time the deliveries run in the background. With a [Clock] nothing is
-// delivered until Clock.Advance, [Server.Deliver] or [Server.Settle] does it.
-// AddEndpoint panics where the URL or the secret is malformed.
+// In real time, deliveries run in the background. With a [Clock], they run only inside Clock.Advance,
+// [Server.Deliver] and [Server.Settle], and an attempt also fails after 15 s of real time.
+//
+// AddEndpoint panics if the URL or the secret is malformed.
 func (s *Server) AddEndpoint(url string, opts EndpointOptions) *Endpoint {
 	if opts.Secret == "" {
 		opts.Secret = newSecret(s.ids)
@@ -85,10 +86,11 @@ func (s *Server) AddEndpoint(url string, opts EndpointOptions) *Endpoint {
 	return e
 }
 
+// mustEndpoint panics if a URL or a secret is malformed.
 func mustEndpoint(endpoint, secret string) {
 	u, err := url.Parse(endpoint)
 	if err == nil && (u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
-		err = fmt.Errorf("no http URL: %q", endpoint)
+		err = fmt.Errorf("not an http or https URL: %q", endpoint)
 	}
 	if err == nil {
 		_, err = svix.NewWebhook(secret)
@@ -98,15 +100,16 @@ func mustEndpoint(endpoint, secret string) {
 	}
 }
 
-// Secret returns the signing secret ("whsec_…"): what the app is to verify with.
+// Secret returns the signing secret ("whsec_…") that the app verifies webhooks with. After
+// [Endpoint.RotateSecret], it is the new one.
 func (e *Endpoint) Secret() string {
 	e.s.mu.Lock()
 	defer e.s.mu.Unlock()
 	return e.secrets[0].value
 }
 
-// RotateSecret replaces the signing secret by a fresh one and returns it. As at Svix
-// the old one goes on signing beside it for 24 hours: svix-signature has two entries.
+// RotateSecret replaces the signing secret by a fresh one and returns it. As at Svix, the old secret
+// also signs for another 24 hours: svix-signature then has two entries.
 func (e *Endpoint) RotateSecret() string {
 	value := newSecret(e.s.ids)
 	e.s.mu.Lock()
@@ -116,25 +119,24 @@ func (e *Endpoint) RotateSecret() string {
 	return value
 }
 
-// SetPolicy has f decide, from now on, how each new message is delivered: dropped,
-// late, several times. Replays are delivered at once, whatever f says. A nil f removes
-// the policy. f is called as the event happens and must not call methods of the Server
-// or the Endpoint.
+// SetPolicy makes f decide how each new message is delivered. A nil f removes the policy. Replays are
+// delivered at once and do not go through f. The server calls f as the event happens, so f must not
+// call methods of the Server or the Endpoint.
 func (e *Endpoint) SetPolicy(f func(m Message) Delivery) {
 	e.s.mu.Lock()
 	defer e.s.mu.Unlock()
 	e.policy = f
 }
 
-// SetOutage makes the endpoint unreachable, or reachable again. During an outage the
-// attempts fail without reaching the app, and count.
+// SetOutage makes the endpoint unreachable or reachable again. During an outage, attempts fail without
+// reaching the app. They count as attempts in the retry schedule.
 func (e *Endpoint) SetOutage(outage bool) {
 	e.s.mu.Lock()
 	defer e.s.mu.Unlock()
 	e.outage = outage
 }
 
-// Hold keeps back all deliveries that have not begun, and those to come, until Release.
+// Hold keeps back all deliveries until [Endpoint.Release], except attempts in progress.
 func (e *Endpoint) Hold() {
 	e.s.mu.Lock()
 	defer e.s.mu.Unlock()
@@ -145,10 +147,11 @@ func (e *Endpoint) Hold() {
 	e.arm()
 }
 
-// Release makes the named messages due now, in the given order, and holds the others
-// back as before; the error is that one is not held, and then none is released. Without
-// names it ends the hold: the deliveries keep their due times, so that what fell due
-// meanwhile is due now, in its old order.
+// Release makes the messages with the given ids due now, in that order, and keeps holding the others.
+// If one of them is not held, Release returns an error and releases none.
+//
+// Without ids, Release ends the hold. Deliveries keep their due times, so those that fell due
+// meanwhile are due now, in their original order.
 func (e *Endpoint) Release(messageIDs ...string) error {
 	e.s.mu.Lock()
 	defer e.s.mu.Unlock()
@@ -163,14 +166,14 @@ func (e *Endpoint) Release(messageIDs ...string) error {
 		return nil
 	}
 	for _, id := range messageIDs {
-		if !slices.ContainsFunc(e.held, func(d *delivery) bool { return d.message.ID == id }) {
+		if !slices.ContainsFunc(e.held, func(d *delivery) bool { return d.message.sent.ID == id }) {
 			return fmt.Errorf("fakeclerk: message %q is not held", id)
 		}
 	}
 	now := e.s.Now()
 	for _, id := range messageIDs {
 		e.held = slices.DeleteFunc(e.held, func(d *delivery) bool {
-			if d.message.ID != id {
+			if d.message.sent.ID != id {
 				return false
 			}
 			d.due, d.seq = now, e.s.nextSeq()
@@ -183,9 +186,8 @@ func (e *Endpoint) Release(messageIDs ...string) error {
 	return nil
 }
 
-// Replay delivers a message again from the start, as "Resend" in the Dashboard does:
-// now, and with all retries, whatever has become of it. The error is that there is no
-// such message.
+// Replay delivers a message again, as "Resend" in the Dashboard does: now and with all retries, in
+// whatever state the message is. It returns an error if there is no such message.
 func (e *Endpoint) Replay(messageID string) error {
 	e.s.mu.Lock()
 	defer e.s.mu.Unlock()
@@ -197,17 +199,15 @@ func (e *Endpoint) Replay(messageID string) error {
 	return nil
 }
 
-// Messages returns what the endpoint was sent, oldest first; what its event filter
-// leaves out is not among it.
+// Messages returns the messages to the endpoint, oldest first, without those that its Events option
+// leaves out. The caller must not modify their bodies.
 func (e *Endpoint) Messages() []Message {
 	e.s.mu.Lock()
 	defer e.s.mu.Unlock()
 	list := make([]Message, len(e.messages))
 	at := make(map[*message]int, len(e.messages))
 	for i, m := range e.messages {
-		list[i] = m.Message
-		list[i].Attempts = slices.Clone(m.Attempts)
-		list[i].State = m.state()
+		list[i] = m.snapshot()
 		at[m] = i
 	}
 	for _, d := range e.queue {
@@ -219,11 +219,11 @@ func (e *Endpoint) Messages() []Message {
 	return list
 }
 
-// accept takes a new message in by the endpoint's policy. The lock is held.
+// accept schedules the deliveries of a new message as the policy says. The caller holds s.mu.
 func (e *Endpoint) accept(msg Message) {
-	m := &message{Message: msg}
+	m := &message{sent: msg}
 	e.messages = append(e.messages, m)
-	e.byID[m.ID] = m
+	e.byID[msg.ID] = m
 	var how Delivery
 	if e.policy != nil {
 		how = e.policy(msg)

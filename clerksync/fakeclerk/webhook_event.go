@@ -7,14 +7,14 @@ import (
 	"time"
 )
 
-// What Clerk's servers saw of the user whose action made an event.
+// What Clerk's servers saw of the user whose action caused an event.
 const (
 	clientIP        = "203.0.113.7"
 	clientUserAgent = "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/128.0.0.0 Safari/537.36"
 )
 
-// envelope is Clerk's WebhookEventPayload schema. The timestamp is in milliseconds, as
-// in real payloads; the examples of the schema have seconds.
+// envelope is Clerk's WebhookEventPayload schema. The timestamp is in milliseconds, as in real payloads
+// and in Clerk's documentation. Only the examples in the OpenAPI file have seconds.
 type envelope struct {
 	Data            any             `json:"data"`
 	EventAttributes eventAttributes `json:"event_attributes"`
@@ -38,9 +38,9 @@ func newEnvelope(eventType, instanceID string, at time.Time, data any) envelope 
 	return e
 }
 
-// Send emits an event of any type to the endpoints, and returns its message id. data is
-// what encoding/json takes; it need not be true: the Dashboard's "Send Example" sends a
-// user that the Backend API does not have. The error is that of the encoding.
+// Send sends an event of any type to the endpoints and returns its message id. data need not match the
+// users of the instance: "Send Example" in the Dashboard, too, sends a user that the Backend API does
+// not have. Send returns an error if encoding/json cannot encode data.
 func (s *Server) Send(eventType string, data any) (messageID string, err error) {
 	raw, err := json.Marshal(data)
 	if err != nil {
@@ -51,7 +51,7 @@ func (s *Server) Send(eventType string, data any) (messageID string, err error) 
 	return s.emit(eventType, json.RawMessage(raw)), nil
 }
 
-// emit sends an event to the endpoints. The lock is held.
+// emit sends an event to the endpoints. The caller holds s.mu.
 func (s *Server) emit(eventType string, data any) (messageID string) {
 	id := s.ids.id("msg_")
 	var body []byte

@@ -2,63 +2,68 @@ package fakeclerk
 
 import (
 	"encoding/json"
+	"slices"
 	"time"
 )
 
 // Message is one event on its way to an endpoint.
 type Message struct {
-	ID        string          // svix-id, the same in every attempt and replay
-	Type      string          // such as user.created
-	Body      json.RawMessage // the exact bytes sent: Clerk's envelope; not to be modified
-	CreatedAt time.Time
+	ID        string          // the svix-id: the same in every attempt and replay
+	Type      string          // the event type, such as user.created
+	Body      json.RawMessage // the exact bytes that are sent; read-only
+	CreatedAt time.Time       // when the event happened
 	State     MessageState
 	Attempts  []Attempt // oldest first
-	Next      time.Time // when the next attempt is due; zero where none is scheduled or the message is held
+	Next      time.Time // when the next attempt is due; zero if none is scheduled or the message is held
 }
 
-// MessageState says how far a message has come.
+// MessageState says how far the delivery of a message has come.
 type MessageState string
 
 const (
-	// Pending messages have attempts before them, and held ones are pending too.
+	// Pending means that more attempts will follow, possibly only after [Endpoint.Release].
 	Pending MessageState = "pending"
-	// Delivered messages were answered 2xx, each copy of them.
+	// Delivered means that the app has answered 2xx to every copy of the message.
 	Delivered MessageState = "delivered"
-	// Failed messages have used up their attempts; Replay makes them pending again.
+	// Failed means that a copy ran out of attempts and none is pending. [Endpoint.Replay] makes the
+	// message Pending again.
 	Failed MessageState = "failed"
-	// Dropped messages were lost by the endpoint's policy; Replay brings them back.
+	// Dropped means that the endpoint's policy lost the message. [Endpoint.Replay] makes it Pending.
 	Dropped MessageState = "dropped"
 )
 
 // Attempt is one attempt to deliver a message.
 type Attempt struct {
-	At     time.Time // when it was made and signed
-	Status int       // the app's answer; 0 where there was none
-	Err    error     // why there was none: an outage, a refused connection, no answer in 15 s
+	At     time.Time // when the attempt was signed and sent
+	Status int       // the HTTP status of the app's answer; 0 if there was no answer
+	Err    error     // why there was no answer, such as an outage or 15 s without one
 }
 
-// succeeded is Svix's rule: redirects too are failures.
+// succeeded reports whether the app has accepted the message. To Svix, a redirect is a failure.
 func (a Attempt) succeeded() bool { return a.Status >= 200 && a.Status <= 299 }
 
-// Delivery is how a policy has a message delivered. The zero value is: at once, and one time.
+// Delivery is how a policy delivers a message: see [Endpoint.SetPolicy]. The zero value delivers it
+// once, without delay.
 type Delivery struct {
-	// Drop loses the message: no attempt is made.
+	// Drop loses the message: no attempt is made. Defaults to false.
 	Drop bool
 
-	// Delay puts the first attempt off. Different delays reorder messages.
+	// Delay postpones the first attempt. Different delays reorder messages. Defaults to none, as does a
+	// negative delay.
 	Delay time.Duration
 
-	// Copies is how many times the message is delivered, each copy with attempts of its
-	// own and all with the same svix-id. Defaults to 1.
+	// Copies is how many times the message is delivered. Every copy has its own attempts, and all have
+	// the same svix-id. Defaults to 1, as does a negative number.
 	Copies int
 }
 
-// message is a Message and the state of its deliveries.
+// message is a message to one endpoint and the state of its deliveries. The server's lock guards it.
 type message struct {
-	Message
-	open    int  // deliveries that go on
-	failed  bool // one of them ran out of attempts, and none was begun since
-	dropped bool
+	sent     Message // never modified: snapshot has the current State and Attempts
+	attempts []Attempt
+	open     int  // deliveries that have attempts left
+	failed   bool // a delivery ran out of attempts since the last one was scheduled
+	dropped  bool
 }
 
 func (m *message) state() MessageState {
@@ -72,4 +77,12 @@ func (m *message) state() MessageState {
 	default:
 		return Delivered
 	}
+}
+
+// snapshot returns the message as it is now, without Next.
+func (m *message) snapshot() Message {
+	s := m.sent
+	s.State = m.state()
+	s.Attempts = slices.Clone(m.attempts)
+	return s
 }

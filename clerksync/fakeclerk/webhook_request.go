@@ -14,33 +14,33 @@ import (
 	svix "github.com/svix/svix-webhooks/go"
 )
 
-// Event is one webhook event for [SignedRequest].
+// Event is a webhook event for [SignedRequest].
 type Event struct {
 	// ID is the svix-id. Defaults to a fresh "msg_" id.
 	ID string
 
-	// Type is the event type, such as user.created.
+	// Type is the event type, such as user.created. Defaults to "".
 	Type string
 
-	// Data is the event's object, as encoding/json takes it: what [NewUser.Object] or
-	// [Server.User] returns, a map. Defaults to null.
+	// Data is the event's object, such as a result of [NewUser.Object] or [Server.User]. It must be
+	// encodable by encoding/json. Defaults to null.
 	Data any
 
-	// InstanceID is the instance that sends it. Defaults to "ins_fakeclerk".
+	// InstanceID is the id of the instance that sends the event. Defaults to "ins_fakeclerk".
 	InstanceID string
 
 	// Time is when the event happened and when it is sent. Defaults to time.Now().
 	Time time.Time
 
-	// Body replaces the whole body, byte for byte; it is signed as it is. Defaults to
-	// Clerk's envelope of the fields above.
+	// Body is the whole body, sent and signed byte for byte. Type, Data and InstanceID are then ignored.
+	// Defaults to Clerk's envelope around Data.
 	Body []byte
 }
 
-// SignedRequest returns the request by which Svix delivers an event to the endpoint at
-// url, signed with its secret ("whsec_…"), to be given to a handler together with an
-// httptest.ResponseRecorder. No server is needed. Like httptest.NewRequest it panics
-// where an argument is wrong, which in a test is a fault of the test.
+// SignedRequest returns the request with which Svix delivers an event to the endpoint at url, signed
+// with the endpoint's secret ("whsec_…"). Pass it to a handler with an httptest.ResponseRecorder. It
+// does not need a server. Like httptest.NewRequest, it panics if the URL, the secret or the event is
+// malformed.
 func SignedRequest(ctx context.Context, url, secret string, e Event) *http.Request {
 	at := e.Time
 	if at.IsZero() {
@@ -57,10 +57,10 @@ func SignedRequest(ctx context.Context, url, secret string, e Event) *http.Reque
 	return r
 }
 
-// webhookUserAgent has the form that Svix's servers send.
+// webhookUserAgent has the form of the User-Agent that Svix's servers send.
 const webhookUserAgent = "Svix-Webhooks/1.99.1 (sender-fake1; +https://www.svix.com/http-sender/)"
 
-// newDelivery builds one attempt to deliver a message.
+// newDelivery returns the request of one attempt to deliver a message. Each secret adds a signature.
 func newDelivery(ctx context.Context, url string, secrets []string, id string, at time.Time, body []byte) (*http.Request, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
 	if err != nil {
@@ -84,7 +84,7 @@ func newDelivery(ctx context.Context, url string, secrets []string, id string, a
 	return r, nil
 }
 
-// newSecret returns a signing secret of Svix's form.
+// newSecret returns a fresh signing secret in Svix's form.
 func newSecret(ids *idSource) string {
 	return "whsec_" + base64.StdEncoding.EncodeToString(ids.bytes(24))
 }
