@@ -10,9 +10,8 @@ import (
 	"time"
 )
 
-// population is the users of Config.Population. They are numbered from 0, oldest first,
-// and made from their numbers. All but gone stays as it is from the start, so that they
-// are made without the server's lock.
+// population is the users of Config.Population. They are numbered from 0, oldest first, and each is
+// generated from its number. Only gone ever changes, so users are generated without the server's lock.
 type population struct {
 	size  int
 	seed  uint64
@@ -21,25 +20,25 @@ type population struct {
 	ids   *idSource
 
 	templates []template
-	width     int // of the widest user's JSON, about
+	width     int // estimated length of the longest user's JSON, in bytes
 
-	// gone are the users that are not made any more, ascending: they were deleted, or
-	// changed, and a changed one is stored as any other user.
+	// gone are the numbers of users that are no longer generated, ascending. They were deleted, or they
+	// were changed and are now stored like any other user.
 	gone []int
 }
 
-// populationStep is how long after one user the next one signed up, in ms: short, so that
-// a thousand million users take no more than 32 years.
+// populationStep is the time between two sign-ups, in ms. It is short, so that even a billion users
+// need no more than 32 years.
 const populationStep = 1000
 
-// newPopulation returns nil for a size of 0 or less.
+// newPopulation returns nil if size is 0 or less.
 func newPopulation(size int, seed uint64, start time.Time, ids *idSource) *population {
 	if size <= 0 {
 		return nil
 	}
 	p := &population{
 		size: size,
-		// Not from ids: those that the server makes are the same with a population.
+		// A seed from ids would change the ids that the server makes next.
 		seed:  binary.LittleEndian.Uint64(newIDSource(seed).bytes(8)),
 		start: start.UnixMilli(),
 		ids:   ids,
@@ -47,7 +46,7 @@ func newPopulation(size int, seed uint64, start time.Time, ids *idSource) *popul
 	p.first = p.start - int64(size)*populationStep
 	for _, kind := range populationKinds {
 		t := newTemplate(kind.user, kind.signedIn)
-		width := 40 * len(t.slots) // more than they take on average
+		width := 40 * len(t.slots) // bytes; more than a slot takes on average
 		for _, text := range t.text {
 			width += len(text)
 		}
@@ -57,9 +56,8 @@ func newPopulation(size int, seed uint64, start time.Time, ids *idSource) *popul
 	return p
 }
 
-// PopulationID returns the id of one user of [Config.Population], whether or not it has
-// been deleted since. They are numbered from 0, oldest first. It panics where there is
-// no user of that number.
+// PopulationID returns the id of a user of [Config.Population], even if the user has been deleted.
+// Users are numbered from 0, oldest first. It panics if there is no user with that number.
 func (s *Server) PopulationID(number int) string {
 	p := s.users.population
 	if p == nil || number < 0 || number >= p.size {
@@ -68,13 +66,14 @@ func (s *Server) PopulationID(number int) string {
 	return p.id(number)
 }
 
+// created returns created_at of user i.
 func (p *population) created(i int) int64 { return p.first + int64(i)*populationStep }
 
-// numberDigits is how many characters of an id tell the user's number.
+// numberDigits is how many characters of an id encode the user's number.
 const numberDigits = 8
 
-// key returns what follows "user_" in the id of user i: the number, to which the seed is
-// added so that it doesn't look like one, and random characters. Keys ascend.
+// key returns what follows "user_" in the id of user i: the encoded number, then random characters.
+// Keys ascend with i.
 func (p *population) key(i int) [idLength]byte {
 	var key [idLength]byte
 	n := p.origin() + uint64(i)
@@ -84,7 +83,7 @@ func (p *population) key(i int) [idLength]byte {
 	}
 	for k := numberDigits; k < idLength; {
 		r := p.random(i, 2+(k-numberDigits)/10)
-		for range min(10, idLength-k) { // 64 bits are worth 10 characters
+		for range min(10, idLength-k) { // 64 bits are enough for 10 characters
 			var c uint64
 			c, r = bits.Mul64(r, 62)
 			key[k] = base62[c]
@@ -94,16 +93,18 @@ func (p *population) key(i int) [idLength]byte {
 	return key
 }
 
-// origin is user 0's number in ids, below half of what numberDigits hold.
+// origin is added to the numbers in ids, so that ids do not look like numbers. It is less than half of
+// what numberDigits can hold.
 func (p *population) origin() uint64 { return p.seed >> 18 }
 
+// id returns the id of user i.
 func (p *population) id(i int) string {
 	key := p.key(i)
 	return "user_" + string(key[:])
 }
 
-// number returns the user whose id this is, gone or not, and false where it is none of
-// the population's.
+// number returns the number of the user with the id, gone or not. It reports false if the id does not
+// belong to the population.
 func (p *population) number(id string) (i int, ok bool) {
 	key, ok := strings.CutPrefix(id, "user_")
 	if !ok || len(key) != idLength {
@@ -121,12 +122,12 @@ func (p *population) number(id string) (i int, ok bool) {
 	return i, key == string(want[:])
 }
 
-// populationPhone begins a phone number, and the user's number follows.
+// populationPhone is the start of each phone number. The user's number follows.
 const populationPhone = "+1555"
 
-// owns reports whether a text is the e-mail address or phone number of one of the
-// population, but for those gone and the user of that id. The server's lock is held.
-func (p *population) owns(text, butFor string) bool {
+// owns reports whether text is the e-mail address or phone number of a user of the population who is
+// not gone and does not have the id except. The caller holds the server's lock.
+func (p *population) owns(text, except string) bool {
 	if p == nil {
 		return false
 	}
@@ -141,17 +142,17 @@ func (p *population) owns(text, butFor string) bool {
 	}
 	u := p.object(i)
 	owned := slices.Concat(u.emails(), u.phones())
-	return u.ID != butFor && slices.Contains(texts(owned), text)
+	return u.ID != except && slices.Contains(texts(owned), text)
 }
 
-// isGone reports whether user i is not made any more. The server's lock is held.
+// isGone reports whether user i is no longer generated. The caller holds the server's lock.
 func (p *population) isGone(i int) bool {
 	_, gone := slices.BinarySearch(p.gone, i)
 	return gone
 }
 
-// leave removes the user from those that are made, and reports whether it was among
-// them. The server's lock is held.
+// leave makes the user gone. It reports whether the user was generated until now. The caller holds the
+// server's lock.
 func (p *population) leave(id string) bool {
 	i, ok := p.number(id)
 	if !ok {
@@ -175,14 +176,14 @@ func (p *population) before(i int, u *UserObject) bool {
 // random returns the nth random number of user i.
 func (p *population) random(i, n int) uint64 {
 	const each = 4 // random numbers of a user
-	// SplitMix64, which is as good from any state.
+	// SplitMix64: its output is random from any starting state.
 	z := p.seed + uint64(i*each+n+1)*0x9e3779b97f4a7c15
 	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
 	z = (z ^ z>>27) * 0x94d049bb133111eb
 	return z ^ z>>31
 }
 
-// below maps a random number to one from 0 to n-1, by its high bits.
+// below maps a random number to one from 0 to n-1.
 func below(random uint64, n int64) int64 {
 	high, _ := bits.Mul64(random, uint64(n))
 	return int64(high)

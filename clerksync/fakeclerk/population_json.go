@@ -8,17 +8,21 @@ import (
 	"time"
 )
 
-// populationKinds are the kinds of users; share is how many of 16 are of the kind. What
-// stands between two $ is filled in for each user.
+// populationKinds are the kinds of users. share is how many of 16 users are of the kind. A name between
+// two $ is a slot that is filled in for each user.
 var populationKinds = []struct {
 	share    int
 	signedIn bool
 	user     NewUser
 }{
-	{9, true, NewUser{FirstName: "$first$", LastName: "$last$", Email: "$email$", ImageURL: "https://img.clerk.com/$id$"}},
-	{4, true, NewUser{FirstName: "$first$", LastName: "$last$", Email: "$email$", PublicMetadata: map[string]any{"plan": "pro"}}},
-	{2, false, NewUser{Email: "$email$"}},
-	{1, true, NewUser{FirstName: "$first$", Phone: "$phone$"}},
+	{share: 9, signedIn: true, user: NewUser{
+		FirstName: "$first$", LastName: "$last$", Email: "$email$", ImageURL: "https://img.clerk.com/$id$",
+	}},
+	{share: 4, signedIn: true, user: NewUser{
+		FirstName: "$first$", LastName: "$last$", Email: "$email$", PublicMetadata: map[string]any{"plan": "pro"},
+	}},
+	{share: 2, signedIn: false, user: NewUser{Email: "$email$"}},
+	{share: 1, signedIn: true, user: NewUser{FirstName: "$first$", Phone: "$phone$"}},
 }
 
 // populationKind maps 4 random bits to an index of populationKinds.
@@ -33,7 +37,7 @@ var populationKind = func() (kinds [16]int) {
 	return kinds
 }()
 
-// Names of users, whose e-mail addresses are made of mail.
+// firstNames and lastNames hold names, and how they are spelled in e-mail addresses.
 var firstNames, lastNames = [16]personName{
 	{"Ada", "ada"}, {"Ben", "ben"}, {"Chloé", "chloe"}, {"Dmitri", "dmitri"},
 	{"Emma", "emma"}, {"Fatima", "fatima"}, {"Grace", "grace"}, {"Hiroshi", "hiroshi"},
@@ -48,16 +52,16 @@ var firstNames, lastNames = [16]personName{
 
 type personName struct{ name, mail string }
 
-// template is the JSON of a user, as encoding/json writes it, with slots: text[0],
-// slots[0], text[1] and so on to the last text.
+// template is the JSON of a user, as encoding/json writes it, with slots to fill in. It reads text[0],
+// slots[0], text[1] and so on, up to the last text.
 type template struct {
 	text  []string
 	slots []string
 }
 
-// newTemplate makes the template from the object that Clerk makes of u.
+// newTemplate returns the template for the object that Clerk would make of u.
 func newTemplate(u NewUser, signedIn bool) template {
-	// No other number in the object is negative.
+	// Placeholders for the times: no other number in the object is negative.
 	created, updated, active := int64(-1), int64(-2), int64(-3)
 	u.ID, u.CreatedAt = "user_$id$", time.UnixMilli(created)
 	o := u.Object(time.Time{})
@@ -65,7 +69,7 @@ func newTemplate(u NewUser, signedIn bool) template {
 	if signedIn {
 		o.LastSignInAt, o.LastActiveAt = &active, &active
 	}
-	// Each user has one identifier, which shares what follows the prefix of its id.
+	// Each user has one identifier. Its id has the same random part as the user's.
 	for _, e := range o.EmailAddresses {
 		e.ID = "idn_$id$"
 		o.PrimaryEmailAddressID = &e.ID
@@ -86,7 +90,7 @@ func newTemplate(u NewUser, signedIn bool) template {
 	return t
 }
 
-// appendJSON appends the JSON of user i. It needs no lock.
+// appendJSON appends the JSON of user i. It does not need the server's lock.
 func (p *population) appendJSON(b []byte, i int) []byte {
 	key := p.key(i)
 	r := p.random(i, 0)
@@ -113,7 +117,7 @@ func (p *population) appendJSON(b []byte, i int) []byte {
 		case "phone":
 			b = append(b, populationPhone...)
 			for limit := 1_000_000; limit > max(i, 1); limit /= 10 {
-				b = append(b, '0') // to 7 digits
+				b = append(b, '0') // pads the number to 7 digits
 			}
 			b = strconv.AppendInt(b, int64(i), 10)
 		case "created":
@@ -127,7 +131,7 @@ func (p *population) appendJSON(b []byte, i int) []byte {
 	return append(b, t.text[len(t.slots)]...)
 }
 
-// object returns user i as one that can be changed.
+// object returns user i as an object that can be changed.
 func (p *population) object(i int) *UserObject {
 	type plain UserObject
 	u := &UserObject{ids: p.ids}

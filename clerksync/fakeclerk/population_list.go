@@ -6,13 +6,7 @@ import (
 	"sort"
 )
 
-// entry is a user in a list: a stored one, or where user is nil one of the population.
-type entry struct {
-	user   *UserObject
-	number int
-}
-
-// listJSON returns a list's JSON. It needs no lock.
+// listJSON returns the JSON of a list. It does not need the server's lock.
 func (p *population) listJSON(list []entry) []byte {
 	b := make([]byte, 0, 2+len(list)*(p.width+1))
 	b = append(b, '[')
@@ -29,25 +23,8 @@ func (p *population) listJSON(list []entry) []byte {
 	return append(b, ']')
 }
 
-// find returns a user.
-func (t *userTable) find(id string) (e entry, ok bool) {
-	if u := t.byID[id]; u != nil {
-		return entry{user: u}, true
-	}
-	if t.population == nil {
-		return entry{}, false
-	}
-	i, ok := t.population.number(id)
-	return entry{number: i}, ok && !t.population.isGone(i)
-}
-
-// json makes the JSON of what find found. It needs no lock.
-func (t *userTable) json(e entry) []byte {
-	if e.user != nil {
-		return mustMarshal(e.user)
-	}
-	return t.population.appendJSON(nil, e.number)
-}
+// These methods of userTable treat the stored users and the population as one list in the order of
+// compareCreated. They find a place in it by binary search, so a page costs the same wherever it is.
 
 // count returns how many users there are.
 func (t *userTable) count() int {
@@ -58,7 +35,7 @@ func (t *userTable) count() int {
 	return n
 }
 
-// place returns how many users come before that one.
+// place returns how many users come before a user.
 func (t *userTable) place(e entry) int {
 	u := e.user
 	if u == nil {
@@ -66,28 +43,28 @@ func (t *userTable) place(e entry) int {
 		u.ID, u.CreatedAt = t.population.id(e.number), t.population.created(e.number)
 	}
 	stored, _ := slices.BinarySearchFunc(t.ordered, u, compareCreated)
-	return stored + t.madeBefore(u)
+	return stored + t.generatedBefore(u)
 }
 
-// madeBefore returns how many of the population, without those gone, come before u.
-func (t *userTable) madeBefore(u *UserObject) int {
+// generatedBefore returns how many users of the population, without those gone, come before u.
+func (t *userTable) generatedBefore(u *UserObject) int {
 	p := t.population
 	i := sort.Search(p.size, func(i int) bool { return !p.before(i, u) })
 	gone, _ := slices.BinarySearch(p.gone, i)
 	return i - gone
 }
 
-// between returns the users from place lo up to place hi.
+// between returns the users from place lo to place hi-1.
 func (t *userTable) between(lo, hi int) []entry {
 	if lo >= hi {
 		return nil
 	}
 	p := t.population
-	// Of the lo users before, so many are stored, and the rest are the population's.
-	stored := sort.Search(len(t.ordered), func(n int) bool { return n+t.madeBefore(t.ordered[n]) >= lo })
-	made := lo - stored
-	gone := sort.Search(len(p.gone), func(n int) bool { return p.gone[n]-n > made })
-	i := made + gone
+	// Of the lo users before the first one, find how many are stored. The others are the population's.
+	stored := sort.Search(len(t.ordered), func(n int) bool { return n+t.generatedBefore(t.ordered[n]) >= lo })
+	generated := lo - stored
+	gone := sort.Search(len(p.gone), func(n int) bool { return p.gone[n]-n > generated })
+	i := generated + gone
 	list := make([]entry, 0, hi-lo)
 	for len(list) < hi-lo {
 		switch {
@@ -105,7 +82,8 @@ func (t *userTable) between(lo, hi int) []entry {
 	return list
 }
 
-// places returns the places of those users that exist, ascending.
+// places returns the places of the users with the given ids, ascending. It leaves out users that do not
+// exist.
 func (t *userTable) places(ids map[string]bool) []int {
 	var places []int
 	for id := range ids {
@@ -149,8 +127,8 @@ func (s *Server) countPopulation(r *http.Request, filters []string) answer {
 	return totalCount(s.users.count())
 }
 
-// populationFilter returns the ids that a query is about, nil for all, and refuses what
-// would take a look at every user. filters are the parameters that filter.
+// populationFilter returns the ids that a query asks for, or nil if it asks for all users. It returns
+// an error if the query would have to look at every user. filters are the query's filters.
 func populationFilter(r *http.Request, filters []string) (map[string]bool, error) {
 	for _, param := range filters {
 		if param != "user_id" {
@@ -167,8 +145,8 @@ func populationFilter(r *http.Request, filters []string) (map[string]bool, error
 	return ids, nil
 }
 
-// entries returns the users of one page, as page does, of a table with a population. ids
-// are those it is about, nil for all. The server's lock is held.
+// entries returns the users of one page, as page does, for a table with a population. ids are the users
+// that the query asks for, nil for all. The caller holds the server's lock.
 func (q listQuery) entries(t *userTable, ids map[string]bool) ([]entry, error) {
 	total := t.count()
 	var places []int

@@ -59,6 +59,32 @@ func (t *userTable) remove(u *UserObject) {
 	t.deleted[u.ID] = true
 }
 
+// entry is a user in a list: a stored user, or one of the population if user is nil.
+type entry struct {
+	user   *UserObject
+	number int
+}
+
+// find returns a user, stored or of the population.
+func (t *userTable) find(id string) (e entry, ok bool) {
+	if u := t.byID[id]; u != nil {
+		return entry{user: u}, true
+	}
+	if t.population == nil {
+		return entry{}, false
+	}
+	i, ok := t.population.number(id)
+	return entry{number: i}, ok && !t.population.isGone(i)
+}
+
+// json returns the JSON of a user that find returned. It does not need the server's lock.
+func (t *userTable) json(e entry) []byte {
+	if e.user != nil {
+		return mustMarshal(e.user)
+	}
+	return t.population.appendJSON(nil, e.number)
+}
+
 // get returns a user's object, or nil if there is no such user. An object of the population is
 // generated and not stored.
 func (t *userTable) get(id string) *UserObject {

@@ -10,7 +10,8 @@ import (
 // What Clerk's servers saw of the user whose action caused an event.
 const (
 	clientIP        = "203.0.113.7"
-	clientUserAgent = "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/128.0.0.0 Safari/537.36"
+	clientUserAgent = "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/537.36 (KHTML, like Gecko) " +
+		"Chrome/128.0.0.0 Safari/537.36"
 )
 
 // envelope is Clerk's WebhookEventPayload schema. The timestamp is in milliseconds, as in real payloads

@@ -61,7 +61,9 @@ func SignedRequest(ctx context.Context, url, secret string, e Event) *http.Reque
 const webhookUserAgent = "Svix-Webhooks/1.99.1 (sender-fake1; +https://www.svix.com/http-sender/)"
 
 // newDelivery returns the request of one attempt to deliver a message. Each secret adds a signature.
-func newDelivery(ctx context.Context, url string, secrets []string, id string, at time.Time, body []byte) (*http.Request, error) {
+func newDelivery(
+	ctx context.Context, url string, secrets []string, id string, at time.Time, body []byte,
+) (*http.Request, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
 	if err != nil {
 		return nil, fmt.Errorf("fakeclerk: %w", err)
