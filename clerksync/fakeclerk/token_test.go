@@ -1,50 +1,16 @@
 package fakeclerk_test
 
 import (
-	"context"
-	"encoding/base64"
-	"encoding/json"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/clerk/clerk-sdk-go/v2"
-	"github.com/clerk/clerk-sdk-go/v2/jwks"
 	"github.com/clerk/clerk-sdk-go/v2/jwt"
 	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
 	"github.com/google/go-cmp/cmp"
 )
-
-// verify has the official SDK verify a token by the server's JWKS and clock.
-func verify(ctx context.Context, s *fakeclerk.Server, clock *fakeclerk.Clock, token string) (*clerk.SessionClaims, error) {
-	return jwt.Verify(ctx, &jwt.VerifyParams{Token: token, JWKSClient: jwksClient(s), Clock: clock})
-}
-
-// decode returns the header and the claims of a JWT, unverified.
-func decode(t testing.TB, token string) (header, claims map[string]any) {
-	t.Helper()
-	parts := strings.Split(token, ".")
-	if len(parts) != 3 {
-		t.Fatalf("no JWT: %q", token)
-	}
-	for i, to := range []*map[string]any{&header, &claims} {
-		b, err := base64.RawURLEncoding.DecodeString(parts[i])
-		must(t, err)
-		must(t, json.Unmarshal(b, to))
-	}
-	return header, claims
-}
-
-func keys(m map[string]any) []string {
-	var list []string
-	for k := range m {
-		list = append(list, k)
-	}
-	slices.Sort(list)
-	return list
-}
 
 func TestSessionToken(t *testing.T) {
 	t.Parallel()
@@ -254,54 +220,4 @@ func TestTokenErrors(t *testing.T) {
 			t.Errorf("%s: %q, %v", name, token, err)
 		}
 	}
-}
-
-func TestKeyRotation(t *testing.T) {
-	t.Parallel()
-	s, clock := startClocked(t, fakeclerk.Config{InstanceID: testInstance})
-	kids := func() []string {
-		set, err := jwksClient(s).Get(t.Context(), &jwks.GetParams{})
-		must(t, err)
-		var list []string
-		for _, k := range set.Keys {
-			check(t, "alg", k.Algorithm, "RS256")
-			check(t, "use", k.Use, "sig")
-			list = append(list, k.KeyID)
-		}
-		return list
-	}
-	if diff := cmp.Diff([]string{s.InstanceID()}, kids()); diff != "" {
-		t.Errorf("kids (-want +got):\n%s", diff)
-	}
-	old, oldKey := s.SessionToken("user_ada"), s.JWTKey()
-
-	s.RotateKey()
-	check(t, "kids while both are there", len(kids()), 2)
-	for name, token := range map[string]string{"old": old, "new": s.SessionToken("user_ada")} {
-		if _, err := verify(t.Context(), s, clock, token); err != nil {
-			t.Errorf("%s token: %v", name, err)
-		}
-	}
-	if s.JWTKey() == oldKey {
-		t.Error("JWTKey is the old one")
-	}
-
-	s.RetireKeys()
-	check(t, "kids in the end", len(kids()), 1)
-	if _, err := verify(t.Context(), s, clock, old); err == nil {
-		t.Error("the old token still verifies")
-	}
-	_, err := verify(t.Context(), s, clock, s.SessionToken("user_ada"))
-	must(t, err)
-}
-
-func TestInstances(t *testing.T) {
-	t.Parallel()
-	a, b := start(t, fakeclerk.Config{}), start(t, fakeclerk.Config{SecretKey: "sk_live_b"})
-	if a.InstanceID() == b.InstanceID() || a.Issuer() == b.Issuer() || a.JWTKey() == b.JWTKey() {
-		t.Error("two instances are one")
-	}
-	check(t, "issuer of a production instance", strings.HasPrefix(b.Issuer(), "https://clerk."), true)
-	again := start(t, fakeclerk.Config{InstanceID: a.InstanceID()})
-	check(t, "key of the same instance", again.JWTKey(), a.JWTKey())
 }
