@@ -46,7 +46,9 @@ func TestFaults(t *testing.T) {
 		{"500", fakeclerk.ErrorFault(500, "internal_clerk_error"), func(t *testing.T, _ *clerk.User, err error) {
 			apiError(t, "error", err, 500, "internal_clerk_error")
 		}},
-		{"a proxy's page", &fakeclerk.Fault{Status: 502, ContentType: "text/html", Body: "<html>bad gateway</html>"}, func(t *testing.T, _ *clerk.User, err error) {
+		{"a proxy's page", &fakeclerk.Fault{
+			Status: 502, ContentType: "text/html", Body: "<html>bad gateway</html>",
+		}, func(t *testing.T, _ *clerk.User, err error) {
 			if err == nil || err.Error() != "<html>bad gateway</html>" {
 				t.Errorf("got %v", err)
 			}
@@ -56,22 +58,26 @@ func TestFaults(t *testing.T) {
 			check(t, "id", u.ID, "user_other")
 		}},
 		{"304", &fakeclerk.Fault{Status: 304}, func(t *testing.T, u *clerk.User, err error) {
-			must(t, err) // so the SDK has it
+			must(t, err) // the SDK does not treat a 304 as an error
 			check(t, "id", u.ID, "")
 			check(t, "status", u.Response.StatusCode, 304)
 		}},
-		{"half a document", &fakeclerk.Fault{Body: string(other[:len(other)/2])}, func(t *testing.T, _ *clerk.User, err error) {
+		{"half a document", &fakeclerk.Fault{
+			Body: string(other[:len(other)/2]),
+		}, func(t *testing.T, _ *clerk.User, err error) {
 			var syntax *json.SyntaxError
 			if !errors.As(err, &syntax) {
 				t.Errorf("got %v", err)
 			}
 		}},
-		{"broken off", &fakeclerk.Fault{Truncate: true}, func(t *testing.T, _ *clerk.User, err error) {
+		{"a broken connection", &fakeclerk.Fault{Truncate: true}, func(t *testing.T, _ *clerk.User, err error) {
 			if !errors.Is(err, io.ErrUnexpectedEOF) {
 				t.Errorf("got %v", err)
 			}
 		}},
-		{"a header on Clerk's own answer", &fakeclerk.Fault{Header: http.Header{"x-extra": {"1"}}}, func(t *testing.T, u *clerk.User, err error) {
+		{"a header on Clerk's own answer", &fakeclerk.Fault{
+			Header: http.Header{"x-extra": {"1"}},
+		}, func(t *testing.T, u *clerk.User, err error) {
 			must(t, err)
 			check(t, "header", u.Response.Header.Get("X-Extra"), "1")
 			check(t, "id", u.ID, id)
@@ -127,7 +133,7 @@ func TestSlowAnswer(t *testing.T) {
 	clock.Advance(3*time.Second - 1)
 	select {
 	case err := <-answered:
-		t.Fatalf("too early: %v", err)
+		t.Fatalf("answered too early: %v", err)
 	default:
 	}
 	clock.Advance(1)
@@ -159,9 +165,9 @@ func TestHang(t *testing.T) {
 		<-received
 		must(t, s.Close())
 		if err := <-failed; err == nil {
-			t.Error("an answer after all")
+			t.Error("the request was answered")
 		}
-		must(t, s.Close()) // again
+		must(t, s.Close()) // a second Close
 		check(t, "Calls after Close", s.Calls("GET /v1/users/{id}"), 1)
 	})
 }

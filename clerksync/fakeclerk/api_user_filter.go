@@ -53,7 +53,9 @@ func parseFilters(values url.Values) (matches func(*UserObject) bool, params []s
 	} {
 		if part := strings.ToLower(values.Get(param)); part != "" {
 			add(param, func(u *UserObject) bool {
-				return slices.ContainsFunc(of(u), func(s string) bool { return strings.Contains(strings.ToLower(s), part) })
+				return slices.ContainsFunc(of(u), func(s string) bool {
+					return strings.Contains(strings.ToLower(s), part)
+				})
 			})
 		}
 	}

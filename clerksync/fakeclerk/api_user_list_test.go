@@ -16,10 +16,13 @@ import (
 func TestListUsers(t *testing.T) {
 	t.Parallel()
 	s, clock := startClocked(t, fakeclerk.Config{RateLimit: -1})
-	// Named by the order in which they were created; c and d in the same millisecond.
+	// The ids are in the order of creation. c and d are created in the same millisecond.
 	ids := map[string]string{}
 	for i, u := range []fakeclerk.NewUser{
-		{ID: "user_a", FirstName: "Zoe", Email: "Zoe@example.com", Phone: "+15550101", Username: "zed", ExternalID: "1"},
+		{
+			ID: "user_a", FirstName: "Zoe", Email: "Zoe@example.com", Phone: "+15550101",
+			Username: "zed", ExternalID: "1",
+		},
 		{ID: "user_b", FirstName: "Yann", LastName: "Zulu", Email: "yann@example.org", ExternalID: "2"},
 		{ID: "user_c", FirstName: "Xi", Phone: "+4930123"},
 		{ID: "user_d"},
@@ -40,13 +43,13 @@ func TestListUsers(t *testing.T) {
 
 	for _, test := range []struct {
 		query string
-		want  string // letters of the ids
-		count int    // -1: as many as are listed
+		want  string // last letters of the ids
+		count int    // of GET /users/count; -1: as many as listed
 	}{
 		{"", "edcba", -1},
 		{"order_by=created_at", "abcde", -1},
 		{"order_by=%2Bcreated_at", "abcde", -1},
-		{"order_by=+created_at", "abcde", -1}, // a client that forgot to escape
+		{"order_by=+created_at", "abcde", -1}, // a client that does not escape the +
 		{"order_by=-created_at&order_by=created_at", "edcba", -1},
 		{"order_by=-updated_at", "cabed", -1},
 		{"order_by=updated_at", "debac", -1},
@@ -159,7 +162,7 @@ func TestListLimits(t *testing.T) {
 	t.Parallel()
 	s, _ := startClocked(t, fakeclerk.Config{RateLimit: -1})
 	const total = 1203
-	for range total { // all in one millisecond, the hard case for a cursor
+	for range total { // all in the same millisecond, which is the hard case for a cursor
 		s.CreateUser(fakeclerk.NewUser{})
 	}
 	length := func(query string) (n int) {

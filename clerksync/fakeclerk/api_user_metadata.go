@@ -46,7 +46,9 @@ func (u *UserObject) metadata(name string) *json.RawMessage {
 }
 
 // setMetadata decodes a parameter and combines it with the present metadata.
-func setMetadata(to *json.RawMessage, name string, value json.RawMessage, combine func(old, patch map[string]any)) error {
+func setMetadata(
+	to *json.RawMessage, name string, value json.RawMessage, combine func(old, patch map[string]any),
+) error {
 	var old, patch map[string]any
 	if err := param(name, value, &patch); err != nil {
 		return err

@@ -95,43 +95,64 @@ func (s *Server) patchUser(r *http.Request) answer {
 // addIdentifiers adds the e-mail addresses, phone numbers and wallets of POST /users. The first of
 // each kind becomes the primary one.
 func addIdentifiers(u *UserObject, fields map[string]json.RawMessage) error {
-	for _, k := range []struct {
-		param   string
-		add     func(text string, verified bool) string
-		primary **string
-		valid   func(string) bool
-	}{
-		{"email_address", u.AddEmailAddress, &u.PrimaryEmailAddressID, func(v string) bool { return strings.Count(v, "@") == 1 }},
-		{"phone_number", u.AddPhoneNumber, &u.PrimaryPhoneNumberID, func(v string) bool { return len(v) > 1 && v[0] == '+' }},
-		{"web3_wallet", u.addWeb3Wallet, &u.PrimaryWeb3WalletID, func(v string) bool { return v != "" }},
-	} {
-		var values, status []string
-		if v, given := fields[k.param]; given {
-			if err := param(k.param, v, &values); err != nil {
-				return err
-			}
-		}
-		if v, given := fields[k.param+"_identification_status"]; given && k.param != "web3_wallet" {
-			if err := param(k.param+"_identification_status", v, &status); err != nil {
-				return err
-			}
-			if len(status) != 0 && len(status) != len(values) {
-				return badParam("value_invalid", k.param+"_identification_status", "must have one item for each "+k.param)
-			}
-		}
-		for i, v := range values {
-			if !k.valid(v) {
-				return badParam("format_invalid", k.param, "is not of a valid format")
-			}
-			id := k.add(v, len(status) == 0 || status[i] == "verified")
-			if i == 0 {
-				*k.primary = &id
-			}
+	for _, k := range []identifierParam{{
+		name: "email_address", statusName: "email_address_identification_status",
+		add: u.AddEmailAddress, primary: &u.PrimaryEmailAddressID,
+		valid: func(v string) bool { return strings.Count(v, "@") == 1 },
+	}, {
+		name: "phone_number", statusName: "phone_number_identification_status",
+		add: u.AddPhoneNumber, primary: &u.PrimaryPhoneNumberID,
+		valid: func(v string) bool { return len(v) > 1 && v[0] == '+' },
+	}, {
+		name: "web3_wallet",
+		add:  u.addWeb3Wallet, primary: &u.PrimaryWeb3WalletID,
+		valid: func(v string) bool { return v != "" },
+	}} {
+		if err := k.apply(fields); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
+// identifierParam is a parameter that holds identifiers of one kind.
+type identifierParam struct {
+	name       string
+	statusName string // the parameter that says which of them are verified; "" if there is none
+	add        func(text string, verified bool) (id string)
+	primary    **string
+	valid      func(text string) bool
+}
+
+// apply adds the identifiers of the parameter to the user. Without statuses, all are verified.
+func (k identifierParam) apply(fields map[string]json.RawMessage) error {
+	var values, statuses []string
+	if v, given := fields[k.name]; given {
+		if err := param(k.name, v, &values); err != nil {
+			return err
+		}
+	}
+	if v, given := fields[k.statusName]; given && k.statusName != "" {
+		if err := param(k.statusName, v, &statuses); err != nil {
+			return err
+		}
+		if len(statuses) != 0 && len(statuses) != len(values) {
+			return badParam("value_invalid", k.statusName, "must have one item for each "+k.name)
+		}
+	}
+	for i, v := range values {
+		if !k.valid(v) {
+			return badParam("format_invalid", k.name, "is not of a valid format")
+		}
+		id := k.add(v, len(statuses) == 0 || statuses[i] == "verified")
+		if i == 0 {
+			*k.primary = &id
+		}
+	}
+	return nil
+}
+
+// setPrimary makes one of the user's identifiers the primary one of its kind. null changes nothing.
 func setPrimary(to **string, name string, value json.RawMessage, of []identifier) error {
 	var id *string
 	if err := param(name, value, &id); err != nil || id == nil {

@@ -57,10 +57,14 @@ func TestSDKLifecycle(t *testing.T) {
 	check(t, "updated: primary email", *updated.PrimaryEmailAddressID, u.EmailAddresses[1].ID)
 	check(t, "updated: updated_at", updated.UpdatedAt, epoch.Add(time.Second).UnixMilli())
 
-	merged, err := users.UpdateMetadata(ctx, u.ID, &user.UpdateMetadataParams{PublicMetadata: raw(`{"a":{"b":null,"d":3},"e":{"f":4}}`)})
+	merged, err := users.UpdateMetadata(ctx, u.ID, &user.UpdateMetadataParams{
+		PublicMetadata: raw(`{"a":{"b":null,"d":3},"e":{"f":4}}`),
+	})
 	must(t, err)
 	check(t, "merged metadata", string(merged.PublicMetadata), `{"a":{"c":2,"d":3},"e":{"f":4}}`)
-	replaced, err := users.ReplaceMetadata(ctx, u.ID, &user.ReplaceMetadataParams{PublicMetadata: raw(`{"x":1}`), UnsafeMetadata: raw(`{"y":2}`)})
+	replaced, err := users.ReplaceMetadata(ctx, u.ID, &user.ReplaceMetadataParams{
+		PublicMetadata: raw(`{"x":1}`), UnsafeMetadata: raw(`{"y":2}`),
+	})
 	must(t, err)
 	check(t, "replaced metadata", string(replaced.PublicMetadata)+string(replaced.UnsafeMetadata), `{"x":1}{"y":2}`)
 
@@ -73,7 +77,9 @@ func TestSDKLifecycle(t *testing.T) {
 
 	deleted, err := users.Delete(ctx, u.ID)
 	must(t, err)
-	check(t, "deleted", *deleted, clerk.DeletedResource{APIResource: deleted.APIResource, ID: u.ID, Object: "user", Deleted: true})
+	check(t, "deleted", *deleted, clerk.DeletedResource{
+		APIResource: deleted.APIResource, ID: u.ID, Object: "user", Deleted: true,
+	})
 	_, err = users.Get(ctx, u.ID)
 	e := apiError(t, "get after the deletion", err, 404, "resource_not_found")
 	check(t, "long message", e.Errors[0].LongMessage, "No user was found with id "+u.ID)
@@ -84,7 +90,10 @@ func TestSDKLifecycle(t *testing.T) {
 			_, err := users.Update(ctx, u.ID, &user.UpdateParams{FirstName: clerk.String("x")})
 			return err
 		},
-		"metadata": func() error { _, err := users.UpdateMetadata(ctx, u.ID, &user.UpdateMetadataParams{}); return err },
+		"metadata": func() error {
+			_, err := users.UpdateMetadata(ctx, u.ID, &user.UpdateMetadataParams{})
+			return err
+		},
 	} {
 		apiError(t, name+" after the deletion", f(), 404, "resource_not_found")
 	}
@@ -116,16 +125,20 @@ func TestRefusedWrites(t *testing.T) {
 		{"an e-mail address in use", func() (*clerk.User, error) {
 			return users.Create(ctx, &user.CreateParams{EmailAddresses: &[]string{"taken@example.com"}})
 		}, "form_identifier_exists"},
-		{"no e-mail address", func() (*clerk.User, error) {
+		{"not an e-mail address", func() (*clerk.User, error) {
 			return users.Create(ctx, &user.CreateParams{EmailAddresses: &[]string{"nonsense"}})
 		}, "form_param_format_invalid"},
 		{"an external id in use", func() (*clerk.User, error) {
-			return users.Update(ctx, id, &user.UpdateParams{FirstName: clerk.String("x"), ExternalID: clerk.String("taken")})
+			return users.Update(ctx, id, &user.UpdateParams{
+				FirstName: clerk.String("x"), ExternalID: clerk.String("taken"),
+			})
 		}, "form_identifier_exists"},
 		{"another's e-mail address as the primary one", func() (*clerk.User, error) {
-			return users.Update(ctx, id, &user.UpdateParams{FirstName: clerk.String("x"), PrimaryEmailAddressID: clerk.String("idn_x")})
+			return users.Update(ctx, id, &user.UpdateParams{
+				FirstName: clerk.String("x"), PrimaryEmailAddressID: clerk.String("idn_x"),
+			})
 		}, "form_param_value_invalid"},
-		{"metadata that is no object", func() (*clerk.User, error) {
+		{"metadata that is not an object", func() (*clerk.User, error) {
 			return users.UpdateMetadata(ctx, id, &user.UpdateMetadataParams{PublicMetadata: raw(`[]`)})
 		}, "form_param_format_invalid"},
 	} {
@@ -136,8 +149,7 @@ func TestRefusedWrites(t *testing.T) {
 	check(t, "after refused writes", string(after), string(before))
 	check(t, "users", len(s.UserIDs()), 2)
 
-	// What a test arranges need not be unique, and doesn't get in the way of a change to
-	// something else.
+	// CreateUser allows an address that is in use. A change of another field still works then.
 	s.CreateUser(fakeclerk.NewUser{Email: "mine@example.com"})
 	_, err := users.Update(ctx, id, &user.UpdateParams{FirstName: clerk.String("Ada")})
 	must(t, err)
@@ -147,18 +159,18 @@ func TestRefusedWrites(t *testing.T) {
 		want                int
 	}{
 		{"metadata in PATCH", `{"public_metadata":{"a":1}}`, "2026-05-12", 422},
-		{"metadata in PATCH, before it was moved", `{"public_metadata":{"a":1}}`, "2025-11-10", 200},
+		{"metadata in PATCH, in an older API version", `{"public_metadata":{"a":1}}`, "2025-11-10", 200},
 		{"an unknown parameter", `{"frist_name":"x"}`, "", 422},
-		{"a wrong type", `{"first_name":1}`, "", 422},
-		{"no JSON", `{`, "", 400},
+		{"a value of the wrong type", `{"first_name":1}`, "", 422},
+		{"not JSON", `{`, "", 400},
 	} {
 		res, _ := do(t, s, "PATCH", "/users/"+id, test.body, "Clerk-API-Version", test.version)
 		check(t, test.name, res.StatusCode, test.want)
 	}
 }
 
-// TestJavaScriptSDK makes the requests of @clerk/backend 3.25.0 that clerk-sdk-go v2.7.0
-// cannot make: a body without fields is left out, and there is a timezone.
+// TestJavaScriptSDK makes requests that @clerk/backend 3.25.0 makes and clerk-sdk-go v2.7.0 cannot
+// make: without a body if there are no fields, and with a timezone.
 func TestJavaScriptSDK(t *testing.T) {
 	t.Parallel()
 	s := start(t, fakeclerk.Config{RateLimit: -1})
@@ -169,16 +181,16 @@ func TestJavaScriptSDK(t *testing.T) {
 		status                   int
 		zone                     any // timezone in the answer
 	}{
-		{"updateUserMetadata of nothing", "PATCH", "/users/" + id + "/metadata", "", 200, nil},
-		{"replaceUserMetadata of nothing", "PUT", "/users/" + id + "/metadata", "", 200, nil},
-		{"updateUser of nothing", "PATCH", "/users/" + id, "", 400, nil},
-		{"createUser of nothing", "POST", "/users", "", 400, nil},
+		{"updateUserMetadata without fields", "PATCH", "/users/" + id + "/metadata", "", 200, nil},
+		{"replaceUserMetadata without fields", "PUT", "/users/" + id + "/metadata", "", 200, nil},
+		{"updateUser without fields", "PATCH", "/users/" + id, "", 400, nil},
+		{"createUser without fields", "POST", "/users", "", 400, nil},
 		{"half a body", "PATCH", "/users/" + id + "/metadata", `{"public_metadata":`, 400, nil},
 		{"createUser with a timezone", "POST", "/users", `{"timezone":"Europe/Zurich"}`, 200, "Europe/Zurich"},
 		{"updateUser with a timezone", "PATCH", "/users/" + id, `{"timezone":"Asia/Tokyo"}`, 200, "Asia/Tokyo"},
-		{"which stays", "PATCH", "/users/" + id, `{"first_name":"Ada"}`, 200, "Asia/Tokyo"},
-		{"timezone of a wrong type", "PATCH", "/users/" + id, `{"timezone":1}`, 422, nil},
-		{"updateUser without the timezone", "PATCH", "/users/" + id, `{"timezone":null}`, 200, nil},
+		{"updateUser of another field", "PATCH", "/users/" + id, `{"first_name":"Ada"}`, 200, "Asia/Tokyo"},
+		{"updateUser with a timezone of the wrong type", "PATCH", "/users/" + id, `{"timezone":1}`, 422, nil},
+		{"updateUser that removes the timezone", "PATCH", "/users/" + id, `{"timezone":null}`, 200, nil},
 	} {
 		res, body := do(t, s, test.method, test.path, test.body)
 		var answer map[string]any

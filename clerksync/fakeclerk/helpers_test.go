@@ -25,13 +25,14 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// epoch is where the tests' clocks start: a whole second, for tokens count in those.
+// epoch is when the tests' clocks start. It is a whole second because tokens hold whole seconds.
 var epoch = time.Date(2026, time.June, 1, 12, 0, 0, 0, time.UTC)
 
-// testInstance is the instance of the tests that do not mind which one they run on. They share its
-// signing key, since a key takes about a tenth of a second to make.
+// testInstance is the instance of the tests that do not care which one they use. They share its signing
+// key, because a key takes about a tenth of a second to make.
 const testInstance = "ins_test"
 
+// start starts a server that the end of the test closes.
 func start(t testing.TB, cfg fakeclerk.Config) *fakeclerk.Server {
 	t.Helper()
 	s, err := fakeclerk.Start(cfg)
@@ -46,7 +47,7 @@ func start(t testing.TB, cfg fakeclerk.Config) *fakeclerk.Server {
 	return s
 }
 
-// startClocked starts a server that lives by the returned clock.
+// startClocked is start for a server whose time is the returned clock.
 func startClocked(t testing.TB, cfg fakeclerk.Config) (*fakeclerk.Server, *fakeclerk.Clock) {
 	t.Helper()
 	clock := fakeclerk.NewClock(epoch)
@@ -57,7 +58,7 @@ func startClocked(t testing.TB, cfg fakeclerk.Config) (*fakeclerk.Server, *fakec
 func backend(s *fakeclerk.Server) clerk.BackendConfig {
 	return clerk.BackendConfig{
 		URL: clerk.String(s.APIURL()), Key: clerk.String(s.SecretKey()),
-		HTTPClient: http.DefaultClient, // the SDK's own one gives up after 5 s
+		HTTPClient: http.DefaultClient, // the SDK's own client gives up after 5 s
 	}
 }
 
@@ -69,7 +70,7 @@ func jwksClient(s *fakeclerk.Server) *jwks.Client {
 	return jwks.NewClient(&clerk.ClientConfig{BackendConfig: backend(s)})
 }
 
-// do makes a request to the Backend API with the right key, and returns the response with its body.
+// do sends a request with the right key to the Backend API and returns the response and its body.
 // header holds names and values in turn.
 func do(t testing.TB, s *fakeclerk.Server, method, path, body string, header ...string) (*http.Response, []byte) {
 	t.Helper()
@@ -100,7 +101,7 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// check fails the test unless got is want.
+// check fails the test unless got equals want.
 func check[T comparable](t testing.TB, what string, got, want T) {
 	t.Helper()
 	if got != want {
@@ -108,7 +109,7 @@ func check[T comparable](t testing.TB, what string, got, want T) {
 	}
 }
 
-// apiError asserts that err is an error of Clerk's with the given status and code.
+// apiError fails the test unless err is a complete Clerk error with the given status and code.
 func apiError(t testing.TB, what string, err error, status int, code string) *clerk.APIErrorResponse {
 	t.Helper()
 	var e *clerk.APIErrorResponse
@@ -117,15 +118,16 @@ func apiError(t testing.TB, what string, err error, status int, code string) *cl
 	}
 	check(t, what+": status", e.HTTPStatusCode, status)
 	check(t, what+": code", e.Errors[0].Code, code)
-	if e.Errors[0].Message == "" || e.Errors[0].LongMessage == "" || e.TraceID == "" || e.TraceID != e.Response.TraceID {
-		t.Errorf("%s: incomplete: %v", what, e)
+	first := e.Errors[0]
+	if first.Message == "" || first.LongMessage == "" || e.TraceID == "" || e.TraceID != e.Response.TraceID {
+		t.Errorf("%s: the error is incomplete: %v", what, e)
 	}
 	return e
 }
 
 func raw(s string) *json.RawMessage { return clerk.JSONRawMessage(json.RawMessage(s)) }
 
-// object returns the user as the server has it, decoded.
+// object returns a user of the server, decoded.
 func object(t testing.TB, s *fakeclerk.Server, id string) clerk.User {
 	t.Helper()
 	raw, ok := s.User(id)
@@ -139,7 +141,29 @@ func object(t testing.TB, s *fakeclerk.Server, id string) clerk.User {
 	return u
 }
 
-// listed is what a test wants to know of a listed user.
+// createRichUser signs up a user whose object has something in most fields.
+func createRichUser(t *testing.T, s *fakeclerk.Server) (id string) {
+	t.Helper()
+	id = s.CreateUser(fakeclerk.NewUser{
+		FirstName: "Ada", LastName: "Lovelace", Username: "ada", ExternalID: "ext",
+		Email: "ada@example.com", EmailUnverified: true, Phone: "+15550100", ImageURL: "https://img.example/ada",
+		PublicMetadata:  map[string]any{"a": 1},
+		PrivateMetadata: map[string]any{"b": 2},
+		UnsafeMetadata:  map[string]any{"c": 3},
+	})
+	must(t, s.UpdateUser(id, func(u *fakeclerk.UserObject) {
+		u.AddEmailAddress("second@example.com", true)
+		u.EmailAddresses = append(u.EmailAddresses, &clerk.EmailAddress{EmailAddress: "bare@example.com"})
+		u.Web3Wallets = []*clerk.Web3Wallet{{Web3Wallet: "0x1"}}
+		u.ProfileImageURL = "https://img.example/ada"
+		u.Deprovisioned = true
+		u.Locale = clerk.String("en-GB")
+	}))
+	must(t, s.SignIn(id))
+	return id
+}
+
+// listed is what the tests need of a listed user.
 type listed struct {
 	ID        string `json:"id"`
 	CreatedAt int64  `json:"created_at"`
@@ -175,31 +199,31 @@ func ids(users []listed) []string {
 	return ids
 }
 
-// readByOffset and readByKeyset list all users in pages.
-func readByOffset(t testing.TB, s *fakeclerk.Server, order string, limit int) []listed {
-	var all []listed
+// readPages lists all users in pages. next returns the parameter that asks for the page after the
+// users read so far.
+func readPages(
+	t testing.TB, s *fakeclerk.Server, order string, limit int, next func(read []listed) string,
+) (read []listed) {
+	t.Helper()
 	for {
-		page := list(t, s, fmt.Sprintf("order_by=%s&limit=%d&offset=%d", order, limit, len(all)))
-		all = append(all, page...)
+		page := list(t, s, fmt.Sprintf("order_by=%s&limit=%d&%s", order, limit, next(read)))
+		read = append(read, page...)
 		if len(page) < limit {
-			return all
+			return read
 		}
 	}
 }
 
-func readByKeyset(t testing.TB, s *fakeclerk.Server, order string, limit int) []listed {
-	var all []listed
-	for after := ""; ; after = all[len(all)-1].ID {
-		page := list(t, s, fmt.Sprintf("order_by=%s&limit=%d&starting_after=%s", order, limit, after))
-		all = append(all, page...)
-		if len(page) < limit {
-			return all
-		}
+func byOffset(read []listed) string { return fmt.Sprint("offset=", len(read)) }
+
+func byKeyset(read []listed) string {
+	if len(read) == 0 {
+		return ""
 	}
+	return "starting_after=" + read[len(read)-1].ID
 }
 
-// fieldPaths returns the keys of a JSON object and of those within it, but for the
-// contents of metadata.
+// fieldPaths returns the paths of all fields in a JSON document, without those inside metadata.
 func fieldPaths(t testing.TB, document []byte) []string {
 	var all []string
 	var walk func(path string, v any)
@@ -225,17 +249,19 @@ func fieldPaths(t testing.TB, document []byte) []string {
 	return all
 }
 
-// verify has the official SDK verify a token by the server's JWKS and clock.
-func verify(ctx context.Context, s *fakeclerk.Server, clock *fakeclerk.Clock, token string) (*clerk.SessionClaims, error) {
+// verify makes the official SDK verify a token with the server's JWKS and a clock.
+func verify(
+	ctx context.Context, s *fakeclerk.Server, clock *fakeclerk.Clock, token string,
+) (*clerk.SessionClaims, error) {
 	return jwt.Verify(ctx, &jwt.VerifyParams{Token: token, JWKSClient: jwksClient(s), Clock: clock})
 }
 
-// decode returns the header and the claims of a JWT, unverified.
+// decode returns the header and the claims of a JWT without verifying it.
 func decode(t testing.TB, token string) (header, claims map[string]any) {
 	t.Helper()
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {
-		t.Fatalf("no JWT: %q", token)
+		t.Fatalf("not a JWT: %q", token)
 	}
 	for i, to := range []*map[string]any{&header, &claims} {
 		b, err := base64.RawURLEncoding.DecodeString(parts[i])
@@ -254,20 +280,20 @@ func keys(m map[string]any) []string {
 	return list
 }
 
-// delivered is one request that reached the app.
+// delivered is a request that reached the app.
 type delivered struct {
 	id, eventType string
 	header        http.Header
 	body          []byte
 }
 
-// app is a webhook receiver that notes what it gets and answers as it is told.
+// app is a webhook receiver that records requests and answers them as the test says.
 type app struct {
 	url string
 
 	mu     sync.Mutex
 	answer func(w http.ResponseWriter, r *http.Request) // nil: 204
-	got    []delivered
+	got    []delivered                                  // oldest first
 }
 
 func startApp(t testing.TB) *app {
@@ -313,8 +339,8 @@ func (a *app) requests() []delivered {
 	return slices.Clone(a.got)
 }
 
-// letters returns the messages that arrived, in order, as letters by the order in which
-// they were sent.
+// letters returns the messages that arrived, in order. The first message that the endpoint was sent
+// is a, the second is b and so on.
 func (a *app) letters(e *fakeclerk.Endpoint) string {
 	names := map[string]string{}
 	for i, m := range e.Messages() {

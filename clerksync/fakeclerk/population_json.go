@@ -79,8 +79,8 @@ func newTemplate(u NewUser, signedIn bool) template {
 		o.PrimaryPhoneNumberID = &p.ID
 	}
 	var t template
-	text := strings.NewReplacer(":-1", ":$created$", ":-2", ":$updated$", ":-3", ":$active$").Replace(string(mustMarshal(o)))
-	for i, part := range strings.Split(text, "$") {
+	times := strings.NewReplacer(":-1", ":$created$", ":-2", ":$updated$", ":-3", ":$active$")
+	for i, part := range strings.Split(times.Replace(string(mustMarshal(o))), "$") {
 		if i%2 == 0 {
 			t.text = append(t.text, part)
 		} else {

@@ -36,9 +36,9 @@ func TestPopulationPages(t *testing.T) {
 		slices.Reverse(backwards)
 		check(t, what+": count", count(t, s, ""), len(want))
 		for _, limit := range []int{500, 67} {
-			for name, read := range map[string]func(testing.TB, *fakeclerk.Server, string, int) []listed{"offset": readByOffset, "keyset": readByKeyset} {
+			for name, next := range map[string]func([]listed) string{"offset": byOffset, "keyset": byKeyset} {
 				for order, want := range map[string][]string{"created_at": want, "-created_at": backwards} {
-					users := read(t, s, order, limit)
+					users := readPages(t, s, order, limit, next)
 					if diff := cmp.Diff(want, ids(users)); diff != "" {
 						t.Fatalf("%s: by %s, order %s, limit %d (-want +got):\n%s", what, name, order, limit, diff)
 					}
@@ -59,13 +59,13 @@ func TestPopulationPages(t *testing.T) {
 	check(t, "created_at of the last", object(t, s, want[size-1]).CreatedAt, epoch.UnixMilli()-1000)
 	check(t, "ids ascend", slices.IsSorted(want), true)
 
-	// The ends and a stretch are deleted.
+	// Delete users at both ends and a range in between.
 	for _, i := range []int{0, 1, 350, 351, 352, 353, size - 1} {
 		id := s.PopulationID(i)
 		must(t, s.DeleteUser(id))
 		drop(id)
 	}
-	// Changes keep the place, unless they are changes of it.
+	// A change does not move a user, except a change of created_at.
 	for _, i := range []int{2, 349, 354, 355, 500, size - 2} {
 		must(t, s.BanUser(s.PopulationID(i)))
 	}
@@ -77,8 +77,8 @@ func TestPopulationPages(t *testing.T) {
 	must(t, s.SignIn(changedThenDeleted))
 	must(t, s.DeleteUser(changedThenDeleted))
 	drop(changedThenDeleted)
-	// Created now, long ago, in between, and with one of the population in the same
-	// millisecond, on either side by the id.
+	// Create users now, before all others, between two others, and in the same millisecond as one of the
+	// population: one id sorts before it and one after it.
 	want = append(want, s.CreateUser(fakeclerk.NewUser{}))
 	clock.Advance(time.Second)
 	want = append(want, s.CreateUser(fakeclerk.NewUser{}))
@@ -88,9 +88,11 @@ func TestPopulationPages(t *testing.T) {
 	insert(s.PopulationID(801), s.CreateUser(fakeclerk.NewUser{ID: "user_~", CreatedAt: created(800)}))
 	read("after changes")
 
-	check(t, "count of a user_id filter", count(t, s, "user_id="+moved+"&user_id="+s.PopulationID(0)+"&user_id=user_x"), 1)
-	check(t, "a banned one's place", list(t, s, "order_by=created_at&offset=1&limit=1")[0], listed{s.PopulationID(2), created(2).UnixMilli(), true})
-	check(t, "UserIDs", len(s.UserIDs()), 6)
+	filter := "user_id=" + moved + "&user_id=" + s.PopulationID(0) + "&user_id=user_x"
+	check(t, "count of a user_id filter", count(t, s, filter), 1)
+	second := list(t, s, "order_by=created_at&offset=1&limit=1")[0]
+	check(t, "place of a banned user", second, listed{s.PopulationID(2), created(2).UnixMilli(), true})
+	check(t, "number of UserIDs", len(s.UserIDs()), 6)
 }
 
 func TestPopulationUserIDFilter(t *testing.T) {
@@ -127,7 +129,7 @@ func TestPopulationRefusals(t *testing.T) {
 	t.Parallel()
 	s := start(t, fakeclerk.Config{Population: 10, RateLimit: -1})
 	must(t, s.DeleteUser(s.PopulationID(3)))
-	for query, counts := range map[string]bool{ // whether GET /users/count refuses it too
+	for query, counts := range map[string]bool{ // true: GET /users/count refuses it too
 		"order_by=-updated_at":                false,
 		"order_by=email_address":              false,
 		"order_by=nonsense":                   false,
@@ -153,15 +155,15 @@ func TestPopulationRefusals(t *testing.T) {
 		}
 	}
 	for name, f := range map[string]func(){
-		"CreateUser with the id of one":         func() { s.CreateUser(fakeclerk.NewUser{ID: s.PopulationID(0)}) },
-		"CreateUser with the id of one deleted": func() { s.CreateUser(fakeclerk.NewUser{ID: s.PopulationID(3)}) },
-		"PopulationID(-1)":                      func() { s.PopulationID(-1) },
-		"PopulationID(10)":                      func() { s.PopulationID(10) },
+		"CreateUser with an id of the population":  func() { s.CreateUser(fakeclerk.NewUser{ID: s.PopulationID(0)}) },
+		"CreateUser with the id of a deleted user": func() { s.CreateUser(fakeclerk.NewUser{ID: s.PopulationID(3)}) },
+		"PopulationID(-1)":                         func() { s.PopulationID(-1) },
+		"PopulationID(10)":                         func() { s.PopulationID(10) },
 	} {
 		func() {
 			defer func() {
 				if recover() == nil {
-					t.Errorf("%s does not panic", name)
+					t.Errorf("%s: no panic", name)
 				}
 			}()
 			f()
@@ -169,7 +171,7 @@ func TestPopulationRefusals(t *testing.T) {
 	}
 }
 
-// TestPopulationConcurrently is for the race detector.
+// TestPopulationConcurrently lists users while others change. Run it with the race detector.
 func TestPopulationConcurrently(t *testing.T) {
 	t.Parallel()
 	s := start(t, fakeclerk.Config{Population: 2000, RateLimit: -1})
@@ -182,7 +184,7 @@ func TestPopulationConcurrently(t *testing.T) {
 		}
 	}()
 	seen := map[string]bool{}
-	var after []string // where to go on from: the last user listed, or if that is gone, the one before
+	var after []string // users listed so far, without those at the end that were found to be gone
 	for full := true; full; {
 		query := "order_by=-created_at&limit=100"
 		if len(after) > 0 {
@@ -191,7 +193,7 @@ func TestPopulationConcurrently(t *testing.T) {
 		res, body := get(t, s, "/users?"+query)
 		if res.StatusCode == http.StatusUnprocessableEntity && len(after) > 0 {
 			_, exists := s.User(after[len(after)-1])
-			check(t, "a user who is refused as a place exists", exists, false)
+			check(t, "the user exists whom starting_after refused", exists, false)
 			after = after[:len(after)-1]
 			continue
 		}
@@ -209,8 +211,7 @@ func TestPopulationConcurrently(t *testing.T) {
 	check(t, "count", count(t, s, ""), 1800)
 }
 
-// BenchmarkPopulationPage lists a million users over HTTP, again and again, in pages of
-// 500 by keyset.
+// BenchmarkPopulationPage reads one page of 500 among a million users, over HTTP and by keyset.
 func BenchmarkPopulationPage(b *testing.B) {
 	const limit = 500
 	s := start(b, fakeclerk.Config{Population: 1_000_000, RateLimit: -1, Seed: 1})
@@ -220,7 +221,8 @@ func BenchmarkPopulationPage(b *testing.B) {
 	after := 0
 	b.ReportAllocs()
 	for b.Loop() {
-		r, err := http.NewRequestWithContext(b.Context(), "GET", fmt.Sprintf("%s/users?order_by=created_at&limit=%d&starting_after=%s", s.APIURL(), limit, s.PopulationID(after)), nil)
+		query := fmt.Sprintf("order_by=created_at&limit=%d&starting_after=%s", limit, s.PopulationID(after))
+		r, err := http.NewRequestWithContext(b.Context(), "GET", s.APIURL()+"/users?"+query, nil)
 		must(b, err)
 		r.Header.Set("Authorization", "Bearer "+s.SecretKey())
 		res, err := client.Do(r)

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/clerk/clerk-sdk-go/v2"
 	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
 )
 
@@ -177,28 +176,6 @@ func decodeJSON(t *testing.T, document []byte) (value any) {
 		t.Fatalf("%v: %s", err, document)
 	}
 	return value
-}
-
-// createRichUser signs up a user whose object has something in most fields.
-func createRichUser(t *testing.T, s *fakeclerk.Server) (id string) {
-	t.Helper()
-	id = s.CreateUser(fakeclerk.NewUser{
-		FirstName: "Ada", LastName: "Lovelace", Username: "ada", ExternalID: "ext",
-		Email: "ada@example.com", EmailUnverified: true, Phone: "+15550100", ImageURL: "https://img.example/ada",
-		PublicMetadata:  map[string]any{"a": 1},
-		PrivateMetadata: map[string]any{"b": 2},
-		UnsafeMetadata:  map[string]any{"c": 3},
-	})
-	must(t, s.UpdateUser(id, func(u *fakeclerk.UserObject) {
-		u.AddEmailAddress("second@example.com", true)
-		u.EmailAddresses = append(u.EmailAddresses, &clerk.EmailAddress{EmailAddress: "bare@example.com"})
-		u.Web3Wallets = []*clerk.Web3Wallet{{Web3Wallet: "0x1"}}
-		u.ProfileImageURL = "https://img.example/ada"
-		u.Deprovisioned = true
-		u.Locale = clerk.String("en-GB")
-	}))
-	must(t, s.SignIn(id))
-	return id
 }
 
 func TestAnswerShapes(t *testing.T) {

@@ -35,7 +35,8 @@ func TestSessionToken(t *testing.T) {
 	}
 	check(t, "v", all["v"], any(2.0))
 	check(t, "sts", all["sts"], any("active"))
-	if diff := cmp.Diff([]string{"exp", "fva", "iat", "iss", "jti", "nbf", "sid", "sts", "sub", "v"}, keys(all)); diff != "" {
+	names := []string{"exp", "fva", "iat", "iss", "jti", "nbf", "sid", "sts", "sub", "v"}
+	if diff := cmp.Diff(names, keys(all)); diff != "" {
 		t.Errorf("claims (-want +got):\n%s", diff)
 	}
 
@@ -81,7 +82,9 @@ func TestTokenOptions(t *testing.T) {
 			check(t, "nbf", *claims.NotBefore, epoch.Add(-2*time.Hour).Unix())
 			check(t, "exp", *claims.Expiry, epoch.Add(time.Hour).Unix())
 		}},
-		{"organization, version 2", fakeclerk.TokenOptions{Organization: org}, func(t *testing.T, claims *clerk.SessionClaims, _, all map[string]any) {
+		{"organization, version 2", fakeclerk.TokenOptions{
+			Organization: org,
+		}, func(t *testing.T, claims *clerk.SessionClaims, _, all map[string]any) {
 			check(t, "version", claims.Version, 2)
 			check(t, "org_id", claims.ActiveOrganizationID, "org_1")
 			check(t, "org_slug", claims.ActiveOrganizationSlug, "acme")
@@ -95,7 +98,9 @@ func TestTokenOptions(t *testing.T) {
 			}
 			check(t, "fea", all["fea"], any("o:posts,o:users"))
 		}},
-		{"organization, version 1", fakeclerk.TokenOptions{Version: 1, Organization: org}, func(t *testing.T, claims *clerk.SessionClaims, _, all map[string]any) {
+		{"organization, version 1", fakeclerk.TokenOptions{
+			Version: 1, Organization: org,
+		}, func(t *testing.T, claims *clerk.SessionClaims, _, all map[string]any) {
 			check(t, "version", claims.Version, 1)
 			check(t, "org_id", claims.ActiveOrganizationID, "org_1")
 			check(t, "org_role", claims.ActiveOrganizationRole, "org:admin")
@@ -108,12 +113,17 @@ func TestTokenOptions(t *testing.T) {
 				}
 			}
 		}},
-		{"pending", fakeclerk.TokenOptions{Pending: true}, func(t *testing.T, _ *clerk.SessionClaims, _, all map[string]any) {
+		{"pending", fakeclerk.TokenOptions{
+			Pending: true,
+		}, func(t *testing.T, _ *clerk.SessionClaims, _, all map[string]any) {
 			check(t, "sts", all["sts"], any("pending"))
 		}},
-		{"impersonation", fakeclerk.TokenOptions{Actor: &fakeclerk.Actor{Subject: "user_support", SessionID: "sess_a"}}, func(t *testing.T, claims *clerk.SessionClaims, _, _ map[string]any) {
+		{"impersonation", fakeclerk.TokenOptions{
+			Actor: &fakeclerk.Actor{Subject: "user_support", SessionID: "sess_a"},
+		}, func(t *testing.T, claims *clerk.SessionClaims, _, _ map[string]any) {
 			check(t, "sub", claims.Subject, "user_ada")
-			check(t, "act", string(claims.Actor), `{"iss":"https://dashboard.clerk.com","sid":"sess_a","sub":"user_support"}`)
+			want := `{"iss":"https://dashboard.clerk.com","sid":"sess_a","sub":"user_support"}`
+			check(t, "act", string(claims.Actor), want)
 		}},
 		{"claims and header", fakeclerk.TokenOptions{
 			Claims: map[string]any{"updated_at": 5, "sid": nil, "exp": nil, "sub": "user_eve"},
@@ -126,7 +136,9 @@ func TestTokenOptions(t *testing.T) {
 			check(t, "cat", header["cat"], nil)
 			check(t, "x", header["x"], any("y"))
 		}},
-		{"template", fakeclerk.TokenOptions{Class: fakeclerk.TemplateToken}, func(t *testing.T, claims *clerk.SessionClaims, header, all map[string]any) {
+		{"template", fakeclerk.TokenOptions{
+			Class: fakeclerk.TemplateToken,
+		}, func(t *testing.T, claims *clerk.SessionClaims, header, all map[string]any) {
 			check(t, "cat", header["cat"], any("cl_B7d4PD222AAA"))
 			check(t, "sub", claims.Subject, "user_ada")
 			for _, name := range []string{"sid", "v", "sts", "fva"} {
@@ -135,7 +147,9 @@ func TestTokenOptions(t *testing.T) {
 				}
 			}
 		}},
-		{"OAuth", fakeclerk.TokenOptions{Class: fakeclerk.OAuthToken}, func(t *testing.T, claims *clerk.SessionClaims, header, all map[string]any) {
+		{"OAuth", fakeclerk.TokenOptions{
+			Class: fakeclerk.OAuthToken,
+		}, func(t *testing.T, claims *clerk.SessionClaims, header, all map[string]any) {
 			check(t, "typ", header["typ"], any("at+jwt"))
 			check(t, "cat", header["cat"], nil)
 			check(t, "sub", claims.Subject, "user_ada")
@@ -146,7 +160,7 @@ func TestTokenOptions(t *testing.T) {
 			t.Parallel()
 			token, err := s.Token("user_ada", test.opts)
 			must(t, err)
-			claims, err := verify(t.Context(), s, clock, token) // the SDK accepts all of them
+			claims, err := verify(t.Context(), s, clock, token) // the SDK accepts each of these tokens
 			must(t, err)
 			header, all := decode(t, token)
 			test.check(t, claims, header, all)

@@ -11,15 +11,21 @@ import (
 type identifier struct{ id, text string }
 
 func (u *UserObject) emails() []identifier {
-	return identifiers(u.EmailAddresses, func(e *clerk.EmailAddress) identifier { return identifier{e.ID, e.EmailAddress} })
+	return identifiers(u.EmailAddresses, func(e *clerk.EmailAddress) identifier {
+		return identifier{e.ID, e.EmailAddress}
+	})
 }
 
 func (u *UserObject) phones() []identifier {
-	return identifiers(u.PhoneNumbers, func(p *clerk.PhoneNumber) identifier { return identifier{p.ID, p.PhoneNumber} })
+	return identifiers(u.PhoneNumbers, func(p *clerk.PhoneNumber) identifier {
+		return identifier{p.ID, p.PhoneNumber}
+	})
 }
 
 func (u *UserObject) wallets() []identifier {
-	return identifiers(u.Web3Wallets, func(w *clerk.Web3Wallet) identifier { return identifier{w.ID, w.Web3Wallet} })
+	return identifiers(u.Web3Wallets, func(w *clerk.Web3Wallet) identifier {
+		return identifier{w.ID, w.Web3Wallet}
+	})
 }
 
 func (u *UserObject) name() string {

@@ -76,8 +76,11 @@ func (u *UserObject) addWeb3Wallet(address string, _ bool) string {
 	return w.ID
 }
 
+// verification returns a verification by a one-time code.
 func verification(verified bool, strategy string) *clerk.Verification {
-	v := &clerk.Verification{Object: "verification_otp", Status: "unverified", Strategy: strategy, Attempts: clerk.Int64(0)}
+	v := &clerk.Verification{
+		Object: "verification_otp", Status: "unverified", Strategy: strategy, Attempts: clerk.Int64(0),
+	}
 	if verified {
 		v.Status, v.Attempts = "verified", clerk.Int64(1)
 	}

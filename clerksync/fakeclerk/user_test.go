@@ -30,7 +30,9 @@ func TestCreateUser(t *testing.T) {
 		check(t, "updated_at", u.UpdatedAt, epoch.UnixMilli())
 		check(t, "public_metadata", string(u.PublicMetadata), "{}")
 		raw, _ := s.User(id)
-		for _, field := range []string{"email_addresses", "phone_numbers", "web3_wallets", "passkeys", "external_accounts"} {
+		for _, field := range []string{
+			"email_addresses", "phone_numbers", "web3_wallets", "passkeys", "external_accounts",
+		} {
 			var fields map[string]json.RawMessage
 			must(t, json.Unmarshal(raw, &fields))
 			check(t, field, string(fields[field]), "[]")
@@ -62,17 +64,17 @@ func TestCreateUser(t *testing.T) {
 		check(t, "gender", more.Gender, "female")
 	})
 
-	t.Run("no id twice, nor after a deletion", func(t *testing.T) {
+	t.Run("an id can be used only once", func(t *testing.T) {
 		panics := func(id string) (did bool) {
 			defer func() { did = recover() != nil }()
 			s.CreateUser(fakeclerk.NewUser{ID: id})
 			return false
 		}
 		id := s.CreateUser(fakeclerk.NewUser{})
-		check(t, "while it lives", panics(id), true)
+		check(t, "while the user exists", panics(id), true)
 		must(t, s.DeleteUser(id))
-		check(t, "after that", panics(id), true)
-		// The panic has released the server.
+		check(t, "after the deletion", panics(id), true)
+		// The panic released the server's lock.
 		s.CreateUser(fakeclerk.NewUser{})
 	})
 }
@@ -87,20 +89,23 @@ func TestUpdatedAtGrows(t *testing.T) {
 	for _, step := range []struct {
 		name string
 		do   func() error
-		want int64 // ms since epoch
+		want int64 // updated_at, in ms since epoch
 	}{
-		{"a clock that stands still", func() error { return s.UpdateUser(id, rename) }, 1},
-		{"and again", func() error { return s.UpdateUser(id, rename) }, 2},
+		{"while the clock stands still", func() error { return s.UpdateUser(id, rename) }, 1},
+		{"while it still does", func() error { return s.UpdateUser(id, rename) }, 2},
 		{"silently", func() error { return s.UpdateUserSilently(id, rename) }, 2},
-		{"a clock that moved", func() error { clock.Advance(time.Second); return s.UpdateUser(id, rename) }, 1000},
+		{"after the clock has moved", func() error {
+			clock.Advance(time.Second)
+			return s.UpdateUser(id, rename)
+		}, 1000},
 		{"ban", func() error { return s.BanUser(id) }, 1001},
 		{"unban", func() error { return s.UnbanUser(id) }, 1002},
 		{"sign-in", func() error { clock.Advance(time.Second); return s.SignIn(id) }, 2000},
 		{"a version from the future", func() error {
 			return s.UpdateUserSilently(id, func(u *fakeclerk.UserObject) { u.UpdatedAt += 5000 })
 		}, 7000},
-		{"counts on from there", func() error { return s.UpdateUser(id, rename) }, 7001},
-		{"a clock that went back", func() error {
+		{"after a version from the future", func() error { return s.UpdateUser(id, rename) }, 7001},
+		{"a version that went backwards", func() error {
 			return s.UpdateUserSilently(id, func(u *fakeclerk.UserObject) { u.UpdatedAt = epoch.UnixMilli() })
 		}, 0},
 	} {
@@ -126,7 +131,7 @@ func TestUpdateUserObject(t *testing.T) {
 		u.Extra = map[string]any{"novelty": 1, "gender": 42}
 		kept = u
 	}))
-	kept.EmailAddresses[0].EmailAddress = "changed behind its back"
+	kept.EmailAddresses[0].EmailAddress = "changed after UpdateUser"
 
 	u := object(t, s, id)
 	var emails []string
@@ -176,18 +181,18 @@ func TestUserErrors(t *testing.T) {
 		}
 	}
 	if _, ok := s.User("user_x"); ok {
-		t.Error("User found nobody")
+		t.Error("User found a user that does not exist")
 	}
 
 	id := s.CreateUser(fakeclerk.NewUser{FirstName: "Ada"})
 	before, _ := s.User(id)
 	for name, f := range map[string]func(*fakeclerk.UserObject){
 		"another id":    func(u *fakeclerk.UserObject) { u.ID = "user_y" },
-		"no JSON":       func(u *fakeclerk.UserObject) { u.PublicMetadata = json.RawMessage("{") },
-		"no JSON value": func(u *fakeclerk.UserObject) { u.Extra = map[string]any{"f": func() {}} },
+		"not JSON":      func(u *fakeclerk.UserObject) { u.PublicMetadata = json.RawMessage("{") },
+		"not encodable": func(u *fakeclerk.UserObject) { u.Extra = map[string]any{"f": func() {}} },
 	} {
 		if err := s.UpdateUser(id, f); err == nil {
-			t.Errorf("%s: no error", name)
+			t.Errorf("%s: UpdateUser returned no error", name)
 		}
 	}
 	after, _ := s.User(id)
@@ -217,14 +222,15 @@ func TestSeed(t *testing.T) {
 		s := start(t, fakeclerk.Config{Seed: seed})
 		e := s.AddEndpoint("http://127.0.0.1:1", fakeclerk.EndpointOptions{})
 		e.Hold()
-		return []string{s.InstanceID(), e.Secret(), s.CreateUser(fakeclerk.NewUser{Email: "a@example.com"}), e.Messages()[0].ID}
+		user := s.CreateUser(fakeclerk.NewUser{Email: "a@example.com"})
+		return []string{s.InstanceID(), e.Secret(), user, e.Messages()[0].ID}
 	}
 	if diff := cmp.Diff(run(7), run(7)); diff != "" {
 		t.Errorf("same seed:\n%s", diff)
 	}
 	for i, v := range run(7) {
 		if v == run(8)[i] || v == run(0)[i] {
-			t.Errorf("another seed, and %q again", v)
+			t.Errorf("seed 7 and another seed both made %q", v)
 		}
 	}
 }

@@ -67,7 +67,7 @@ func TestRetrySchedule(t *testing.T) {
 		m := message(t, e, 0)
 		check(t, "state", m.State, fakeclerk.Delivered)
 		check(t, "attempts", len(m.Attempts), len(gaps)+3)
-		must(t, e.Replay(m.ID)) // what was delivered, too
+		must(t, e.Replay(m.ID)) // a delivered message can be replayed too
 		must(t, s.Deliver(t.Context()))
 		check(t, "attempts", len(message(t, e, 0).Attempts), len(gaps)+4)
 		if err := e.Replay("msg_x"); err == nil {
@@ -76,7 +76,7 @@ func TestRetrySchedule(t *testing.T) {
 	})
 }
 
-func TestWhatIsSuccess(t *testing.T) {
+func TestWhichAnswersSucceed(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		status int
@@ -103,7 +103,7 @@ func TestWhatIsSuccess(t *testing.T) {
 			check(t, "requests", len(a.requests()), 1)
 		})
 	}
-	t.Run("refused connection", func(t *testing.T) {
+	t.Run("a refused connection", func(t *testing.T) {
 		t.Parallel()
 		s, clock := startClocked(t, fakeclerk.Config{})
 		e := s.AddEndpoint("http://127.0.0.1:1", fakeclerk.EndpointOptions{})
@@ -135,11 +135,14 @@ func TestWebhookTimeout(t *testing.T) {
 		check(t, "error", m.Attempts[0].Err.Error(), "fakeclerk: no answer within 15 s")
 		check(t, "next counts from the failure", m.Next, epoch.Add(20*time.Second))
 	})
-	t.Run("a handler that takes too much of the clock's time", func(t *testing.T) {
+	t.Run("a handler that takes too long by the clock", func(t *testing.T) {
 		t.Parallel()
 		s, clock := startClocked(t, fakeclerk.Config{})
 		a := startApp(t)
-		a.answerWith(func(_ http.ResponseWriter, r *http.Request) { clock.Advance(16 * time.Second); <-r.Context().Done() })
+		a.answerWith(func(_ http.ResponseWriter, r *http.Request) {
+			clock.Advance(16 * time.Second)
+			<-r.Context().Done()
+		})
 		e := s.AddEndpoint(a.url, fakeclerk.EndpointOptions{})
 		s.CreateUser(fakeclerk.NewUser{})
 		clock.Advance(0)
@@ -150,7 +153,7 @@ func TestWebhookTimeout(t *testing.T) {
 
 func TestDeliver(t *testing.T) {
 	t.Parallel()
-	t.Run("includes what the app causes", func(t *testing.T) {
+	t.Run("also delivers what the app causes", func(t *testing.T) {
 		t.Parallel()
 		s, clock := startClocked(t, fakeclerk.Config{})
 		a, b := startApp(t), startApp(t)
@@ -170,7 +173,7 @@ func TestDeliver(t *testing.T) {
 			t.Error("something is still scheduled")
 		}
 	})
-	t.Run("leaves the future alone", func(t *testing.T) {
+	t.Run("does not wait for later attempts", func(t *testing.T) {
 		t.Parallel()
 		s, _ := startClocked(t, fakeclerk.Config{})
 		a := startApp(t)
@@ -181,7 +184,7 @@ func TestDeliver(t *testing.T) {
 		must(t, s.Settle(t.Context()))
 		check(t, "attempts", len(message(t, e, 0).Attempts), 1)
 	})
-	t.Run("gives up with its context", func(t *testing.T) {
+	t.Run("ends with its context", func(t *testing.T) {
 		t.Parallel()
 		s, clock := startClocked(t, fakeclerk.Config{})
 		a := startApp(t)
@@ -200,7 +203,7 @@ func TestDeliver(t *testing.T) {
 		check(t, "the first, later", message(t, e, 0).State, fakeclerk.Delivered)
 		check(t, "the second, later", message(t, e, 1).State, fakeclerk.Delivered)
 	})
-	t.Run("several at a time", func(t *testing.T) {
+	t.Run("makes several attempts at a time", func(t *testing.T) {
 		t.Parallel()
 		s, _ := startClocked(t, fakeclerk.Config{})
 		a := startApp(t)
@@ -211,7 +214,7 @@ func TestDeliver(t *testing.T) {
 		for range 3 {
 			s.CreateUser(fakeclerk.NewUser{})
 		}
-		must(t, s.Deliver(t.Context())) // each handler waits for the others
+		must(t, s.Deliver(t.Context())) // the handlers wait for each other
 		for _, m := range e.Messages() {
 			check(t, "state", m.State, fakeclerk.Delivered)
 		}
@@ -228,7 +231,7 @@ func TestRealTime(t *testing.T) {
 		arrived := make(chan struct{}, 100)
 		a.answerWith(func(http.ResponseWriter, *http.Request) { arrived <- struct{}{} })
 		id := s.CreateUser(fakeclerk.NewUser{})
-		<-arrived // without anybody's asking
+		<-arrived // without a call of Deliver or Settle
 		for range 10 {
 			must(t, s.BanUser(id))
 		}
@@ -238,7 +241,7 @@ func TestRealTime(t *testing.T) {
 		webhook, err := svix.NewWebhook(e.Secret())
 		must(t, err)
 		for _, d := range a.requests() {
-			must(t, webhook.Verify(d.body, d.header)) // the real clock's tolerance included
+			must(t, webhook.Verify(d.body, d.header)) // checks the timestamp against the real time
 		}
 	})
 	t.Run("Settle waits for what is in flight", func(t *testing.T) {
@@ -275,7 +278,7 @@ func TestRealTime(t *testing.T) {
 		check(t, "attempts", len(message(t, e, 0).Attempts), 1)
 		check(t, "has an error", message(t, e, 0).Attempts[0].Err != nil, true)
 		check(t, "attempts of the next", len(message(t, e, 1).Attempts), 0)
-		must(t, s.Settle(t.Context())) // nothing is left to wait for
+		must(t, s.Settle(t.Context())) // returns at once after Close
 		s.CreateUser(fakeclerk.NewUser{})
 		check(t, "requests", len(a.requests()), 1)
 	})
@@ -306,7 +309,7 @@ func TestConcurrentUse(t *testing.T) {
 						if _, err := users.Ban(t.Context(), id); err != nil {
 							t.Error(err)
 						}
-						// All in all 10 s: less than the 15 s after which an attempt fails.
+						// The clock moves 10 s in all. After 15 s, attempts would fail.
 						clock.Advance(500 * time.Millisecond)
 						if err := s.DeleteUser(id); err != nil {
 							t.Error(err)

@@ -13,9 +13,9 @@ func TestPolicy(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name   string
-		policy func(i int) fakeclerk.Delivery // of the i-th message
-		now    string                         // letters that arrive at once
-		later  string                         // and within a minute
+		policy func(i int) fakeclerk.Delivery // for the i-th message
+		now    string                         // letters of the messages that arrive at once
+		later  string                         // and of those that arrive within a minute
 	}{
 		{"none", nil, "abc", "abc"},
 		{"zero", func(int) fakeclerk.Delivery { return fakeclerk.Delivery{} }, "abc", "abc"},
@@ -72,7 +72,7 @@ func TestPolicy(t *testing.T) {
 		check(t, "state", message(t, e, 0).State, fakeclerk.Delivered)
 		check(t, "requests", len(a.requests()), 1)
 	})
-	t.Run("copies fail each for itself", func(t *testing.T) {
+	t.Run("each copy has its own attempts", func(t *testing.T) {
 		t.Parallel()
 		s, clock := startClocked(t, fakeclerk.Config{})
 		a := startApp(t)
@@ -98,7 +98,7 @@ func TestHoldAndRelease(t *testing.T) {
 	s, clock := startClocked(t, fakeclerk.Config{})
 	a := startApp(t)
 	e := s.AddEndpoint(a.url, fakeclerk.EndpointOptions{})
-	s.CreateUser(fakeclerk.NewUser{}) // due, and not begun
+	s.CreateUser(fakeclerk.NewUser{}) // due, but no attempt has been made
 	e.Hold()
 	for range 4 {
 		s.CreateUser(fakeclerk.NewUser{})
@@ -117,16 +117,16 @@ func TestHoldAndRelease(t *testing.T) {
 
 	must(t, e.Release(m[3].ID, m[1].ID))
 	clock.Advance(0)
-	check(t, "two in the order that was asked for", a.letters(e), "db")
+	check(t, "two, in the given order", a.letters(e), "db")
 	clock.Advance(time.Hour)
 	check(t, "the others are still held", a.letters(e), "db")
 
 	must(t, e.Release())
 	clock.Advance(0)
-	check(t, "the rest in their own order", a.letters(e), "dbace")
+	check(t, "the rest, in their original order", a.letters(e), "dbace")
 	s.CreateUser(fakeclerk.NewUser{})
 	clock.Advance(0)
-	check(t, "and no hold anymore", a.letters(e), "dbacef")
+	check(t, "after the hold", a.letters(e), "dbacef")
 }
 
 func TestOutage(t *testing.T) {

@@ -100,10 +100,11 @@ func TestWebhookEvents(t *testing.T) {
 	if diff := cmp.Diff(want, types); diff != "" {
 		t.Errorf("types (-want +got):\n%s", diff)
 	}
-	check(t, "user.deleted", string(data["user.deleted"]), fmt.Sprintf(`{"object":"user","id":%q,"deleted":true,"external_id":"ext"}`, id))
+	deleted := fmt.Sprintf(`{"object":"user","id":%q,"deleted":true,"external_id":"ext"}`, id)
+	check(t, "user.deleted", string(data["user.deleted"]), deleted)
 	check(t, "unknown", string(data["comet.sighted"]), `{"name":"Halley"}`)
 	if _, ok := s.User(example.ID); ok {
-		t.Error("the example exists")
+		t.Error("the user of the example exists")
 	}
 
 	var session struct {
