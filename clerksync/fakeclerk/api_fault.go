@@ -8,11 +8,11 @@ import (
 // Fault is what goes wrong with one request to the Backend API or the JWKS. Fields can be combined.
 // The zero value changes nothing.
 //
-//	&Fault{Status: 502, ContentType: "text/html", Body: "<html>bad gateway</html>"} // a proxy's page
-//	&Fault{Status: 200, Body: string(anotherUser)}                                  // the wrong object
-//	&Fault{Delay: 3 * time.Second}                                                  // a slow answer
-//	&Fault{Truncate: true}                                                          // a broken connection
-//	ErrorFault(500, "internal_clerk_error")                                         // Clerk's own error
+//	&Fault{Status: 502, ContentType: "text/html", Body: "<html>502</html>"} // a proxy's error page
+//	&Fault{Body: string(anotherUser)}                                       // the wrong object
+//	&Fault{Delay: 3 * time.Second}                                          // a slow answer
+//	&Fault{Truncate: true}                                                  // a broken connection
+//	ErrorFault(500, "internal_clerk_error")                                 // Clerk's own error
 type Fault struct {
 	// Status and Body replace Clerk's answer. If only Body is set, the status is 200. If neither is set,
 	// the answer is Clerk's own.

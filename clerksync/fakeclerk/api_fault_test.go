@@ -50,7 +50,7 @@ func TestFaults(t *testing.T) {
 			Status: 502, ContentType: "text/html", Body: "<html>bad gateway</html>",
 		}, func(t *testing.T, _ *clerk.User, err error) {
 			if err == nil || err.Error() != "<html>bad gateway</html>" {
-				t.Errorf("got %v", err)
+				t.Errorf("error: got %v, want the page", err)
 			}
 		}},
 		{"another user", &fakeclerk.Fault{Body: string(other)}, func(t *testing.T, u *clerk.User, err error) {
@@ -67,12 +67,12 @@ func TestFaults(t *testing.T) {
 		}, func(t *testing.T, _ *clerk.User, err error) {
 			var syntax *json.SyntaxError
 			if !errors.As(err, &syntax) {
-				t.Errorf("got %v", err)
+				t.Errorf("error: got %v, want a JSON syntax error", err)
 			}
 		}},
 		{"a broken connection", &fakeclerk.Fault{Truncate: true}, func(t *testing.T, _ *clerk.User, err error) {
 			if !errors.Is(err, io.ErrUnexpectedEOF) {
-				t.Errorf("got %v", err)
+				t.Errorf("error: got %v, want io.ErrUnexpectedEOF", err)
 			}
 		}},
 		{"a header on Clerk's own answer", &fakeclerk.Fault{
@@ -149,7 +149,7 @@ func TestHang(t *testing.T) {
 		s.SetFault(func(*http.Request) *fakeclerk.Fault { cancel(); return &fakeclerk.Fault{Hang: true} })
 		_, err := userClient(s).Get(ctx, "user_x")
 		if !errors.Is(err, context.Canceled) {
-			t.Errorf("got %v", err)
+			t.Errorf("error: got %v, want context.Canceled", err)
 		}
 	})
 	t.Run("until the server closes", func(t *testing.T) {

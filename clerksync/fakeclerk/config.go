@@ -47,9 +47,10 @@ type Config struct {
 	Seed uint64
 
 	// Population is the number of users that exist from the start, for load tests. The server generates
-	// each one on request. It takes no memory until it is changed or deleted, and depends only on Seed
-	// and the start time. The users signed up one second apart, the last one a second before the start,
-	// and no webhooks were sent for them. Their ids ascend in the same order: see [Server.PopulationID].
+	// each one on request, and it takes no memory until it is changed or deleted. With a Seed, users are
+	// the same in every run, except their times. They signed up one second apart, the last one a second
+	// before the start, and no webhooks were sent for them. Their ids ascend in the same order: see
+	// [Server.PopulationID].
 	//
 	// With a Population, GET /users and GET /users/count answer 422 to filters other than user_id, and
 	// GET /users to orders other than created_at. Defaults to 0, as does a negative value.

@@ -18,9 +18,9 @@
 //
 // # A test
 //
-// A [Clock] stands still until the test moves it, and webhooks are delivered only as it moves. So
-// the test sees each state in between, and a day of retries takes a moment. This test is for an app
-// that greets users by name, whose newApp returns its http.Handler:
+// A [Clock] stands still until the test moves it, and webhooks wait for it. So the test sees each
+// state in between, and a day of retries takes a moment. This test is for an app that greets users by
+// name, whose newApp returns its http.Handler:
 //
 //	func TestRenamedUserIsGreetedByNewName(t *testing.T) {
 //		const secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"

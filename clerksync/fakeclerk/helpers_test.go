@@ -132,7 +132,7 @@ func object(t testing.TB, s *fakeclerk.Server, id string) clerk.User {
 	t.Helper()
 	raw, ok := s.User(id)
 	if !ok {
-		t.Fatalf("no user %s", id)
+		t.Fatalf("user %s was not found", id)
 	}
 	var u clerk.User
 	if err := json.Unmarshal(raw, &u); err != nil {
@@ -358,7 +358,7 @@ func message(t testing.TB, e *fakeclerk.Endpoint, i int) fakeclerk.Message {
 	t.Helper()
 	list := e.Messages()
 	if i >= len(list) {
-		t.Fatalf("%d messages", len(list))
+		t.Fatalf("message %d of %d", i, len(list))
 	}
 	return list[i]
 }

@@ -25,7 +25,7 @@ func TestPopulationObjects(t *testing.T) {
 	seen := map[string]bool{}
 	once := func(what, v string) {
 		if seen[v] {
-			t.Errorf("%s %q twice", what, v)
+			t.Errorf("two users have the %s %q", what, v)
 		}
 		seen[v] = true
 	}
@@ -64,12 +64,12 @@ func TestPopulationObjects(t *testing.T) {
 			check(t, "primary phone number", *u.PrimaryPhoneNumberID, u.PhoneNumbers[0].ID)
 			once("phone number", u.PhoneNumbers[0].PhoneNumber)
 			if n := u.PhoneNumbers[0].PhoneNumber; len(n) != len("+15550000000") {
-				t.Errorf("phone number %q", n)
+				t.Errorf("phone number: got %q, want +1555 and 7 digits", n)
 			}
 		}
 		raw2, _ := s.User(s.CreateUser(twin))
 		if diff := cmp.Diff(fieldPaths(t, raw2), fieldPaths(t, raw)); diff != "" {
-			t.Fatalf("user %d against one created (-want +got):\n%s", i, diff)
+			t.Fatalf("fields of user %d and of a created user (-want +got):\n%s", i, diff)
 		}
 
 		if u.FirstName == nil {
@@ -180,7 +180,7 @@ func TestPopulationSeed(t *testing.T) {
 	check(t, "without a population: created", createdAlone, created)
 	for _, seed := range []uint64{8, 0} {
 		if other, _ := run(seed, 100); other == page {
-			t.Errorf("seed %d: the same population", seed)
+			t.Errorf("seed %d made the same population as seed 7", seed)
 		}
 	}
 	s := start(t, fakeclerk.Config{Seed: 7, Population: 5000})
@@ -191,7 +191,7 @@ func TestPopulationSeed(t *testing.T) {
 	}
 	for i := range 5000 {
 		if _, ok := s.User(s.PopulationID(i)); !ok {
-			t.Fatalf("no user %d", i)
+			t.Fatalf("user %d was not found", i)
 		}
 	}
 	id := s.PopulationID(1)

@@ -14,11 +14,13 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
 )
 
-// shapes are the schemas that fakeclerk answers by, from Clerk's OpenAPI files
+// shapes are the schemas of fakeclerk's answers and events, from Clerk's OpenAPI files
 // (https://github.com/clerk/openapi-specs): version 2026-05-12 of the Backend API and version
-// 2025-04-15 of the webhooks. A shape lists its fields as name:type. A name with ? may be absent;
-// a field that is not listed is a fault. A type is one or more of these, separated by |: a JSON
-// type, "integer", a quoted constant, the name of a shape, or any of them after [] for an array.
+// 2025-04-15 of the webhooks.
+//
+// A shape lists its fields as name:type. A field whose name ends with ? is optional, and other fields
+// than those listed are not allowed. Alternative types are separated by |. A type is a JSON type,
+// integer, a quoted constant or the name of a shape. After [], it is the type of an array's items.
 var shapes = map[string]string{
 	"user": `object:"user" id:string external_id:string|null username:string|null
 		first_name:string|null last_name:string|null locale?:string|null
@@ -46,7 +48,7 @@ var shapes = map[string]string{
 		created_at:integer updated_at:integer`,
 	"web3_wallet": `object:"web3_wallet" id?:string web3_wallet:string verification:verification|null
 		created_at:integer updated_at:integer`,
-	// What verification_otp and verification_admin, which fakeclerk makes, have in common.
+	// The fields that verification_otp and verification_admin share. fakeclerk makes no others.
 	"verification": `object?:"verification_otp"|"verification_admin" strategy:string
 		status:"unverified"|"verified"|"failed"|"expired" attempts:integer|null
 		expire_at:integer|null verified_at_client?:string|null`,
@@ -74,7 +76,7 @@ var eventData = map[string]string{
 	"user.created": "user", "user.updated": "user", "user.deleted": "deleted", "session.created": "session",
 }
 
-// faults returns what is wrong with a decoded JSON value. path says in messages what the value is.
+// faults returns what is wrong with a decoded JSON value. path names the value in messages.
 func faults(types string, value any, path string) []string {
 	var first []string
 	for i, one := range strings.Split(types, "|") {
@@ -89,6 +91,7 @@ func faults(types string, value any, path string) []string {
 	return first
 }
 
+// faultsOfType is faults for a type without alternatives.
 func faultsOfType(one string, value any, path string) (found []string) {
 	if item, isArray := strings.CutPrefix(one, "[]"); isArray {
 		list, ok := value.([]any)
@@ -111,6 +114,7 @@ func faultsOfType(one string, value any, path string) (found []string) {
 	return nil
 }
 
+// faultsOfShape is faults for the fields of a shape.
 func faultsOfShape(shape string, object map[string]any, path string) (found []string) {
 	unknown := maps.Clone(object)
 	for _, field := range strings.Fields(shape) {
@@ -121,17 +125,17 @@ func faultsOfShape(shape string, object map[string]any, path string) (found []st
 		case ok:
 			found = append(found, faults(types, value, path+"."+name)...)
 		case !optional:
-			found = append(found, path+": lacks "+name)
+			found = append(found, path+": does not have "+name)
 		}
 		delete(unknown, name)
 	}
 	for name := range unknown {
-		found = append(found, path+": the schema has no "+name)
+		found = append(found, path+": the schema does not have "+name)
 	}
 	return found
 }
 
-// isOfJSONType reports whether a value is of a type, or is a quoted constant.
+// isOfJSONType reports whether a value has a JSON type or equals a quoted constant.
 func isOfJSONType(one string, value any) bool {
 	switch v := value.(type) {
 	case nil:
@@ -147,7 +151,7 @@ func isOfJSONType(one string, value any) bool {
 	}
 }
 
-// checkShape fails the test if a JSON document is not of the types.
+// checkShape fails the test if a JSON document does not have one of the types.
 func checkShape(t *testing.T, types string, document []byte) {
 	t.Helper()
 	for _, fault := range faults(types, decodeJSON(t, document), "$") {
@@ -155,8 +159,8 @@ func checkShape(t *testing.T, types string, document []byte) {
 	}
 }
 
-// checkEventShape fails the test if a webhook's body is not an event, or its data is not what its
-// type calls for.
+// checkEventShape fails the test if a webhook's body is not an event, or if its data does not fit its
+// event type.
 func checkEventShape(t *testing.T, body []byte) {
 	t.Helper()
 	for _, fault := range eventFaults(decodeJSON(t, body)) {
@@ -240,8 +244,8 @@ func TestEventShapes(t *testing.T) {
 	check(t, "types", len(types), len(eventData))
 }
 
-// TestDocumentedParameters sends each parameter that the OpenAPI file names: fakeclerk refuses none
-// of them.
+// TestDocumentedParameters sends each parameter in the OpenAPI file, and each value of order_by.
+// fakeclerk must accept them all.
 func TestDocumentedParameters(t *testing.T) {
 	t.Parallel()
 	s := start(t, fakeclerk.Config{RateLimit: -1})
@@ -273,14 +277,15 @@ func TestDocumentedParameters(t *testing.T) {
 	}
 }
 
-// TestShapes is about the checker itself: Clerk's own example events pass, and broken ones do not.
+// TestShapes tests the checker itself: it must accept Clerk's own example events and reject broken
+// ones.
 func TestShapes(t *testing.T) {
 	t.Parallel()
 	for _, eventType := range slices.Collect(maps.Keys(eventData)) {
 		example, err := os.ReadFile(filepath.Join("..", "testdata", "events", "openapi-"+eventType+".json"))
 		must(t, err)
 		for _, fault := range eventFaults(decodeJSON(t, example)) {
-			t.Errorf("%s: Clerk's own example: %s", eventType, fault)
+			t.Errorf("Clerk's example of %s: %s", eventType, fault)
 		}
 		for name, spoil := range map[string]func(event, data map[string]any){
 			"an unknown field":     func(_, data map[string]any) { data["novelty"] = 1.0 },
@@ -294,7 +299,7 @@ func TestShapes(t *testing.T) {
 			event := decodeJSON(t, example).(map[string]any)
 			spoil(event, event["data"].(map[string]any))
 			if len(eventFaults(event)) == 0 {
-				t.Errorf("%s with %s passes", eventType, name)
+				t.Errorf("%s with %s was accepted", eventType, name)
 			}
 		}
 	}

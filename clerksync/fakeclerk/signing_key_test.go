@@ -36,7 +36,7 @@ func TestKeyRotation(t *testing.T) {
 		}
 	}
 	if s.JWTKey() == oldKey {
-		t.Error("JWTKey is the old one")
+		t.Error("JWTKey did not change")
 	}
 
 	s.RetireKeys()
@@ -52,7 +52,7 @@ func TestInstances(t *testing.T) {
 	t.Parallel()
 	a, b := start(t, fakeclerk.Config{}), start(t, fakeclerk.Config{SecretKey: "sk_live_b"})
 	if a.InstanceID() == b.InstanceID() || a.Issuer() == b.Issuer() || a.JWTKey() == b.JWTKey() {
-		t.Error("two instances are one")
+		t.Error("two instances have the same id, issuer or key")
 	}
 	check(t, "issuer of a production instance", strings.HasPrefix(b.Issuer(), "https://clerk."), true)
 	again := start(t, fakeclerk.Config{InstanceID: a.InstanceID()})

@@ -25,7 +25,7 @@ func TestSessionToken(t *testing.T) {
 	check(t, "nbf", *claims.NotBefore, epoch.Unix()-10)
 	check(t, "exp", *claims.Expiry, epoch.Unix()+60)
 	if !regexp.MustCompile(`^https://[a-z0-9-]+\.clerk\.accounts\.dev$`).MatchString(s.Issuer()) {
-		t.Errorf("issuer %q", s.Issuer())
+		t.Errorf("issuer: got %q", s.Issuer())
 	}
 
 	header, all := decode(t, token)
@@ -49,7 +49,7 @@ func TestSessionToken(t *testing.T) {
 	t.Run("expires", func(t *testing.T) {
 		clock.Advance(61 * time.Second)
 		if _, err := verify(t.Context(), s, clock, token); err == nil {
-			t.Error("accepted")
+			t.Error("the expired token was accepted")
 		}
 		_, err := verify(t.Context(), s, clock, s.SessionToken("user_ada"))
 		must(t, err)
@@ -109,7 +109,7 @@ func TestTokenOptions(t *testing.T) {
 			}
 			for _, name := range []string{"v", "sts", "o", "fea"} {
 				if _, ok := all[name]; ok {
-					t.Errorf("has %s", name)
+					t.Errorf("the token has %s", name)
 				}
 			}
 		}},
@@ -143,7 +143,7 @@ func TestTokenOptions(t *testing.T) {
 			check(t, "sub", claims.Subject, "user_ada")
 			for _, name := range []string{"sid", "v", "sts", "fva"} {
 				if _, ok := all[name]; ok {
-					t.Errorf("has %s", name)
+					t.Errorf("the token has %s", name)
 				}
 			}
 		}},
@@ -186,7 +186,7 @@ func TestTokenOptions(t *testing.T) {
 			must(t, err)
 			check(t, "prefix", strings.HasPrefix(token, prefix), true)
 			if _, err := verify(t.Context(), s, clock, token); err == nil {
-				t.Error("verified")
+				t.Error("the opaque token was accepted")
 			}
 		})
 	}
@@ -231,7 +231,7 @@ func TestTokenErrors(t *testing.T) {
 		"header":    {Header: map[string]any{"f": func() {}}},
 	} {
 		if token, err := s.Token("user_ada", opts); err == nil || token != "" {
-			t.Errorf("%s: %q, %v", name, token, err)
+			t.Errorf("%s: got token %q and error %v, want an error only", name, token, err)
 		}
 	}
 }

@@ -20,11 +20,11 @@ func TestCreateUser(t *testing.T) {
 	t.Run("zero value", func(t *testing.T) {
 		id := s.CreateUser(fakeclerk.NewUser{})
 		if !regexp.MustCompile(`^user_[0-9A-Za-z]{27}$`).MatchString(id) {
-			t.Errorf("id %q", id)
+			t.Errorf("id: got %q", id)
 		}
 		u := object(t, s, id)
 		if u.FirstName != nil || u.LastName != nil || u.PrimaryEmailAddressID != nil || u.PrimaryPhoneNumberID != nil {
-			t.Errorf("not null: %+v", u)
+			t.Errorf("the fields are not null: %+v", u)
 		}
 		check(t, "created_at", u.CreatedAt, epoch.UnixMilli())
 		check(t, "updated_at", u.UpdatedAt, epoch.UnixMilli())
@@ -138,7 +138,7 @@ func TestUpdateUserObject(t *testing.T) {
 	for _, e := range u.EmailAddresses {
 		emails = append(emails, e.EmailAddress)
 		if e.ID == "" || e.Object != "email_address" || e.LinkedTo == nil {
-			t.Errorf("incomplete: %+v", e)
+			t.Errorf("e-mail address is incomplete: %+v", e)
 		}
 	}
 	if diff := cmp.Diff([]string{"old@example.com", "new@example.com", "bare@example.com"}, emails); diff != "" {
@@ -146,7 +146,7 @@ func TestUpdateUserObject(t *testing.T) {
 	}
 	check(t, "primary", *u.PrimaryEmailAddressID, u.EmailAddresses[1].ID)
 	if v := u.EmailAddresses[2].Verification; v != nil {
-		t.Errorf("verification of the bare one: %+v", v)
+		t.Errorf("verification of the bare address: got %+v, want null", v)
 	}
 	var more map[string]any
 	raw, _ := s.User(id)
@@ -177,7 +177,7 @@ func TestUserErrors(t *testing.T) {
 		"SignIn":             s.SignIn("user_x"),
 	} {
 		if !errors.Is(err, fakeclerk.ErrUserNotFound) {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s: got %v, want ErrUserNotFound", name, err)
 		}
 	}
 	if _, ok := s.User("user_x"); ok {
@@ -212,7 +212,7 @@ func TestUserIDs(t *testing.T) {
 	must(t, s.UpdateUser(want[3], func(u *fakeclerk.UserObject) { u.CreatedAt = epoch.Add(-time.Hour).UnixMilli() }))
 	want = []string{want[3], want[0], want[1], want[2]}
 	if diff := cmp.Diff(want, s.UserIDs()); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
+		t.Errorf("UserIDs (-want +got):\n%s", diff)
 	}
 }
 
@@ -226,7 +226,7 @@ func TestSeed(t *testing.T) {
 		return []string{s.InstanceID(), e.Secret(), user, e.Messages()[0].ID}
 	}
 	if diff := cmp.Diff(run(7), run(7)); diff != "" {
-		t.Errorf("same seed:\n%s", diff)
+		t.Errorf("the same seed made different ids:\n%s", diff)
 	}
 	for i, v := range run(7) {
 		if v == run(8)[i] || v == run(0)[i] {

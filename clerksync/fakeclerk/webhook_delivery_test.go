@@ -194,7 +194,7 @@ func TestDeliver(t *testing.T) {
 		s.CreateUser(fakeclerk.NewUser{})
 		s.CreateUser(fakeclerk.NewUser{})
 		if err := s.Deliver(ctx); !errors.Is(err, context.Canceled) {
-			t.Errorf("got %v", err)
+			t.Errorf("error: got %v, want context.Canceled", err)
 		}
 		check(t, "attempts of the first", len(message(t, e, 0).Attempts), 1)
 		check(t, "attempts of the second", len(message(t, e, 1).Attempts), 0)
@@ -256,7 +256,7 @@ func TestRealTime(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		if err := s.Settle(ctx); !errors.Is(err, context.Canceled) {
-			t.Errorf("got %v", err)
+			t.Errorf("error: got %v, want context.Canceled", err)
 		}
 		settled := make(chan error, 1)
 		go func() { settled <- s.Settle(t.Context()) }()

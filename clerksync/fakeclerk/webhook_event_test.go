@@ -122,6 +122,6 @@ func TestWebhookEvents(t *testing.T) {
 	check(t, "same svix-id everywhere", deletions.requests()[0].id, e.Messages()[7].ID)
 
 	if _, err := s.Send("x", func() {}); err == nil {
-		t.Error("Send encoded a func")
+		t.Error("Send of a func returned no error")
 	}
 }

@@ -36,7 +36,7 @@ const (
 type Attempt struct {
 	At     time.Time // when the attempt was signed and sent
 	Status int       // the HTTP status of the app's answer; 0 if there was no answer
-	Err    error     // why there was no answer, such as an outage or 15 s without one
+	Err    error     // why there was no answer: an outage, a failed connection, or 15 s without one
 }
 
 // succeeded reports whether the app has accepted the message. To Svix, a redirect is a failure.
