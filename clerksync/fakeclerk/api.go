@@ -36,8 +36,6 @@ func (s *Server) handler() http.Handler {
 	return mux
 }
 
-const jwksRoute = "GET /v1/jwks"
-
 // serve counts a request and answers it: with the fault that SetFault chose, or as Clerk would.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request, pattern string, route func(*http.Request) answer) {
 	// Read the body first: until then, net/http does not notice that the client has gone.

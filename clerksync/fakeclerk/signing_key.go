@@ -6,10 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
-	"net/http"
 	"sync"
-
-	"github.com/go-jose/go-jose/v3"
 )
 
 // keyBits is the size of Clerk's RSA keys.
@@ -68,17 +65,4 @@ func publicPEM(key *rsa.PrivateKey) string {
 		panic(fmt.Errorf("fakeclerk: %w", err)) // an RSA key always encodes
 	}
 	return string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))
-}
-
-func (s *Server) getJWKS(*http.Request) answer {
-	s.mu.Lock()
-	kids := append([]string(nil), s.kids...)
-	s.mu.Unlock()
-	var set jose.JSONWebKeySet
-	for _, kid := range kids {
-		set.Keys = append(set.Keys, jose.JSONWebKey{
-			Key: &signingKey(kid).PublicKey, KeyID: kid, Algorithm: string(jose.RS256), Use: "sig",
-		})
-	}
-	return ok(set)
 }

@@ -125,9 +125,9 @@ func (e *Endpoint) enqueue(d *delivery) {
 	e.s.notify()
 }
 
-// arm schedules wake for when the next delivery is due. If as many attempts are in progress as allowed,
-// it cancels wake: a goroutine that finishes its attempt takes the next delivery. The caller holds
-// s.mu.
+// arm schedules wake for when the next delivery is due, or cancels it if there is none or the server
+// is closed. It also cancels wake while as many attempts are in progress as allowed, because a
+// goroutine that finishes its attempt takes the next delivery. The caller holds s.mu.
 func (e *Endpoint) arm() {
 	idle := e.s.closed || e.queue.Len() == 0 || e.inFlight >= e.concurrency
 	if e.cancelWake != nil {
