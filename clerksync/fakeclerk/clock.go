@@ -6,13 +6,12 @@ import (
 	"time"
 )
 
-// Clock is a clock for tests: it stands still until [Clock.Advance] moves it. Give it
-// to a [Server] by Config.Clock, and its Now to the code under test, so that both live
-// in the same time and nothing ever has to sleep. It has the method set of clerk.Clock,
-// which the official SDK takes in jwt.VerifyParams.
+// Clock is a clock for tests. It stands still until [Clock.Advance] moves it. Set it as Config.Clock
+// of a [Server], and give its Now method to the code under test: both then share one time, and no test
+// has to sleep. A Clock also implements clerk.Clock, which the official SDK takes in jwt.VerifyParams.
 //
-// The zero Clock stands at the zero [time.Time]; [NewClock] makes one that stands
-// anywhere else. A Clock is safe for concurrent use and must not be copied.
+// The zero Clock is ready to use and stands at the zero [time.Time]. A Clock is safe for concurrent
+// use and must not be copied.
 type Clock struct {
 	mu     sync.Mutex
 	now    time.Time
@@ -20,24 +19,24 @@ type Clock struct {
 	timers timerHeap
 }
 
-// NewClock returns a Clock that stands at now. A monotonic reading is stripped.
+// NewClock returns a Clock that stands at now, without now's monotonic reading.
 func NewClock(now time.Time) *Clock {
 	return &Clock{now: now.Round(0)}
 }
 
-// Now returns the time at which the clock stands.
+// Now returns the clock's time.
 func (c *Clock) Now() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.now
 }
 
-// AfterFunc has f called once the clock has moved by d. A d of zero or less makes f due
-// now: it runs in the next Advance, never in AfterFunc itself. What is due at the same
-// time runs in the order of the calls to AfterFunc.
+// AfterFunc makes f run once the clock has moved by d. If d is zero or negative, f is due now and runs
+// in the next Advance, never in AfterFunc itself. Functions that are due at the same time run in the
+// order of their AfterFunc calls.
 //
-// stop prevents the call and reports whether it did: false where f has been called, is
-// being called or was stopped before. It does not wait for f.
+// stop keeps f from running. It reports false if f has already started or was stopped before. It does
+// not wait for f to return.
 func (c *Clock) AfterFunc(d time.Duration, f func()) (stop func() bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -55,14 +54,13 @@ func (c *Clock) AfterFunc(d time.Duration, f func()) (stop func() bool) {
 	}
 }
 
-// Advance moves the clock forward by d. On the way it calls what falls due, one by one
-// in order of due time, on the caller's goroutine, with Now at that time; what such a
-// call schedules inside the span runs in the same Advance. Advance(0) runs what is due
-// now.
+// Advance moves the clock forward by d and panics if d is negative. On the way it runs the functions
+// that fall due, one by one in the order of their due times, on the caller's goroutine. During each
+// one, Now is its due time. A function that is scheduled meanwhile runs in the same Advance if it is
+// due in time. Advance(0) runs what is due now.
 //
-// A function that Advance calls may itself call Advance, which is how a webhook handler
-// "takes" time: the outer call goes on from wherever the clock then stands, and time
-// never goes backwards. Advance panics if d is negative.
+// A function that Advance runs may itself call Advance. A webhook handler can take time this way. The
+// outer Advance then continues from the time the clock has reached. Time never goes backwards.
 func (c *Clock) Advance(d time.Duration) {
 	if d < 0 {
 		panic("fakeclerk: Clock.Advance by a negative duration")
@@ -84,8 +82,8 @@ func (c *Clock) Advance(d time.Duration) {
 	c.mu.Unlock()
 }
 
-// Next returns when the earliest scheduled function is due, which is now or later, and
-// false where nothing is scheduled. A simulation steps from event to event with it.
+// Next returns when the earliest scheduled function is due, which is never before Now. It returns
+// false if nothing is scheduled. Simulations use it to step from event to event.
 func (c *Clock) Next() (due time.Time, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -95,12 +93,13 @@ func (c *Clock) Next() (due time.Time, ok bool) {
 	return c.timers[0].due, true
 }
 
-// timeSource is what a Server takes its time from: a Clock, or the real one.
+// timeSource is the source of a Server's time: a Clock or realTime.
 type timeSource interface {
 	Now() time.Time
 	AfterFunc(d time.Duration, f func()) (stop func() bool)
 }
 
+// realTime is the real time.
 type realTime struct{}
 
 func (realTime) Now() time.Time { return time.Now() }
@@ -109,14 +108,15 @@ func (realTime) AfterFunc(d time.Duration, f func()) func() bool {
 	return time.AfterFunc(d, f).Stop
 }
 
-// timer is one scheduled call; index is its place in the heap, -1 once it left it.
+// timer is one scheduled call.
 type timer struct {
 	due   time.Time
-	seq   uint64
+	seq   uint64 // orders timers that are due at the same time
 	f     func()
-	index int
+	index int // in the heap; -1 once removed
 }
 
+// timerHeap is a heap.Interface whose first timer is the one that runs next.
 type timerHeap []*timer
 
 func (h timerHeap) Len() int { return len(h) }

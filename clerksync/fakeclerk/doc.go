@@ -1,31 +1,26 @@
-// Package fakeclerk is Clerk in a Go process: one Clerk instance with its Backend API,
-// its JWKS and session tokens, and its webhooks signed as Svix signs them, all over real
-// HTTP. It is for the tests of apps and libraries that talk to Clerk, and for trying them
-// without an account. It needs no network beyond the loopback interface, no testing
-// package and no sleeping.
+// Package fakeclerk runs a fake Clerk in your Go process: one Clerk instance with its Backend API,
+// its JWKS, its session tokens and its webhooks, signed as Svix signs them, all over real HTTP. Use
+// it to test apps and libraries that talk to Clerk, or to try them without an account. It needs only
+// the loopback interface, does not import the testing package and never makes a test sleep.
 //
-//   - [Start] starts a [Server]. Its [Server.APIURL] and [Server.SecretKey] go where
-//     https://api.clerk.com/v1 and the real key would.
-//   - Users come and go by [Server.CreateUser], [Server.UpdateUser], [Server.DeleteUser],
-//     [Server.BanUser] and [Server.SignIn], or by the official SDK through the API.
-//     Either way webhooks are sent.
-//   - [Config.Population] adds users by the million for load tests, made up as they are
-//     asked for.
-//   - [Server.SessionToken] and [Server.Token] make tokens: valid, expired, of every
-//     class, forged.
-//   - [Server.AddEndpoint] has the webhooks delivered, with Svix's retries. An [Endpoint]
-//     can lose, delay, repeat and reorder them, have an outage, and replay.
-//     [SignedRequest] makes one webhook request for a handler's unit test, without a
-//     server.
-//   - [Server.SetFault] makes the Backend API fail: errors, rate limits, a proxy's pages,
-//     wrong or broken answers, slowness, silence.
-//   - [Server.Calls] tells how many requests the code under test has made.
+//   - [Start] starts a [Server]. Point your code at [Server.APIURL] and [Server.SecretKey] instead
+//     of https://api.clerk.com/v1 and the real key.
+//   - [Server.CreateUser], [Server.UpdateUser], [Server.DeleteUser], [Server.BanUser] and
+//     [Server.SignIn] change users. So does the official SDK, through the API. Both send webhooks.
+//   - [Config.Population] adds millions of users for load tests. They are generated on request.
+//   - [Server.SessionToken] and [Server.Token] make tokens: valid, expired, of each class, or forged.
+//   - [Server.AddEndpoint] delivers the webhooks, with Svix's retries. An [Endpoint] can lose, delay,
+//     repeat, reorder and replay them, or have an outage. [SignedRequest] makes a single webhook
+//     request for a handler's unit test, without a server.
+//   - [Server.SetFault] makes the Backend API fail: with errors, rate limits, a proxy's error page,
+//     wrong or broken answers, delays, or no answer at all.
+//   - [Server.Calls] reports how many requests your code has made.
 //
 // # A test
 //
-// A [Clock] stands still until the test moves it, and webhooks are delivered as it moves:
-// the test sees every state between, and a day of retries takes a moment. A test of an
-// app whose newApp returns its http.Handler, and which greets a user by name:
+// A [Clock] stands still until the test moves it, and webhooks wait for it. So the test sees each
+// state in between, and a day of retries takes a moment. This test is for an app that greets users by
+// name, whose newApp returns its http.Handler:
 //
 //	func TestRenamedUserIsGreetedByNewName(t *testing.T) {
 //		const secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -66,13 +61,15 @@
 //		}
 //	}
 //
-// Code that reads the real time, as svix-go's Verify and the official SDK's middleware do,
-// follows a Clock that stays within a few seconds of it, or a server without one.
+// Some code reads the real time, such as svix-go's Verify and the official SDK's middleware. For
+// such code, keep the Clock within a few seconds of the real time, or run the server without one.
 //
-// # What it is not
+// # What it does not model
 //
-// It has users, and of sessions what session.created says of them. It has no
-// organizations, sign-in flows, Frontend API or Dashboard. What it does is from Clerk's
-// OpenAPI files, version 2026-05-12 of the Backend API, and from Svix's documentation;
-// where they are silent the comments say what was assumed.
+// It models users. Of sessions, it models only the session.created event. It does not have
+// organizations, sign-in flows, the Frontend API or the Dashboard.
+//
+// Its behaviour follows Clerk's OpenAPI files (https://github.com/clerk/openapi-specs, version
+// 2026-05-12 of the Backend API) and Svix's documentation (https://docs.svix.com). If they do not
+// say what happens, a comment in the code says what fakeclerk assumes.
 package fakeclerk

@@ -19,9 +19,9 @@ import (
 
 const webhookSecret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
-// An app that keeps its users' names up to date by webhooks, and its test.
+// This tests an app that learns its users' names from webhooks.
 func Example() {
-	// The app: in real life the handler of a package of your own.
+	// The app. In a real test, this is your own package's handler.
 	names := map[string]string{}
 	webhook, err := svix.NewWebhook(webhookSecret)
 	if err != nil {
@@ -42,7 +42,7 @@ func Example() {
 	}))
 	defer app.Close()
 
-	// Clerk, and its webhook endpoint for the app.
+	// Clerk, with a webhook endpoint for the app.
 	clock := fakeclerk.NewClock(time.Now())
 	srv, err := fakeclerk.Start(fakeclerk.Config{Clock: clock})
 	if err != nil {
@@ -51,13 +51,13 @@ func Example() {
 	defer srv.Close()
 	endpoint := srv.AddEndpoint(app.URL, fakeclerk.EndpointOptions{Secret: webhookSecret})
 
-	// Somebody signs up. The webhook arrives when the clock is told to go on.
+	// Ada signs up. The webhook is delivered when the clock advances, even by 0.
 	id := srv.CreateUser(fakeclerk.NewUser{FirstName: "Ada", Email: "ada@example.com"})
 	fmt.Printf("signed up: %q\n", names[id])
 	clock.Advance(0)
 	fmt.Printf("delivered: %q\n", names[id])
 
-	// A webhook meets an outage; Svix tries again five seconds later.
+	// The next webhook meets an outage. Svix tries again five seconds later.
 	endpoint.SetOutage(true)
 	err = srv.UpdateUser(id, func(u *fakeclerk.UserObject) { u.FirstName = clerk.String("Augusta") })
 	if err != nil {
@@ -69,9 +69,9 @@ func Example() {
 	clock.Advance(5 * time.Second)
 	fmt.Printf("retried: %q after %d attempts\n", names[id], len(endpoint.Messages()[1].Attempts))
 
-	// The official SDK talks to it as to the real one.
+	// The official SDK works as it does with the real Clerk.
 	users := user.NewClient(&clerk.ClientConfig{BackendConfig: clerk.BackendConfig{
-		URL: clerk.String(srv.APIURL()), Key: clerk.String(srv.SecretKey()),
+		URL: clerk.String(srv.APIURL()), Key: clerk.String(srv.SecretKey()), HTTPClient: http.DefaultClient,
 	}})
 	u, err := users.Get(context.Background(), id)
 	if err != nil {
@@ -87,7 +87,7 @@ func Example() {
 	// Backend API: "Augusta" in 1 call
 }
 
-// A webhook handler's unit test needs no server, just a signed request.
+// A unit test of a webhook handler needs only a signed request, not a server.
 func ExampleSignedRequest() {
 	webhook, err := svix.NewWebhook(webhookSecret)
 	if err != nil {
@@ -116,7 +116,7 @@ func ExampleSignedRequest() {
 	// 400
 }
 
-// Tokens that an app must refuse, though Clerk's key signed each of them.
+// An app must refuse the last two of these tokens, although Clerk's key signed them.
 func ExampleServer_Token() {
 	clock := fakeclerk.NewClock(time.Now())
 	srv, err := fakeclerk.Start(fakeclerk.Config{Clock: clock})
@@ -149,7 +149,7 @@ func ExampleServer_Token() {
 	// go-jose/go-jose/jwt: validation failed, token is expired (exp)
 }
 
-// How an app takes a rate limit, and a proxy's error page in Clerk's place.
+// This shows the official SDK a rate limit and a proxy's error page, then Clerk's own answer.
 func ExampleServer_SetFault() {
 	srv, err := fakeclerk.Start(fakeclerk.Config{})
 	if err != nil {
@@ -158,7 +158,7 @@ func ExampleServer_SetFault() {
 	defer srv.Close()
 	id := srv.CreateUser(fakeclerk.NewUser{})
 	users := user.NewClient(&clerk.ClientConfig{BackendConfig: clerk.BackendConfig{
-		URL: clerk.String(srv.APIURL()), Key: clerk.String(srv.SecretKey()),
+		URL: clerk.String(srv.APIURL()), Key: clerk.String(srv.SecretKey()), HTTPClient: http.DefaultClient,
 	}})
 
 	limited := fakeclerk.ErrorFault(http.StatusTooManyRequests, "too_many_requests")

@@ -7,22 +7,22 @@ import (
 	"sync"
 )
 
-// idLength is the length of what follows the prefix in an id of Clerk's: a KSUID in base 62.
+// idLength is the length of an id of Clerk's without its prefix: a KSUID in base 62.
 const idLength = 27
 
 const base62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
-// idSource makes ids and secrets: unpredictable, or the same every time from a seed.
+// idSource makes ids and secrets. It is safe for concurrent use.
 type idSource struct {
 	mu  sync.Mutex
 	src *rand.ChaCha8
-	rnd *rand.Rand
+	rnd *rand.Rand // reads src
 }
 
-// looseIDs serves what is made without a Server.
+// looseIDs makes the ids of objects that do not belong to a Server.
 var looseIDs = newIDSource(0)
 
-// newIDSource returns a source of ids; seed 0 makes an unpredictable one.
+// newIDSource returns a source that is determined by the seed, or an unpredictable one if seed is 0.
 func newIDSource(seed uint64) *idSource {
 	var key [32]byte
 	if seed == 0 {
@@ -46,6 +46,7 @@ func (s *idSource) id(prefix string) string {
 	return string(b)
 }
 
+// bytes returns n random bytes.
 func (s *idSource) bytes(n int) []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()

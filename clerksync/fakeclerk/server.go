@@ -8,135 +8,70 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"strings"
 	"sync"
 	"time"
 )
 
-// DefaultSecretKey is the secret key of a [Server] whose Config names none.
-const DefaultSecretKey = "sk_test_fakeclerk"
-
-// Requests to the Backend API that Clerk answers per instance and 10 seconds:
-// https://clerk.com/docs/guides/how-clerk-works/system-limits.
-const (
-	developmentRateLimit = 100
-	productionRateLimit  = 1000
-	rateWindow           = 10 * time.Second
-)
-
-// Config configures [Start]. The zero value is a development instance in real time with
-// Clerk's own rate limit.
-type Config struct {
-	_ [0]func() // fields are to be named
-
-	// Clock is the time of everything the server does: timestamps, tokens, the rate
-	// limit, webhook deliveries. With a Clock, webhooks are delivered only in
-	// Clock.Advance, [Server.Deliver] and [Server.Settle]; without one, by goroutines
-	// in the background. Defaults to the real time.
-	Clock *Clock
-
-	// SecretKey is the key that the Backend API accepts. One that starts with sk_live_
-	// makes the instance a production one: the higher rate limit, and an issuer of the
-	// form https://clerk.<domain>. Defaults to [DefaultSecretKey].
-	SecretKey string
-
-	// InstanceID is the id of the Clerk instance: instance_id of its webhooks and kid
-	// of its tokens. All servers of one process that share an InstanceID share the
-	// signing key too, as if one were the other restarted; the official SDK's
-	// middleware, which remembers keys by kid for the whole process, relies on it.
-	// Defaults to a fresh "ins_" id.
-	InstanceID string
-
-	// RateLimit is how many Backend API requests are answered in 10 seconds before the
-	// answer is 429; negative lifts the limit. The JWKS is never limited. Defaults to
-	// Clerk's: 100, or 1000 with an sk_live_ key.
-	RateLimit int
-
-	// Seed makes the ids and webhook secrets of the server, though not its signing
-	// keys, the same in every run. Defaults to 0: unpredictable ones.
-	Seed uint64
-
-	// Population is how many users exist from the start besides those that are created,
-	// for load tests: each is made up when it is asked for, always the same for a Seed
-	// but for its times, and takes no memory until it is changed or deleted. One signed
-	// up each second, the last a second before the start, without a webhook; the ids
-	// ascend. [Server.PopulationID] tells them. GET /users and GET /users/count then
-	// answer 422 to filters other than user_id, and to orders other than created_at.
-	// Defaults to 0, and so does a negative one.
-	Population int
-}
-
-// Server is a Clerk instance that listens on the loopback interface. It is made by
-// [Start], and its methods are safe for concurrent use.
+// Server is a Clerk instance that listens on the loopback interface. Use [Start] to make one. Its
+// methods are safe for concurrent use.
 type Server struct {
 	secretKey  string
 	instanceID string
 	issuer     string
-	limit      int
+	limit      int // Backend API requests per rateWindow; negative: unlimited
 
-	time timeSource
-	fake bool // time is a Clock
-	ids  *idSource
+	time      timeSource
+	isClocked bool // time is a Clock
+	ids       *idSource
 
 	url    string
 	http   *http.Server
-	client *http.Client // delivers webhooks
-	served chan struct{}
+	client *http.Client  // delivers webhooks
+	served chan struct{} // closed once http no longer serves
 
-	ctx    context.Context // ends with Close
+	ctx    context.Context // canceled by Close
 	cancel context.CancelFunc
-	wg     sync.WaitGroup // requests being answered, webhooks being delivered
+	wg     sync.WaitGroup // requests and webhook deliveries in progress
 
 	mu        sync.Mutex
 	closed    bool
-	kids      []string // key ids in the JWKS, the one that signs last
+	kids      []string // key ids in the JWKS; the last one signs
 	users     userTable
-	calls     map[string]int
-	limited   int
+	calls     map[string]int // by route
+	limited   int            // answers with status 429
 	window    window
 	fault     func(*http.Request) *Fault
 	endpoints []*Endpoint
 	seq       uint64        // of deliveries
-	changed   chan struct{} // closed and replaced whenever a delivery moves
+	changed   chan struct{} // closed and replaced when a delivery starts, ends or is scheduled
 }
 
-// Start starts a Clerk instance that listens on a free port of 127.0.0.1. The caller
-// closes it. The only error is that of the listener.
+// Start starts a Clerk instance on a free port of 127.0.0.1. The caller must close it. The only
+// possible error is that the server cannot listen.
 func Start(cfg Config) (*Server, error) {
+	ids := newIDSource(cfg.Seed)
+	cfg = cfg.withDefaults(ids)
 	s := &Server{
 		secretKey:  cfg.SecretKey,
 		instanceID: cfg.InstanceID,
+		issuer:     issuerOf(cfg.InstanceID, cfg.isProduction()),
 		limit:      cfg.RateLimit,
 		time:       realTime{},
-		ids:        newIDSource(cfg.Seed),
+		ids:        ids,
+		client:     newDeliveryClient(),
 		served:     make(chan struct{}),
-		calls:      make(map[string]int),
+		kids:       []string{cfg.InstanceID},
 		users:      newUserTable(),
+		calls:      make(map[string]int),
 		changed:    make(chan struct{}),
 	}
 	if cfg.Clock != nil {
-		s.time, s.fake = cfg.Clock, true
+		s.time, s.isClocked = cfg.Clock, true
 	}
-	if s.secretKey == "" {
-		s.secretKey = DefaultSecretKey
-	}
-	if s.instanceID == "" {
-		s.instanceID = s.ids.id("ins_")
-	}
-	production := strings.HasPrefix(s.secretKey, "sk_live_")
-	if s.limit == 0 {
-		s.limit = developmentRateLimit
-		if production {
-			s.limit = productionRateLimit
-		}
-	}
-	s.users.population = newPopulation(cfg.Population, cfg.Seed, s.Now(), s.ids)
-	s.issuer = issuerOf(s.instanceID, production)
-	s.kids = []string{s.instanceID}
+	s.users.population = newPopulation(cfg.Population, cfg.Seed, s.Now(), ids)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 
-	// Not net/http/httptest: it would register a flag in every program that imports
-	// this package.
+	// net/http/httptest would register a flag in every program that imports this package.
 	listener, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		s.cancel()
@@ -144,18 +79,17 @@ func Start(cfg Config) (*Server, error) {
 	}
 	s.url = "http://" + listener.Addr().String()
 	s.http = &http.Server{Handler: s.handler(), ReadHeaderTimeout: time.Minute}
-	s.client = newDeliveryClient()
 	go func() {
 		defer close(s.served)
-		_ = s.http.Serve(listener) // ends with Close
+		_ = s.http.Serve(listener) // until Close
 	}()
 	return s, nil
 }
 
-// Close stops the server: it drops connections and the deliveries that are waiting,
-// cancels what is in flight, and returns when no goroutine is left. A function of the
-// test's that still runs, in a [Fault] for example, holds it up. Closing again does
-// nothing. After Close users can still be read and changed, and nothing is delivered.
+// Close stops the server. It closes connections, cancels requests and deliveries in progress, drops
+// pending deliveries, and returns when all goroutines have ended. It therefore waits for functions of
+// the test that still run, such as a [Fault]'s BeforeSend. After Close, users can still be read and
+// changed, but no webhooks are delivered. A second Close does nothing and returns nil.
 func (s *Server) Close() error {
 	s.mu.Lock()
 	if s.closed {
@@ -182,7 +116,7 @@ func (s *Server) Close() error {
 	return nil
 }
 
-// begin counts the caller among what Close waits for; false after Close.
+// begin makes Close wait until the caller calls s.wg.Done. It reports false after Close.
 func (s *Server) begin() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -193,8 +127,8 @@ func (s *Server) begin() bool {
 	return true
 }
 
-// APIURL returns the base URL of the Backend API, with /v1 and no final slash: what
-// clerksync.Config.APIURL and clerk.BackendConfig.URL take.
+// APIURL returns the base URL of the Backend API, with /v1 and without a final slash, as
+// clerksync.Config.APIURL and clerk.BackendConfig.URL expect it.
 func (s *Server) APIURL() string { return s.url + "/v1" }
 
 // SecretKey returns the key that the Backend API accepts.
@@ -203,14 +137,14 @@ func (s *Server) SecretKey() string { return s.secretKey }
 // InstanceID returns the id of the instance.
 func (s *Server) InstanceID() string { return s.instanceID }
 
-// Issuer returns the iss of the session tokens, which has the form of a Frontend API
-// URL of Clerk's. Nothing answers there: the keys are at [Server.APIURL].
+// Issuer returns the iss claim of the session tokens. It has the form of one of Clerk's Frontend API
+// URLs, but nothing listens there: the keys are at [Server.APIURL].
 func (s *Server) Issuer() string { return s.issuer }
 
-// Now returns the server's time: that of Config.Clock, or the real one.
+// Now returns the server's time: that of Config.Clock, or the real time.
 func (s *Server) Now() time.Time { return s.time.Now() }
 
-// issuerOf derives a Frontend API URL from the instance, so that two instances have two.
+// issuerOf derives a Frontend API URL from the instance id, so each instance has its own.
 func issuerOf(instanceID string, production bool) string {
 	sum := sha256.Sum256([]byte(instanceID))
 	name := "fake-" + hex.EncodeToString(sum[:4])

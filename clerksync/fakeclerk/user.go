@@ -2,306 +2,183 @@ package fakeclerk
 
 import (
 	"encoding/json"
-	"maps"
-	"slices"
-	"strings"
-	"time"
-
-	"github.com/clerk/clerk-sdk-go/v2"
+	"errors"
+	"fmt"
 )
 
-// NewUser describes a user to create. The zero value is legal: a user without a name,
-// an e-mail address or a phone number, as one who signed up with a wallet.
-type NewUser struct {
-	// ID defaults to a fresh one: "user_" and 27 base-62 characters.
-	ID string
+// ErrUserNotFound means that the instance does not have the user, or that the user was deleted.
+// Methods return it wrapped with the id.
+var ErrUserNotFound = errors.New("fakeclerk: no such user")
 
-	FirstName, LastName  string // null when empty
-	Username, ExternalID string // null when empty
-
-	// Email becomes the only and primary e-mail address, verified unless
-	// EmailUnverified. Defaults to none.
-	Email           string
-	EmailUnverified bool
-
-	// Phone becomes the only and primary phone number (E.164), verified unless
-	// PhoneUnverified. Defaults to none.
-	Phone           string
-	PhoneUnverified bool
-
-	// ImageURL defaults to the placeholder of a user without an image.
-	ImageURL string
-
-	// Birthday and Gender are top-level fields that Clerk's documentation shows in
-	// webhook payloads and its OpenAPI schema lacks. Default to absent.
-	Birthday, Gender string
-
-	// Metadata; what encoding/json takes. Default to {}.
-	PublicMetadata, PrivateMetadata, UnsafeMetadata map[string]any
-
-	// CreatedAt is the sign-up, and the last change. Defaults to the server's time.
-	CreatedAt time.Time
-}
-
-// Object returns the user object that Clerk makes of u, for tests that need one without
-// a server, such as one for [SignedRequest]. Each call makes fresh ids. now stands in
-// for a zero CreatedAt. Object panics where the metadata is not what encoding/json
-// takes.
-func (u NewUser) Object(now time.Time) *UserObject {
-	o, err := u.object(now, looseIDs)
+// CreateUser signs a user up, sends user.created and returns the id. Unlike POST /users, it allows an
+// identifier that another user has, so that tests can arrange any state. It panics if NewUser.ID was
+// used before, even by a user who was deleted since, because Clerk never uses an id again. It also
+// panics if encoding/json cannot encode the metadata.
+func (s *Server) CreateUser(u NewUser) string {
+	o, err := u.object(s.Now(), s.ids)
 	if err != nil {
-		panic(err)
+		panic(fmt.Errorf("fakeclerk: CreateUser: %w", err))
 	}
-	return o
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.users.used(o.ID) {
+		panic(fmt.Sprintf("fakeclerk: CreateUser: the id %s has been used", o.ID))
+	}
+	s.create(o)
+	return o.ID
 }
 
-func (u NewUser) object(now time.Time, ids *idSource) (*UserObject, error) {
-	if !u.CreatedAt.IsZero() {
-		now = u.CreatedAt
-	}
-	at := now.UnixMilli()
-	o := &UserObject{ids: ids}
-	o.ID = u.ID
-	if o.ID == "" {
-		o.ID = ids.id("user_")
-	}
-	o.FirstName, o.LastName = orNil(u.FirstName), orNil(u.LastName)
-	o.Username, o.ExternalID = orNil(u.Username), orNil(u.ExternalID)
-	o.Birthday, o.Gender = orNil(u.Birthday), orNil(u.Gender)
-	o.CreatedAt, o.UpdatedAt = at, at
-	o.DeleteSelfEnabled, o.CreateOrganizationEnabled = true, true
-	o.HasImage = u.ImageURL != ""
-	o.ImageURL = clerk.String(u.ImageURL)
-	if !o.HasImage {
-		o.ImageURL = clerk.String(placeholderImage)
-	}
-	if u.Email != "" {
-		o.PrimaryEmailAddressID = clerk.String(o.AddEmailAddress(u.Email, !u.EmailUnverified))
-	}
-	if u.Phone != "" {
-		o.PrimaryPhoneNumberID = clerk.String(o.AddPhoneNumber(u.Phone, !u.PhoneUnverified))
-	}
-	for _, m := range []struct {
-		from map[string]any
-		to   *json.RawMessage
-	}{
-		{u.PublicMetadata, &o.PublicMetadata},
-		{u.PrivateMetadata, &o.PrivateMetadata},
-		{u.UnsafeMetadata, &o.UnsafeMetadata},
-	} {
-		if m.from == nil {
-			continue
-		}
-		raw, err := json.Marshal(m.from)
-		if err != nil {
-			return nil, err
-		}
-		*m.to = raw
-	}
-	o.complete()
-	return o, nil
+// UpdateUser changes a user and sends user.updated. f gets a copy of the user, which becomes the new
+// state when f returns. f must not keep the copy or call methods of the Server.
+//
+// updated_at becomes the server's time. It grows by at least a millisecond, even if a [Clock] stands
+// still. UpdateUser returns [ErrUserNotFound], or another error if f changed the id or left a value
+// that is not valid JSON. After an error, the user is unchanged.
+func (s *Server) UpdateUser(id string, f func(*UserObject)) error {
+	return s.update(id, true, f)
 }
 
-// placeholderImage stands for the avatar that Clerk draws for a user without an image.
-const placeholderImage = "https://img.clerk.com/placeholder"
-
-// UserObject is a user as the Backend API and the webhooks give it: the official SDK's
-// clerk.User, and what that lacks. Times are Unix milliseconds. A nil slice is sent as
-// [] and absent metadata as {}, as Clerk sends them.
-type UserObject struct {
-	clerk.User
-
-	// ProfileImageURL is deprecated at Clerk. Left out when empty.
-	ProfileImageURL string `json:"profile_image_url,omitempty"`
-
-	// Deprovisioned says that a directory (SCIM) took the user's access away.
-	Deprovisioned bool `json:"deprovisioned"`
-
-	// Birthday and Gender: see [NewUser]. Left out when nil.
-	Birthday *string `json:"birthday,omitempty"`
-	Gender   *string `json:"gender,omitempty"`
-
-	// Extra has further top-level fields, and replaces those it names again: an
-	// undocumented field of Clerk's, or one of a wrong type.
-	Extra map[string]any `json:"-"`
-
-	ids *idSource
+// UpdateUserSilently is like [Server.UpdateUser], but leaves updated_at as f leaves it. Use it for two
+// changes in one millisecond, a version that went backwards, or one from the future. It does send
+// user.updated.
+func (s *Server) UpdateUserSilently(id string, f func(*UserObject)) error {
+	return s.update(id, false, f)
 }
 
-// MarshalJSON encodes the object with Extra merged in.
-func (u UserObject) MarshalJSON() ([]byte, error) {
-	type plain UserObject // without this method
-	b, err := json.Marshal(plain(u))
-	if err != nil || len(u.Extra) == 0 {
-		return b, err
-	}
-	var fields map[string]json.RawMessage
-	if err := json.Unmarshal(b, &fields); err != nil {
-		return nil, err
-	}
-	for name, value := range u.Extra {
-		if fields[name], err = json.Marshal(value); err != nil {
-			return nil, err
-		}
-	}
-	return json.Marshal(fields)
+// BanUser sets banned to true, moves updated_at as [Server.UpdateUser] does, and sends user.updated.
+// Existing tokens stay valid until they expire, because sessions are not modelled. Its only error is
+// [ErrUserNotFound].
+func (s *Server) BanUser(id string) error {
+	return s.update(id, true, func(u *UserObject) { u.Banned = true })
 }
 
-// AddEmailAddress adds an e-mail address and returns its id ("idn_…"). It does not make
-// it the primary one: PrimaryEmailAddressID does. An unverified one has a verification
-// that is under way.
-func (u *UserObject) AddEmailAddress(address string, verified bool) string {
-	e := &clerk.EmailAddress{ID: u.idSource().id("idn_"), EmailAddress: address}
-	e.Verification = verification(verified, "email_code")
-	u.EmailAddresses = append(u.EmailAddresses, e)
-	return e.ID
+// UnbanUser sets banned to false, moves updated_at as [Server.UpdateUser] does, and sends
+// user.updated. Its only error is [ErrUserNotFound].
+func (s *Server) UnbanUser(id string) error {
+	return s.update(id, true, func(u *UserObject) { u.Banned = false })
 }
 
-// AddPhoneNumber adds a phone number and returns its id ("idn_…"). It does not make it
-// the primary one: PrimaryPhoneNumberID does. An unverified one has a verification that
-// is under way.
-func (u *UserObject) AddPhoneNumber(number string, verified bool) string {
-	p := &clerk.PhoneNumber{ID: u.idSource().id("idn_"), PhoneNumber: number}
-	p.Verification = verification(verified, "phone_code")
-	u.PhoneNumbers = append(u.PhoneNumbers, p)
-	return p.ID
-}
-
-func verification(verified bool, strategy string) *clerk.Verification {
-	v := &clerk.Verification{Object: "verification_otp", Status: "unverified", Strategy: strategy, Attempts: clerk.Int64(0)}
-	if verified {
-		v.Status, v.Attempts = "verified", clerk.Int64(1)
-	}
-	return v
-}
-
-func (u *UserObject) idSource() *idSource {
-	if u.ids == nil {
-		return looseIDs
-	}
-	return u.ids
-}
-
-// complete fills in what Clerk never leaves out.
-func (u *UserObject) complete() {
-	u.Object = "user"
-	for _, m := range []*json.RawMessage{&u.PublicMetadata, &u.PrivateMetadata, &u.UnsafeMetadata} {
-		if len(*m) == 0 {
-			*m = json.RawMessage("{}")
-		}
-	}
-	u.EmailAddresses = orEmpty(u.EmailAddresses)
-	for _, e := range u.EmailAddresses {
-		e.Object = "email_address"
-		u.identify(&e.ID, &e.CreatedAt, &e.UpdatedAt)
-		e.LinkedTo = orEmpty(e.LinkedTo)
-	}
-	u.PhoneNumbers = orEmpty(u.PhoneNumbers)
-	for _, p := range u.PhoneNumbers {
-		p.Object = "phone_number"
-		u.identify(&p.ID, &p.CreatedAt, &p.UpdatedAt)
-		p.LinkedTo = orEmpty(p.LinkedTo)
-	}
-	u.Web3Wallets = orEmpty(u.Web3Wallets)
-	for _, w := range u.Web3Wallets {
-		w.Object = "web3_wallet"
-		u.identify(&w.ID, &w.CreatedAt, &w.UpdatedAt)
-	}
-	u.Passkeys = orEmpty(u.Passkeys)
-	u.ExternalAccounts = orEmpty(u.ExternalAccounts)
-	u.SAMLAccounts = orEmpty(u.SAMLAccounts)
-	u.EnterpriseAccounts = orEmpty(u.EnterpriseAccounts)
-}
-
-func (u *UserObject) identify(id *string, createdAt, updatedAt *int64) {
-	if *id == "" {
-		*id = u.idSource().id("idn_")
-	}
-	if *createdAt == 0 {
-		*createdAt = u.UpdatedAt
-	}
-	if *updatedAt == 0 {
-		*updatedAt = *createdAt
-	}
-}
-
-// clone returns a deep copy, but for the values of Extra.
-func (u *UserObject) clone() (*UserObject, error) {
-	type plain UserObject
-	b, err := json.Marshal((*plain)(u))
+// SignIn signs a user in, even a banned one. last_sign_in_at and last_active_at become the server's
+// time, and updated_at moves as in [Server.UpdateUser]. SignIn sends session.created, which carries
+// the whole user and the session's latest_activity, and then user.updated. Clerk does not document
+// that a sign-in moves updated_at, but appears to do so. The only error is [ErrUserNotFound].
+func (s *Server) SignIn(id string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	u, err := s.change(id, true, func(u *UserObject) {
+		now := s.Now().UnixMilli()
+		u.LastSignInAt, u.LastActiveAt = &now, &now
+	})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	var c UserObject
-	if err := json.Unmarshal(b, (*plain)(&c)); err != nil {
-		return nil, err
+	s.emit("session.created", s.newSession(u))
+	s.emit("user.updated", u)
+	return nil
+}
+
+// DeleteUser deletes a user for good and sends user.deleted, which carries only the id and, if there
+// is one, the external id. Its only error is [ErrUserNotFound].
+func (s *Server) DeleteUser(id string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, err := s.delete(id)
+	return err
+}
+
+// User returns a user as GET /users/{id} answers it, or false if there is no such user. The caller may
+// modify the result.
+func (s *Server) User(id string) (json.RawMessage, bool) {
+	s.mu.Lock()
+	e, ok := s.users.find(id)
+	s.mu.Unlock()
+	if !ok {
+		return nil, false
 	}
-	c.Extra, c.ids = maps.Clone(u.Extra), u.ids
-	return &c, nil
+	return s.users.json(e), true
 }
 
-// userTable holds the users. Stored objects are never modified, only replaced, so what
-// was read under the server's lock stays valid outside it.
-type userTable struct {
-	byID    map[string]*UserObject
-	ordered []*UserObject   // by compareCreated
-	deleted map[string]bool // ids that are never used again
-
-	population *population // further users, nil where there are none
-}
-
-func newUserTable() userTable {
-	return userTable{byID: make(map[string]*UserObject), deleted: make(map[string]bool)}
-}
-
-// compareCreated is the order of created_at: total, as the id breaks ties.
-func compareCreated(a, b *UserObject) int {
-	if a.CreatedAt != b.CreatedAt {
-		if a.CreatedAt < b.CreatedAt {
-			return -1
+// UserIDs returns the ids of all users except those of [Config.Population], in the order of created_at,
+// then of the id.
+func (s *Server) UserIDs() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ids := make([]string, 0, len(s.users.ordered))
+	for _, u := range s.users.ordered {
+		if p := s.users.population; p != nil {
+			if _, ok := p.number(u.ID); ok {
+				continue
+			}
 		}
-		return 1
+		ids = append(ids, u.ID)
 	}
-	return strings.Compare(a.ID, b.ID)
+	return ids
 }
 
-func (t *userTable) put(u *UserObject) {
-	if old, ok := t.byID[u.ID]; ok {
-		i, _ := slices.BinarySearchFunc(t.ordered, old, compareCreated)
-		if old.CreatedAt == u.CreatedAt {
-			t.ordered[i] = u
-			t.byID[u.ID] = u
-			return
-		}
-		t.ordered = slices.Delete(t.ordered, i, i+1)
-	} else if t.population != nil {
-		t.population.leave(u.ID) // where it is the first change
+// update changes a user and sends user.updated. If bump is true, it moves updated_at.
+func (s *Server) update(id string, bump bool, f func(*UserObject)) error {
+	s.mu.Lock()
+	defer s.mu.Unlock() // also if f ends the goroutine, as t.FailNow does
+	u, err := s.change(id, bump, f)
+	if err != nil {
+		return err
 	}
-	i, _ := slices.BinarySearchFunc(t.ordered, u, compareCreated)
-	t.ordered = slices.Insert(t.ordered, i, u)
-	t.byID[u.ID] = u
+	s.emit("user.updated", u)
+	return nil
 }
 
-func (t *userTable) remove(u *UserObject) {
-	if t.population != nil && t.population.leave(u.ID) {
-		return // it was never stored
-	}
-	i, _ := slices.BinarySearchFunc(t.ordered, u, compareCreated)
-	t.ordered = slices.Delete(t.ordered, i, i+1)
-	delete(t.byID, u.ID)
-	t.deleted[u.ID] = true
+// create stores a new user and sends user.created. The caller holds s.mu.
+func (s *Server) create(u *UserObject) {
+	s.users.put(u)
+	s.emit("user.created", u)
 }
 
-func orNil(s string) *string {
-	if s == "" {
-		return nil
+// change replaces a user by what f makes of it. If bump is true, it moves updated_at. The caller holds
+// s.mu.
+func (s *Server) change(id string, bump bool, f func(*UserObject)) (*UserObject, error) {
+	old := s.users.get(id)
+	if old == nil {
+		return nil, fmt.Errorf("%w: %q", ErrUserNotFound, id)
 	}
-	return &s
+	u, err := old.clone()
+	if err != nil {
+		return nil, fmt.Errorf("fakeclerk: user %s: %w", id, err)
+	}
+	f(u)
+	if u.ID != id {
+		return nil, fmt.Errorf("fakeclerk: user %s: the id cannot be changed to %q", id, u.ID)
+	}
+	if bump {
+		u.UpdatedAt = max(s.Now().UnixMilli(), old.UpdatedAt+1)
+	}
+	u.complete()
+	// f may have kept u or slices of it.
+	if u, err = u.clone(); err != nil {
+		return nil, fmt.Errorf("fakeclerk: user %s: %w", id, err)
+	}
+	if _, err := json.Marshal(u); err != nil { // Extra
+		return nil, fmt.Errorf("fakeclerk: user %s: %w", id, err)
+	}
+	s.users.put(u)
+	return u, nil
 }
 
-func orEmpty[T any](s []T) []T {
-	if s == nil {
-		return []T{}
+// delete removes a user and sends user.deleted. The caller holds s.mu.
+func (s *Server) delete(id string) (deletedObject, error) {
+	u := s.users.get(id)
+	if u == nil {
+		return deletedObject{}, fmt.Errorf("%w: %q", ErrUserNotFound, id)
 	}
-	return s
+	s.users.remove(u)
+	d := deletedObject{Object: "user", ID: id, Deleted: true, ExternalID: u.ExternalID}
+	s.emit("user.deleted", d)
+	return d, nil
+}
+
+// deletedObject is Clerk's DeletedObject schema.
+type deletedObject struct {
+	Object     string  `json:"object"`
+	ID         string  `json:"id"`
+	Deleted    bool    `json:"deleted"`
+	ExternalID *string `json:"external_id,omitempty"`
 }

@@ -17,7 +17,7 @@ import (
 
 func TestFaults(t *testing.T) {
 	t.Parallel()
-	s, _ := startClocked(t, fakeclerk.Config{})
+	s, _ := startClocked(t, fakeclerk.Config{InstanceID: testInstance})
 	id := s.CreateUser(fakeclerk.NewUser{FirstName: "Ada"})
 	other, _ := s.User(s.CreateUser(fakeclerk.NewUser{ID: "user_other"}))
 	throttle := fakeclerk.ErrorFault(429, "too_many_requests")
@@ -46,9 +46,11 @@ func TestFaults(t *testing.T) {
 		{"500", fakeclerk.ErrorFault(500, "internal_clerk_error"), func(t *testing.T, _ *clerk.User, err error) {
 			apiError(t, "error", err, 500, "internal_clerk_error")
 		}},
-		{"a proxy's page", &fakeclerk.Fault{Status: 502, ContentType: "text/html", Body: "<html>bad gateway</html>"}, func(t *testing.T, _ *clerk.User, err error) {
+		{"a proxy's page", &fakeclerk.Fault{
+			Status: 502, ContentType: "text/html", Body: "<html>bad gateway</html>",
+		}, func(t *testing.T, _ *clerk.User, err error) {
 			if err == nil || err.Error() != "<html>bad gateway</html>" {
-				t.Errorf("got %v", err)
+				t.Errorf("error: got %v, want the page", err)
 			}
 		}},
 		{"another user", &fakeclerk.Fault{Body: string(other)}, func(t *testing.T, u *clerk.User, err error) {
@@ -56,22 +58,26 @@ func TestFaults(t *testing.T) {
 			check(t, "id", u.ID, "user_other")
 		}},
 		{"304", &fakeclerk.Fault{Status: 304}, func(t *testing.T, u *clerk.User, err error) {
-			must(t, err) // so the SDK has it
+			must(t, err) // the SDK does not treat a 304 as an error
 			check(t, "id", u.ID, "")
 			check(t, "status", u.Response.StatusCode, 304)
 		}},
-		{"half a document", &fakeclerk.Fault{Body: string(other[:len(other)/2])}, func(t *testing.T, _ *clerk.User, err error) {
+		{"half a document", &fakeclerk.Fault{
+			Body: string(other[:len(other)/2]),
+		}, func(t *testing.T, _ *clerk.User, err error) {
 			var syntax *json.SyntaxError
 			if !errors.As(err, &syntax) {
-				t.Errorf("got %v", err)
+				t.Errorf("error: got %v, want a JSON syntax error", err)
 			}
 		}},
-		{"broken off", &fakeclerk.Fault{Truncate: true}, func(t *testing.T, _ *clerk.User, err error) {
+		{"a broken connection", &fakeclerk.Fault{Truncate: true}, func(t *testing.T, _ *clerk.User, err error) {
 			if !errors.Is(err, io.ErrUnexpectedEOF) {
-				t.Errorf("got %v", err)
+				t.Errorf("error: got %v, want io.ErrUnexpectedEOF", err)
 			}
 		}},
-		{"a header on Clerk's own answer", &fakeclerk.Fault{Header: http.Header{"x-extra": {"1"}}}, func(t *testing.T, u *clerk.User, err error) {
+		{"a header on Clerk's own answer", &fakeclerk.Fault{
+			Header: http.Header{"x-extra": {"1"}},
+		}, func(t *testing.T, u *clerk.User, err error) {
 			must(t, err)
 			check(t, "header", u.Response.Header.Get("X-Extra"), "1")
 			check(t, "id", u.ID, id)
@@ -122,10 +128,12 @@ func TestSlowAnswer(t *testing.T) {
 		answered <- err
 	}()
 	<-ready
+	due, _ := clock.Next()
+	check(t, "due", due, epoch.Add(3*time.Second))
 	clock.Advance(3*time.Second - 1)
 	select {
 	case err := <-answered:
-		t.Fatalf("too early: %v", err)
+		t.Fatalf("answered too early: %v", err)
 	default:
 	}
 	clock.Advance(1)
@@ -141,7 +149,7 @@ func TestHang(t *testing.T) {
 		s.SetFault(func(*http.Request) *fakeclerk.Fault { cancel(); return &fakeclerk.Fault{Hang: true} })
 		_, err := userClient(s).Get(ctx, "user_x")
 		if !errors.Is(err, context.Canceled) {
-			t.Errorf("got %v", err)
+			t.Errorf("error: got %v, want context.Canceled", err)
 		}
 	})
 	t.Run("until the server closes", func(t *testing.T) {
@@ -157,9 +165,9 @@ func TestHang(t *testing.T) {
 		<-received
 		must(t, s.Close())
 		if err := <-failed; err == nil {
-			t.Error("an answer after all")
+			t.Error("the request was answered")
 		}
-		must(t, s.Close()) // again
+		must(t, s.Close()) // a second Close
 		check(t, "Calls after Close", s.Calls("GET /v1/users/{id}"), 1)
 	})
 }

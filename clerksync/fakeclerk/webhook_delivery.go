@@ -12,11 +12,11 @@ import (
 	"time"
 )
 
-// attemptTimeout is how long Svix waits for an answer.
+// attemptTimeout is how long Svix waits for an answer: https://docs.svix.com/retries.
 const attemptTimeout = 15 * time.Second
 
-// retryDelays are the waits before the second and further attempts, each from the
-// failure of the one before: https://docs.svix.com/retries.
+// retryDelays are the waits before the second and later attempts, each counted from the failure before
+// it: https://docs.svix.com/retries.
 var retryDelays = []time.Duration{
 	5 * time.Second, 5 * time.Minute, 30 * time.Minute, 2 * time.Hour, 5 * time.Hour, 10 * time.Hour, 10 * time.Hour,
 }
@@ -26,22 +26,22 @@ var (
 	errTimeout = errors.New("fakeclerk: no answer within 15 s")
 )
 
-// delivery is one copy of a message, with its retries.
+// delivery is one copy of a message on its way to an endpoint, with its retries.
 type delivery struct {
 	message *message
 	due     time.Time
-	seq     uint64 // breaks ties of due
-	failed  int    // attempts so far
+	seq     uint64 // orders deliveries that are due at the same time
+	failed  int    // attempts that have failed
 }
 
-// Deliver makes the attempts that are due now, on the caller's goroutine and in order,
-// and those that fall due by what the app does meanwhile; it returns when none is left.
-// What lies in the future, such as a retry, stays there: Clock.Advance gets to it. The
-// error is ctx's. Ending ctx fails the attempt that is in flight.
+// Deliver makes the attempts that are due now, in order and on the caller's goroutine. It goes on with
+// those that fall due because of what the app does meanwhile, and returns when none is left. It does
+// not wait for later attempts, such as retries: Clock.Advance reaches those. If ctx ends, Deliver
+// fails the attempt in progress and returns ctx's error, its only one.
 func (s *Server) Deliver(ctx context.Context) error {
 	for {
 		idle := true
-		for _, e := range s.snapshot() {
+		for _, e := range s.endpointsNow() {
 			if e.drain(ctx) {
 				idle = false
 			}
@@ -55,9 +55,9 @@ func (s *Server) Deliver(ctx context.Context) error {
 	}
 }
 
-// Settle waits until no attempt is due now or in flight: every event so far has then
-// been delivered, or it failed and waits for its retry, or is delayed or held. It lends
-// a hand, as Deliver does, so that it works with a [Clock] too. The error is ctx's.
+// Settle waits until no attempt is due or in progress. By then, each event so far has been delivered,
+// waits for a retry, or is delayed or held. Settle makes attempts itself as [Server.Deliver] does, so
+// it also works with a [Clock]. It returns ctx's error if ctx ends, and has no other errors.
 func (s *Server) Settle(ctx context.Context) error {
 	for {
 		if err := s.Deliver(ctx); err != nil {
@@ -65,13 +65,13 @@ func (s *Server) Settle(ctx context.Context) error {
 		}
 		s.mu.Lock()
 		settled := s.closed || !slices.ContainsFunc(s.endpoints, (*Endpoint).busy)
-		flying := slices.ContainsFunc(s.endpoints, func(e *Endpoint) bool { return e.inFlight > 0 })
+		inProgress := slices.ContainsFunc(s.endpoints, func(e *Endpoint) bool { return e.inFlight > 0 })
 		changed := s.changed
 		s.mu.Unlock()
 		switch {
 		case settled:
 			return nil
-		case !flying: // something fell due just now
+		case !inProgress: // an attempt has fallen due since Deliver returned
 			continue
 		}
 		select {
@@ -82,37 +82,38 @@ func (s *Server) Settle(ctx context.Context) error {
 	}
 }
 
-func (s *Server) snapshot() []*Endpoint {
+// endpointsNow returns a copy of the list of endpoints.
+func (s *Server) endpointsNow() []*Endpoint {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.endpoints)
 }
 
-// notify wakes Settle. The lock is held.
+// notify wakes Settle. The caller holds s.mu.
 func (s *Server) notify() {
 	close(s.changed)
 	s.changed = make(chan struct{})
 }
 
-// nextSeq numbers the deliveries. The lock is held.
+// nextSeq numbers the deliveries. The caller holds s.mu.
 func (s *Server) nextSeq() uint64 {
 	s.seq++
 	return s.seq
 }
 
-// busy reports whether an attempt is due or in flight. The lock is held.
+// busy reports whether an attempt is due or in progress. The caller holds s.mu.
 func (e *Endpoint) busy() bool {
 	return e.inFlight > 0 || e.queue.Len() > 0 && !e.queue[0].due.After(e.s.Now())
 }
 
-// schedule begins a delivery of m after a delay. The lock is held.
+// schedule starts a delivery of m after a delay. The caller holds s.mu.
 func (e *Endpoint) schedule(m *message, delay time.Duration) {
 	m.open++
 	m.failed, m.dropped = false, false
 	e.enqueue(&delivery{message: m, due: e.s.Now().Add(max(delay, 0))})
 }
 
-// enqueue puts a delivery where it waits. The lock is held.
+// enqueue puts a delivery into the queue, or among those that wait for Release. The caller holds s.mu.
 func (e *Endpoint) enqueue(d *delivery) {
 	d.seq = e.s.nextSeq()
 	if e.holding {
@@ -124,36 +125,36 @@ func (e *Endpoint) enqueue(d *delivery) {
 	e.s.notify()
 }
 
-// arm has wake called when the next delivery is due. Where all that may be in flight
-// is, it does nothing: the goroutine that comes back takes the next one. The lock is
-// held.
+// arm schedules wake for when the next delivery is due, or cancels it if there is none or the server
+// is closed. It also cancels wake while as many attempts are in progress as allowed, because a
+// goroutine that finishes its attempt takes the next delivery. The caller holds s.mu.
 func (e *Endpoint) arm() {
 	idle := e.s.closed || e.queue.Len() == 0 || e.inFlight >= e.concurrency
-	if e.disarm != nil {
-		if !idle && e.armed.Equal(e.queue[0].due) {
+	if e.cancelWake != nil {
+		if !idle && e.wakeAt.Equal(e.queue[0].due) {
 			return
 		}
-		e.disarm()
-		e.disarm = nil
+		e.cancelWake()
+		e.cancelWake = nil
 	}
 	if idle {
 		return
 	}
-	e.armed = e.queue[0].due
-	e.disarm = e.s.time.AfterFunc(e.armed.Sub(e.s.Now()), e.wake)
+	e.wakeAt = e.queue[0].due
+	e.cancelWake = e.s.time.AfterFunc(e.wakeAt.Sub(e.s.Now()), e.wake)
 }
 
-// wake runs when a delivery is due: with a Clock on the goroutine that advances it,
-// else on one of its own.
+// wake runs when a delivery is due: on the goroutine that advances the Clock, or in real time on its
+// own goroutine.
 func (e *Endpoint) wake() {
 	e.s.mu.Lock()
-	e.disarm = nil
+	e.cancelWake = nil
 	e.s.mu.Unlock()
 	e.drain(e.s.ctx)
 }
 
-// drain makes the attempts that are due, as many at a time as the endpoint allows, and
-// reports whether it made any.
+// drain makes the attempts that are due, with as much concurrency as the endpoint allows. It reports
+// whether there were any.
 func (e *Endpoint) drain(ctx context.Context) (made bool) {
 	if !e.s.begin() {
 		return false
@@ -168,14 +169,14 @@ func (e *Endpoint) drain(ctx context.Context) (made bool) {
 	return made
 }
 
-// spare returns how many goroutines are of use besides the caller's own.
+// spare returns how many goroutines drain can use besides the caller's.
 func (e *Endpoint) spare() int {
 	e.s.mu.Lock()
 	defer e.s.mu.Unlock()
 	return max(min(e.concurrency-e.inFlight, e.queue.Len())-1, 0)
 }
 
-// work makes one attempt after the other until none is due.
+// work makes one attempt after the other until none is due. It reports whether there were any.
 func (e *Endpoint) work(ctx context.Context) (made bool) {
 	for {
 		c := e.claim(ctx)
@@ -187,16 +188,17 @@ func (e *Endpoint) work(ctx context.Context) (made bool) {
 	}
 }
 
-// claimed is a delivery whose next attempt is the claimant's to make.
+// claimed is a delivery whose next attempt is about to be made. No other goroutine makes it.
 type claimed struct {
-	*delivery
+	delivery *delivery
 	endpoint *Endpoint
 	at       time.Time
 	secrets  []string
 	outage   bool
 }
 
-// claim takes the next delivery that is due, nil where there is none to take.
+// claim takes the next delivery that is due. It returns nil if there is none, if the endpoint does not
+// allow another attempt now, or if ctx or the server has ended.
 func (e *Endpoint) claim(ctx context.Context) *claimed {
 	e.s.mu.Lock()
 	defer e.s.mu.Unlock()
@@ -218,25 +220,25 @@ func (e *Endpoint) claim(ctx context.Context) *claimed {
 	return c
 }
 
-// attempt sends the message once, and holds no lock while it does.
+// attempt sends the message once. It holds no lock meanwhile.
 func (c *claimed) attempt(ctx context.Context) Attempt {
 	a := Attempt{At: c.at}
 	if c.outage {
 		a.Err = errOutage
 		return a
 	}
-	s := c.endpoint.s
+	s, sent := c.endpoint.s, c.delivery.message.sent
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(s.ctx, func() { cancel(context.Canceled) })()
 	expire := func() { cancel(errTimeout) }
 	defer s.time.AfterFunc(attemptTimeout, expire)()
-	if s.fake {
-		// A handler that waits for the Clock, which waits for the handler, must not
-		// hang the test: here the real time counts as well.
+	if s.isClocked {
+		// If the app's handler waits for the Clock to move, and Clock.Advance waits for the handler,
+		// nothing else would ever end the attempt.
 		defer time.AfterFunc(attemptTimeout, expire).Stop()
 	}
-	r, err := newDelivery(ctx, c.endpoint.url, c.secrets, c.message.ID, c.at, c.message.Body)
+	r, err := newDelivery(ctx, c.endpoint.url, c.secrets, sent.ID, c.at, sent.Body)
 	if err != nil {
 		a.Err = err
 		return a
@@ -247,35 +249,35 @@ func (c *claimed) attempt(ctx context.Context) Attempt {
 		return a
 	}
 	defer response.Body.Close()
-	_, _ = io.Copy(io.Discard, io.LimitReader(response.Body, 1<<20)) // for the connection to be used again
+	_, _ = io.Copy(io.Discard, io.LimitReader(response.Body, 1<<20)) // so that the connection can be reused
 	a.Status = response.StatusCode
 	return a
 }
 
-// finish records an attempt and schedules the next, if there is to be one.
+// finish records an attempt and schedules the next one, if there is to be one.
 func (c *claimed) finish(a Attempt) {
-	e, m := c.endpoint, c.message
+	e, d, m := c.endpoint, c.delivery, c.delivery.message
 	e.s.mu.Lock()
 	defer e.s.mu.Unlock()
 	e.inFlight--
-	m.Attempts = append(m.Attempts, a)
+	m.attempts = append(m.attempts, a)
 	switch {
 	case a.succeeded():
 		m.open--
-	case c.failed == len(retryDelays):
+	case d.failed == len(retryDelays):
 		m.open--
 		m.failed = true
 	default:
-		c.due = e.s.Now().Add(retryDelays[c.failed])
-		c.failed++
-		e.enqueue(c.delivery)
+		d.due = e.s.Now().Add(retryDelays[d.failed])
+		d.failed++
+		e.enqueue(d)
 	}
 	e.arm()
 	e.s.notify()
 }
 
-// newDeliveryClient returns the client that posts webhooks: no redirects are followed,
-// and no proxy of the environment is asked.
+// newDeliveryClient returns the client that posts webhooks. It does not follow redirects and ignores
+// the environment's proxy settings.
 func newDeliveryClient() *http.Client {
 	return &http.Client{
 		Transport:     &http.Transport{MaxIdleConnsPerHost: 16, IdleConnTimeout: time.Minute},
@@ -283,6 +285,7 @@ func newDeliveryClient() *http.Client {
 	}
 }
 
+// deliveryHeap is a heap.Interface whose first delivery is due next.
 type deliveryHeap []*delivery
 
 func (h deliveryHeap) Len() int { return len(h) }
@@ -295,7 +298,8 @@ func (h deliveryHeap) Less(i, j int) bool {
 }
 
 func (h deliveryHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
-func (h *deliveryHeap) Push(x any)   { *h = append(*h, x.(*delivery)) }
+
+func (h *deliveryHeap) Push(x any) { *h = append(*h, x.(*delivery)) }
 
 func (h *deliveryHeap) Pop() any {
 	old := *h

@@ -6,19 +6,17 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
-	"net/http"
 	"sync"
-
-	"github.com/go-jose/go-jose/v3"
 )
 
-// keyBits is the size of Clerk's signing keys.
+// keyBits is the size of Clerk's RSA keys.
 const keyBits = 2048
 
-// signingKeys holds the keys of this process by kid. They are made when first needed,
-// since many tests never sign a token.
+// signingKeys holds the signing keys of this process by kid. A key takes about a tenth of a second to
+// make, and many tests never sign a token, so each is made on first use.
 var signingKeys sync.Map // kid string → func() *rsa.PrivateKey
 
+// signingKey returns the key for a kid, and makes it if there is none.
 func signingKey(kid string) *rsa.PrivateKey {
 	key, _ := signingKeys.LoadOrStore(kid, sync.OnceValue(newKey))
 	return key.(func() *rsa.PrivateKey)()
@@ -27,7 +25,7 @@ func signingKey(kid string) *rsa.PrivateKey {
 func newKey() *rsa.PrivateKey {
 	key, err := rsa.GenerateKey(rand.Reader, keyBits)
 	if err != nil {
-		panic(fmt.Errorf("fakeclerk: %w", err)) // no fault of a caller's can lead here
+		panic(fmt.Errorf("fakeclerk: %w", err)) // the system has no random numbers
 	}
 	return key
 }
@@ -39,9 +37,8 @@ func (s *Server) kid() string {
 	return s.kids[len(s.kids)-1]
 }
 
-// RotateKey makes a new signing key, under a new kid, for the tokens to come. The keys
-// that were stay in the JWKS, so tokens they signed stay valid, until
-// [Server.RetireKeys].
+// RotateKey makes a new signing key with a new kid. Tokens made from now on are signed with it. The
+// previous keys stay in the JWKS until [Server.RetireKeys], so the tokens they signed stay valid.
 func (s *Server) RotateKey() {
 	kid := s.ids.id("ins_")
 	s.mu.Lock()
@@ -49,15 +46,15 @@ func (s *Server) RotateKey() {
 	s.kids = append(s.kids, kid)
 }
 
-// RetireKeys takes all keys but the one that signs out of the JWKS.
+// RetireKeys removes all keys from the JWKS except the one that signs.
 func (s *Server) RetireKeys() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.kids = s.kids[len(s.kids)-1:]
 }
 
-// JWTKey returns the public key of the signing key as PEM ("PUBLIC KEY", PKIX), as the
-// Dashboard shows it for CLERK_JWT_KEY.
+// JWTKey returns the public half of the signing key in PEM ("PUBLIC KEY", PKIX), as the Dashboard shows
+// it for CLERK_JWT_KEY.
 func (s *Server) JWTKey() string {
 	return publicPEM(signingKey(s.kid()))
 }
@@ -68,17 +65,4 @@ func publicPEM(key *rsa.PrivateKey) string {
 		panic(fmt.Errorf("fakeclerk: %w", err)) // an RSA key always encodes
 	}
 	return string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))
-}
-
-func (s *Server) getJWKS(*http.Request) answer {
-	s.mu.Lock()
-	kids := append([]string(nil), s.kids...)
-	s.mu.Unlock()
-	var set jose.JSONWebKeySet
-	for _, kid := range kids {
-		set.Keys = append(set.Keys, jose.JSONWebKey{
-			Key: &signingKey(kid).PublicKey, KeyID: kid, Algorithm: string(jose.RS256), Use: "sig",
-		})
-	}
-	return ok(set)
 }

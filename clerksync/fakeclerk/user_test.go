@@ -20,17 +20,19 @@ func TestCreateUser(t *testing.T) {
 	t.Run("zero value", func(t *testing.T) {
 		id := s.CreateUser(fakeclerk.NewUser{})
 		if !regexp.MustCompile(`^user_[0-9A-Za-z]{27}$`).MatchString(id) {
-			t.Errorf("id %q", id)
+			t.Errorf("id: got %q", id)
 		}
 		u := object(t, s, id)
 		if u.FirstName != nil || u.LastName != nil || u.PrimaryEmailAddressID != nil || u.PrimaryPhoneNumberID != nil {
-			t.Errorf("not null: %+v", u)
+			t.Errorf("the fields are not null: %+v", u)
 		}
 		check(t, "created_at", u.CreatedAt, epoch.UnixMilli())
 		check(t, "updated_at", u.UpdatedAt, epoch.UnixMilli())
 		check(t, "public_metadata", string(u.PublicMetadata), "{}")
 		raw, _ := s.User(id)
-		for _, field := range []string{"email_addresses", "phone_numbers", "web3_wallets", "passkeys", "external_accounts"} {
+		for _, field := range []string{
+			"email_addresses", "phone_numbers", "web3_wallets", "passkeys", "external_accounts",
+		} {
 			var fields map[string]json.RawMessage
 			must(t, json.Unmarshal(raw, &fields))
 			check(t, field, string(fields[field]), "[]")
@@ -62,17 +64,17 @@ func TestCreateUser(t *testing.T) {
 		check(t, "gender", more.Gender, "female")
 	})
 
-	t.Run("no id twice, nor after a deletion", func(t *testing.T) {
+	t.Run("an id can be used only once", func(t *testing.T) {
 		panics := func(id string) (did bool) {
 			defer func() { did = recover() != nil }()
 			s.CreateUser(fakeclerk.NewUser{ID: id})
 			return false
 		}
 		id := s.CreateUser(fakeclerk.NewUser{})
-		check(t, "while it lives", panics(id), true)
+		check(t, "while the user exists", panics(id), true)
 		must(t, s.DeleteUser(id))
-		check(t, "after that", panics(id), true)
-		// The panic has released the server.
+		check(t, "after the deletion", panics(id), true)
+		// The panic released the server's lock.
 		s.CreateUser(fakeclerk.NewUser{})
 	})
 }
@@ -87,20 +89,23 @@ func TestUpdatedAtGrows(t *testing.T) {
 	for _, step := range []struct {
 		name string
 		do   func() error
-		want int64 // ms since epoch
+		want int64 // updated_at, in ms since epoch
 	}{
-		{"a clock that stands still", func() error { return s.UpdateUser(id, rename) }, 1},
-		{"and again", func() error { return s.UpdateUser(id, rename) }, 2},
+		{"while the clock stands still", func() error { return s.UpdateUser(id, rename) }, 1},
+		{"while it still does", func() error { return s.UpdateUser(id, rename) }, 2},
 		{"silently", func() error { return s.UpdateUserSilently(id, rename) }, 2},
-		{"a clock that moved", func() error { clock.Advance(time.Second); return s.UpdateUser(id, rename) }, 1000},
+		{"after the clock has moved", func() error {
+			clock.Advance(time.Second)
+			return s.UpdateUser(id, rename)
+		}, 1000},
 		{"ban", func() error { return s.BanUser(id) }, 1001},
 		{"unban", func() error { return s.UnbanUser(id) }, 1002},
 		{"sign-in", func() error { clock.Advance(time.Second); return s.SignIn(id) }, 2000},
 		{"a version from the future", func() error {
 			return s.UpdateUserSilently(id, func(u *fakeclerk.UserObject) { u.UpdatedAt += 5000 })
 		}, 7000},
-		{"counts on from there", func() error { return s.UpdateUser(id, rename) }, 7001},
-		{"a clock that went back", func() error {
+		{"after a version from the future", func() error { return s.UpdateUser(id, rename) }, 7001},
+		{"a version that went backwards", func() error {
 			return s.UpdateUserSilently(id, func(u *fakeclerk.UserObject) { u.UpdatedAt = epoch.UnixMilli() })
 		}, 0},
 	} {
@@ -126,14 +131,14 @@ func TestUpdateUserObject(t *testing.T) {
 		u.Extra = map[string]any{"novelty": 1, "gender": 42}
 		kept = u
 	}))
-	kept.EmailAddresses[0].EmailAddress = "changed behind its back"
+	kept.EmailAddresses[0].EmailAddress = "changed after UpdateUser"
 
 	u := object(t, s, id)
 	var emails []string
 	for _, e := range u.EmailAddresses {
 		emails = append(emails, e.EmailAddress)
 		if e.ID == "" || e.Object != "email_address" || e.LinkedTo == nil {
-			t.Errorf("incomplete: %+v", e)
+			t.Errorf("e-mail address is incomplete: %+v", e)
 		}
 	}
 	if diff := cmp.Diff([]string{"old@example.com", "new@example.com", "bare@example.com"}, emails); diff != "" {
@@ -141,7 +146,7 @@ func TestUpdateUserObject(t *testing.T) {
 	}
 	check(t, "primary", *u.PrimaryEmailAddressID, u.EmailAddresses[1].ID)
 	if v := u.EmailAddresses[2].Verification; v != nil {
-		t.Errorf("verification of the bare one: %+v", v)
+		t.Errorf("verification of the bare address: got %+v, want null", v)
 	}
 	var more map[string]any
 	raw, _ := s.User(id)
@@ -172,22 +177,22 @@ func TestUserErrors(t *testing.T) {
 		"SignIn":             s.SignIn("user_x"),
 	} {
 		if !errors.Is(err, fakeclerk.ErrUserNotFound) {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s: got %v, want ErrUserNotFound", name, err)
 		}
 	}
 	if _, ok := s.User("user_x"); ok {
-		t.Error("User found nobody")
+		t.Error("User found a user that does not exist")
 	}
 
 	id := s.CreateUser(fakeclerk.NewUser{FirstName: "Ada"})
 	before, _ := s.User(id)
 	for name, f := range map[string]func(*fakeclerk.UserObject){
 		"another id":    func(u *fakeclerk.UserObject) { u.ID = "user_y" },
-		"no JSON":       func(u *fakeclerk.UserObject) { u.PublicMetadata = json.RawMessage("{") },
-		"no JSON value": func(u *fakeclerk.UserObject) { u.Extra = map[string]any{"f": func() {}} },
+		"not JSON":      func(u *fakeclerk.UserObject) { u.PublicMetadata = json.RawMessage("{") },
+		"not encodable": func(u *fakeclerk.UserObject) { u.Extra = map[string]any{"f": func() {}} },
 	} {
 		if err := s.UpdateUser(id, f); err == nil {
-			t.Errorf("%s: no error", name)
+			t.Errorf("%s: UpdateUser returned no error", name)
 		}
 	}
 	after, _ := s.User(id)
@@ -207,7 +212,7 @@ func TestUserIDs(t *testing.T) {
 	must(t, s.UpdateUser(want[3], func(u *fakeclerk.UserObject) { u.CreatedAt = epoch.Add(-time.Hour).UnixMilli() }))
 	want = []string{want[3], want[0], want[1], want[2]}
 	if diff := cmp.Diff(want, s.UserIDs()); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
+		t.Errorf("UserIDs (-want +got):\n%s", diff)
 	}
 }
 
@@ -217,14 +222,15 @@ func TestSeed(t *testing.T) {
 		s := start(t, fakeclerk.Config{Seed: seed})
 		e := s.AddEndpoint("http://127.0.0.1:1", fakeclerk.EndpointOptions{})
 		e.Hold()
-		return []string{s.InstanceID(), e.Secret(), s.CreateUser(fakeclerk.NewUser{Email: "a@example.com"}), e.Messages()[0].ID}
+		user := s.CreateUser(fakeclerk.NewUser{Email: "a@example.com"})
+		return []string{s.InstanceID(), e.Secret(), user, e.Messages()[0].ID}
 	}
 	if diff := cmp.Diff(run(7), run(7)); diff != "" {
-		t.Errorf("same seed:\n%s", diff)
+		t.Errorf("the same seed made different ids:\n%s", diff)
 	}
 	for i, v := range run(7) {
 		if v == run(8)[i] || v == run(0)[i] {
-			t.Errorf("another seed, and %q again", v)
+			t.Errorf("seed 7 and another seed both made %q", v)
 		}
 	}
 }
