@@ -1,0 +1,581 @@
+package clerksync_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/clerk/clerk-sdk-go/v2"
+
+	"github.com/clerksync/clerksync-go/clerksync"
+	"github.com/clerksync/clerksync-go/clerksync/memstore"
+)
+
+var (
+	exploreSchedules = flag.Int("explore.schedules", 500, "how many schedules TestExplore runs")
+	exploreSeed      = flag.Uint64("explore.seed", 1, "the seed of TestExplore's first schedule; the others follow")
+)
+
+// TestExplore searches for interleavings that break the promise. In each schedule two
+// processes, each with a Syncer, share a Store and one Clerk user. Visits, events, Syncs
+// and the app's own changes run at the same time, and stop at every call to the Store or
+// to Clerk. A random scheduler decides which of them goes on. Time is synctest's, so a
+// schedule takes about a millisecond.
+//
+// A seed repeats the choices. It does not always repeat the order in which goroutines
+// come to a stop, so a failing seed may need a few runs.
+func TestExplore(t *testing.T) {
+	seen := make(map[string]int)
+	for i := range *exploreSchedules {
+		seed := *exploreSeed + uint64(i)
+		var s *schedule
+		synctest.Test(t, func(t *testing.T) { s = runSchedule(t, seed) })
+		if len(s.violations) > 0 {
+			t.Fatalf("seed %d: %s\n%s", seed, s.violations[0], strings.Join(s.trace, "\n"))
+		}
+		for what, n := range s.seen {
+			seen[what] += n
+		}
+	}
+	t.Logf("%d schedules from seed %d: %v", *exploreSchedules, *exploreSeed, seen)
+	for _, what := range []string{
+		"let in", "refused", "unavailable", "event", "sync", "suspension", "ban", "deletion", "two visits at once", "store failure", "clerk failure",
+	} {
+		if seen[what] == 0 && *exploreSchedules >= 500 {
+			t.Errorf("no schedule had: %s", what)
+		}
+	}
+}
+
+const exploredID = "user_explored"
+
+// schedule is one run: the scheduler, the world it schedules, and what it has seen.
+type schedule struct {
+	rng    *rand.Rand // used by the scheduling goroutine alone
+	faults bool       // calls to the Store and to Clerk may fail
+	clerk  *exploredClerk
+	store  *memstore.Store
+	procs  []*exploredProcess
+	events []clerksync.Event // every event so far, delivered or not
+
+	mu         sync.Mutex
+	parked     []*parkedCall
+	running    int    // operations that have not ended
+	visiting   int    // visits among them
+	suspended  []bool // whether the app suspended the user, now and before
+	trace      []string
+	violations []string
+	seen       map[string]int
+}
+
+// parkedCall is a goroutine that waits at a call for its turn.
+type parkedCall struct {
+	label string
+	turn  chan bool // true if the call is to fail
+}
+
+func runSchedule(t *testing.T, seed uint64) *schedule {
+	s := &schedule{rng: rand.New(rand.NewPCG(seed, 0)), store: memstore.New(), suspended: []bool{false}, seen: make(map[string]int)}
+	s.faults = s.rng.IntN(2) == 0
+	s.clerk = &exploredClerk{schedule: s, states: []clerkState{{version: time.Now().Add(-time.Hour).UnixMilli()}}}
+	for i := range 2 {
+		s.procs = append(s.procs, newExploredProcess(t, s, fmt.Sprintf("P%d", i)))
+	}
+	for range 60 {
+		synctest.Wait()
+		if s.count(&s.running) < 4 && s.rng.IntN(3) == 0 || !s.resumeOne() {
+			s.begin()
+		}
+	}
+	s.faults = false
+	s.drain()
+	s.checkConvergence(t)
+	for _, p := range s.procs {
+		_ = p.syncer.Close()
+	}
+	return s
+}
+
+// park stops the caller until the scheduler resumes it, and reports whether its call is to
+// fail.
+func (s *schedule) park(format string, args ...any) (fail bool) {
+	p := &parkedCall{fmt.Sprintf(format, args...), make(chan bool)}
+	s.mu.Lock()
+	s.parked = append(s.parked, p)
+	s.mu.Unlock()
+	return <-p.turn
+}
+
+// resumeOne lets one of the parked calls go on. It returns false if there is none.
+func (s *schedule) resumeOne() bool {
+	s.mu.Lock()
+	if len(s.parked) == 0 {
+		s.mu.Unlock()
+		return false
+	}
+	slices.SortStableFunc(s.parked, func(a, b *parkedCall) int { return strings.Compare(a.label, b.label) })
+	i := s.rng.IntN(len(s.parked))
+	p := s.parked[i]
+	s.parked = slices.Delete(s.parked, i, i+1)
+	fail := s.faults && s.rng.IntN(12) == 0
+	s.trace = append(s.trace, "    "+p.label)
+	s.mu.Unlock()
+	p.turn <- fail
+	return true
+}
+
+// drain lets everything go on until it has ended.
+func (s *schedule) drain() {
+	for synctest.Wait(); s.resumeOne(); synctest.Wait() {
+	}
+	if n := s.count(&s.running); n > 0 {
+		s.violate("%d operations never end", n)
+	}
+}
+
+func (s *schedule) note(format string, args ...any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.trace = append(s.trace, fmt.Sprintf(format, args...))
+}
+
+func (s *schedule) violate(format string, args ...any) {
+	s.note("*** "+format, args...)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.violations = append(s.violations, fmt.Sprintf(format, args...))
+}
+
+func (s *schedule) saw(what string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.seen[what]++
+}
+
+func (s *schedule) count(n *int) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return *n
+}
+
+func (s *schedule) add(n *int, delta int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	*n += delta
+}
+
+// begin begins a random operation, of a random process.
+func (s *schedule) begin() {
+	p := s.procs[s.rng.IntN(len(s.procs))]
+	switch r := s.rng.IntN(20); {
+	case r < 5:
+		s.changeUser()
+	case r < 13:
+		s.run(p.visit(s.drawToken()))
+	case r < 17 && len(s.events) > 0:
+		s.run(p.apply(s.events[s.rng.IntN(len(s.events))]))
+	case r < 18:
+		s.run(p.sync())
+	case r < 19:
+		p.toggleSuspension()
+	default:
+		s.passTime()
+	}
+}
+
+func (s *schedule) run(operation func()) {
+	s.add(&s.running, 1)
+	go func() {
+		operation()
+		s.add(&s.running, -1)
+	}()
+}
+
+// changeUser changes the user in Clerk, which sends an event.
+func (s *schedule) changeUser() {
+	state := s.clerk.now()
+	if state.deleted {
+		return
+	}
+	kind := "user.updated"
+	state.version++
+	switch r := s.rng.IntN(20); {
+	case r < 9:
+		state.banned = !state.banned
+		s.saw("ban")
+	case r < 10:
+		state.deleted = true
+		kind = "user.deleted"
+		s.saw("deletion")
+	}
+	s.clerk.set(state)
+	s.events = append(s.events, clerksync.Event{ID: strconv.Itoa(len(s.events)), Type: kind, Timestamp: time.Now(), Data: state.json()})
+	s.note("Clerk's user is %v", state)
+}
+
+// drawToken draws a visitor's token version: the latest, the one before, or none (0).
+func (s *schedule) drawToken() int64 {
+	if s.rng.IntN(2) == 0 {
+		return 0
+	}
+	states := s.clerk.all()
+	return states[max(0, len(states)-1-s.rng.IntN(2))].version
+}
+
+// passTime moves the clock if no call is under way, whose timeout would end it.
+func (s *schedule) passTime() {
+	s.mu.Lock()
+	busy := len(s.parked) > 0
+	s.mu.Unlock()
+	if busy {
+		return
+	}
+	d := []time.Duration{time.Second, 20 * time.Second, 31 * time.Second, 61 * time.Second}[s.rng.IntN(4)]
+	s.note("%v pass", d)
+	time.Sleep(d)
+}
+
+// checkConvergence delivers the last event everywhere and wants the record, and what each
+// process serves, to be Clerk's latest state.
+func (s *schedule) checkConvergence(t *testing.T) {
+	state := s.clerk.now()
+	for _, p := range s.procs {
+		if len(s.events) > 0 {
+			s.run(p.apply(s.events[len(s.events)-1]))
+		} else {
+			s.run(p.sync())
+		}
+		s.drain()
+	}
+	s.mu.Lock()
+	suspended := s.suspended[len(s.suspended)-1]
+	s.mu.Unlock()
+	for _, p := range s.procs {
+		p.syncer.Forget(exploredID) // the app may have changed the record in the other process
+		var u *clerksync.User
+		var err error
+		s.run(func() { u, err = p.syncer.User(t.Context(), exploredID) })
+		s.drain()
+		barred := state.banned || state.deleted || suspended
+		switch {
+		case barred && !errors.Is(err, clerksync.ErrUserInactive):
+			s.violate("%s: at the end the user is %v, suspended %t; the visit got %v", p.name, state, suspended, err)
+		case !barred && (err != nil || u.ClerkUpdatedAt.UnixMilli() != state.version):
+			s.violate("%s: at the end the user is %v; the visit got %v, %v", p.name, state, describeRecord(u), err)
+		}
+	}
+}
+
+// clerkState is Clerk's user at one time.
+type clerkState struct {
+	version         int64 // updated_at in milliseconds
+	banned, deleted bool
+}
+
+func (st clerkState) String() string {
+	return fmt.Sprintf("version %d, banned %t, deleted %t", st.version%100_000, st.banned, st.deleted)
+}
+
+func (st clerkState) json() json.RawMessage {
+	return json.RawMessage(fmt.Sprintf(`{"id":%q,"banned":%t,"created_at":1000,"updated_at":%d}`, exploredID, st.banned, st.version))
+}
+
+// exploredClerk is a Backend with one user.
+type exploredClerk struct {
+	schedule *schedule
+
+	mu     sync.Mutex
+	states []clerkState // all there ever were
+}
+
+func (c *exploredClerk) now() clerkState { all := c.all(); return all[len(all)-1] }
+
+func (c *exploredClerk) all() []clerkState {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.states)
+}
+
+func (c *exploredClerk) set(st clerkState) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.states = append(c.states, st)
+}
+
+func (c *exploredClerk) Call(ctx context.Context, _ *clerk.APIRequest, out clerk.ResponseReader) error {
+	c.schedule.park("Clerk is asked")
+	st := c.now()
+	fail := c.schedule.park("Clerk answers: %v", st)
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case fail:
+		c.schedule.saw("clerk failure")
+		return errors.New("Clerk is down")
+	case st.deleted:
+		return &clerk.APIErrorResponse{HTTPStatusCode: http.StatusNotFound, Errors: []clerk.Error{{Code: "resource_not_found"}}}
+	}
+	return json.Unmarshal(st.json(), out)
+}
+
+// exploredStore stops before and after each call.
+type exploredStore struct {
+	schedule  *schedule
+	name      string
+	store     *memstore.Store
+	withholds bool // an Updated does not return the record, as with mongostore
+}
+
+var errExploredStore = errors.New("the Store is down")
+
+func (d *exploredStore) User(ctx context.Context, id string) (*clerksync.User, error) {
+	if d.schedule.park("%s: Store.User", d.name) {
+		d.schedule.saw("store failure")
+		return nil, errExploredStore
+	}
+	u, err := d.store.User(ctx, id)
+	d.schedule.park("%s: Store.User returns %v, %v", d.name, describeRecord(u), err)
+	return u, err
+}
+
+func (d *exploredStore) Upsert(ctx context.Context, u *clerksync.User) (clerksync.Result, error) {
+	if d.schedule.park("%s: Store.Upsert(%v)", d.name, describeRecord(u)) {
+		return clerksync.Result{}, errExploredStore
+	}
+	res, err := d.store.Upsert(ctx, u)
+	if d.schedule.park("%s: Store.Upsert returns %v", d.name, res.Outcome) {
+		return clerksync.Result{}, errExploredStore // the answer is lost
+	}
+	if d.withholds && res.Outcome == clerksync.Updated {
+		res.User = nil
+	}
+	return res, err
+}
+
+func (d *exploredStore) Deactivate(ctx context.Context, id string, at time.Time) (clerksync.Result, error) {
+	if d.schedule.park("%s: Store.Deactivate", d.name) {
+		return clerksync.Result{}, errExploredStore
+	}
+	res, err := d.store.Deactivate(ctx, id, at)
+	if d.schedule.park("%s: Store.Deactivate returns", d.name) {
+		return clerksync.Result{}, errExploredStore // the answer is lost
+	}
+	if d.withholds {
+		res.User = nil
+	}
+	return res, err
+}
+
+func describeRecord(u *clerksync.User) string {
+	if u == nil {
+		return "no record"
+	}
+	return fmt.Sprintf("version %d, banned %t, active %t, deleted %t",
+		u.ClerkUpdatedAt.UnixMilli()%100_000, u.Banned, u.IsActive, !u.DeletedAt.IsZero())
+}
+
+// exploredProcess is a process of the app.
+type exploredProcess struct {
+	schedule *schedule
+	name     string
+	syncer   *clerksync.Syncer
+	caches   bool
+	number   int // of its operations
+
+	mu    sync.Mutex
+	knows knowledge
+}
+
+// knowledge is what completed operations of a process have shown it. A visit that begins
+// later may not be answered by less.
+type knowledge struct {
+	version    int64 // the latest version
+	deleted    bool
+	suspension int // the index in schedule.suspended at the process's last Forget
+}
+
+func newExploredProcess(t *testing.T, s *schedule, name string) *exploredProcess {
+	p := &exploredProcess{schedule: s, name: name}
+	cfg := clerksync.Config{
+		Store:   &exploredStore{schedule: s, name: name, store: s.store, withholds: s.rng.IntN(3) > 0},
+		Backend: s.clerk, CacheSize: 100, RefreshAfter: time.Hour,
+		Logger: slog.New(slog.DiscardHandler),
+		Auth:   clerksync.AuthConfig{TokenCacheSize: -1},
+	}
+	if s.rng.IntN(6) == 0 {
+		cfg.CacheTTL = -1
+	}
+	if s.rng.IntN(2) == 0 {
+		cfg.RefreshAfter = 40 * time.Second
+	}
+	p.caches = cfg.CacheTTL >= 0
+	var err error
+	if p.syncer, err = clerksync.New(cfg); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func (p *exploredProcess) learn(change func(*knowledge)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	change(&p.knows)
+}
+
+func (p *exploredProcess) learnVersion(v int64) {
+	p.learn(func(k *knowledge) { k.version = max(k.version, v) })
+}
+
+// next names the next operation of the process.
+func (p *exploredProcess) next(what string) string {
+	p.number++
+	return fmt.Sprintf("%s %s %d", p.name, what, p.number)
+}
+
+// visit is a request of the user through the middleware.
+func (p *exploredProcess) visit(token int64) func() {
+	s, name := p.schedule, p.next("visit")
+	p.mu.Lock()
+	before := p.knows
+	p.mu.Unlock()
+	s.note("%s begins, token version %d, known: %+v", name, token%100_000, before)
+	custom := &clerksync.FreshnessClaims{}
+	if token != 0 {
+		custom.UpdatedAt = json.RawMessage(strconv.FormatInt(token, 10))
+	}
+	claims := &clerk.SessionClaims{RegisteredClaims: clerk.RegisteredClaims{Subject: exploredID}, Custom: custom}
+	return func() {
+		s.add(&s.visiting, 1)
+		defer s.add(&s.visiting, -1)
+		if s.count(&s.visiting) > 1 {
+			s.saw("two visits at once")
+		}
+		var u *clerksync.User
+		handler := p.syncer.Middleware(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { u, _ = clerksync.UserFromContext(r.Context()) }))
+		answer := httptest.NewRecorder()
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		handler.ServeHTTP(answer, r.WithContext(clerk.ContextWithSessionClaims(r.Context(), claims)))
+		s.note("%s gets %d, %s", name, answer.Code, describeRecord(u))
+		switch answer.Code {
+		case http.StatusOK:
+			s.saw("let in")
+			p.checkLetIn(name, before, u)
+			p.learnVersion(u.ClerkUpdatedAt.UnixMilli())
+		case http.StatusForbidden:
+			s.saw("refused")
+			p.checkRefused(name, before)
+		case http.StatusServiceUnavailable:
+			s.saw("unavailable")
+		default:
+			s.violate("%s gets %d", name, answer.Code)
+		}
+	}
+}
+
+// checkLetIn checks the record of a visit that went through.
+func (p *exploredProcess) checkLetIn(name string, before knowledge, u *clerksync.User) {
+	s := p.schedule
+	if v := u.ClerkUpdatedAt.UnixMilli(); v < before.version {
+		s.violate("%s got version %d, but %d was known before it began", name, v%100_000, before.version%100_000)
+	}
+	if before.deleted {
+		s.violate("%s was let in, but the deletion was known before it began", name)
+	}
+	s.mu.Lock()
+	since := s.suspended[before.suspension:]
+	s.mu.Unlock()
+	if !slices.Contains(since, false) {
+		s.violate("%s was let in, but the suspension was known before it began", name)
+	}
+}
+
+// checkRefused wants a reason for which the user was refused.
+func (p *exploredProcess) checkRefused(name string, before knowledge) {
+	s := p.schedule
+	for _, st := range s.clerk.all() {
+		if st.deleted || st.banned && st.version >= before.version {
+			return
+		}
+	}
+	s.mu.Lock()
+	since := s.suspended[before.suspension:]
+	if p.caches { // what the app changed in the other process is seen after CacheTTL
+		since = s.suspended
+	}
+	s.mu.Unlock()
+	if !slices.Contains(since, true) {
+		s.violate("%s was refused, but version %d was known before it began, and no later one is barred", name, before.version%100_000)
+	}
+}
+
+// apply delivers an event.
+func (p *exploredProcess) apply(e clerksync.Event) func() {
+	s, name := p.schedule, p.next("event")
+	s.note("%s begins: %s %s", name, e.Type, e.Data)
+	return func() {
+		res, err := p.syncer.Apply(context.Background(), e)
+		s.note("%s: %v, %v", name, res.Outcome, err)
+		if err != nil {
+			return
+		}
+		s.saw("event")
+		if res.Outcome == clerksync.Deactivated {
+			p.learn(func(k *knowledge) { k.deleted = true })
+			return
+		}
+		var u struct {
+			UpdatedAt int64 `json:"updated_at"`
+		}
+		_ = json.Unmarshal(e.Data, &u) // made by clerkState.json
+		p.learnVersion(u.UpdatedAt)
+	}
+}
+
+// sync is a Sync.
+func (p *exploredProcess) sync() func() {
+	s, name := p.schedule, p.next("sync")
+	s.note("%s begins", name)
+	return func() {
+		res, err := p.syncer.Sync(context.Background(), exploredID)
+		s.note("%s: %v, %v", name, res.Outcome, err)
+		if err != nil {
+			return
+		}
+		s.saw("sync")
+		if res.Outcome == clerksync.Deactivated {
+			p.learn(func(k *knowledge) { k.deleted = true })
+		} else if res.User != nil {
+			p.learnVersion(res.User.ClerkUpdatedAt.UnixMilli())
+		}
+	}
+}
+
+// toggleSuspension is the app suspending the user, or ending that, in this process.
+func (p *exploredProcess) toggleSuspension() {
+	s := p.schedule
+	s.mu.Lock()
+	suspend := !s.suspended[len(s.suspended)-1]
+	err := s.store.Edit(exploredID, func(u *clerksync.User) { u.IsActive = !suspend && u.DeletedAt.IsZero() })
+	if err == nil {
+		s.suspended = append(s.suspended, suspend)
+		s.seen["suspension"]++
+	}
+	latest := len(s.suspended) - 1
+	s.mu.Unlock()
+	p.syncer.Forget(exploredID)
+	p.learn(func(k *knowledge) { k.suspension = latest })
+	s.note("%s: the app sets suspended %t (%v)", p.name, suspend, err)
+}
