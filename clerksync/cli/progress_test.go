@@ -1,11 +1,10 @@
-package main
+package cli
 
 import (
 	"bytes"
 	"context"
 	"io"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -43,58 +42,6 @@ func TestLines(t *testing.T) {
 		return complete, nil
 	}
 	golden(t, "lines", f.run(t, "reconcile").String())
-}
-
-// screen is a fake terminal: it keeps what a terminal would show.
-type screen struct {
-	mu    sync.Mutex
-	lines []string // the last one is being written
-}
-
-func (s *screen) Write(text []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.lines == nil {
-		s.lines = []string{""}
-	}
-	for rest := string(text); rest != ""; {
-		if up, after, ok := strings.Cut(rest, "A\x1b[J"); ok && strings.HasPrefix(up, "\x1b[") {
-			n := 0
-			for _, c := range up[2:] {
-				n = 10*n + int(c-'0')
-			}
-			s.lines = append(s.lines[:len(s.lines)-1-n], "")
-			rest = after
-			continue
-		}
-		i := strings.IndexAny(rest, "\n\x1b")
-		switch {
-		case i < 0:
-			s.lines[len(s.lines)-1] += rest
-			rest = ""
-		case rest[i] == '\n':
-			s.lines[len(s.lines)-1] += rest[:i]
-			s.lines = append(s.lines, "")
-			rest = rest[i+1:]
-		case i == 0:
-			s.lines[len(s.lines)-1] += "ESC"
-			rest = rest[1:]
-		default:
-			s.lines[len(s.lines)-1] += rest[:i]
-			rest = rest[i:]
-		}
-	}
-	return len(text), nil
-}
-
-func (s *screen) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	lines := make([]string, len(s.lines))
-	for i, line := range s.lines {
-		lines[i] = strings.TrimRight(line, " ")
-	}
-	return strings.Join(lines, "\n")
 }
 
 // On a terminal a bar is redrawn in place, and a warning stands above it.

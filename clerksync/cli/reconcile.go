@@ -1,17 +1,13 @@
-package main
+package cli
 
 import (
 	"context"
 	"errors"
 	"flag"
 	"fmt"
-	"log/slog"
 	"math"
-	"net/http"
 	"regexp"
-	"slices"
 	"strings"
-	"time"
 
 	"github.com/clerksync/clerksync-go/clerksync"
 )
@@ -19,9 +15,8 @@ import (
 // reconcileFlags are the choices of a reconcile and of a drift.
 type reconcileFlags struct {
 	settings
-	options     clerksync.ReconcileOptions
-	defaultRole string
-	versions    bool // drift's
+	options  clerksync.ReconcileOptions
+	versions bool // drift's
 }
 
 // bindShared adds the flags that reconcile and drift have.
@@ -45,16 +40,6 @@ func runReconcile(ctx context.Context, c *call, args []string) error {
 	f.IntVar(&r.options.MaxDeactivations, "max-deactivations", 0, "mark none deleted where more than this `number` of records are gone from Clerk; -1 lifts the limit (default 10 or 2 % of the records, whichever is more)")
 	f.StringVar(&r.defaultRole, "default-role", "", "`role` of a new record: the app's Config.DefaultRole (default STUDENT)")
 	f.BoolVar(&r.eraseOnDelete, "erase-on-delete", false, "erase the personal data of records that are marked deleted: the app's mongostore.Options.EraseOnDelete")
-	return r.run(ctx, c, &f, args)
-}
-
-func runDrift(ctx context.Context, c *call, args []string) error {
-	var f flag.FlagSet
-	r := &reconcileFlags{}
-	r.bindShared(&f)
-	f.BoolVar(&r.versions, "versions", false, "compare only versions, not whole records: faster, and blind to what was edited by hand")
-	r.options.DryRun = true
-	r.options.MaxDeactivations = -1 // count all; nothing is marked
 	return r.run(ctx, c, &f, args)
 }
 
@@ -110,7 +95,8 @@ func (r *reconcileFlags) run(ctx context.Context, c *call, f *flag.FlagSet, args
 	if err := r.resolve(c.env, true); err != nil {
 		return err
 	}
-	db, err := c.env.open(ctx, r.settings)
+	config, options := r.configs(c.env)
+	db, err := c.env.open(ctx, r.settings, options)
 	if err != nil {
 		return err
 	}
@@ -123,7 +109,7 @@ func (r *reconcileFlags) run(ctx context.Context, c *call, f *flag.FlagSet, args
 
 	show := newProgress(c.env, c.stderr)
 	outage := &outage{env: c.env, note: show.note}
-	syncer, err := r.newSyncer(c.env, db.store(), r.defaultRole, show, outage)
+	syncer, err := newSyncer(c.env, *config, db.store(), show, outage)
 	if err != nil {
 		return err
 	}
@@ -236,71 +222,9 @@ func refuseMapped(ctx context.Context, db database, command string) error {
 	return errors.New(text)
 }
 
-// newSyncer makes a Syncer with the standard mapping, which reaches Clerk over
-// transport, nil for the usual one.
-func (s *settings) newSyncer(env environment, store clerksync.Store, role string, logs *progress, transport http.RoundTripper) (*clerksync.Syncer, error) {
-	syncer, err := clerksync.New(clerksync.Config{
-		Store:       store,
-		SecretKey:   s.secretKey,
-		APIURL:      s.apiURL,
-		HTTPClient:  &http.Client{Transport: transport},
-		DefaultRole: clerksync.Role(role),
-		CacheTTL:    -1,
-		Now:         env.now,
-		Logger: slog.New(slog.NewTextHandler(logs, &slog.HandlerOptions{
-			Level: slog.LevelWarn,
-			ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
-				if a.Key == slog.TimeKey && len(groups) == 0 {
-					return slog.String(a.Key, stamp(env.now()))
-				}
-				return a
-			},
-		})),
-	})
-	if err != nil { // of the settings only; it names the fields of Config
-		return nil, usagef("%s", plain(err.Error()))
-	}
-	return syncer, nil
-}
-
-// stamp is a time in a line of a log.
-func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
-
 // closeDatabase is deferred.
 func closeDatabase(ctx context.Context, db database, err *error) {
 	if closing := db.close(ctx); *err == nil {
 		*err = closing
 	}
-}
-
-// flagsOf are the flags that a command line of another command takes over.
-var flagsOf = map[string][]string{
-	"user":    {"env-file", "db", "collection", "timeout", "batch-size", "allow-unique"},
-	"indexes": {"env-file", "db", "collection", "timeout", "batch-size", "allow-unique"},
-}
-
-// commandLine is a command line for the same collection with the same choices,
-// and plus. Secrets are in no flag.
-func commandLine(f *flag.FlagSet, name string, plus ...string) string {
-	words := []string{"clerksync", name}
-	f.Visit(func(f *flag.Flag) {
-		same, limited := flagsOf[name]
-		switch {
-		case limited && !slices.Contains(same, f.Name),
-			f.Name == "resume", f.Name == "json", f.Name == "dry-run",
-			f.Name == "versions" && name != "drift",
-			slices.Contains(plus, "-"+f.Name):
-			return
-		}
-		words = append(words, "-"+f.Name)
-		if b, ok := f.Value.(interface{ IsBoolFlag() bool }); !ok || !b.IsBoolFlag() {
-			words = append(words, shellQuote(f.Value.String()))
-		} else if f.Value.String() != "true" {
-			words[len(words)-1] += "=" + f.Value.String()
-		}
-	})
-	for _, word := range plus {
-		words = append(words, shellQuote(word))
-	}
-	return strings.Join(words, " ")
 }

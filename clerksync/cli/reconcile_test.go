@@ -1,14 +1,12 @@
-package main
+package cli
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -20,77 +18,6 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
 	"github.com/clerksync/clerksync-go/clerksync/memstore"
 )
-
-// complete is the report of a run that found nothing.
-var complete = clerksync.Report{Complete: true, Seen: 2, Unchanged: 2, Duration: 1500 * time.Millisecond, ClerkCalls: 3}
-
-func tally(n int) clerksync.Tally {
-	t := clerksync.Tally{Count: n}
-	for i := range min(n, 100) {
-		t.IDs = append(t.IDs, fmt.Sprintf("user_%d", i+1))
-	}
-	return t
-}
-
-func TestReports(t *testing.T) {
-	t.Parallel()
-	for _, tt := range []struct {
-		name   string
-		args   string
-		report clerksync.Report
-		err    error
-		code   int
-	}{
-		{"drift-none", "drift", complete, nil, exitDone},
-		{"drift-found", "drift -db other -page-size 100", clerksync.Report{
-			DryRun: true, Complete: true, Seen: 2412, Unchanged: 2399,
-			Created: tally(3), Updated: tally(10), Ghosts: tally(1), Deactivated: tally(1), Tombstoned: tally(2), Unknown: clerksync.Tally{Count: 1, IDs: []string{"x\x1b[2J"}},
-			Fields:   map[string]int{"email": 3, "profile.imageUrl": 9, "name": 3},
-			Duration: 72345 * time.Millisecond, ClerkCalls: 28, Throttled: 2,
-		}, nil, exitDiffer},
-		{"drift-versions", "drift -versions", clerksync.Report{DryRun: true, Complete: true, Seen: 5, Unchanged: 4, Updated: tally(1), ClerkCalls: 2}, nil, exitDiffer},
-		{"drift-incomplete", "drift -versions -rate 5", clerksync.Report{
-			DryRun: true, Reason: "Clerk did not answer", Resume: "t.1-2", Seen: 500, Unchanged: 500, ClerkCalls: 9,
-		}, fmt.Errorf("clerksync: reconcile: %w", clerksync.ErrUnavailable), exitFailed},
-		{"dry-run", "reconcile -dry-run -force", clerksync.Report{
-			DryRun: true, Complete: true, Seen: 2, Unchanged: 1, Updated: tally(1), Fields: map[string]int{"email": 1}, ClerkCalls: 2,
-		}, nil, exitDone},
-		{"dry-run-incomplete", "reconcile -dry-run", clerksync.Report{
-			DryRun: true, Resume: "t.1-2", Seen: 2, Unchanged: 2, ClerkCalls: 2, Reason: "the Store cannot list its records",
-		}, nil, exitFailed},
-		{"reconciled", "reconcile", clerksync.Report{
-			Complete: true, Seen: 100000, Unchanged: 99890, Created: tally(100), Updated: tally(10), Stale: tally(1), Ghosts: tally(6), Deactivated: tally(6),
-			Duration: time.Hour + 61*time.Second, ClerkCalls: 221,
-		}, nil, exitDone},
-		{"restored", "reconcile -restore", clerksync.Report{Complete: true, Seen: 2, Tombstoned: tally(2), Restored: tally(1), ClerkCalls: 2}, nil, exitDone},
-		{"not-all-written", "reconcile -collection members", clerksync.Report{
-			Complete: true, Seen: 3, Conflicts: tally(1), Failed: tally(2), ClerkCalls: 2,
-		}, nil, exitFailed},
-		{"too-many-ghosts", "reconcile -rate 50 -collection members", clerksync.Report{
-			Complete: true, Seen: 100, Unchanged: 100, Ghosts: tally(57), ClerkCalls: 2,
-		}, fmt.Errorf("clerksync: reconcile: %w", clerksync.ErrTooManyGhosts), exitFailed},
-		{"nothing-to-resume", "reconcile", clerksync.Report{Reason: "Clerk lists another user twice", Seen: 1, ClerkCalls: 1}, clerksync.ErrIncomplete, exitFailed},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			f := newFixture(t)
-			f.reports(tt.report, tt.err)
-			o := f.run(t, strings.Fields(tt.args)...)
-			o.want(t, tt.code)
-			golden(t, "report-"+tt.name, o.String())
-
-			j := f.run(t, append(strings.Fields(tt.args), "-json")...)
-			j.want(t, tt.code)
-			var got clerksync.Report
-			if err := json.Unmarshal([]byte(j.stdout), &got); err != nil {
-				t.Fatalf("%v:\n%s", err, j.stdout)
-			}
-			if diff := cmp.Diff(tt.report, got, cmpopts.EquateEmpty()); diff != "" {
-				t.Errorf("the JSON is another report (-want +got):\n%s", diff)
-			}
-		})
-	}
-}
 
 // An error before the run is no report.
 func TestFaultOfOptions(t *testing.T) {
@@ -184,26 +111,6 @@ func TestInterrupt(t *testing.T) {
 		}
 	}
 }
-
-// From here on Reconcile is the real one.
-
-// population is a fixture with n users in Clerk and in the collection, whose ids
-// are in the order of their sign-up.
-func population(t *testing.T, n int) *fixture {
-	t.Helper()
-	f := newFixture(t)
-	for i := range n {
-		id := fmt.Sprintf("user_%03d", i)
-		f.clerk.CreateUser(fakeclerk.NewUser{ID: id, FirstName: "Ada", Email: id + "@example.com", CreatedAt: f.clock.Now().Add(time.Duration(i) * time.Second)})
-		f.clock.Advance(time.Second)
-		f.sync(t, id)
-	}
-	f.clock.Advance(time.Hour)
-	return f
-}
-
-// quick keeps the real timers of the rate limit out of a test whose clock stands still.
-const quick = "-rate=1000000"
 
 func TestDriftAndReconcile(t *testing.T) {
 	t.Parallel()
@@ -362,95 +269,6 @@ func TestClerkRefusesKeyLater(t *testing.T) {
 	})
 	o := f.run(t, "drift", quick, "-page-size", "5")
 	o.want(t, exitFailed, "in part: Clerk refuses CLERK_SECRET_KEY (401 clerk_key_invalid): check that it is this instance's\n", "5   users in Clerk", " -resume ")
-}
-
-func TestPlain(t *testing.T) {
-	t.Parallel()
-	for text, want := range map[string]string{
-		"clerksync: reconcile: clerksync: 503 unavailable: clerksync: Clerk or the store is unavailable: giving up after 5m0s: clerk: list users: dial tcp": "reconcile: giving up after 5m0s: clerk: list users: dial tcp",
-		"clerksync: Clerk or the store is unavailable": "Clerk or the store is unavailable",
-		"clerk: get user: status 403 forbidden (trace a-1): Clerk refuses the secret key; check that it is this instance's\nmore":        "Clerk refuses CLERK_SECRET_KEY (403 forbidden): check that it is this instance's\n  more",
-		"clerk: get user: status 403: Clerk refuses the secret key; check that it is this instance's: the answer is not in Clerk's form": "clerk: get user: status 403: Clerk refuses the secret key; check that it is this instance's: the answer is not in Clerk's form",
-	} {
-		if got := plain(text); got != want {
-			t.Errorf("plain(%q)\n is %q\nwant %q", text, got, want)
-		}
-	}
-}
-
-// A Clerk that does not answer is told after the first failure, and again where the
-// wait is interrupted.
-func TestClerkUnreachable(t *testing.T) {
-	t.Parallel()
-	f := newFixture(t)
-	f.vars[apiURLVar] = "http://127.0.0.1:1"
-	ctx, interrupt := context.WithCancel(t.Context())
-	stderr := &trigger{text: "waiting for Clerk", fire: interrupt}
-	var stdout bytes.Buffer
-	if code := run(ctx, f.env, []string{"drift", quick}, &stdout, stderr); code != exitFailed {
-		t.Errorf("exit status %d", code)
-	}
-	_, cause, _ := strings.Cut(stderr.String(), "waiting for Clerk: ")
-	cause, rest, _ := strings.Cut(cause, "; giving up at 12:05 UTC\n")
-	if !strings.HasPrefix(cause, "dial tcp 127.0.0.1:1: ") || !strings.Contains(cause, "refused") || strings.Contains(rest, "waiting") {
-		t.Errorf("standard error:\n%s", stderr)
-	}
-	if !strings.Contains(stdout.String(), "in part; Clerk did not answer: "+cause+"\n") {
-		t.Errorf("standard output:\n%s", &stdout)
-	}
-}
-
-func TestClerkAnswersAgain(t *testing.T) {
-	t.Parallel()
-	f := population(t, 2)
-	calls := 0
-	f.clerk.SetFault(func(*http.Request) *fakeclerk.Fault {
-		if calls++; calls <= 2 {
-			return fakeclerk.ErrorFault(502, "bad_gateway")
-		}
-		return nil
-	})
-	o := f.run(t, "drift", quick)
-	o.want(t, exitDone, "Z waiting for Clerk: status 502; giving up at 13:05 UTC\n", "Z Clerk answers again\n")
-	if strings.Count(o.stderr, "waiting for Clerk") != 1 {
-		t.Error(o)
-	}
-}
-
-func TestUnanswered(t *testing.T) {
-	t.Parallel()
-	for want, err := range map[string]error{
-		"no answer in time": context.DeadlineExceeded,
-		"no answer":         errors.New("malformed HTTP response \"hush\""),
-	} {
-		if got := unanswered(err); got != want {
-			t.Errorf("%v: %s, want %s", err, got, want)
-		}
-	}
-}
-
-// trigger is a writer that calls fire once text is written.
-type trigger struct {
-	mu      sync.Mutex
-	written strings.Builder
-	text    string
-	fire    func()
-}
-
-func (w *trigger) Write(p []byte) (int, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.written.Write(p)
-	if strings.Contains(string(p), w.text) {
-		w.fire()
-	}
-	return len(p), nil
-}
-
-func (w *trigger) String() string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.written.String()
 }
 
 // A collection without records is told before all of Clerk's users are said to be missing.

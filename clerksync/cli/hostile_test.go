@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 
 	"github.com/clerksync/clerksync-go/clerksync"
 	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
+	"github.com/clerksync/clerksync-go/mongostore"
 )
 
 // FuzzArguments runs the program with any arguments, one a line, in which KEY and URI
@@ -27,7 +28,9 @@ func FuzzArguments(f *testing.F) {
 	vars := map[string]string{secretKeyVar: secretKey, mongoURIVar: "mongodb://app:" + password + "@localhost:27017/school"}
 	env := environment{
 		lookup: func(name string) (string, bool) { v, ok := vars[name]; return v, ok },
-		open:   func(context.Context, settings) (database, error) { return nil, errors.New("MongoDB cannot be reached") },
+		open: func(context.Context, settings, *mongostore.Options) (database, error) {
+			return nil, errors.New("MongoDB cannot be reached")
+		},
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		if strings.Contains(text, "env-file") {

@@ -1,8 +1,6 @@
-package main
+package cli
 
 import (
-	"context"
-	"flag"
 	"fmt"
 	"slices"
 	"strconv"
@@ -89,40 +87,6 @@ func assignRoles(indexes []index) {
 	}
 }
 
-// runIndexes opens the Store, which makes or checks the indexes, and lists them.
-func runIndexes(ctx context.Context, c *call, args []string) (err error) {
-	var f flag.FlagSet
-	s := &settings{}
-	arguments, done, err := c.parse(&f, s, args)
-	if done || err != nil {
-		return err
-	}
-	if len(arguments) > 0 {
-		return c.wrongFlags("it takes no arguments")
-	}
-	if err := s.resolve(c.env, false); err != nil {
-		return err
-	}
-	db, err := c.env.open(ctx, *s)
-	if err != nil {
-		return err
-	}
-	defer closeDatabase(ctx, db, &err)
-	indexes, err := db.indexes(ctx)
-	if err != nil {
-		return err
-	}
-	assignRoles(indexes)
-	if s.json {
-		return printJSON(c.stdout, indexes)
-	}
-	rows := [][]string{{"index", "keys", "kind", ""}}
-	for _, ix := range indexes {
-		rows = append(rows, []string{ix.Name, ix.keys(), ix.kind(), ix.Role})
-	}
-	return print(c.stdout, fmt.Sprintf("Indexes of %s\n\n%s", s.name(), layOut(rows)))
-}
-
 func (ix *index) keys() string {
 	keys := make([]string, len(ix.Keys))
 	for i, k := range ix.Keys {
@@ -146,4 +110,34 @@ func (ix *index) kind() string {
 		kinds = append(kinds, "collation "+ix.Collation)
 	}
 	return strings.Join(kinds, ", ")
+}
+
+// indexOf reads one line of listIndexes.
+func indexOf(spec bson.Raw) index {
+	var ix index
+	ix.Name, _ = spec.Lookup("name").StringValueOK()
+	keys, _ := spec.Lookup("key").DocumentOK()
+	elements, _ := keys.Elements()
+	for _, e := range elements {
+		direction := strings.Trim(e.Value().String(), `"`)
+		if n, ok := e.Value().AsInt64OK(); ok {
+			direction = fmt.Sprint(n)
+		}
+		ix.Keys = append(ix.Keys, indexKey{e.Key(), direction})
+	}
+	ix.Unique, ix.Sparse = isTrue(spec.Lookup("unique")), isTrue(spec.Lookup("sparse"))
+	if partial, ok := spec.Lookup("partialFilterExpression").DocumentOK(); ok {
+		ix.Partial = partial.String()
+	}
+	if locale, ok := spec.Lookup("collation", "locale").StringValueOK(); ok && locale != "simple" {
+		ix.Collation = locale
+	}
+	return ix
+}
+
+// isTrue takes 1 for true, as createIndexes does.
+func isTrue(v bson.RawValue) bool {
+	b, _ := v.BooleanOK()
+	n, _ := v.AsFloat64OK()
+	return b || n != 0
 }

@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"encoding/json"
@@ -6,52 +6,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/clerk/clerk-sdk-go/v2"
-
 	"github.com/clerksync/clerksync-go/clerksync"
 	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
 )
-
-const ada = "user_ada"
-
-// newAda is a fixture in which a user is in Clerk and in the collection.
-func newAda(t *testing.T) *fixture {
-	t.Helper()
-	f := newFixture(t)
-	f.clerk.CreateUser(fakeclerk.NewUser{
-		ID: ada, FirstName: "Ada", LastName: "Lovelace", Email: "ada@example.com", ImageURL: "https://img.example.com/ada",
-		UnsafeMetadata: map[string]any{"birthday": "\x1b[31m1815-12-10"},
-	})
-	f.sync(t, ada)
-	f.clock.Advance(time.Hour)
-	return f
-}
-
-// sync does what the app does at a visit.
-func (f *fixture) sync(t *testing.T, id string) {
-	t.Helper()
-	s, err := clerksync.New(clerksync.Config{Store: f.db.records, SecretKey: secretKey, APIURL: f.clerk.APIURL(), Now: f.clock.Now})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := s.Sync(t.Context(), id); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func (f *fixture) edit(t *testing.T, change func(*clerksync.User)) {
-	t.Helper()
-	if err := f.db.records.Edit(ada, change); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func (f *fixture) rename(t *testing.T, name string) {
-	t.Helper()
-	if err := f.clerk.UpdateUser(ada, func(u *fakeclerk.UserObject) { u.FirstName = clerk.String(name) }); err != nil {
-		t.Fatal(err)
-	}
-}
 
 func TestUser(t *testing.T) {
 	t.Parallel()
@@ -120,13 +77,6 @@ func TestUser(t *testing.T) {
 				t.Error("the command wrote")
 			}
 		})
-	}
-}
-
-func (f *fixture) deactivate(t *testing.T) {
-	t.Helper()
-	if _, err := f.db.records.Deactivate(t.Context(), ada, f.clock.Now()); err != nil {
-		t.Fatal(err)
 	}
 }
 

@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"encoding/json"
@@ -7,29 +7,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
-
-// listed are lines of listIndexes.
-var listed = []string{
-	`{"v": 2, "key": {"_id": 1}, "name": "_id_"}`,
-	`{"v": 2, "key": {"clerkId": 1}, "name": "partly", "unique": true, "partialFilterExpression": {"clerkId": {"$exists": true}}}`,
-	`{"v": 2, "key": {"clerkId": 1}, "name": "clerkId_1", "unique": true, "sparse": true}`,
-	`{"v": 2, "key": {"email": 1}, "name": "email_1", "unique": 1, "partialFilterExpression": {"email": {"$exists": true}}, "collation": {"locale": "en"}}`,
-	`{"v": 2, "key": {"school": 1, "createdAt": {"$numberDouble": "-1"}}, "name": "list", "sparse": true, "collation": {"locale": "simple"}}`,
-	`{"v": 2, "key": {"_fts": "text", "_ftsx": 1}, "name": "search"}`,
-}
-
-func listedIndexes(t *testing.T) []index {
-	t.Helper()
-	indexes := make([]index, len(listed))
-	for i, line := range listed {
-		var raw bson.Raw
-		if err := bson.UnmarshalExtJSON([]byte(line), false, &raw); err != nil {
-			t.Fatal(err)
-		}
-		indexes[i] = indexOf(raw)
-	}
-	return indexes
-}
 
 // What mongostore.Open takes for the index on clerkId, and would make another one beside.
 func TestOnClerkID(t *testing.T) {

@@ -1,11 +1,10 @@
-package main
+package cli
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -40,7 +39,7 @@ type mongoDatabase struct {
 }
 
 // openMongo connects, and opens the Store. Its errors hold no secret.
-func openMongo(ctx context.Context, s settings) (_ database, err error) {
+func openMongo(ctx context.Context, s settings, o *mongostore.Options) (_ database, err error) {
 	client, err := mongo.Connect(options.Client().ApplyURI(s.mongoURI))
 	if err != nil {
 		return nil, usagef("%s cannot be used: %s", mongoURIVar, withoutSecrets(err, s.mongoURI))
@@ -58,11 +57,7 @@ func openMongo(ctx context.Context, s settings) (_ database, err error) {
 			return nil, errors.Join(err, d.close(ctx))
 		}
 	}
-	d.opened, err = mongostore.Open(ctx, d.coll, &mongostore.Options{
-		BatchSize:     s.batchSize,
-		AllowUnique:   s.allowUnique,
-		EraseOnDelete: s.eraseOnDelete,
-	})
+	d.opened, err = mongostore.Open(ctx, d.coll, o)
 	if err != nil {
 		return nil, errors.Join(err, d.close(ctx))
 	}
@@ -154,36 +149,6 @@ func (d *mongoDatabase) indexes(ctx context.Context) ([]index, error) {
 		indexes[i] = indexOf(spec)
 	}
 	return indexes, nil
-}
-
-// indexOf reads one line of listIndexes.
-func indexOf(spec bson.Raw) index {
-	var ix index
-	ix.Name, _ = spec.Lookup("name").StringValueOK()
-	keys, _ := spec.Lookup("key").DocumentOK()
-	elements, _ := keys.Elements()
-	for _, e := range elements {
-		direction := strings.Trim(e.Value().String(), `"`)
-		if n, ok := e.Value().AsInt64OK(); ok {
-			direction = fmt.Sprint(n)
-		}
-		ix.Keys = append(ix.Keys, indexKey{e.Key(), direction})
-	}
-	ix.Unique, ix.Sparse = isTrue(spec.Lookup("unique")), isTrue(spec.Lookup("sparse"))
-	if partial, ok := spec.Lookup("partialFilterExpression").DocumentOK(); ok {
-		ix.Partial = partial.String()
-	}
-	if locale, ok := spec.Lookup("collation", "locale").StringValueOK(); ok && locale != "simple" {
-		ix.Collation = locale
-	}
-	return ix
-}
-
-// isTrue takes 1 for true, as createIndexes does.
-func isTrue(v bson.RawValue) bool {
-	b, _ := v.BooleanOK()
-	n, _ := v.AsFloat64OK()
-	return b || n != 0
 }
 
 func (d *mongoDatabase) close(ctx context.Context) error {

@@ -1,23 +1,15 @@
-package main
+package cli
 
 import (
-	"context"
-	"errors"
-	"flag"
 	"fmt"
 	"maps"
 	"reflect"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/clerksync/clerksync-go/clerksync"
-	"github.com/clerksync/clerksync-go/clerksync/memstore"
 )
-
-// isUserID is the form of Clerk's ids of users.
-var isUserID = regexp.MustCompile(`^user_[A-Za-z0-9_-]{1,64}$`)
 
 // comparison is a record beside what Clerk says.
 type comparison struct {
@@ -52,73 +44,6 @@ const (
 	newer    = "newer than Clerk"
 	nowhere  = "unknown"
 )
-
-func runUser(ctx context.Context, c *call, args []string) (err error) {
-	var f flag.FlagSet
-	s := &settings{}
-	arguments, done, err := c.parse(&f, s, args)
-	if done || err != nil {
-		return err
-	}
-	if len(arguments) != 1 {
-		return c.wrongFlags("it wants one argument: the id of a Clerk user")
-	}
-	id := arguments[0]
-	if !isUserID.MatchString(id) {
-		return c.wrongFlags("the argument is not the id of a Clerk user, which looks like user_2abcDEF…")
-	}
-	s.writesNothing = true
-	if err := s.resolve(c.env, true); err != nil {
-		return err
-	}
-	db, err := c.env.open(ctx, *s)
-	if err != nil {
-		return err
-	}
-	defer closeDatabase(ctx, db, &err)
-
-	record, err := db.store().User(ctx, id)
-	if err != nil && !errors.Is(err, clerksync.ErrNotFound) {
-		return err
-	}
-	inClerk, err := s.askClerk(ctx, c, id)
-	if err != nil {
-		return err
-	}
-	cmp := compare(id, record, inClerk)
-	cmp.judge(record, inClerk, func(name string, plus ...string) string { return commandLine(&f, name, plus...) })
-	if s.json {
-		err = printJSON(c.stdout, cmp)
-	} else {
-		err = print(c.stdout, cmp.text(s.name()))
-	}
-	switch {
-	case err != nil:
-		return err
-	case cmp.Verdict == nowhere:
-		return errReported
-	case !cmp.InStep:
-		return errDiffer
-	}
-	return nil
-}
-
-// askClerk returns the record that Clerk's state makes by the standard mapping, nil
-// where Clerk has no such user.
-func (s *settings) askClerk(ctx context.Context, c *call, id string) (_ *clerksync.User, err error) {
-	store := memstore.New()
-	store.Now = c.env.now
-	syncer, err := s.newSyncer(c.env, store, "", newProgress(c.env, c.stderr), nil)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, syncer.Close()) }()
-	res, err := syncer.Sync(ctx, id)
-	if errors.Is(err, clerksync.ErrUserUnknown) {
-		return nil, nil
-	}
-	return res.User, err
-}
 
 // compare puts the two side by side; either may be nil.
 func compare(id string, record, inClerk *clerksync.User) *comparison {

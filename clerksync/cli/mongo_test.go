@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"context"
@@ -13,6 +13,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/clerksync/clerksync-go/clerksync"
+	"github.com/clerksync/clerksync-go/mongostore"
 )
 
 // Nothing listens there.
@@ -21,7 +22,7 @@ func TestOpenMongoUnreachable(t *testing.T) {
 	s := settings{
 		mongoURI: "mongodb://app:" + password + "@127.0.0.1:1/school", database: "school", collection: "users", timeout: 50 * time.Millisecond,
 	}
-	_, err := openMongo(t.Context(), s)
+	_, err := openMongo(t.Context(), s, nil)
 	if err == nil || !strings.Contains(err.Error(), "MongoDB cannot be reached with MONGODB_URI (-timeout is 50ms)") || strings.Contains(err.Error(), password) {
 		t.Errorf("got %v", err)
 	}
@@ -29,7 +30,7 @@ func TestOpenMongoUnreachable(t *testing.T) {
 
 func TestOpenMongoWrongURI(t *testing.T) {
 	t.Parallel()
-	_, err := openMongo(t.Context(), settings{mongoURI: "mongodb://app:" + password + "@localhost/?directConnection=" + password, timeout: time.Second})
+	_, err := openMongo(t.Context(), settings{mongoURI: "mongodb://app:" + password + "@localhost/?directConnection=" + password, timeout: time.Second}, nil)
 	usage := (*usageError)(nil)
 	if !errors.As(err, &usage) || strings.Contains(err.Error(), password) {
 		t.Errorf("got %v, want a usageError without the password", err)
@@ -85,7 +86,7 @@ func TestOnMongoDB(t *testing.T) {
 	f.run(t, "indexes").want(t, exitDone, "clerkId_1", relied)
 	f.run(t, "drift", quick).want(t, exitDiffer, "is empty; is -db right?")
 	f.run(t, "user", ada).want(t, exitDiffer, "No record: ")
-	d, err := openMongo(ctx, settings{mongoURI: uri, database: coll.Database().Name(), collection: "users", timeout: 10 * time.Second, batchSize: 100})
+	d, err := openMongo(ctx, settings{mongoURI: uri, database: coll.Database().Name(), collection: "users", timeout: 10 * time.Second}, &mongostore.Options{BatchSize: 100})
 	if err != nil {
 		t.Fatal(err)
 	}
