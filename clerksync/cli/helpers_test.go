@@ -62,7 +62,7 @@ func newFixture(t *testing.T) *fixture {
 		mongoURIVar:  "mongodb://app:" + password + "@localhost:27017/school",
 	}
 	f.env = environment{
-		lookup:   func(name string) (string, bool) { v, ok := f.vars[name]; return v, ok },
+		lookup:   func(name string) (string, bool) { return lookupIn(f.vars)(name) },
 		now:      f.clock.Now,
 		terminal: func(io.Writer) bool { return false },
 		open: func(_ context.Context, s settings, o *mongostore.Options) (database, error) {
@@ -347,4 +347,12 @@ func listedIndexes(t *testing.T) []index {
 		indexes[i] = indexOf(raw)
 	}
 	return indexes
+}
+
+// lookupIn stands in for os.LookupEnv.
+func lookupIn(vars map[string]string) func(string) (string, bool) {
+	return func(name string) (string, bool) {
+		value, ok := vars[name]
+		return value, ok
+	}
 }

@@ -27,7 +27,7 @@ func FuzzArguments(f *testing.F) {
 	}
 	vars := map[string]string{secretKeyVar: secretKey, mongoURIVar: "mongodb://app:" + password + "@localhost:27017/school"}
 	env := environment{
-		lookup: func(name string) (string, bool) { v, ok := vars[name]; return v, ok },
+		lookup: lookupIn(vars),
 		open: func(context.Context, settings, *mongostore.Options) (database, error) {
 			return nil, errors.New("MongoDB cannot be reached")
 		},

@@ -8,8 +8,6 @@ import (
 	"net/url"
 	"strings"
 	"time"
-
-	"github.com/clerksync/clerksync-go/clerksync/internal/dotenv"
 )
 
 // The variables. Secrets are taken from nowhere else: what stands in a command line
@@ -60,22 +58,22 @@ func (s *settings) bind(f *flag.FlagSet) {
 // resolve completes the settings from the variables. Its error names all that is wrong
 // and all that is missing.
 func (s *settings) resolve(env environment, needClerk bool) error {
-	v, err := dotenv.Load(env.lookup, cmp.Or(s.envFile, ".env"))
+	v, err := readVariables(env.lookup, cmp.Or(s.envFile, ".env"))
 	if err != nil {
 		return usagef("the file of variables cannot be used: %v", err)
 	}
-	if v.File == "" && s.envFile != "" {
+	if v.file == "" && s.envFile != "" {
 		return usagef("-env-file: there is no %s", s.envFile)
 	}
-	s.secretKey, s.apiURL, s.mongoURI = v.Get(secretKeyVar), v.Get(apiURLVar), v.Get(mongoURIVar)
-	s.collection = cmp.Or(s.collection, v.Get(collectionVar), "users")
-	s.database = cmp.Or(s.database, v.Get(databaseVar), databaseOf(s.mongoURI))
+	s.secretKey, s.apiURL, s.mongoURI = v.get(secretKeyVar), v.get(apiURLVar), v.get(mongoURIVar)
+	s.collection = cmp.Or(s.collection, v.get(collectionVar), "users")
+	s.database = cmp.Or(s.database, v.get(databaseVar), databaseOf(s.mongoURI))
 
 	var missing []string
 	miss := func(name, whence string) {
 		line := fmt.Sprintf("  %s: %s", name, whence)
-		if v.Shadowed(name) {
-			line += fmt.Sprintf(" (%s has it, but it is set to nothing in the environment, which wins)", v.File)
+		if v.shadowed(name) {
+			line += fmt.Sprintf(" (%s has it, but it is set to nothing in the environment, which wins)", v.file)
 		}
 		missing = append(missing, line)
 	}
@@ -91,8 +89,8 @@ func (s *settings) resolve(env environment, needClerk bool) error {
 	wrong := errors.Join(s.checkNames(), s.checkClerk(needClerk), checkMongoURI(s.mongoURI))
 	if len(missing) > 0 {
 		where := "no .env is here"
-		if v.File != "" {
-			where = v.File + " was read"
+		if v.file != "" {
+			where = v.file + " was read"
 		}
 		wrong = errors.Join(wrong, usagef("missing:\n%s\nSet variables in the environment or in .env (%s)", strings.Join(missing, "\n"), where))
 	}

@@ -94,7 +94,7 @@ func TestDotenv(t *testing.T) {
 	f.run(t, "indexes").want(t, exitUsage, ".env has it, but it is set to nothing in the environment")
 
 	writeFile(t, ".env", "NONSENSE "+password+"\n")
-	f.run(t, "indexes").want(t, exitUsage, ".env:1: no =")
+	f.run(t, "indexes").want(t, exitUsage, ".env:1: the line is not NAME=VALUE")
 }
 
 func TestFlagsBecomeSettings(t *testing.T) {
