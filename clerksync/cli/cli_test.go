@@ -30,7 +30,7 @@ func TestHelp(t *testing.T) {
 			t.Errorf("%s -help differs from help %[1]s:\n%s", c.name, got)
 		}
 		if what[c.name] == "" || details[c.name] == "" || examples[c.name] == "" {
-			t.Errorf("the help of %s has a hole", c.name)
+			t.Errorf("a part of the help of %s is empty", c.name)
 		}
 	}
 }
@@ -44,7 +44,7 @@ func TestUsage(t *testing.T) {
 		{"", "no command"},
 		{"recncile", `there is no command "recncile"`},
 		{"help recncile", `there is no command "recncile"`},
-		{"mongodb://app:" + password + "@host", "the first argument is no command"},
+		{"mongodb://app:" + password + "@host", "the first argument is not a command"},
 		{"drift -nope", "there is no flag -nope"},
 		{"drift -secret-key " + secretKey, "never from flags"},
 		{"drift -mongodb-uri=mongodb://app:" + password + "@host", "never from flags"},
@@ -53,14 +53,14 @@ func TestUsage(t *testing.T) {
 		{"drift -dry-run", "there is no flag -dry-run"},
 		{"drift -force", "there is no flag -force"},
 		{"drift -timeout 0s", "-timeout must be more than 0"},
-		{"drift -timeout soon", "the value of -timeout is wrong: parse error; a duration such as 10m"},
-		{"reconcile -holdback 10", "the value of -holdback is wrong: parse error; a duration such as 10m\n"},
+		{"drift -timeout soon", "the value of -timeout is wrong: parse error; write a duration such as 10m"},
+		{"reconcile -holdback 10", "the value of -holdback is wrong: parse error; write a duration such as 10m\n"},
 		{"drift -timeout " + secretKey, "the value of -timeout is wrong"},
 		{"drift -json=" + secretKey, "the value of -json is wrong: parse error\n"},
 		{"drift -page-size=mongodb://app:" + password + "@host", "the value of -page-size is wrong"},
 		{"drift -allow-unique " + password + ",", "the value of -allow-unique is wrong: a name is empty"},
-		{"drift -" + secretKey, "none of its flags"},
-		{"drift ---" + secretKey, "none of its flags"},
+		{"drift -" + secretKey, "not a flag of this command"},
+		{"drift ---" + secretKey, "not a flag of this command"},
 		{"drift -timeout", "flag needs an argument: -timeout"},
 		{"drift -batch-size 0", "-batch-size must be 1 or more"},
 		{"drift -allow-unique a,,b", "a name is empty"},
@@ -76,8 +76,8 @@ func TestUsage(t *testing.T) {
 		{"reconcile -max-deactivations 0", "-max-deactivations must be 1 or more"},
 		{"reconcile -max-deactivations -2", "-max-deactivations must be 1 or more"},
 		{"reconcile -default-role=", "-default-role must not be empty"},
-		{"user", "wants one argument"},
-		{"user user_1 user_2", "wants one argument"},
+		{"user", "takes one argument"},
+		{"user user_1 user_2", "takes one argument"},
 		{"user ada@example.com", "not the id of a Clerk user"},
 		{"user ../jwks", "not the id of a Clerk user"},
 		{"drift -db a/b", "the name of the database"},
@@ -95,13 +95,13 @@ func TestUsage(t *testing.T) {
 			o := f.run(t, strings.Fields(tt.args)...)
 			o.want(t, exitUsage, tt.want)
 			if o.stdout != "" {
-				t.Error("a fault is told on standard output")
+				t.Error("the error is on standard output")
 			}
 		})
 	}
 }
 
-// An app's configure gets what the flags and variables made, and what it adds is used.
+// configure is called with the settings read, and what it adds is used.
 func TestConfigure(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
@@ -117,15 +117,15 @@ func TestConfigure(t *testing.T) {
 	}
 	args := []string{"reconcile", quick, "-default-role", "MEMBER", "-batch-size", "7"}
 	f.run(t, args...).want(t, exitDone)
-	if u, err := f.db.records.User(t.Context(), ada); err != nil || u.Name != "Mapped" || u.Role != "MEMBER" {
-		t.Errorf("the record is %+v, %v", u, err)
+	if u := f.record(t, ada); u.Name != "Mapped" || u.Role != "MEMBER" {
+		t.Errorf("the record is %+v", u)
 	}
 	if !f.db.options.EraseOnDelete || f.db.options.BatchSize != 7 {
 		t.Errorf("the collection was opened with %+v", f.db.options)
 	}
 	role = "TEACHER"
 	f.run(t, append(args, "-force")...).want(t, exitDone)
-	if u, err := f.db.records.User(t.Context(), ada); err != nil || u.Role != "TEACHER" {
-		t.Errorf("the record is %+v, %v", u, err)
+	if u := f.record(t, ada); u.Role != "TEACHER" {
+		t.Errorf("the record is %+v", u)
 	}
 }

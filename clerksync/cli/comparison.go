@@ -11,21 +11,20 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync"
 )
 
-// comparison is a record beside what Clerk says.
+// comparison is a record beside Clerk's state of the user.
 type comparison struct {
 	ClerkID string `json:"clerkId"`
-	// Verdict is one of the words below; InStep says that there is nothing to do.
-	Verdict string `json:"verdict"`
-	InStep  bool   `json:"inStep"`
+	Verdict string `json:"verdict"` // one of the words below
+	InStep  bool   `json:"inStep"`  // whether there is nothing to do
 	Advice  string `json:"advice"`
-	// Mapped says that the app's own Map wrote fields of the record, and may have
-	// changed others: only those of the standard mapping were compared.
+	// Mapped means that the app's own Map added fields to the record and may have changed others.
+	// Only the fields of the standard mapping were compared.
 	Mapped bool         `json:"mapped"`
 	Fields []fieldState `json:"fields"`
 }
 
-// fieldState is one field of the record. A value is absent where there is none, and
-// Clerk's also where the field is not Clerk's.
+// fieldState is one field of the record. A value is absent if the field is not set. Clerk's value
+// is also absent if Clerk does not own the field.
 type fieldState struct {
 	Path    string `json:"path"`
 	Record  any    `json:"record,omitempty"`
@@ -33,7 +32,7 @@ type fieldState struct {
 	Differs bool   `json:"differs"`
 }
 
-// The verdicts.
+// The verdicts. Scripts rely on them.
 const (
 	inStep   = "in step"
 	older    = "older"
@@ -45,7 +44,7 @@ const (
 	nowhere  = "unknown"
 )
 
-// compare puts the two side by side; either may be nil.
+// compare puts the two side by side. Either may be nil.
 func compare(id string, record, inClerk *clerksync.User) *comparison {
 	c := &comparison{ClerkID: id, Mapped: record != nil && len(record.Extra) > 0}
 	add := func(path string, record, inClerk any, differs bool) {
@@ -53,8 +52,8 @@ func compare(id string, record, inClerk *clerksync.User) *comparison {
 	}
 	both := record != nil && inClerk != nil
 
-	// What Clerk owns, by the one list of it. The fields that an app's Map adds are
-	// in the record's and not in this one.
+	// ClerkFields of an empty User lists the fields of the standard mapping, without what a Map
+	// added.
 	have, want := clerkFieldsOf(record), clerkFieldsOf(inClerk)
 	for path := range (&clerksync.User{}).ClerkFields() {
 		add(path, have[path], want[path], both && !reflect.DeepEqual(have[path], want[path]))
@@ -67,13 +66,13 @@ func compare(id string, record, inClerk *clerksync.User) *comparison {
 		}
 	}
 	add("clerkUpdatedAt", versions[0], versions[1], both && !reflect.DeepEqual(versions[0], versions[1]))
-	// A sign-in that Clerk has forgotten is none the less true.
+	// lastSignInAt never goes backwards: a later time in the record is no difference.
 	add("lastSignInAt", signIns[0], signIns[1], both && inClerk.LastSignInAt.After(record.LastSignInAt))
 	if record == nil {
 		return c
 	}
 
-	// The app's own, and the record's: Clerk has no say in them.
+	// Clerk does not own these.
 	for _, name := range slices.Sorted(maps.Keys(record.Extra)) {
 		add(name, record.Extra[name], nil, false)
 	}
@@ -115,41 +114,57 @@ func timeOrNil(t time.Time) any {
 	return t.UTC().Truncate(time.Millisecond)
 }
 
-// judge says how the two stand to each other and what to do about it, by the rules
-// of [clerksync.Decide].
+// judge sets the verdict and the advice, by the rules of [clerksync.Decide]. Either record may be
+// nil.
 func (c *comparison) judge(record, inClerk *clerksync.User, command func(string, ...string) string) {
-	verdict := func(verdict string, inStep bool, format string, args ...any) {
-		c.Verdict, c.InStep, c.Advice = verdict, inStep, fmt.Sprintf(format, args...)
-	}
-	differ := slices.ContainsFunc(c.Fields, func(f fieldState) bool { return f.Differs })
-	bring := "the user's next visit, event, or this brings it in step: " + command("reconcile")
-	if c.Mapped { // the command refuses such a collection
-		bring = "the user's next visit or event, or Syncer.Reconcile called by the app, brings it in step"
-	}
 	switch {
 	case record == nil && inClerk == nil:
-		verdict(nowhere, false, "neither Clerk nor the collection knows this user: check the id, and that %s and the database belong together", secretKeyVar)
+		c.conclude(nowhere, "neither Clerk nor the collection has this user: "+
+			"check the id, and that %s and the database belong together", secretKeyVar)
 	case record == nil:
-		verdict(noRecord, false, "Clerk has the user and the collection does not: the user's next visit creates the record, and so does %s", command("reconcile"))
+		c.conclude(noRecord, "Clerk has the user, the collection does not: "+
+			"the user's next visit creates the record, and so does %s", command("reconcile"))
 	case inClerk == nil && !record.DeletedAt.IsZero():
-		verdict(deleted, true, "the user is deleted in Clerk and marked deleted here: there is nothing to do")
+		c.conclude(deleted, "the user is deleted in Clerk and marked deleted here: there is nothing to do")
+		c.InStep = true
 	case inClerk == nil:
-		verdict(ghost, false, "Clerk does not have the user, and the record is not marked deleted: if %s is the right instance's, this marks it: %s", secretKeyVar, command("reconcile"))
+		c.conclude(ghost, "Clerk does not have the user, but the record is not marked deleted: "+
+			"if %s is the right instance's, this marks it: %s", secretKeyVar, command("reconcile"))
 	case !record.DeletedAt.IsZero():
-		verdict(deleted, false, "Clerk has the user, and the record is marked deleted, which is final: if it was marked by mistake, this gives it back: %s", command("reconcile", "-restore"))
-	case record.ClerkUpdatedAt.IsZero() && !inClerk.ClerkUpdatedAt.IsZero():
-		verdict(older, false, "the record has no version, so nothing has synced it yet: %s", bring)
-	case inClerk.ClerkUpdatedAt.After(record.ClerkUpdatedAt):
-		verdict(older, false, "the record is older than Clerk: %s", bring)
-	case record.ClerkUpdatedAt.After(inClerk.ClerkUpdatedAt):
-		verdict(newer, false, "the record has a version that Clerk does not have yet; nothing overwrites it. If that stays so, its clerkUpdatedAt was written by something else")
-	case differ && c.Mapped:
-		verdict(differs, false, "the record has Clerk's version and differs from the standard mapping, perhaps by the app's own Map")
-	case differ:
-		verdict(differs, false, "the record has Clerk's version and other content, as after an edit by hand: %s", command("reconcile", "-force"))
+		c.conclude(deleted, "Clerk has the user, but the record is marked deleted, which is final: "+
+			"if it was marked by mistake, this restores it: %s", command("reconcile", "-restore"))
 	default:
-		verdict(inStep, true, "the record is in step with Clerk: there is nothing to do")
+		c.judgeVersions(record, inClerk, command)
 	}
+}
+
+// judgeVersions is judge for a record that is not marked deleted, of a user that Clerk has.
+func (c *comparison) judgeVersions(record, inClerk *clerksync.User, command func(string, ...string) string) {
+	remedy := "the user's next visit or event brings it in step, and so does " + command("reconcile")
+	if c.Mapped { // the command refuses such a collection
+		remedy = "the user's next visit or event brings it in step, and so does Syncer.Reconcile called by the app"
+	}
+	differ := slices.ContainsFunc(c.Fields, func(f fieldState) bool { return f.Differs })
+	switch {
+	case record.ClerkUpdatedAt.IsZero() && !inClerk.ClerkUpdatedAt.IsZero():
+		c.conclude(older, "the record has no version, so it was never synced: %s", remedy)
+	case inClerk.ClerkUpdatedAt.After(record.ClerkUpdatedAt):
+		c.conclude(older, "the record is older than Clerk: %s", remedy)
+	case record.ClerkUpdatedAt.After(inClerk.ClerkUpdatedAt):
+		c.conclude(newer, "the record has a version that Clerk does not have yet, and nothing overwrites it: "+
+			"if that stays so, something else wrote its clerkUpdatedAt")
+	case differ && c.Mapped:
+		c.conclude(differs, "the record has Clerk's version but differs from the standard mapping, perhaps because of the app's own Map")
+	case differ:
+		c.conclude(differs, "the record has Clerk's version but other content, as after an edit by hand: %s", command("reconcile", "-force"))
+	default:
+		c.conclude(inStep, "the record is in step with Clerk: there is nothing to do")
+		c.InStep = true
+	}
+}
+
+func (c *comparison) conclude(verdict, advice string, args ...any) {
+	c.Verdict, c.Advice = verdict, fmt.Sprintf(advice, args...)
 }
 
 // text is the comparison for people.
@@ -167,12 +182,12 @@ func (c *comparison) text(collection string) string {
 		text += layOut(rows) + "\n"
 	}
 	if c.Mapped {
-		text += "The app's own Map added fields to this record; only those of the standard mapping were compared.\n\n"
+		text += "The app's own Map added fields to this record. Only the fields of the standard mapping were compared.\n\n"
 	}
 	return text + strings.ToUpper(c.Verdict[:1]) + c.Verdict[1:] + ": " + c.Advice + ".\n"
 }
 
-// shown is a value in the table.
+// shown is how the table shows a value.
 func shown(v any) string {
 	switch v := v.(type) {
 	case nil:

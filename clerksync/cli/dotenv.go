@@ -52,8 +52,8 @@ func readEnvFile(file string) (string, error) {
 	return string(text), nil
 }
 
-// get returns a variable without the white space around it. The environment wins, even if the variable is
-// empty there.
+// get returns a variable without the white space around it. The environment wins, even if the
+// variable is empty there.
 func (v variables) get(name string) string {
 	value, ok := v.lookup(name)
 	if !ok {
@@ -68,8 +68,8 @@ func (v variables) shadowed(name string) bool {
 	return ok && strings.TrimSpace(value) == "" && v.vars[name] != ""
 }
 
-// parseEnv returns the variables in text. Its error has the file and the line and nothing of the text,
-// unlike godotenv's errors, which quote it: there are secrets in it.
+// parseEnv returns the variables in text. Its error has the file and the line and nothing of the
+// text, unlike godotenv's errors, which quote it: there are secrets in it.
 func parseEnv(file, text string) (map[string]string, error) {
 	text = strings.TrimPrefix(text, "\ufeff") // the byte order mark of Windows editors
 	vars, ok := unmarshalEnv(text)
@@ -81,7 +81,8 @@ func parseEnv(file, text string) (map[string]string, error) {
 
 var isVariable = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
-// unmarshalEnv also refuses names that godotenv accepts: of "KEY some:thing" it would make a variable "KEY some".
+// unmarshalEnv also refuses names that godotenv accepts: of "KEY some:thing" it would make a
+// variable "KEY some".
 func unmarshalEnv(text string) (map[string]string, bool) {
 	vars, err := godotenv.Unmarshal(text)
 	if err != nil {

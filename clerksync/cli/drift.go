@@ -5,12 +5,13 @@ import (
 	"flag"
 )
 
+// runDrift is a reconcile that writes nothing.
 func runDrift(ctx context.Context, c *call, args []string) error {
 	var f flag.FlagSet
-	r := &reconcileFlags{}
+	r := &reconcileFlags{drift: true}
 	r.bindShared(&f)
-	f.BoolVar(&r.versions, "versions", false, "compare only versions, not whole records: faster, and blind to what was edited by hand")
+	f.BoolVar(&r.versions, "versions", false, "compare only versions, not whole records: faster, but misses edits by hand")
 	r.options.DryRun = true
-	r.options.MaxDeactivations = -1 // count all; nothing is marked
+	r.options.MaxDeactivations = -1 // count all ghosts
 	return r.run(ctx, c, &f, args)
 }

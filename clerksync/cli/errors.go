@@ -1,13 +1,17 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"regexp"
 	"strings"
+
+	"github.com/clerksync/clerksync-go/clerksync"
 )
 
-// The exit statuses. They are part of what scripts rely on.
+// The exit codes. Scripts rely on them.
 const (
 	exitDone   = 0
 	exitFailed = 1
@@ -15,13 +19,13 @@ const (
 	exitUsage  = 64 // EX_USAGE of sysexits.h
 )
 
-// errDiffer and errReported end a command whose output has said all.
+// errDiffer and errReported end a command that has printed everything already.
 var (
 	errDiffer   = errors.New("not in step")
 	errReported = errors.New("failed")
 )
 
-// usageError is a fault of the flags or the settings: nothing has been done.
+// usageError means that flags or variables are wrong and nothing was done.
 type usageError struct{ text string }
 
 func (e *usageError) Error() string { return e.text }
@@ -30,15 +34,39 @@ func usagef(format string, args ...any) error {
 	return &usageError{fmt.Sprintf(format, args...)}
 }
 
-// plain is an error's text without the library's name, with which every message of
-// the library's begins, and without the status that the library would answer with.
+// exitCode returns the exit code for a command that ended with err, and prints err.
+func exitCode(ctx context.Context, err error, stderr io.Writer) int {
+	var usage *usageError
+	switch {
+	case err == nil:
+		return exitDone
+	case errors.Is(err, errDiffer):
+		return exitDiffer
+	case errors.Is(err, errReported):
+		return exitFailed
+	case errors.As(err, &usage):
+		_, _ = fmt.Fprintln(stderr, "clerksync:", err)
+		return exitUsage
+	case ctx.Err() != nil:
+		_, _ = fmt.Fprintln(stderr, "clerksync: interrupted")
+		return exitFailed
+	}
+	_, _ = fmt.Fprintln(stderr, "clerksync:", plain(err.Error()))
+	return exitFailed
+}
+
+// plain shortens the text of a library error: it removes the prefix "clerksync: " and the HTTP
+// status of the answer, and explains a key that Clerk refuses.
 func plain(text string) string {
 	text = strings.ReplaceAll(text, "clerksync: ", "")
-	text = strings.ReplaceAll(text, "503 unavailable: Clerk or the store is unavailable: ", "")
-	text = refusal.ReplaceAllString(text, "Clerk refuses "+secretKeyVar+" ($1): check that it is this instance's")
+	text = strings.ReplaceAll(text, "503 unavailable: "+unavailable+": ", "")
+	text = keyRefused.ReplaceAllString(text, "Clerk refuses "+secretKeyVar+" ($1): check that it is this instance's")
 	return strings.ReplaceAll(text, "\n", "\n  ")
 }
 
-// refusal is what an error says of a key that Clerk itself refuses, and all before it. An answer
-// without a code of Clerk's may be a proxy's.
-var refusal = regexp.MustCompile(`(?m)^.*: status (40[13] [a-z0-9_]+)(?: \(trace [^)]*\))?: Clerk refuses the secret key; check that it is this instance's`)
+var unavailable = strings.TrimPrefix(clerksync.ErrUnavailable.Error(), "clerksync: ")
+
+// keyRefused matches a library error about a key that Clerk refuses, from the beginning of the
+// line. It requires an error code of Clerk's, because an answer without one may be a proxy's.
+var keyRefused = regexp.MustCompile(`(?m)^.*: status (40[13] [a-z0-9_]+)(?: \(trace [^)]*\))?: ` +
+	`Clerk [a-z]+ the secret key; check that it is this instance's`)

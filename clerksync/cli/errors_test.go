@@ -1,19 +1,40 @@
 package cli
 
 import (
+	"errors"
+	"fmt"
 	"testing"
+
+	"github.com/clerksync/clerksync-go/clerksync"
 )
 
 func TestPlain(t *testing.T) {
 	t.Parallel()
-	for text, want := range map[string]string{
-		"clerksync: reconcile: clerksync: 503 unavailable: clerksync: Clerk or the store is unavailable: giving up after 5m0s: clerk: list users: dial tcp": "reconcile: giving up after 5m0s: clerk: list users: dial tcp",
-		"clerksync: Clerk or the store is unavailable": "Clerk or the store is unavailable",
-		"clerk: get user: status 403 forbidden (trace a-1): Clerk refuses the secret key; check that it is this instance's\nmore":        "Clerk refuses CLERK_SECRET_KEY (403 forbidden): check that it is this instance's\n  more",
-		"clerk: get user: status 403: Clerk refuses the secret key; check that it is this instance's: the answer is not in Clerk's form": "clerk: get user: status 403: Clerk refuses the secret key; check that it is this instance's: the answer is not in Clerk's form",
+	const refused = "Clerk refuses the secret key; check that it is this instance's"
+	for _, tt := range []struct{ name, text, want string }{
+		{"prefix", "clerksync: reconcile: clerksync: it failed", "reconcile: it failed"},
+		{
+			"unavailable",
+			fmt.Sprintf("clerksync: reconcile: clerksync: 503 unavailable: %v: giving up: dial tcp", clerksync.ErrUnavailable),
+			"reconcile: giving up: dial tcp",
+		},
+		{
+			"key refused by Clerk",
+			"clerk: get user: status 403 forbidden (trace a-1): " + refused + "\nmore",
+			"Clerk refuses CLERK_SECRET_KEY (403 forbidden): check that it is this instance's\n  more",
+		},
+		{
+			"key refused without a code of Clerk's",
+			"clerk: get user: status 403: " + refused + ": the answer is not in Clerk's form",
+			"clerk: get user: status 403: " + refused + ": the answer is not in Clerk's form",
+		},
+		{"several lines", errors.Join(errors.New("one"), errors.New("two")).Error(), "one\n  two"},
 	} {
-		if got := plain(text); got != want {
-			t.Errorf("plain(%q)\n is %q\nwant %q", text, got, want)
-		}
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			if got := plain(tt.text); got != tt.want {
+				t.Errorf("plain(%q)\n is %q\nwant %q", tt.text, got, tt.want)
+			}
+		})
 	}
 }

@@ -27,11 +27,11 @@ func (l *list) Set(value string) error {
 	return nil
 }
 
-// parse reads flags, which may also stand behind the arguments, and checks those of
-// settings. Where help is asked for it prints that, and done is true.
+// parse adds the flags of s to f, parses args and checks s. Flags may also follow arguments. If
+// args ask for help, parse prints it and done is true.
 func (c *call) parse(f *flag.FlagSet, s *settings, args []string) (arguments []string, done bool, err error) {
 	f.Init(c.command.name, flag.ContinueOnError)
-	f.SetOutput(io.Discard) // its own messages come with the whole list of flags
+	f.SetOutput(io.Discard) // flag's own messages print all flags
 	s.bind(f)
 	for {
 		if err := f.Parse(args); err != nil {
@@ -45,17 +45,25 @@ func (c *call) parse(f *flag.FlagSet, s *settings, args []string) (arguments []s
 		}
 		arguments, args = append(arguments, f.Arg(0)), f.Args()[1:]
 	}
-	set := given(f)
 	switch {
 	case s.timeout <= 0:
 		return nil, false, c.wrongFlags("-timeout must be more than 0, such as 10s")
-	case set["batch-size"] && s.batchSize < 1:
+	case given(f)["batch-size"] && s.batchSize < 1:
 		return nil, false, c.wrongFlags("-batch-size must be 1 or more")
 	}
 	return arguments, false, nil
 }
 
-// given are the names of the flags that were set.
+// parseNoArguments is parse for a command that takes flags only.
+func (c *call) parseNoArguments(f *flag.FlagSet, s *settings, args []string) (done bool, err error) {
+	arguments, done, err := c.parse(f, s, args)
+	if err == nil && len(arguments) > 0 {
+		err = c.wrongFlags("takes no arguments")
+	}
+	return done, err
+}
+
+// given returns the names of the flags that were set.
 func given(f *flag.FlagSet) map[string]bool {
 	set := make(map[string]bool)
 	f.Visit(func(f *flag.Flag) { set[f.Name] = true })
@@ -66,16 +74,15 @@ func (c *call) wrongFlags(format string, args ...any) error {
 	return usagef("%s: %s\nclerksync help %[1]s lists its flags", c.command.name, fmt.Sprintf(format, args...))
 }
 
-// explainFlag tells what is wrong with a flag in other words than flag's own, which
-// quote: an argument in the wrong place may be a secret. It also helps where somebody
-// looks for a flag that must not be.
+// explainFlag rewords an error of flag's, because flag quotes the argument, which may be a secret
+// in the wrong place. It also explains why there is no flag for a secret.
 func explainFlag(f *flag.FlagSet, err error) string {
 	text := err.Error()
 	if m := wrongValue.FindStringSubmatch(text); m != nil {
 		text := fmt.Sprintf("the value of %s is wrong: %s", m[1], m[2])
 		if value, ok := f.Lookup(m[1][1:]).Value.(flag.Getter); ok {
 			if _, ok := value.Get().(time.Duration); ok {
-				text += "; a duration such as 10m"
+				text += "; write a duration such as 10m"
 			}
 		}
 		return text
@@ -85,11 +92,12 @@ func explainFlag(f *flag.FlagSet, err error) string {
 	}
 	name, unknown := strings.CutPrefix(text, "flag provided but not defined: ")
 	if !unknown || !isFlag.MatchString(name) {
-		return "an argument that begins with - is none of its flags"
+		return "an argument begins with - but is not a flag of this command"
 	}
 	for _, word := range []string{"key", "secret", "uri", "url", "token", "password"} {
 		if strings.Contains(name, word) {
-			return fmt.Sprintf("there is no flag %s: secrets are read from the environment or from .env (%s, %s), never from flags", name, secretKeyVar, mongoURIVar)
+			return fmt.Sprintf("there is no flag %s: secrets are read from the environment or from .env (%s, %s), never from flags",
+				name, secretKeyVar, mongoURIVar)
 		}
 	}
 	return fmt.Sprintf("there is no flag %s", name)
@@ -100,23 +108,16 @@ var (
 	isFlag     = regexp.MustCompile(`^-[a-zA-Z-]{1,20}$`)
 )
 
-// flagsOf are the flags that a command line of another command takes over.
-var flagsOf = map[string][]string{
-	"user":    {"env-file", "db", "collection", "timeout", "batch-size", "allow-unique"},
-	"indexes": {"env-file", "db", "collection", "timeout", "batch-size", "allow-unique"},
-}
+// sharedFlags are the flags that the command lines of user and indexes take over from another
+// command.
+var sharedFlags = []string{"env-file", "db", "collection", "timeout", "batch-size", "allow-unique"}
 
-// commandLine is a command line for the same collection with the same choices,
-// and plus. Secrets are in no flag.
+// commandLine returns the command line of the command name for the same collection and choices as
+// f, with plus added. No flag holds a secret.
 func commandLine(f *flag.FlagSet, name string, plus ...string) string {
 	words := []string{"clerksync", name}
 	f.Visit(func(f *flag.Flag) {
-		same, limited := flagsOf[name]
-		switch {
-		case limited && !slices.Contains(same, f.Name),
-			f.Name == "resume", f.Name == "json", f.Name == "dry-run",
-			f.Name == "versions" && name != "drift",
-			slices.Contains(plus, "-"+f.Name):
+		if !takenOver(f, name) || slices.Contains(plus, "-"+f.Name) {
 			return
 		}
 		words = append(words, "-"+f.Name)
@@ -130,4 +131,15 @@ func commandLine(f *flag.FlagSet, name string, plus ...string) string {
 		words = append(words, shellQuote(word))
 	}
 	return strings.Join(words, " ")
+}
+
+// takenOver reports whether the command line of the command name repeats f.
+func takenOver(f *flag.Flag, name string) bool {
+	switch f.Name {
+	case "resume", "json", "dry-run":
+		return false
+	case "versions":
+		return name == "drift"
+	}
+	return name == "reconcile" || name == "drift" || slices.Contains(sharedFlags, f.Name)
 }

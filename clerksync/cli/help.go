@@ -6,11 +6,11 @@ import (
 	"strings"
 )
 
-// what says in a line what a command is for.
+// what says in one line what a command is for.
 var what = map[string]string{
 	"reconcile": "bring the whole collection in step with Clerk",
-	"drift":     "say what a reconcile would change; writes nothing",
-	"user":      "show one record beside what Clerk says",
+	"drift":     "report what a reconcile would change; writes nothing",
+	"user":      "show one record beside Clerk's state of the user",
 	"indexes":   "list the collection's indexes, and make the one on clerkId",
 }
 
@@ -30,14 +30,14 @@ Usage: clerksync COMMAND [flags]
 	b.WriteString(layOut(rows))
 	b.WriteString("\n" + variablesHelp + "\n" + exitHelp + `
 Examples:
-  clerksync drift                  # is there anything to do? 2 says yes: for cron and CI
-  clerksync reconcile -dry-run     # what would be written
+  clerksync drift                  # is there anything to do? 2 means yes: for cron and CI
+  clerksync reconcile -dry-run     # what would be written?
   clerksync reconcile              # write it
   clerksync user user_2abcDEF      # why does this one differ?
 
 In an app: go install github.com/clerksync/clerksync-go/clerksync/cmd/clerksync@latest
 From a clone of the module: go run ./clerksync/cmd/clerksync drift
-(go run makes every exit status but 0 a 1; scripts want go install ./clerksync/cmd/clerksync)
+(go run turns every exit status except 0 into 1. For scripts: go install ./clerksync/cmd/clerksync)
 `)
 	return b.String()
 }
@@ -48,11 +48,11 @@ const variablesHelp = `Variables, from the environment or from .env in the worki
   MONGODB_URI          mongodb://… or mongodb+srv://…
   MONGODB_DATABASE     the database (default the one in the path of MONGODB_URI); -db wins
   MONGODB_COLLECTION   the collection (default users); -collection wins
-Secrets are read from there alone and never printed.
+Secrets are read from there only and never printed. In .env, put a value with a $ in single quotes.
 `
 
 const exitHelp = `Exit status:
-  0    done; drift and user: all is in step
+  0    done; drift and user: everything is in step
   1    an error, an incomplete run, or users that could not be written
   2    drift and user: not in step
   64   wrong flags or variables; nothing was done
@@ -61,45 +61,44 @@ const exitHelp = `Exit status:
 // details explain each command.
 var details = map[string]string{
 	"reconcile": `Lists all users of Clerk, writes the records that are missing or older, and marks
-the records deleted whose user Clerk does not have any more. A user's visit or
-event meanwhile is no harm: nothing older is written over something newer. What your
-app owns in a record stays as it is.
+records deleted whose user Clerk no longer has. It can run while users visit and
+events arrive: nothing older overwrites something newer. The fields that your app
+owns stay as they are.
 
-The records are written by the standard mapping. An app whose Config has a Map or a
-RoleOf must call Syncer.Reconcile from a program of its own, with that Config. The
-command refuses a collection in which it finds fields that a Map added; a Map that
-adds none, and a RoleOf, it cannot see.
+Records are written by the standard mapping. If your app's Config has a Map or a
+RoleOf, use a program of your own that calls Syncer.Reconcile with that Config. The
+command refuses a collection in which it finds fields that a Map added. It cannot
+see a RoleOf, or a Map that adds no fields.
 
-The unique index on clerkId is made where it is missing. With -dry-run nothing is made
+The unique index on clerkId is made if it is missing. With -dry-run nothing is made
 or written: run clerksync indexes first.
 
-Progress is shown on standard error: a bar on a terminal, else a line every five
+Progress is shown on standard error: a bar on a terminal, otherwise a line every five
 seconds that ends with resume=TOKEN. The report is on standard output. An
-interrupt (Ctrl-C, SIGTERM) ends the run cleanly and prints how to go on; a second
-one ends it at once. A run that was killed goes on with the TOKEN of its last line.
+interrupt (Ctrl-C, SIGTERM) ends the run cleanly and prints how to continue. A second
+one ends it at once. A run that was killed continues with the TOKEN of its last line.
 `,
 	"drift": `Compares all users of Clerk with their records, field by field, and looks for records
 whose user Clerk does not have. It writes nothing, and makes no collection and no
-index: where the unique index on clerkId is missing, run clerksync indexes first.
+index: if the unique index on clerkId is missing, run clerksync indexes first.
 
-The records are compared by the standard mapping. An app whose Config has a Map or a
-RoleOf must call Syncer.Reconcile with DryRun from a program of its own. The command
-refuses a collection in which it finds fields that a Map added; -versions
-works there as well.
+Records are compared by the standard mapping. If your app's Config has a Map or a
+RoleOf, use a program of your own that calls Syncer.Reconcile with DryRun. The command
+refuses a collection in which it finds fields that a Map added, except with -versions.
 
 Progress is shown on standard error, the report on standard output. An interrupt
-ends the run cleanly and prints how to go on; a second one ends it at once.
+ends the run cleanly and prints how to continue. A second one ends it at once.
 `,
-	"user": `Prints the record of one user beside what Clerk says now, with a ≠ where the two
-differ in what Clerk owns, and says what that means. It writes nothing, and makes no
-collection and no index: where the unique index on clerkId is missing, run clerksync
+	"user": `Prints the record of one user beside what Clerk says now, with a ≠ if the two differ
+in a field that Clerk owns, and says what that means. It writes nothing, and makes no
+collection and no index: if the unique index on clerkId is missing, run clerksync
 indexes first. The output holds personal data.
 
-Clerk's side is made by the standard mapping. An app's own Map or RoleOf is not known here.
+Clerk's side is made by the standard mapping, without your app's own Map or RoleOf.
 `,
-	"indexes": `Lists the indexes of the collection and says which one clerksync relies on. Where
-that is missing it is made. Where records or other indexes stand in the way, the
-error says what to do. CLERK_SECRET_KEY is not needed.
+	"indexes": `Lists the indexes of the collection and says which one clerksync relies on. If that
+one is missing, it is made. If records or other indexes prevent that, the error says
+what to do. CLERK_SECRET_KEY is not needed.
 `,
 }
 
@@ -120,7 +119,7 @@ var examples = map[string]string{
 `,
 }
 
-// help explains a command whose flags are f.
+// help explains a command. f has its flags.
 func (c command) help(f *flag.FlagSet) string {
 	var flags strings.Builder
 	f.SetOutput(&flags)

@@ -28,16 +28,17 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var update = flag.Bool("update", false, "rewrite the golden files")
 
-// What must be in no output.
+// Secrets, which no output may have.
 const (
 	password  = "p4ssw0rd"
 	secretKey = "sk_test_s3cr3tk3y"
+	mongoURI  = "mongodb://app:" + password + "@localhost:27017/school"
 )
 
 var epoch = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
-// fixture is a world for the program: a Clerk over HTTP, records in memory, and a
-// clock that stands still.
+// fixture runs the program against a fake Clerk over HTTP, records in memory and a clock that
+// stands still.
 type fixture struct {
 	clock *fakeclerk.Clock
 	clerk *fakeclerk.Server
@@ -59,14 +60,14 @@ func newFixture(t *testing.T) *fixture {
 	f.vars = map[string]string{
 		secretKeyVar: secretKey,
 		apiURLVar:    f.clerk.APIURL(),
-		mongoURIVar:  "mongodb://app:" + password + "@localhost:27017/school",
+		mongoURIVar:  mongoURI,
 	}
 	f.env = environment{
 		lookup:   func(name string) (string, bool) { return lookupIn(f.vars)(name) },
 		now:      f.clock.Now,
 		terminal: func(io.Writer) bool { return false },
 		open: func(_ context.Context, s settings, o *mongostore.Options) (database, error) {
-			f.db.settings, f.db.options = s, *o
+			f.db.settings, f.db.options, f.db.closed = s, *o, false
 			return f.db, f.db.openErr
 		},
 		reconcile: (*clerksync.Syncer).Reconcile,
@@ -74,14 +75,23 @@ func newFixture(t *testing.T) *fixture {
 	return f
 }
 
-// reports replaces Reconcile by one that reports as told.
-func (f *fixture) reports(report clerksync.Report, err error) {
-	f.env.reconcile = func(*clerksync.Syncer, context.Context, clerksync.ReconcileOptions) (clerksync.Report, error) {
-		return report, err
+// onReconcile replaces Reconcile.
+func (f *fixture) onReconcile(do func(context.Context, clerksync.ReconcileOptions) (clerksync.Report, error)) {
+	f.env.reconcile = func(
+		_ *clerksync.Syncer, ctx context.Context, o clerksync.ReconcileOptions,
+	) (clerksync.Report, error) {
+		return do(ctx, o)
 	}
 }
 
-// run runs the program, and checks that it lets out no secret and closes what it opened.
+// reports replaces Reconcile by one that returns report and err.
+func (f *fixture) reports(report clerksync.Report, err error) {
+	f.onReconcile(func(context.Context, clerksync.ReconcileOptions) (clerksync.Report, error) {
+		return report, err
+	})
+}
+
+// run runs the program. It checks that the output has no secret and that the database was closed.
 func (f *fixture) run(t *testing.T, args ...string) output {
 	t.Helper()
 	return f.runIn(t.Context(), t, args...)
@@ -92,11 +102,7 @@ func (f *fixture) runIn(ctx context.Context, t *testing.T, args ...string) outpu
 	var stdout, stderr bytes.Buffer
 	o := output{code: run(ctx, f.env, args, &stdout, &stderr)}
 	o.stdout, o.stderr = stdout.String(), stderr.String()
-	for _, secret := range []string{password, secretKey} {
-		if strings.Contains(o.stdout+o.stderr, secret) {
-			t.Errorf("the secret %s is in the output:\n%s", secret, o)
-		}
-	}
+	o.lacks(t, password, secretKey)
 	if f.db.settings.mongoURI != "" && f.db.openErr == nil && !f.db.closed {
 		t.Error("the database was not closed")
 	}
@@ -110,6 +116,16 @@ type output struct {
 
 func (o output) String() string {
 	return fmt.Sprintf("exit status %d\n-- stdout --\n%s-- stderr --\n%s", o.code, o.stdout, o.stderr)
+}
+
+// lacks checks that the parts are not in the output.
+func (o output) lacks(t *testing.T, parts ...string) {
+	t.Helper()
+	for _, part := range parts {
+		if strings.Contains(o.stdout+o.stderr, part) {
+			t.Errorf("%q is in the output:\n%s", part, o)
+		}
+	}
 }
 
 // golden compares text with a file.
@@ -130,11 +146,11 @@ func golden(t *testing.T, name, text string) {
 	}
 }
 
-// want checks the exit status, and that the parts are in the output.
+// want checks the exit code, and that the parts are in the output.
 func (o output) want(t *testing.T, code int, parts ...string) {
 	t.Helper()
 	if o.code != code {
-		t.Errorf("exit status %d, want %d", o.code, code)
+		t.Errorf("exit code %d, want %d", o.code, code)
 	}
 	for _, part := range parts {
 		if !strings.Contains(o.stdout+o.stderr, part) {
@@ -149,24 +165,25 @@ func (o output) want(t *testing.T, code int, parts ...string) {
 // fakeDatabase is a database in memory.
 type fakeDatabase struct {
 	records  *memstore.Store
-	settings settings // what it was opened with
-	options  mongostore.Options
+	settings settings           // what it was last opened with
+	options  mongostore.Options // likewise
 	openErr  error
 	mappedID string
-	hasNone  bool
+	isEmpty  bool
 	list     []index
 	closed   bool
 }
 
 func (d *fakeDatabase) store() clerksync.Store                   { return d.records }
-func (d *fakeDatabase) empty(context.Context) (bool, error)      { return d.hasNone, nil }
+func (d *fakeDatabase) empty(context.Context) (bool, error)      { return d.isEmpty, nil }
 func (d *fakeDatabase) mapped(context.Context) (string, error)   { return d.mappedID, nil }
 func (d *fakeDatabase) indexes(context.Context) ([]index, error) { return d.list, nil }
 func (d *fakeDatabase) close(context.Context) error              { d.closed = true; return nil }
 
-// complete is the report of a run that found nothing.
+// complete is the report of a run that found no drift.
 var complete = clerksync.Report{Complete: true, Seen: 2, Unchanged: 2, Duration: 1500 * time.Millisecond, ClerkCalls: 3}
 
+// tally counts user_1 to user_n.
 func tally(n int) clerksync.Tally {
 	t := clerksync.Tally{Count: n}
 	for i := range min(n, 100) {
@@ -175,16 +192,16 @@ func tally(n int) clerksync.Tally {
 	return t
 }
 
-// From here on Reconcile is the real one.
-
-// population is a fixture with n users in Clerk and in the collection, whose ids
-// are in the order of their sign-up.
+// population is a fixture with n users in Clerk and in the collection. They signed up in the order
+// of their ids.
 func population(t *testing.T, n int) *fixture {
 	t.Helper()
 	f := newFixture(t)
 	for i := range n {
 		id := fmt.Sprintf("user_%03d", i)
-		f.clerk.CreateUser(fakeclerk.NewUser{ID: id, FirstName: "Ada", Email: id + "@example.com", CreatedAt: f.clock.Now().Add(time.Duration(i) * time.Second)})
+		f.clerk.CreateUser(fakeclerk.NewUser{
+			ID: id, FirstName: "Ada", Email: id + "@example.com", CreatedAt: f.clock.Now().Add(time.Duration(i) * time.Second),
+		})
 		f.clock.Advance(time.Second)
 		f.sync(t, id)
 	}
@@ -192,10 +209,10 @@ func population(t *testing.T, n int) *fixture {
 	return f
 }
 
-// quick keeps the real timers of the rate limit out of a test whose clock stands still.
+// quick lifts the rate limit, whose timers run in real time although the test's clock stands still.
 const quick = "-rate=1000000"
 
-// trigger is a writer that calls fire once text is written.
+// trigger is a writer that calls fire if text is written.
 type trigger struct {
 	mu      sync.Mutex
 	written strings.Builder
@@ -221,7 +238,7 @@ func (w *trigger) String() string {
 
 const ada = "user_ada"
 
-// newAda is a fixture in which a user is in Clerk and in the collection.
+// newAda is a fixture with the user ada in Clerk and in the collection.
 func newAda(t *testing.T) *fixture {
 	t.Helper()
 	f := newFixture(t)
@@ -234,32 +251,56 @@ func newAda(t *testing.T) *fixture {
 	return f
 }
 
-// sync does what the app does at a visit.
+// sync writes a user's record, as a visit does.
 func (f *fixture) sync(t *testing.T, id string) {
 	t.Helper()
-	s, err := clerksync.New(clerksync.Config{Store: f.db.records, SecretKey: secretKey, APIURL: f.clerk.APIURL(), Now: f.clock.Now})
+	s, err := clerksync.New(clerksync.Config{
+		Store: f.db.records, SecretKey: secretKey, APIURL: f.clerk.APIURL(), Now: f.clock.Now,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer s.Close()
 	if _, err := s.Sync(t.Context(), id); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func (f *fixture) edit(t *testing.T, change func(*clerksync.User)) {
+// edit changes a user's record.
+func (f *fixture) edit(t *testing.T, id string, change func(*clerksync.User)) {
 	t.Helper()
-	if err := f.db.records.Edit(ada, change); err != nil {
+	if err := f.db.records.Edit(id, change); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func (f *fixture) rename(t *testing.T, name string) {
+// rename changes a user's first name in Clerk.
+func (f *fixture) rename(t *testing.T, id, name string) {
 	t.Helper()
-	if err := f.clerk.UpdateUser(ada, func(u *fakeclerk.UserObject) { u.FirstName = clerk.String(name) }); err != nil {
+	if err := f.clerk.UpdateUser(id, func(u *fakeclerk.UserObject) { u.FirstName = clerk.String(name) }); err != nil {
 		t.Fatal(err)
 	}
 }
 
+// deleteUser deletes a user in Clerk.
+func (f *fixture) deleteUser(t *testing.T, id string) {
+	t.Helper()
+	if err := f.clerk.DeleteUser(id); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// record returns a user's record.
+func (f *fixture) record(t *testing.T, id string) *clerksync.User {
+	t.Helper()
+	u, err := f.db.records.User(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
+}
+
+// deactivate marks ada's record deleted.
 func (f *fixture) deactivate(t *testing.T) {
 	t.Helper()
 	if _, err := f.db.records.Deactivate(t.Context(), ada, f.clock.Now()); err != nil {
@@ -274,7 +315,7 @@ func writeFile(t *testing.T, name, text string) {
 	}
 }
 
-// screen is a fake terminal: it keeps what a terminal would show.
+// screen is a fake terminal. It keeps the text that a terminal would show.
 type screen struct {
 	mu    sync.Mutex
 	lines []string // the last one is being written
@@ -326,27 +367,35 @@ func (s *screen) String() string {
 	return strings.Join(lines, "\n")
 }
 
-// listed are lines of listIndexes.
+// listed are documents of listIndexes.
 var listed = []string{
 	`{"v": 2, "key": {"_id": 1}, "name": "_id_"}`,
-	`{"v": 2, "key": {"clerkId": 1}, "name": "partly", "unique": true, "partialFilterExpression": {"clerkId": {"$exists": true}}}`,
+	`{"v": 2, "key": {"clerkId": 1}, "name": "partly", "unique": true,
+		"partialFilterExpression": {"clerkId": {"$exists": true}}}`,
 	`{"v": 2, "key": {"clerkId": 1}, "name": "clerkId_1", "unique": true, "sparse": true}`,
-	`{"v": 2, "key": {"email": 1}, "name": "email_1", "unique": 1, "partialFilterExpression": {"email": {"$exists": true}}, "collation": {"locale": "en"}}`,
-	`{"v": 2, "key": {"school": 1, "createdAt": {"$numberDouble": "-1"}}, "name": "list", "sparse": true, "collation": {"locale": "simple"}}`,
+	`{"v": 2, "key": {"email": 1}, "name": "email_1", "unique": 1,
+		"partialFilterExpression": {"email": {"$exists": true}}, "collation": {"locale": "en"}}`,
+	`{"v": 2, "key": {"school": 1, "createdAt": {"$numberDouble": "-1"}}, "name": "list", "sparse": true,
+		"collation": {"locale": "simple"}}`,
 	`{"v": 2, "key": {"_fts": "text", "_ftsx": 1}, "name": "search"}`,
 }
 
 func listedIndexes(t *testing.T) []index {
 	t.Helper()
 	indexes := make([]index, len(listed))
-	for i, line := range listed {
-		var raw bson.Raw
-		if err := bson.UnmarshalExtJSON([]byte(line), false, &raw); err != nil {
-			t.Fatal(err)
-		}
-		indexes[i] = indexOf(raw)
+	for i, spec := range listed {
+		indexes[i] = parseIndex(t, spec)
 	}
 	return indexes
+}
+
+func parseIndex(t *testing.T, spec string) index {
+	t.Helper()
+	var raw bson.Raw
+	if err := bson.UnmarshalExtJSON([]byte(spec), false, &raw); err != nil {
+		t.Fatal(err)
+	}
+	return indexOf(raw)
 }
 
 // lookupIn stands in for os.LookupEnv.

@@ -9,7 +9,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
-// index is one of the collection's.
+// index is an index of the collection.
 type index struct {
 	Name      string     `json:"name"`
 	Keys      []indexKey `json:"keys"`
@@ -17,24 +17,22 @@ type index struct {
 	Sparse    bool       `json:"sparse"`
 	Partial   string     `json:"partial,omitempty"`   // the filter, as Extended JSON
 	Collation string     `json:"collation,omitempty"` // the locale
-	// Role says what the index is to clerksync; empty: nothing.
-	Role string `json:"role,omitempty"`
+	Role      string     `json:"role,omitempty"`      // what it means to clerksync; empty if nothing
 }
 
 type indexKey struct {
-	Field string `json:"field"`
-	// Direction is 1, -1 or a kind, such as text.
-	Direction string `json:"direction"`
+	Field     string `json:"field"`
+	Direction string `json:"direction"` // 1, -1 or a kind, such as text
 }
 
-// What an index is to clerksync.
+// What an index means to clerksync.
 const (
-	relied    = "clerksync relies on it: one record a user"
-	conflicts = "keeps a second record with the same value out (409 conflict)"
+	relied    = "clerksync relies on it: one record per user"
+	conflicts = "blocks a second record with the same value (409 conflict)"
 )
 
-// onClerkID reports whether the index is one on clerkId and nothing else by which
-// every clerkId is unique, as mongostore.Open does: where there is one, it makes none.
+// onClerkID reports whether the index alone makes every clerkId unique. mongostore.Open decides by
+// the same rule: if there is such an index, it does not make one.
 func (ix *index) onClerkID() bool {
 	if !ix.Unique || ix.Collation != "" || len(ix.Keys) != 1 || ix.Keys[0].Field != "clerkId" {
 		return false
@@ -69,7 +67,8 @@ func (ix *index) coversClerkIDs() bool {
 	return false
 }
 
-// assignRoles says of each index what it is to clerksync.
+// assignRoles sets the Role of each index. Of several on clerkId it prefers one that is not
+// partial.
 func assignRoles(indexes []index) {
 	best := -1
 	for i := range indexes {
@@ -81,10 +80,14 @@ func assignRoles(indexes []index) {
 		switch ix := &indexes[i]; {
 		case i == best:
 			ix.Role = relied
-		case ix.Unique && ix.Name != "_id_" && !slices.ContainsFunc(ix.Keys, func(k indexKey) bool { return k.Field == "clerkId" }):
+		case ix.Unique && ix.Name != "_id_" && !ix.hasClerkID():
 			ix.Role = conflicts
 		}
 	}
+}
+
+func (ix *index) hasClerkID() bool {
+	return slices.ContainsFunc(ix.Keys, func(k indexKey) bool { return k.Field == "clerkId" })
 }
 
 func (ix *index) keys() string {
@@ -112,7 +115,7 @@ func (ix *index) kind() string {
 	return strings.Join(kinds, ", ")
 }
 
-// indexOf reads one line of listIndexes.
+// indexOf reads one document of listIndexes.
 func indexOf(spec bson.Raw) index {
 	var ix index
 	ix.Name, _ = spec.Lookup("name").StringValueOK()
@@ -135,7 +138,7 @@ func indexOf(spec bson.Raw) index {
 	return ix
 }
 
-// isTrue takes 1 for true, as createIndexes does.
+// isTrue accepts numbers too, as createIndexes does.
 func isTrue(v bson.RawValue) bool {
 	b, _ := v.BooleanOK()
 	n, _ := v.AsFloat64OK()

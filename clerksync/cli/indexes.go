@@ -6,16 +6,13 @@ import (
 	"fmt"
 )
 
-// runIndexes opens the Store, which makes or checks the indexes, and lists them.
+// runIndexes opens the Store, which makes the index on clerkId if needed and checks the others, and
+// lists them.
 func runIndexes(ctx context.Context, c *call, args []string) (err error) {
 	var f flag.FlagSet
 	s := &settings{}
-	arguments, done, err := c.parse(&f, s, args)
-	if done || err != nil {
+	if done, err := c.parseNoArguments(&f, s, args); done || err != nil {
 		return err
-	}
-	if len(arguments) > 0 {
-		return c.wrongFlags("it takes no arguments")
 	}
 	if err := s.resolve(c.env, false); err != nil {
 		return err

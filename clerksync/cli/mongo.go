@@ -18,60 +18,61 @@ import (
 
 // database is what the commands need of the collection.
 type database interface {
-	// store is what clerksync writes through.
 	store() clerksync.Store
 	// empty reports whether the collection has no records.
 	empty(ctx context.Context) (bool, error)
-	// mapped names a record in which the app's own Map has added fields, by its
-	// clerkId; it is empty if there is none.
+	// mapped returns the clerkId of a record to which the app's own Map has added fields, or "".
 	mapped(ctx context.Context) (clerkID string, err error)
 	// indexes lists the indexes of the collection.
 	indexes(ctx context.Context) ([]index, error)
-	// close ends the connections, also where ctx is done.
+	// close closes the connections, even if ctx is done.
 	close(ctx context.Context) error
 }
 
-// mongoDatabase is the database on MongoDB.
+// mongoDatabase is a database on MongoDB.
 type mongoDatabase struct {
 	client *mongo.Client
 	coll   *mongo.Collection
 	opened *mongostore.Store
 }
 
-// openMongo connects, and opens the Store. Its errors hold no secret.
+// openMongo connects and opens the Store. Its errors have no secrets.
 func openMongo(ctx context.Context, s settings, o *mongostore.Options) (_ database, err error) {
 	client, err := mongo.Connect(options.Client().ApplyURI(s.mongoURI))
 	if err != nil {
 		return nil, usagef("%s cannot be used: %s", mongoURIVar, withoutSecrets(err, s.mongoURI))
 	}
-	// The making of an index may take long, so that the timeout is for this alone.
-	pingCtx, cancel := context.WithTimeout(ctx, s.timeout)
-	defer cancel()
 	d := &mongoDatabase{client: client, coll: client.Database(s.database).Collection(s.collection)}
-	if err := client.Ping(pingCtx, readpref.Primary()); err != nil {
-		err = fmt.Errorf("MongoDB cannot be reached with %s (-timeout is %v): %s", mongoURIVar, s.timeout, withoutSecrets(err, s.mongoURI))
-		return nil, errors.Join(err, d.close(ctx))
-	}
-	if s.writesNothing { // and Open may
-		if err := d.checkIndex(ctx, s); err != nil {
-			return nil, errors.Join(err, d.close(ctx))
-		}
-	}
-	d.opened, err = mongostore.Open(ctx, d.coll, o)
-	if err != nil {
+	if err := d.open(ctx, s, o); err != nil {
 		return nil, errors.Join(err, d.close(ctx))
 	}
 	return d, nil
 }
 
-// checkIndex refuses a collection in which Open would make the index on clerkId.
+func (d *mongoDatabase) open(ctx context.Context, s settings, o *mongostore.Options) (err error) {
+	// The timeout is for the connection only: building an index may take longer.
+	pingCtx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	if err := d.client.Ping(pingCtx, readpref.Primary()); err != nil {
+		return fmt.Errorf("MongoDB cannot be reached with %s (-timeout is %v): %s", mongoURIVar, s.timeout, withoutSecrets(err, s.mongoURI))
+	}
+	if s.writesNothing {
+		if err := d.checkIndex(ctx, s); err != nil {
+			return err
+		}
+	}
+	d.opened, err = mongostore.Open(ctx, d.coll, o)
+	return err
+}
+
+// checkIndex returns an error if Open would make the index on clerkId.
 func (d *mongoDatabase) checkIndex(ctx context.Context, s settings) error {
 	indexes, err := d.indexes(ctx)
 	if err != nil {
 		return err
 	}
 	if len(indexes) == 0 { // every collection has the one on _id
-		return usagef("the collection %s does not exist; is -db right? If it is: run `clerksync indexes` first, which makes it", s.name())
+		return usagef("the collection %s does not exist; is -db right? If it is, run `clerksync indexes` first, which creates it", s.name())
 	}
 	if slices.ContainsFunc(indexes, func(ix index) bool { return ix.onClerkID() }) {
 		return nil
@@ -81,13 +82,18 @@ func (d *mongoDatabase) checkIndex(ctx context.Context, s settings) error {
 		return err
 	}
 	if empty {
-		return usagef("the collection %s is empty, and has no unique index on clerkId; is -db right? If it is: run `clerksync indexes` first, which makes the index", s.name())
+		return usagef("the collection %s is empty and has no unique index on clerkId; is -db right? If it is, "+
+			"run `clerksync indexes` first, which creates the index", s.name())
 	}
-	return fmt.Errorf("the collection %s has no unique index on clerkId, and this writes nothing: run `clerksync indexes` first, which makes it", s.name())
+	return fmt.Errorf("the collection %s has no unique index on clerkId, and this command writes nothing: "+
+		"run `clerksync indexes` first, which creates the index", s.name())
 }
 
+func (d *mongoDatabase) store() clerksync.Store { return d.opened }
+
 func (d *mongoDatabase) empty(ctx context.Context) (bool, error) {
-	err := d.coll.FindOne(ctx, bson.D{}, options.FindOne().SetProjection(bson.D{{Key: "_id", Value: 1}})).Err()
+	onlyID := options.FindOne().SetProjection(bson.D{{Key: "_id", Value: 1}})
+	err := d.coll.FindOne(ctx, bson.D{}, onlyID).Err()
 	switch {
 	case errors.Is(err, mongo.ErrNoDocuments):
 		return true, nil
@@ -99,19 +105,16 @@ func (d *mongoDatabase) empty(ctx context.Context) (bool, error) {
 	return false, nil
 }
 
-func (d *mongoDatabase) store() clerksync.Store { return d.opened }
-
 func (d *mongoDatabase) mapped(ctx context.Context) (string, error) {
 	filter := bson.D{{Key: "extraFields.0", Value: bson.D{{Key: "$exists", Value: true}}}}
-	only := options.FindOne().SetProjection(bson.D{{Key: "clerkId", Value: 1}})
-	raw, err := d.coll.FindOne(ctx, filter, only).Raw()
+	onlyClerkID := options.FindOne().SetProjection(bson.D{{Key: "clerkId", Value: 1}})
+	raw, err := d.coll.FindOne(ctx, filter, onlyClerkID).Raw()
 	switch {
 	case errors.Is(err, mongo.ErrNoDocuments):
 		return "", nil
 	case ctx.Err() != nil:
 		return "", context.Cause(ctx)
 	case err != nil:
-		// No text of the server's, which may quote a record.
 		return "", fmt.Errorf("looking for records that a Map wrote: %s", describe(err))
 	}
 	id, ok := raw.Lookup("clerkId").StringValueOK()
@@ -119,20 +122,6 @@ func (d *mongoDatabase) mapped(ctx context.Context) (string, error) {
 		id = "one without a clerkId"
 	}
 	return id, nil
-}
-
-// describe tells a database's error by its codes and kind.
-func describe(err error) string {
-	var server mongo.ServerError
-	switch {
-	case errors.As(err, &server) && len(server.ErrorCodes()) > 0:
-		return fmt.Sprintf("server error %d", server.ErrorCodes()[0])
-	case mongo.IsTimeout(err):
-		return "timed out"
-	case mongo.IsNetworkError(err):
-		return "network error"
-	}
-	return fmt.Sprintf("%T", err)
 }
 
 func (d *mongoDatabase) indexes(ctx context.Context) ([]index, error) {
@@ -158,4 +147,26 @@ func (d *mongoDatabase) close(ctx context.Context) error {
 		return fmt.Errorf("closing the connections to MongoDB: %s", describe(err))
 	}
 	return nil
+}
+
+// closeDatabase is for defer. It keeps an earlier error.
+func closeDatabase(ctx context.Context, db database, err *error) {
+	if closing := db.close(ctx); *err == nil {
+		*err = closing
+	}
+}
+
+// describe describes a database error by its code or kind, because the server's text may quote a
+// record.
+func describe(err error) string {
+	var server mongo.ServerError
+	switch {
+	case errors.As(err, &server) && len(server.ErrorCodes()) > 0:
+		return fmt.Sprintf("server error %d", server.ErrorCodes()[0])
+	case mongo.IsTimeout(err):
+		return "timed out"
+	case mongo.IsNetworkError(err):
+		return "network error"
+	}
+	return fmt.Sprintf("%T", err)
 }

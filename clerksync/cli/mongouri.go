@@ -8,11 +8,11 @@ import (
 	"strings"
 )
 
-// checkMongoURI finds what makes a connection string ambiguous. The driver's own
-// errors would quote parts of a password that is not encoded.
+// checkMongoURI refuses an ambiguous connection string. The driver's own errors would quote parts
+// of a password that is not percent-encoded.
 func checkMongoURI(uri string) error {
 	if uri == "" {
-		return nil // missing
+		return nil // reported as missing
 	}
 	rest, ok := cutScheme(uri)
 	if !ok {
@@ -24,12 +24,13 @@ func checkMongoURI(uri string) error {
 	}
 	_, err := url.PathUnescape(userinfo)
 	if err != nil || strings.Contains(hosts, "@") || strings.ContainsAny(userinfo, "/?#[]") || strings.Count(userinfo, ":") > 1 {
-		return usagef("%s has a character, most likely in the user name or the password, that must be percent-encoded, such as %%40 for @, %%2F for /, %%3A for : and %%25 for %%", mongoURIVar)
+		return usagef("%s has a character that must be percent-encoded, most likely in the user name or the password: "+
+			"%%40 for @, %%2F for /, %%3A for : and %%25 for %%", mongoURIVar)
 	}
 	return nil
 }
 
-// databaseOf returns the database that a connection string names, if it does.
+// databaseOf returns the database that a connection string names, or "".
 func databaseOf(uri string) string {
 	rest, ok := cutScheme(uri)
 	if !ok {
@@ -46,8 +47,8 @@ func databaseOf(uri string) string {
 	return name
 }
 
-// withoutSecrets returns an error's text without the secrets of a connection
-// string, in any of the forms that an error could quote them in.
+// withoutSecrets returns an error's text without the secrets of a connection string, in every form
+// in which an error may quote them.
 func withoutSecrets(err error, uri string) string {
 	text := err.Error()
 	for _, secret := range secretsOf(uri) {
@@ -56,40 +57,28 @@ func withoutSecrets(err error, uri string) string {
 	return text
 }
 
-// secretsOf are the parts of a connection string that nobody is to see, the longest first.
+// secretsOf returns the secret parts of a connection string in all their forms, the longest first.
 func secretsOf(uri string) []string {
 	var secrets []string
-	add := func(value string) {
-		forms := []string{value}
-		if unescaped, err := url.QueryUnescape(value); err == nil {
-			forms = append(forms, unescaped)
-		}
-		if unescaped, err := url.PathUnescape(value); err == nil {
-			forms = append(forms, unescaped)
-		}
-		for _, form := range forms {
-			quoted := strconv.Quote(form) // as the driver does
-			secrets = append(secrets, form, quoted[1:len(quoted)-1])
-		}
-	}
 	rest, _ := cutScheme(uri)
 	beforeQuery, query, found := strings.Cut(rest, "?")
 	if !found {
-		query = rest // the ? was forgotten, perhaps
+		query = rest // the ? may have been forgotten
 	}
 	if userinfo, _, found := strings.Cut(beforeQuery, "@"); found {
 		_, password, _ := strings.Cut(userinfo, ":")
-		add(password)
+		secrets = append(secrets, formsOf(password)...)
 	}
 	for parameter := range strings.FieldsFuncSeq(query, func(r rune) bool { return r == '&' || r == ';' }) {
 		name, value, _ := strings.Cut(parameter, "=")
 		switch name = strings.ToLower(name); {
 		case strings.Contains(name, "password"):
-			add(value)
+			secrets = append(secrets, formsOf(value)...)
 		case name == "authmechanismproperties": // AWS_SESSION_TOKEN:…
 			for property := range strings.SplitSeq(value, ",") {
-				if name, value, _ := strings.Cut(property, ":"); strings.Contains(strings.ToLower(name), "token") {
-					add(value)
+				name, value, _ := strings.Cut(property, ":")
+				if strings.Contains(strings.ToLower(name), "token") {
+					secrets = append(secrets, formsOf(value)...)
 				}
 			}
 		}
@@ -99,7 +88,23 @@ func secretsOf(uri string) []string {
 	return slices.Compact(secrets)
 }
 
-// withoutScheme returns what follows any scheme, or all.
+// formsOf returns value as it is and unescaped, and each of them also as the driver quotes it.
+func formsOf(value string) []string {
+	forms := []string{value}
+	if unescaped, err := url.QueryUnescape(value); err == nil {
+		forms = append(forms, unescaped)
+	}
+	if unescaped, err := url.PathUnescape(value); err == nil {
+		forms = append(forms, unescaped)
+	}
+	for _, form := range slices.Clone(forms) {
+		quoted := strconv.Quote(form)
+		forms = append(forms, quoted[1:len(quoted)-1])
+	}
+	return forms
+}
+
+// withoutScheme returns what follows any scheme. Without a scheme it returns all of uri.
 func withoutScheme(uri string) string {
 	if _, rest, ok := strings.Cut(uri, "://"); ok {
 		return rest
@@ -107,7 +112,7 @@ func withoutScheme(uri string) string {
 	return uri
 }
 
-// cutScheme returns what follows the scheme, and whether it is one of MongoDB's.
+// cutScheme returns what follows the scheme, and whether the scheme is one of MongoDB's.
 func cutScheme(uri string) (rest string, ok bool) {
 	scheme, rest, ok := strings.Cut(uri, "://")
 	return rest, ok && (scheme == "mongodb" || scheme == "mongodb+srv")

@@ -8,16 +8,17 @@ import (
 
 func TestWithoutSecrets(t *testing.T) {
 	t.Parallel()
-	uri := "mongodb+srv://app:p%40ss@host/db?tlsCertificateKeyFilePassword=hush%2B1&authMechanismProperties=AWS_SESSION_TOKEN:t0ken,SERVICE_NAME:mongo&w=1"
+	uri := "mongodb+srv://app:p%40ss@host/db?tlsCertificateKeyFilePassword=hush%2B1" +
+		"&authMechanismProperties=AWS_SESSION_TOKEN:t0ken,SERVICE_NAME:mongo&w=1"
 	err := errors.New("cannot parse " + uri + ": p@ss hush+1 t0ken")
 	got := withoutSecrets(err, uri)
 	for _, secret := range []string{"p%40ss", "p@ss", "hush", "t0ken"} {
 		if strings.Contains(got, secret) {
-			t.Errorf("%s is in %s", secret, got)
+			t.Errorf("%q is in %q", secret, got)
 		}
 	}
 	if !strings.Contains(got, "mongodb+srv://app:…@host/db") {
-		t.Errorf("too much is gone: %s", got)
+		t.Errorf("too much is removed: %q", got)
 	}
 	uri = "mongodb://host/dbtlsCertificateKeyFilePassword=hush" // without the ?
 	if got := withoutSecrets(errors.New("cannot parse "+uri), uri); strings.Contains(got, "hush") {

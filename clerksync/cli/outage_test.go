@@ -11,8 +11,8 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
 )
 
-// A Clerk that does not answer is told after the first failure, and again where the
-// wait is interrupted.
+// If Clerk does not answer, the run says so after the first failure, and again in the report of an
+// interrupted run.
 func TestClerkUnreachable(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
@@ -21,14 +21,15 @@ func TestClerkUnreachable(t *testing.T) {
 	stderr := &trigger{text: "waiting for Clerk", fire: interrupt}
 	var stdout bytes.Buffer
 	if code := run(ctx, f.env, []string{"drift", quick}, &stdout, stderr); code != exitFailed {
-		t.Errorf("exit status %d", code)
+		t.Errorf("exit code %d, want %d", code, exitFailed)
 	}
 	_, cause, _ := strings.Cut(stderr.String(), "waiting for Clerk: ")
 	cause, rest, _ := strings.Cut(cause, "; giving up at 12:05 UTC\n")
-	if !strings.HasPrefix(cause, "dial tcp 127.0.0.1:1: ") || !strings.Contains(cause, "refused") || strings.Contains(rest, "waiting") {
+	if !strings.HasPrefix(cause, "dial tcp 127.0.0.1:1: ") || !strings.Contains(cause, "refused") ||
+		strings.Contains(rest, "waiting") {
 		t.Errorf("standard error:\n%s", stderr)
 	}
-	if !strings.Contains(stdout.String(), "in part; Clerk did not answer: "+cause+"\n") {
+	if !strings.Contains(stdout.String(), "only in part; Clerk did not answer: "+cause+"\n") {
 		t.Errorf("standard output:\n%s", &stdout)
 	}
 }
@@ -57,7 +58,7 @@ func TestUnanswered(t *testing.T) {
 		"no answer":         errors.New("malformed HTTP response \"hush\""),
 	} {
 		if got := unanswered(err); got != want {
-			t.Errorf("%v: %s, want %s", err, got, want)
+			t.Errorf("unanswered(%v) = %q, want %q", err, got, want)
 		}
 	}
 }

@@ -9,11 +9,11 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync"
 )
 
-// pace is how fast a phase goes. It has a lock of its own, as the bar asks at any time.
+// pace is how fast a phase goes. It has its own lock because the bar reads it at any time.
 type pace struct {
 	phase clerksync.Phase
 	since time.Time // when the phase began in this run
-	first int       // how far it was then
+	first int       // how many were done then
 
 	mu        sync.Mutex
 	done, all int
@@ -26,7 +26,7 @@ func (p *pace) update(now clerksync.Progress) {
 	p.done, p.all, p.throttled = now.Done, now.Total, now.Throttled
 }
 
-// text is "1500 of 20000, 500/s, 37s left", and whether Clerk wants the run to wait.
+// text is "1500 of 20000, 500/s, 37s left", and how long Clerk asks the run to wait.
 func (p *pace) text(at time.Time) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -48,7 +48,7 @@ func (p *pace) text(at time.Time) string {
 	return strings.Join(parts, ", ")
 }
 
-// short is a duration in seconds, or minutes and so on; never 0s.
+// short is a duration in seconds, at least 1s, without zero seconds after minutes.
 func short(d time.Duration) string {
 	if d > 100*time.Hour {
 		return "days"

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"strconv"
 	"strings"
@@ -24,7 +25,7 @@ func printJSON(w io.Writer, v any) error {
 	return print(w, string(text)+"\n")
 }
 
-// layOut aligns columns, and indents them.
+// layOut aligns columns and indents them.
 func layOut(rows [][]string) string {
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 0, 3, ' ', 0)
@@ -39,8 +40,7 @@ func layOut(rows [][]string) string {
 	return lines.String()
 }
 
-// visible is text that came from a database or from a user, without what would
-// steer a terminal or break a table.
+// visible quotes text if it has characters that would control a terminal or break a table.
 func visible(text string) string {
 	if strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		return strconv.Quote(text)
@@ -48,13 +48,24 @@ func visible(text string) string {
 	return text
 }
 
-// shellQuote is text as one word of a shell.
+// shellQuote returns text as one word of a shell.
 func shellQuote(text string) string {
-	plain := func(r rune) bool {
-		return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("_-./:,=+@%", r)
+	special := func(r rune) bool {
+		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("_-./:,=+@%", r))
 	}
-	if text != "" && !strings.ContainsFunc(text, func(r rune) bool { return !plain(r) }) {
+	if text != "" && !strings.ContainsFunc(text, special) {
 		return text
 	}
 	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
+}
+
+// number right-aligns counts.
+func number(n int) string { return fmt.Sprintf("%9d", n) }
+
+// count is a number with its noun.
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
 }

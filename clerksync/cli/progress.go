@@ -14,7 +14,7 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync"
 )
 
-// lineEvery is how often a line of progress is written where no bar can be drawn.
+// lineEvery is how often a line of progress is written if no bar can be drawn.
 const lineEvery = 5 * time.Second
 
 // isTerminal reports whether a bar can be drawn on w.
@@ -23,24 +23,23 @@ func isTerminal(w io.Writer) bool {
 	return ok && cwriter.IsTerminal(int(f.Fd()))
 }
 
-// progress shows how far a run has come, on standard error: as a bar of each phase
-// that is redrawn in place on a terminal, else as lines, each of which ends with
-// the point to resume from. It is also where the log goes, so that a warning does
-// not tear the bar. It is safe for concurrent use.
+// progress shows on standard error how far a run has come: on a terminal as one bar per phase,
+// otherwise as lines that end with the point to resume from. The log is written through it, so that
+// a warning does not break the bar. It is safe for concurrent use.
 type progress struct {
 	env environment
 	out io.Writer
 
 	mu    sync.Mutex
-	pace  *pace // of the phase under way; nil before the first
-	next  time.Time
-	bars  *mpb.Progress // nil before the first phase, and where lines are written
-	bar   *mpb.Bar      // of the phase under way
-	drawn bool
+	pace  *pace         // of the current phase; nil before the first
+	next  time.Time     // when the next line is due
+	bars  *mpb.Progress // nil before the first phase, and if lines are written
+	bar   *mpb.Bar      // of the current phase
+	drawn bool          // whether bars are drawn
 }
 
 func newProgress(env environment, out io.Writer) *progress {
-	// TERM=dumb is a terminal that cannot go back; Windows sets none.
+	// TERM=dumb is a terminal that cannot move the cursor. Windows sets no TERM.
 	term, _ := env.lookup("TERM")
 	return &progress{env: env, out: out, drawn: env.terminal(out) && term != "dumb"}
 }
@@ -51,7 +50,7 @@ func (p *progress) begin(title string) {
 	p.note(title)
 }
 
-// note writes a line of the program's own, above the bar.
+// note writes a line of the command's own, above the bar.
 func (p *progress) note(text string) {
 	prefix := ""
 	if !p.drawn {
@@ -72,12 +71,12 @@ func (p *progress) Write(text []byte) (int, error) {
 	return p.out.Write(text)
 }
 
-// update takes what a run reports.
+// update shows what a run reports.
 func (p *progress) update(now clerksync.Progress) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if now.Phase == clerksync.PhaseDone {
-		return // end says so
+		return // end does the rest
 	}
 	if p.pace == nil || p.pace.phase != now.Phase {
 		p.startPhase(now)
@@ -94,8 +93,8 @@ func (p *progress) update(now clerksync.Progress) {
 	}
 }
 
-// line is one line of progress. The point to resume from is its last field: a run
-// that was killed is resumed from its log.
+// line is one line of progress. The point to resume from comes last, so that a run that was killed
+// can be resumed from its log.
 func (p *progress) line(at time.Time, now clerksync.Progress) string {
 	r := &now.Report
 	line := fmt.Sprintf("%s %s %s", stamp(at), now.Phase, p.pace.text(at))
@@ -116,7 +115,7 @@ func (p *progress) line(at time.Time, now clerksync.Progress) string {
 	return line
 }
 
-// startPhase begins a bar below the one before, which is full.
+// startPhase fills the bar of the last phase and begins a new one below it.
 func (p *progress) startPhase(now clerksync.Progress) {
 	p.pace = &pace{phase: now.Phase, since: p.env.now(), first: now.Done}
 	if !p.drawn {
@@ -137,7 +136,7 @@ func (p *progress) startPhase(now clerksync.Progress) {
 	)
 }
 
-// end leaves the bars as they stand; those of a complete run are full.
+// end stops drawing. It fills the last bar if the run is complete.
 func (p *progress) end(complete bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -152,7 +151,7 @@ func (p *progress) end(complete bool) {
 	p.bars.Wait()
 }
 
-// phaseNames are what people read; the lines have the phases' own names.
+// phaseNames are the names at the bars. The lines have the names of the API.
 var phaseNames = map[clerksync.Phase]string{
 	clerksync.PhaseUsers:  "Clerk's users",
 	clerksync.PhaseGhosts: "records",

@@ -13,12 +13,12 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync"
 )
 
-// Where no bar can be drawn there is a line every five seconds at most, and its last
-// field is the point to resume from.
+// If no bar can be drawn, there is at most one line every five seconds. Its last field is the point
+// to resume from.
 func TestLines(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
-	f.env.reconcile = func(_ *clerksync.Syncer, _ context.Context, o clerksync.ReconcileOptions) (clerksync.Report, error) {
+	f.onReconcile(func(_ context.Context, o clerksync.ReconcileOptions) (clerksync.Report, error) {
 		p := clerksync.Progress{Phase: clerksync.PhaseUsers, Total: 2000}
 		for p.Done < 2000 {
 			f.clock.Advance(time.Second)
@@ -40,18 +40,18 @@ func TestLines(t *testing.T) {
 		p.Phase = clerksync.PhaseDone
 		o.Progress(p)
 		return complete, nil
-	}
+	})
 	golden(t, "lines", f.run(t, "reconcile").String())
 }
 
-// On a terminal a bar is redrawn in place, and a warning stands above it.
+// On a terminal a bar is redrawn in place, and what is written meanwhile is above it.
 func TestBar(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	terminal := &screen{}
 	redraw := make(chan any)
 	var shown strings.Builder
-	show := func(what string) { // the second is taken when the first has been drawn
+	show := func(what string) { // a redraw is accepted only after the last one is drawn
 		redraw <- time.Time{}
 		redraw <- time.Time{}
 		redraw <- time.Time{}
@@ -61,7 +61,7 @@ func TestBar(t *testing.T) {
 	f.env.bar = []mpb.ContainerOption{mpb.ForceTTY(), mpb.WithWidth(100), mpb.WithManualRefresh(redraw)}
 	ctx, interrupt := context.WithCancel(t.Context())
 	defer interrupt()
-	f.env.reconcile = func(_ *clerksync.Syncer, ctx context.Context, o clerksync.ReconcileOptions) (clerksync.Report, error) {
+	f.onReconcile(func(ctx context.Context, o clerksync.ReconcileOptions) (clerksync.Report, error) {
 		p := clerksync.Progress{Phase: clerksync.PhaseUsers, Total: 2000}
 		o.Progress(p)
 		show("begun")
@@ -80,11 +80,11 @@ func TestBar(t *testing.T) {
 		interrupt()
 		<-ctx.Done()
 		return clerksync.Report{Seen: 2100, Resume: "g.1", ClerkCalls: 9, Reason: "context canceled"}, context.Cause(ctx)
-	}
+	})
 	var stdout bytes.Buffer
 	code := run(ctx, f.env, []string{"reconcile"}, &stdout, terminal)
 	if code != exitFailed || !strings.Contains(stdout.String(), "-resume g.1") {
-		t.Errorf("exit status %d, %s", code, &stdout)
+		t.Errorf("exit code %d, standard output:\n%s", code, &stdout)
 	}
 	if strings.Contains(stdout.String(), "\x1b") {
 		t.Error("there are escape sequences on standard output")
@@ -95,8 +95,8 @@ func TestBar(t *testing.T) {
 	}
 }
 
-// The bar by its own timer: what is written while it is shown stays above it, to
-// the last line.
+// The bar redraws by its own timer. What is written while it is shown stays above it, down to the
+// last line.
 func TestBarKeepsNotes(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
@@ -104,11 +104,11 @@ func TestBarKeepsNotes(t *testing.T) {
 	f.env.terminal = func(w io.Writer) bool { return w == io.Writer(terminal) }
 	f.env.bar = []mpb.ContainerOption{mpb.ForceTTY(), mpb.WithWidth(100)}
 	ctx, interrupt := context.WithCancel(t.Context())
-	f.env.reconcile = func(_ *clerksync.Syncer, ctx context.Context, o clerksync.ReconcileOptions) (clerksync.Report, error) {
+	f.onReconcile(func(ctx context.Context, o clerksync.ReconcileOptions) (clerksync.Report, error) {
 		o.Progress(clerksync.Progress{Phase: clerksync.PhaseUsers, Done: 5, Total: 10})
 		interrupt()
 		return clerksync.Report{Seen: 5, ClerkCalls: 9, Reason: "context canceled"}, context.Cause(ctx)
-	}
+	})
 	run(ctx, f.env, []string{"reconcile"}, io.Discard, terminal)
 	golden(t, "bar-interrupted", terminal.String())
 }

@@ -12,9 +12,9 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync"
 )
 
-// result is a Report with what a reader of it needs to know besides.
+// result is a Report and what its reader needs to know besides.
 type result struct {
-	*clerksync.Report
+	report      *clerksync.Report
 	drift       bool
 	failure     error
 	interrupted bool
@@ -22,6 +22,36 @@ type result struct {
 	collection  string
 	// command returns the command line of a command for the same collection.
 	command func(name string, plus ...string) string
+}
+
+// end returns how the command ends after it printed the report as text.
+func (r *result) end() error {
+	switch {
+	case r.interrupted:
+		return errors.New("interrupted")
+	case r.failure != nil:
+		return r.failure
+	case !r.report.Complete:
+		return errReported
+	case r.drift && !r.report.InStep():
+		return errDiffer
+	case !r.drift && r.report.Conflicts.Count+r.report.Failed.Count > 0:
+		return errReported
+	}
+	return nil
+}
+
+// endOfJSON is end after the report was printed as JSON. It also prints what a person needs at
+// once.
+func (r *result) endOfJSON(c *call) error {
+	switch {
+	case r.interrupted && r.report.Resume != "":
+		_, _ = fmt.Fprintf(c.stderr, "clerksync: interrupted; continue with:\n  %s\n", r.resumeCommand())
+		return errReported
+	case !r.interrupted && r.failure == nil && !r.report.Complete:
+		return errors.New("incomplete: " + plain(r.report.Reason))
+	}
+	return r.end()
 }
 
 // maxIDs is how many ids the report names of each kind.
@@ -32,12 +62,14 @@ func (r *result) text() string {
 	var b strings.Builder
 	b.WriteString(r.headline() + "\n\n")
 	b.WriteString(layOut(r.counts()))
-	if len(r.Fields) > 0 {
+	if len(r.report.Fields) > 0 {
 		b.WriteString("\nFields that differ, and in how many records:\n" + layOut(r.fields()))
 	}
-	fmt.Fprintf(&b, "\n%s, %s to Clerk", r.Duration.Round(max(time.Millisecond, r.Duration.Truncate(time.Second)/100)), count(r.ClerkCalls, "request"))
-	if r.Throttled > 0 {
-		fmt.Fprintf(&b, ", %d of them throttled", r.Throttled)
+	took := r.report.Duration
+	precision := max(time.Millisecond, took.Truncate(time.Second)/100)
+	fmt.Fprintf(&b, "\n%s, %s to Clerk", took.Round(precision), count(r.report.ClerkCalls, "request"))
+	if r.report.Throttled > 0 {
+		fmt.Fprintf(&b, ", %d of them throttled", r.report.Throttled)
 	}
 	b.WriteString("\n")
 	for _, step := range r.nextSteps() {
@@ -47,85 +79,80 @@ func (r *result) text() string {
 }
 
 func (r *result) headline() string {
+	dry := ""
+	if r.report.DryRun && !r.drift {
+		dry = " (dry run)"
+	}
+	inPart := r.collection + " was compared with Clerk only in part" + dry
 	switch {
 	case r.interrupted && r.outage != "":
-		return "Interrupted: " + r.collection + " has been compared with Clerk in part" + r.dry() + "; Clerk did not answer: " + r.outage
+		return "Interrupted: " + inPart + "; Clerk did not answer: " + r.outage
 	case r.interrupted:
-		return "Interrupted: " + r.collection + " has been compared with Clerk in part" + r.dry()
-	case !r.Complete && r.Reason != "":
-		return "Incomplete: " + r.collection + " has been compared with Clerk in part" + r.dry() + ": " + strings.TrimPrefix(plain(r.Reason), "reconcile: ")
-	case !r.Complete:
-		return "Incomplete: " + r.collection + " has been compared with Clerk in part" + r.dry()
+		return "Interrupted: " + inPart
+	case !r.report.Complete && r.report.Reason != "":
+		return "Incomplete: " + inPart + ": " + strings.TrimPrefix(plain(r.report.Reason), "reconcile: ")
+	case !r.report.Complete:
+		return "Incomplete: " + inPart
 	case r.failure != nil:
-		return r.collection + " has been compared with Clerk, and not all was written" + r.dry()
-	case r.drift && r.InStep():
+		return r.collection + " was compared with Clerk, but not everything was written" + dry
+	case r.drift && r.report.InStep():
 		return r.collection + " is in step with Clerk"
 	case r.drift:
 		return r.collection + " has drifted from Clerk"
-	case r.DryRun && r.InStep():
+	case r.report.DryRun && r.report.InStep():
 		return r.collection + " is in step with Clerk; there is nothing to write"
-	case r.DryRun:
+	case r.report.DryRun:
 		return "Dry run: this is what a reconcile of " + r.collection + " would do"
 	}
-	return r.collection + " has been reconciled with Clerk"
+	return r.collection + " was reconciled with Clerk"
 }
 
-func (r *result) dry() string {
-	if r.DryRun && !r.drift {
-		return " (dry run)"
-	}
-	return ""
-}
-
-// counts are the lines of the table. Those that say that all is well, or what was done,
-// are always there; the others where there is something to tell.
+// counts are the rows of the table. Some rows are left out if their count is 0.
 func (r *result) counts() [][]string {
-	done := func(now, would string) string {
-		if r.DryRun {
-			return would
+	either := func(done, dry string) string {
+		if r.report.DryRun {
+			return dry
 		}
-		return now
+		return done
 	}
 	rows := [][]string{
-		{"seen", number(r.Seen), "users in Clerk"},
-		{"unchanged", number(r.Unchanged), "in step"},
+		{"seen", number(r.report.Seen), "users in Clerk"},
+		{"unchanged", number(r.report.Unchanged), "in step"},
 	}
-	for _, line := range []struct {
+	for _, row := range []struct {
 		name   string
 		tally  clerksync.Tally
 		always bool
 		what   string
 	}{
-		{"created", r.Created, true, done("had no record", "have no record")},
-		{"updated", r.Updated, true, done("were older or differed", "are older or differ")},
-		{"ghosts", r.Ghosts, true, "records of users whom Clerk does not have"},
-		{"deactivated", r.Deactivated, false, done("of the ghosts were marked deleted", "of the ghosts would be marked deleted")},
-		{"tombstoned", r.Tombstoned, false, "users in Clerk whose record is marked deleted"},
-		{"restored", r.Restored, false, done("of the tombstoned were given back", "of the tombstoned would be given back")},
-		{"stale", r.Stale, false, "records changed while the run went on"},
-		{"conflicts", r.Conflicts, false, "kept out by a unique index"},
-		{"failed", r.Failed, false, "refused by the mapping or the database"},
-		{"unknown", r.Unknown, false, "records whose clerkId is no id of a Clerk user"},
+		{"created", r.report.Created, true, either("had no record", "have no record")},
+		{"updated", r.report.Updated, true, either("were older or differed", "are older or differ")},
+		{"ghosts", r.report.Ghosts, true, "records whose user Clerk does not have"},
+		{"deactivated", r.report.Deactivated, false, either("ghosts were marked deleted", "ghosts would be marked deleted")},
+		{"tombstoned", r.report.Tombstoned, false, "users in Clerk whose record is marked deleted"},
+		{"restored", r.report.Restored, false, either("tombstoned records were restored", "tombstoned records would be restored")},
+		{"stale", r.report.Stale, false, "records that changed during the run"},
+		{"conflicts", r.report.Conflicts, false, "blocked by a unique index"},
+		{"failed", r.report.Failed, false, "rejected by the mapping or the database"},
+		{"unknown", r.report.Unknown, false, "records whose clerkId is not the id of a Clerk user"},
 	} {
-		if line.tally.Count == 0 && !line.always {
+		if row.tally.Count == 0 && !row.always {
 			continue
 		}
-		row := []string{line.name, number(line.tally.Count), line.what}
-		if ids := someIDs(line.tally); ids != "" {
-			row[2] += ": " + ids
+		what := row.what
+		if ids := someIDs(row.tally); ids != "" {
+			what += ": " + ids
 		}
-		rows = append(rows, row)
+		rows = append(rows, []string{row.name, number(row.tally.Count), what})
 	}
-	if r.HeldBack > 0 {
-		rows = append(rows, []string{"held back", number(r.HeldBack), "records that Clerk did not list and that are too young to be called ghosts (-holdback)"})
+	if r.report.HeldBack > 0 {
+		rows = append(rows, []string{"held back", number(r.report.HeldBack),
+			"records that Clerk did not list, too new to count as ghosts (-holdback)"})
 	}
 	return rows
 }
 
-// number keeps counts in line.
-func number(n int) string { return fmt.Sprintf("%9d", n) }
-
-// someIDs are the first of a tally.
+// someIDs are the first ids of a tally.
 func someIDs(t clerksync.Tally) string {
 	ids := make([]string, 0, maxIDs)
 	for _, id := range t.IDs[:min(len(t.IDs), maxIDs)] {
@@ -138,106 +165,15 @@ func someIDs(t clerksync.Tally) string {
 	return text
 }
 
-// fields are the lines of the fields that differ, the most frequent first.
+// fields are the rows of the fields that differ, the most frequent first.
 func (r *result) fields() [][]string {
-	names := slices.SortedFunc(maps.Keys(r.Fields), func(a, b string) int {
-		return cmp.Or(cmp.Compare(r.Fields[b], r.Fields[a]), cmp.Compare(a, b))
+	counts := r.report.Fields
+	names := slices.SortedFunc(maps.Keys(counts), func(a, b string) int {
+		return cmp.Or(cmp.Compare(counts[b], counts[a]), cmp.Compare(a, b))
 	})
 	rows := make([][]string, len(names))
 	for i, name := range names {
-		rows[i] = []string{number(r.Fields[name]), visible(name)}
+		rows[i] = []string{number(counts[name]), visible(name)}
 	}
 	return rows
-}
-
-// nextSteps say what to do about what was found, the most urgent first.
-func (r *result) nextSteps() []string {
-	var steps []string
-	add := func(text string, command ...string) {
-		for _, c := range command {
-			text += "\n  " + c
-		}
-		steps = append(steps, text)
-	}
-	switch {
-	case r.Complete:
-	case r.Resume != "":
-		add("Go on where it ended:", r.resumeCommand())
-	default:
-		var again []string
-		text := "Nothing to resume. Run again:"
-		if !r.DryRun {
-			text = "Nothing to resume. Run again; what has been written stays written:"
-		} else if !r.drift {
-			again = append(again, "-dry-run")
-		}
-		add(text, r.command(r.name(), again...))
-	}
-	if errors.Is(r.failure, clerksync.ErrWrongInstance) {
-		add("If the secret key is the right one, name its instance: -instance ins_…")
-	}
-	if r.Failed.Count > 0 {
-		add(fmt.Sprintf("%s could not be mapped or written; the warnings of this run say why.", count(r.Failed.Count, "user")))
-	}
-	if r.Conflicts.Count > 0 {
-		add(fmt.Sprintf("%s kept out by a unique index, as another record has the same value. Merge the records; this lists the indexes:", are(r.Conflicts.Count, "user")),
-			r.command("indexes"))
-	}
-	if errors.Is(r.failure, clerksync.ErrTooManyGhosts) {
-		add(fmt.Sprintf("%s in the collection and not in Clerk, more than a run may mark deleted; none was. Look at one:", are(r.Ghosts.Count, "user")),
-			r.command("user", firstID(r.Ghosts)))
-		add("If they are gone from Clerk for good, allow that many:", r.command("reconcile", "-max-deactivations", fmt.Sprint(r.Ghosts.Count)))
-	}
-	if r.Complete && r.DryRun {
-		if changes := r.Created.Count + r.Updated.Count + r.Ghosts.Count + r.Restored.Count; changes > 0 {
-			plus := []string{}
-			if r.drift && len(r.Fields) > 0 { // found only by comparing whole records
-				plus = append(plus, "-force")
-			}
-			add(fmt.Sprintf("Bring %s in step:", count(changes, "record")), r.command("reconcile", plus...))
-		}
-	}
-	if left := r.Tombstoned.Count - r.Restored.Count; left > 0 && r.Restored.Count == 0 {
-		add(fmt.Sprintf("%s in Clerk, though the record is marked deleted. A deletion is final; if these were marked by mistake, this gives them back:", are(left, "user")),
-			r.command("reconcile", "-restore"))
-	}
-	return steps
-}
-
-func firstID(t clerksync.Tally) string {
-	if len(t.IDs) == 0 {
-		return "USER_ID"
-	}
-	return t.IDs[0]
-}
-
-func (r *result) name() string {
-	if r.drift {
-		return "drift"
-	}
-	return "reconcile"
-}
-
-func (r *result) resumeCommand() string {
-	plus := []string{"-resume", r.Resume}
-	if r.DryRun && !r.drift {
-		plus = slices.Insert(plus, 0, "-dry-run")
-	}
-	return r.command(r.name(), plus...)
-}
-
-// count is a number with its noun.
-func count(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
-}
-
-// are is count with its verb.
-func are(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun + " is"
-	}
-	return count(n, noun) + " are"
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/clerksync/clerksync-go/mongostore"
 )
 
-// configs makes the Config and the Options of the settings, and has the app's configure complete them.
+// configs returns the Config and the Options that the settings make, after the app's configure.
 func (s *settings) configs(env environment) (*clerksync.Config, *mongostore.Options) {
 	config := &clerksync.Config{
 		SecretKey:   s.secretKey,
@@ -27,9 +27,11 @@ func (s *settings) configs(env environment) (*clerksync.Config, *mongostore.Opti
 	return config, options
 }
 
-// newSyncer makes a Syncer of config that writes to store, logs to logs and reaches Clerk over transport,
-// nil for the usual one.
-func newSyncer(env environment, config clerksync.Config, store clerksync.Store, logs *progress, transport http.RoundTripper) (*clerksync.Syncer, error) {
+// newSyncer returns a Syncer that writes to store, logs to logs and calls Clerk over transport. A
+// nil transport is the default one.
+func newSyncer(
+	env environment, config clerksync.Config, store clerksync.Store, logs *progress, transport http.RoundTripper,
+) (*clerksync.Syncer, error) {
 	config.Store = store
 	config.HTTPClient = &http.Client{Transport: transport}
 	config.CacheTTL = -1
@@ -44,11 +46,11 @@ func newSyncer(env environment, config clerksync.Config, store clerksync.Store, 
 		},
 	}))
 	syncer, err := clerksync.New(config)
-	if err != nil { // of the settings only; it names the fields of Config
+	if err != nil { // a setting is wrong; the error names the field of Config
 		return nil, usagef("%s", plain(err.Error()))
 	}
 	return syncer, nil
 }
 
-// stamp is a time in a line of a log.
+// stamp is the form of a time in the log.
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }

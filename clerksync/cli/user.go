@@ -10,9 +10,10 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync/memstore"
 )
 
-// isUserID is the form of Clerk's ids of users.
+// isUserID matches the ids that Clerk gives to users.
 var isUserID = regexp.MustCompile(`^user_[A-Za-z0-9_-]{1,64}$`)
 
+// runUser shows one record beside Clerk's state.
 func runUser(ctx context.Context, c *call, args []string) (err error) {
 	var f flag.FlagSet
 	s := &settings{}
@@ -21,7 +22,7 @@ func runUser(ctx context.Context, c *call, args []string) (err error) {
 		return err
 	}
 	if len(arguments) != 1 {
-		return c.wrongFlags("it wants one argument: the id of a Clerk user")
+		return c.wrongFlags("takes one argument: the id of a Clerk user")
 	}
 	id := arguments[0]
 	if !isUserID.MatchString(id) {
@@ -64,8 +65,8 @@ func runUser(ctx context.Context, c *call, args []string) (err error) {
 	return nil
 }
 
-// askClerk returns the record that Clerk's state makes by the standard mapping, nil
-// where Clerk has no such user.
+// askClerk returns the record that config makes of Clerk's state, or nil if Clerk does not have the
+// user.
 func askClerk(ctx context.Context, c *call, config clerksync.Config, id string) (_ *clerksync.User, err error) {
 	store := memstore.New()
 	store.Now = c.env.now

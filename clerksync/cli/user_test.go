@@ -6,6 +6,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
 	"github.com/clerksync/clerksync-go/clerksync"
 	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
 )
@@ -19,43 +22,38 @@ func TestUser(t *testing.T) {
 		verdict string
 	}{
 		{"in-step", func(t *testing.T, f *fixture) {
-			f.edit(t, func(u *clerksync.User) {
+			f.edit(t, ada, func(u *clerksync.User) {
 				u.Role, u.IsActive, u.Location = clerksync.RoleTeacher, false, &clerksync.Location{City: "London"}
 			})
 		}, exitDone, inStep},
-		{"older", func(t *testing.T, f *fixture) { f.rename(t, "Augusta") }, exitDiffer, older},
+		{"older", func(t *testing.T, f *fixture) { f.rename(t, ada, "Augusta") }, exitDiffer, older},
 		{"unversioned", func(t *testing.T, f *fixture) {
-			f.edit(t, func(u *clerksync.User) { u.ClerkUpdatedAt = time.Time{} })
+			f.edit(t, ada, func(u *clerksync.User) { u.ClerkUpdatedAt = time.Time{} })
 		}, exitDiffer, older},
-		{"differs", func(t *testing.T, f *fixture) { f.edit(t, func(u *clerksync.User) { u.Name = "A. L." }) }, exitDiffer, differs},
+		{"differs", func(t *testing.T, f *fixture) {
+			f.edit(t, ada, func(u *clerksync.User) { u.Name = "A. L." })
+		}, exitDiffer, differs},
 		{"mapped", func(t *testing.T, f *fixture) {
-			f.edit(t, func(u *clerksync.User) { u.Name, u.Extra = "A. L.", map[string]any{"plan": "free"} })
+			f.edit(t, ada, func(u *clerksync.User) { u.Name, u.Extra = "A. L.", map[string]any{"plan": "free"} })
 		}, exitDiffer, differs},
 		{"mapped-in-step", func(t *testing.T, f *fixture) {
-			f.edit(t, func(u *clerksync.User) { u.Extra = map[string]any{"plan": "free"} })
+			f.edit(t, ada, func(u *clerksync.User) { u.Extra = map[string]any{"plan": "free"} })
 		}, exitDone, inStep},
 		{"newer", func(t *testing.T, f *fixture) {
-			f.edit(t, func(u *clerksync.User) { u.ClerkUpdatedAt = u.ClerkUpdatedAt.Add(time.Minute) })
+			f.edit(t, ada, func(u *clerksync.User) { u.ClerkUpdatedAt = u.ClerkUpdatedAt.Add(time.Minute) })
 		}, exitDiffer, newer},
 		{"deleted", func(t *testing.T, f *fixture) {
 			f.deactivate(t)
-			if err := f.clerk.DeleteUser(ada); err != nil {
-				t.Fatal(err)
-			}
+			f.deleteUser(t, ada)
 		}, exitDone, deleted},
 		{"deleted-here", func(t *testing.T, f *fixture) { f.deactivate(t) }, exitDiffer, deleted},
-		{"ghost", func(t *testing.T, f *fixture) {
-			if err := f.clerk.DeleteUser(ada); err != nil {
-				t.Fatal(err)
-			}
-		}, exitDiffer, ghost},
+		{"ghost", func(t *testing.T, f *fixture) { f.deleteUser(t, ada) }, exitDiffer, ghost},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			f := newAda(t)
 			tt.arrange(t, f)
-			before := f.db.records.Len()
-			record, _ := f.db.records.User(t.Context(), ada)
+			record := f.record(t, ada)
 			o := f.run(t, "user", ada, "-db", "other")
 			o.want(t, tt.code)
 			golden(t, "user-"+tt.name, o.String())
@@ -72,9 +70,12 @@ func TestUser(t *testing.T) {
 			if tt.name == "differs" {
 				golden(t, "user-json", j.String())
 			}
-			after, _ := f.db.records.User(t.Context(), ada)
-			if f.db.records.Len() != before || !record.UpdatedAt.Equal(after.UpdatedAt) || !record.SyncedAt.Equal(after.SyncedAt) {
-				t.Error("the command wrote")
+			after := f.record(t, ada)
+			if diff := cmp.Diff(record, after, cmpopts.IgnoreUnexported(clerksync.User{})); diff != "" {
+				t.Errorf("the command wrote (-before +after):\n%s", diff)
+			}
+			if n := f.db.records.Len(); n != 1 {
+				t.Errorf("%d records", n)
 			}
 		})
 	}
@@ -88,7 +89,7 @@ func TestUserWithoutRecord(t *testing.T) {
 	o.want(t, exitDiffer)
 	golden(t, "user-no-record", o.String())
 	if f.db.records.Len() != 0 {
-		t.Error("the command wrote")
+		t.Error("the command wrote a record")
 	}
 	o = f.run(t, "user", "user_nobody")
 	o.want(t, exitFailed)
@@ -98,9 +99,12 @@ func TestUserWithoutRecord(t *testing.T) {
 func TestUserClerkFails(t *testing.T) {
 	t.Parallel()
 	f := newAda(t)
-	f.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { return fakeclerk.ErrorFault(401, "clerk_key_invalid") })
+	f.clerk.SetFault(func(*http.Request) *fakeclerk.Fault {
+		return fakeclerk.ErrorFault(401, "clerk_key_invalid")
+	})
 	o := f.run(t, "user", ada)
-	o.want(t, exitFailed, "clerksync: Clerk refuses CLERK_SECRET_KEY (401 clerk_key_invalid): check that it is this instance's\n")
+	o.want(t, exitFailed,
+		"clerksync: Clerk refuses CLERK_SECRET_KEY (401 clerk_key_invalid): check that it is this instance's\n")
 	if o.stdout != "" {
 		t.Error(o)
 	}

@@ -7,8 +7,8 @@
 //	clerksync indexes              # list the collection's indexes, and make the one on clerkId
 //	clerksync help COMMAND         # explain a command and its flags
 //
-// It reads CLERK_SECRET_KEY and MONGODB_URI from the environment or from .env. README.md beside this
-// file is the manual.
+// It reads CLERK_SECRET_KEY and MONGODB_URI from the environment or from .env. README.md beside
+// this file is the manual.
 //
 // The command uses the standard mapping. An app whose Config has a Map or a RoleOf builds its own
 // command with package cli.
