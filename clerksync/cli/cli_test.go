@@ -3,10 +3,13 @@ package cli
 import (
 	"context"
 	"errors"
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/clerk/clerk-sdk-go/v2"
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/clerksync/clerksync-go/clerksync"
 	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
@@ -127,5 +130,35 @@ func TestConfigure(t *testing.T) {
 	f.run(t, append(args, "-force")...).want(t, exitDone)
 	if u := f.record(t, ada); u.Role != "TEACHER" {
 		t.Errorf("the record is %+v", u)
+	}
+}
+
+// The manual has every flag in its table, with the commands that take it.
+func TestReadmeHasEveryFlag(t *testing.T) {
+	t.Parallel()
+	readme, err := os.ReadFile("../cmd/clerksync/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	takenBy := make(map[string][]string)
+	f := newFixture(t)
+	for _, c := range commands() {
+		for _, m := range regexp.MustCompile(`(?m)^  (-[a-z-]+)`).FindAllStringSubmatch(f.run(t, "help", c.name).stdout, -1) {
+			takenBy[m[1]] = append(takenBy[m[1]], c.name)
+		}
+	}
+	want := make(map[string]string)
+	for flag, by := range takenBy {
+		want[flag] = strings.Join(by, ", ")
+		if len(by) == len(commands()) {
+			want[flag] = "all"
+		}
+	}
+	got := make(map[string]string)
+	for _, m := range regexp.MustCompile("(?m)^\\| `(-[a-z-]+)` \\| ([a-z, ]+) \\|").FindAllStringSubmatch(string(readme), -1) {
+		got[m[1]] = m[2]
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("flags in README.md (-help +README):\n%s", diff)
 	}
 }

@@ -41,7 +41,7 @@ func readEnvFile(file string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	text, err := io.ReadAll(io.LimitReader(f, maxEnvFile+1))
 	if err != nil {
 		return "", err
@@ -96,8 +96,8 @@ func unmarshalEnv(text string) (map[string]string, bool) {
 	return vars, true
 }
 
-// faultyLine returns the number of the line at which the first variable begins that cannot be read.
-// A value in quotes may have several lines, so it tries one line first and then more.
+// faultyLine returns the number of the line that unmarshalEnv stumbles on. A value in quotes may have
+// several lines: then it is the line of the name. So it reads one line, then more if that fails.
 func faultyLine(text string) int {
 	lines := strings.SplitAfter(text, "\n")
 	for first := 0; first < len(lines); {

@@ -28,12 +28,12 @@ func (r *result) nextSteps() []string {
 		add(count(n, "user") + " could not be mapped or written. The warnings of this run say why.")
 	}
 	if n := r.report.Conflicts.Count; n > 0 {
-		add(wereOrWas(n, "user")+" not written, because another record has the same value in a unique index. "+
+		add(users(n, "was", "were")+" not written, because another record has the same value in a unique index. "+
 			"Merge the records. This lists the indexes:", r.command("indexes"))
 	}
 	if errors.Is(r.failure, clerksync.ErrTooManyGhosts) {
 		n := r.report.Ghosts.Count
-		add(areOrIs(n, "user")+" in the collection but not in Clerk. That is more than one run may mark deleted, so none was. Look at one:",
+		add(users(n, "is", "are")+" in the collection but not in Clerk. That is more than one run may mark deleted, so none was. Look at one:",
 			r.command("user", firstID(r.report.Ghosts)))
 		add("If they are gone from Clerk for good, allow that many:", r.command("reconcile", "-max-deactivations", strconv.Itoa(n)))
 	}
@@ -45,7 +45,7 @@ func (r *result) nextSteps() []string {
 		add(fmt.Sprintf("To bring %s in step:", count(changes, "record")), r.command("reconcile", plus...))
 	}
 	if n := r.report.Tombstoned.Count; n > 0 && r.report.Restored.Count == 0 {
-		add(areOrIs(n, "user")+" in Clerk although the record is marked deleted. A deletion is final. "+
+		add(users(n, "is", "are")+" in Clerk although the record is marked deleted. A deletion is final. "+
 			"To restore the records if they were marked by mistake:", r.command("reconcile", "-restore"))
 	}
 	return steps
@@ -96,18 +96,10 @@ func firstID(t clerksync.Tally) string {
 	return t.IDs[0]
 }
 
-// areOrIs is count with its verb.
-func areOrIs(n int, noun string) string {
+// users is a number of users with its verb.
+func users(n int, is, are string) string {
 	if n == 1 {
-		return "1 " + noun + " is"
+		return "1 user " + is
 	}
-	return count(n, noun) + " are"
-}
-
-// wereOrWas is count with its verb in the past.
-func wereOrWas(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun + " was"
-	}
-	return count(n, noun) + " were"
+	return count(n, "user") + " " + are
 }

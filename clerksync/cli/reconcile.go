@@ -109,7 +109,7 @@ var (
 // -holdback.
 func (r *reconcileFlags) check(c *call, set map[string]bool) error {
 	o := &r.options
-	for _, flag := range []struct {
+	for _, rule := range []struct {
 		name string
 		ok   bool
 		must string
@@ -123,8 +123,8 @@ func (r *reconcileFlags) check(c *call, set map[string]bool) error {
 		{"resume", isToken.MatchString(o.Resume), "be what a run printed after resume= or -resume"},
 		{"default-role", strings.TrimSpace(r.settings.defaultRole) != "", "not be empty"},
 	} {
-		if set[flag.name] && !flag.ok {
-			return c.wrongFlags("-%s must %s", flag.name, flag.must)
+		if set[rule.name] && !rule.ok {
+			return c.wrongFlags("-%s must %s", rule.name, rule.must)
 		}
 	}
 	if set["holdback"] && o.Holdback == 0 {
