@@ -1,0 +1,117 @@
+// Package cli is the command line of clerksync as a package. Command clerksync calls it with the
+// standard mapping. An app that has a Map or a RoleOf calls it from a program of its own.
+package cli
+
+import (
+	"context"
+	"io"
+	"os"
+	"os/signal"
+	"regexp"
+	"syscall"
+	"time"
+
+	"github.com/vbauerster/mpb/v8"
+
+	"github.com/clerksync/clerksync-go/clerksync"
+	"github.com/clerksync/clerksync-go/mongostore"
+)
+
+// Main is the command line for an app. It reads the flags and variables that command clerksync
+// reads (-help lists them), runs the command they name and ends the process with its exit code.
+//
+// If configure is not nil, Main calls it with the settings it read, so that the app can add its
+// Map, RoleOf and so on. What configure sets wins over flags and variables. Store, HTTPClient,
+// CacheTTL, Logger and Now of the Config are set afterwards by the command. Reconcile and drift
+// refuse a collection to which a Map has added fields, also if configure sets that Map.
+//
+//	func main() {
+//		cli.Main(func(c *clerksync.Config, o *mongostore.Options) {
+//			c.Map, c.RoleOf = myMap, myRoleOf
+//			o.EraseOnDelete = true
+//		})
+//	}
+func Main(configure func(*clerksync.Config, *mongostore.Options)) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	env := environment{
+		lookup:    os.LookupEnv,
+		now:       time.Now,
+		terminal:  isTerminal,
+		configure: configure,
+		open:      openMongo,
+		reconcile: (*clerksync.Syncer).Reconcile,
+	}
+	os.Exit(run(ctx, env, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// environment is everything outside the program that the commands use. Tests replace it.
+type environment struct {
+	lookup    func(string) (string, bool) // os.LookupEnv
+	now       func() time.Time
+	terminal  func(io.Writer) bool                         // whether a progress bar can be drawn there
+	configure func(*clerksync.Config, *mongostore.Options) // may be nil
+	open      func(context.Context, settings, *mongostore.Options) (database, error)
+	reconcile func(*clerksync.Syncer, context.Context, clerksync.ReconcileOptions) (clerksync.Report, error)
+	bar       []mpb.ContainerOption
+}
+
+// command is one of the program's commands.
+type command struct {
+	name string
+	args string // for the usage line
+	run  func(context.Context, *call, []string) error
+}
+
+// commands returns the commands in the order of the help.
+func commands() []command {
+	return []command{
+		{"reconcile", "", runReconcile},
+		{"drift", "", runDrift},
+		{"user", " USER_ID", runUser},
+		{"indexes", "", runIndexes},
+	}
+}
+
+// call is one run of a command.
+type call struct {
+	env            environment
+	command        command
+	stdout, stderr io.Writer
+}
+
+// run is Main without the process around it. It returns the exit code.
+func run(ctx context.Context, env environment, args []string, stdout, stderr io.Writer) int {
+	err := dispatch(ctx, env, args, stdout, stderr)
+	return exitCode(ctx, err, stderr)
+}
+
+// dispatch runs the command that args begin with.
+func dispatch(ctx context.Context, env environment, args []string, stdout, stderr io.Writer) error {
+	if len(args) == 0 {
+		return usagef("no command\n%s", helpHint)
+	}
+	name, rest := args[0], args[1:]
+	switch name {
+	case "-h", "-help", "--help":
+		return print(stdout, help())
+	case "help":
+		if len(rest) == 0 {
+			return print(stdout, help())
+		}
+		name, rest = rest[0], []string{"-help"}
+	}
+	for _, c := range commands() {
+		if c.name == name {
+			return c.run(ctx, &call{env: env, command: c, stdout: stdout, stderr: stderr}, rest)
+		}
+	}
+	if isWord.MatchString(name) { // anything else might be a secret
+		return usagef("there is no command %q\n%s", name, helpHint)
+	}
+	return usagef("the first argument is not a command\n%s", helpHint)
+}
+
+const helpHint = "clerksync -help lists the commands, clerksync help COMMAND explains one"
+
+var isWord = regexp.MustCompile(`^-{0,2}[a-zA-Z]{1,20}$`)

@@ -1,0 +1,164 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/clerk/clerk-sdk-go/v2"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/clerksync/clerksync-go/clerksync"
+	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
+	"github.com/clerksync/clerksync-go/mongostore"
+)
+
+func TestHelp(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	o := f.run(t, "-help")
+	golden(t, "help", o.String())
+	for _, args := range [][]string{{"help"}, {"-h"}, {"--help"}} {
+		if got := f.run(t, args...); got != o {
+			t.Errorf("%v differs from -help:\n%s", args, got)
+		}
+	}
+	for _, c := range commands() {
+		o := f.run(t, "help", c.name)
+		golden(t, "help-"+c.name, o.String())
+		if got := f.run(t, c.name, "-help"); got != o {
+			t.Errorf("%s -help differs from help %[1]s:\n%s", c.name, got)
+		}
+		if what[c.name] == "" || details[c.name] == "" || examples[c.name] == "" {
+			t.Errorf("a part of the help of %s is empty", c.name)
+		}
+	}
+}
+
+func TestUsage(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		args string
+		want string
+	}{
+		{"", "no command"},
+		{"recncile", `there is no command "recncile"`},
+		{"help recncile", `there is no command "recncile"`},
+		{"mongodb://app:" + password + "@host", "the first argument is not a command"},
+		{"drift -nope", "there is no flag -nope"},
+		{"drift -secret-key " + secretKey, "never from flags"},
+		{"drift -mongodb-uri=mongodb://app:" + password + "@host", "never from flags"},
+		{"drift now", "takes no arguments"},
+		{"indexes " + secretKey, "takes no arguments"},
+		{"drift -dry-run", "there is no flag -dry-run"},
+		{"drift -force", "there is no flag -force"},
+		{"drift -timeout 0s", "-timeout must be more than 0"},
+		{"drift -timeout soon", "the value of -timeout is wrong: parse error; write a duration such as 10m"},
+		{"reconcile -holdback 10", "the value of -holdback is wrong: parse error; write a duration such as 10m\n"},
+		{"drift -timeout " + secretKey, "the value of -timeout is wrong"},
+		{"drift -json=" + secretKey, "the value of -json is wrong: parse error\n"},
+		{"drift -page-size=mongodb://app:" + password + "@host", "the value of -page-size is wrong"},
+		{"drift -allow-unique " + password + ",", "the value of -allow-unique is wrong: a name is empty"},
+		{"drift -" + secretKey, "not a flag of this command"},
+		{"drift ---" + secretKey, "not a flag of this command"},
+		{"drift -timeout", "flag needs an argument: -timeout"},
+		{"drift -batch-size 0", "-batch-size must be 1 or more"},
+		{"drift -allow-unique a,,b", "a name is empty"},
+		{"drift -page-size 0", "-page-size must be from 1 to 500"},
+		{"drift -page-size 501", "-page-size must be from 1 to 500"},
+		{"drift -writers 0", "-writers must be"},
+		{"drift -rate 0", "-rate must be more than 0"},
+		{"drift -rate NaN", "-rate must be more than 0"},
+		{"drift -rate +Inf", "-rate must be more than 0"},
+		{"drift -holdback -1s", "-holdback must not be negative"},
+		{"drift -instance prod", "-instance must be the id of a Clerk instance"},
+		{"drift -resume=", "-resume must be"},
+		{"reconcile -max-deactivations 0", "-max-deactivations must be 1 or more"},
+		{"reconcile -max-deactivations -2", "-max-deactivations must be 1 or more"},
+		{"reconcile -default-role=", "-default-role must not be empty"},
+		{"user", "takes one argument"},
+		{"user user_1 user_2", "takes one argument"},
+		{"user ada@example.com", "not the id of a Clerk user"},
+		{"user ../jwks", "not the id of a Clerk user"},
+		{"drift -db a/b", "the name of the database"},
+		{"drift -db mongodb://app:" + password + "@host", "the name of the database"},
+		{"drift -collection $x", "the name of the collection"},
+		{"drift -env-file testdata/none.env", "testdata/none.env"},
+	} {
+		t.Run(tt.args, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t)
+			f.env.open = func(context.Context, settings, *mongostore.Options) (database, error) {
+				t.Error("the database was opened")
+				return nil, errors.New("opened")
+			}
+			o := f.run(t, strings.Fields(tt.args)...)
+			o.want(t, exitUsage, tt.want)
+			if o.stdout != "" {
+				t.Error("the error is on standard output")
+			}
+		})
+	}
+}
+
+// configure is called with the settings read, and what it adds is used.
+func TestConfigure(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.clerk.CreateUser(fakeclerk.NewUser{ID: ada, FirstName: "Ada"})
+	var role clerksync.Role
+	f.env.configure = func(c *clerksync.Config, o *mongostore.Options) {
+		if c.SecretKey != secretKey || c.APIURL != f.vars[apiURLVar] || c.DefaultRole != "MEMBER" || o.BatchSize != 7 {
+			t.Errorf("configure is called with %+v and %+v", c, o)
+		}
+		c.RoleOf = func(*clerk.User) clerksync.Role { return role }
+		c.Map = func(_ *clerk.User, u *clerksync.User) error { u.Name = "Mapped"; return nil }
+		o.EraseOnDelete = true
+	}
+	args := []string{"reconcile", quick, "-default-role", "MEMBER", "-batch-size", "7"}
+	f.run(t, args...).want(t, exitDone)
+	if u := f.record(t, ada); u.Name != "Mapped" || u.Role != "MEMBER" {
+		t.Errorf("the record is %+v", u)
+	}
+	if !f.db.options.EraseOnDelete || f.db.options.BatchSize != 7 {
+		t.Errorf("the collection was opened with %+v", f.db.options)
+	}
+	role = "TEACHER"
+	f.run(t, append(args, "-force")...).want(t, exitDone)
+	if u := f.record(t, ada); u.Role != "TEACHER" {
+		t.Errorf("the record is %+v", u)
+	}
+}
+
+// The manual has every flag in its table, with the commands that take it.
+func TestReadmeHasEveryFlag(t *testing.T) {
+	t.Parallel()
+	readme, err := os.ReadFile("../cmd/clerksync/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	takenBy := make(map[string][]string)
+	f := newFixture(t)
+	for _, c := range commands() {
+		for _, m := range regexp.MustCompile(`(?m)^  (-[a-z-]+)`).FindAllStringSubmatch(f.run(t, "help", c.name).stdout, -1) {
+			takenBy[m[1]] = append(takenBy[m[1]], c.name)
+		}
+	}
+	want := make(map[string]string)
+	for flag, by := range takenBy {
+		want[flag] = strings.Join(by, ", ")
+		if len(by) == len(commands()) {
+			want[flag] = "all"
+		}
+	}
+	got := make(map[string]string)
+	for _, m := range regexp.MustCompile("(?m)^\\| `(-[a-z-]+)` \\| ([a-z, ]+) \\|").FindAllStringSubmatch(string(readme), -1) {
+		got[m[1]] = m[2]
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("flags in README.md (-help +README):\n%s", diff)
+	}
+}

@@ -1,0 +1,129 @@
+package cli
+
+import (
+	"flag"
+	"fmt"
+	"strings"
+)
+
+// what says in one line what a command is for.
+var what = map[string]string{
+	"reconcile": "bring the whole collection in step with Clerk",
+	"drift":     "report what a reconcile would change; writes nothing",
+	"user":      "show one record beside Clerk's state of the user",
+	"indexes":   "list the collection's indexes, and make the one on clerkId",
+}
+
+// help explains the program.
+func help() string {
+	var b strings.Builder
+	b.WriteString(`clerksync keeps the users collection of an app in step with Clerk.
+
+Usage: clerksync COMMAND [flags]
+
+`)
+	var rows [][]string
+	for _, c := range commands() {
+		rows = append(rows, []string{c.name + c.args, what[c.name]})
+	}
+	rows = append(rows, []string{"help COMMAND", "explain a command and its flags"})
+	b.WriteString(layOut(rows))
+	b.WriteString("\n" + variablesHelp + "\n" + exitHelp + `
+Examples:
+  clerksync drift                  # is there anything to do? 2 means yes: for cron and CI
+  clerksync reconcile -dry-run     # what would be written?
+  clerksync reconcile              # write it
+  clerksync user user_2abcDEF      # why does this one differ?
+
+In an app: go install github.com/clerksync/clerksync-go/clerksync/cmd/clerksync@latest
+From a clone of the module: go run ./clerksync/cmd/clerksync drift
+(go run turns every exit status except 0 into 1. For scripts: go install ./clerksync/cmd/clerksync)
+`)
+	return b.String()
+}
+
+const variablesHelp = `Variables, from the environment or from .env in the working directory (the environment wins):
+  CLERK_SECRET_KEY     sk_test_… or sk_live_…: Clerk Dashboard > Configure > API keys
+  CLERK_API_URL        Clerk's Backend API (default https://api.clerk.com)
+  MONGODB_URI          mongodb://… or mongodb+srv://…
+  MONGODB_DATABASE     the database (default the one in the path of MONGODB_URI); -db wins
+  MONGODB_COLLECTION   the collection (default users); -collection wins
+Secrets are read from there only and never printed. In .env, put a value with a $ in single quotes.
+`
+
+const exitHelp = `Exit status:
+  0    done; drift and user: everything is in step
+  1    an error, an incomplete run, or users that could not be written
+  2    drift and user: not in step
+  64   wrong flags or variables; nothing was done
+`
+
+// details explain each command.
+var details = map[string]string{
+	"reconcile": `Lists all users of Clerk, writes the records that are missing or older, and marks
+records deleted whose user Clerk no longer has. It can run while users visit and
+events arrive: nothing older overwrites something newer. The fields that your app
+owns stay as they are.
+
+Records are written by the standard mapping. If your app's Config has a Map or a
+RoleOf, use a program of your own that calls Syncer.Reconcile with that Config. The
+command refuses a collection in which it finds fields that a Map added. It cannot
+see a RoleOf, or a Map that adds no fields.
+
+The unique index on clerkId is made if it is missing. With -dry-run nothing is made
+or written: run clerksync indexes first.
+
+Progress is shown on standard error: a bar on a terminal, otherwise a line every five
+seconds that ends with resume=TOKEN. The report is on standard output. An
+interrupt (Ctrl-C, SIGTERM) ends the run cleanly and prints how to continue. A second
+one ends it at once. A run that was killed continues with the TOKEN of its last line.
+`,
+	"drift": `Compares all users of Clerk with their records, field by field, and looks for records
+whose user Clerk does not have. It writes nothing, and makes no collection and no
+index: if the unique index on clerkId is missing, run clerksync indexes first.
+
+Records are compared by the standard mapping. If your app's Config has a Map or a
+RoleOf, use a program of your own that calls Syncer.Reconcile with DryRun. The command
+refuses a collection in which it finds fields that a Map added, except with -versions.
+
+Progress is shown on standard error, the report on standard output. An interrupt
+ends the run cleanly and prints how to continue. A second one ends it at once.
+`,
+	"user": `Prints the record of one user beside what Clerk says now, with a ≠ if the two differ
+in a field that Clerk owns, and says what that means. It writes nothing, and makes no
+collection and no index: if the unique index on clerkId is missing, run clerksync
+indexes first. The output holds personal data.
+
+Clerk's side is made by the standard mapping, without your app's own Map or RoleOf.
+`,
+	"indexes": `Lists the indexes of the collection and says which one clerksync relies on. If that
+one is missing, it is made. If records or other indexes prevent that, the error says
+what to do. CLERK_SECRET_KEY is not needed.
+`,
+}
+
+// examples are the last part of a command's help.
+var examples = map[string]string{
+	"reconcile": `  clerksync reconcile -dry-run
+  clerksync reconcile -db app -collection members -rate 40
+  clerksync reconcile -json > report.json 2> progress.log
+`,
+	"drift": `  clerksync drift || mail -s "clerksync: drift" ops@example.com    # in cron
+  clerksync drift -versions                                        # quick
+  clerksync drift -json | jq .fields
+`,
+	"user": `  clerksync user user_2abcDEF
+  clerksync user user_2abcDEF -json | jq -r .verdict
+`,
+	"indexes": `  clerksync indexes -db app
+`,
+}
+
+// help explains a command. f has its flags.
+func (c command) help(f *flag.FlagSet) string {
+	var flags strings.Builder
+	f.SetOutput(&flags)
+	f.PrintDefaults()
+	return fmt.Sprintf("clerksync %s: %s.\n\nUsage: clerksync %[1]s%[3]s [flags]\n\n%s\nFlags:\n%s\n%s\n%s\nExamples:\n%s",
+		c.name, what[c.name], c.args, details[c.name], flags.String(), variablesHelp, exitHelp, examples[c.name])
+}

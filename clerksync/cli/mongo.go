@@ -1,0 +1,172 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
+
+	"github.com/clerksync/clerksync-go/clerksync"
+	"github.com/clerksync/clerksync-go/mongostore"
+)
+
+// database is what the commands need of the collection.
+type database interface {
+	store() clerksync.Store
+	// empty reports whether the collection has no records.
+	empty(ctx context.Context) (bool, error)
+	// mapped returns the clerkId of a record to which the app's own Map has added fields, or "".
+	mapped(ctx context.Context) (clerkID string, err error)
+	// indexes lists the indexes of the collection.
+	indexes(ctx context.Context) ([]index, error)
+	// close closes the connections, even if ctx is done.
+	close(ctx context.Context) error
+}
+
+// mongoDatabase is a database on MongoDB.
+type mongoDatabase struct {
+	client *mongo.Client
+	coll   *mongo.Collection
+	opened *mongostore.Store
+}
+
+// openMongo connects and opens the Store. Its errors have no secrets.
+func openMongo(ctx context.Context, s settings, o *mongostore.Options) (_ database, err error) {
+	client, err := mongo.Connect(options.Client().ApplyURI(s.mongoURI))
+	if err != nil {
+		return nil, usagef("%s cannot be used: %s", mongoURIVar, withoutSecrets(err, s.mongoURI))
+	}
+	d := &mongoDatabase{client: client, coll: client.Database(s.database).Collection(s.collection)}
+	if err := d.open(ctx, s, o); err != nil {
+		return nil, errors.Join(err, d.close(ctx))
+	}
+	return d, nil
+}
+
+func (d *mongoDatabase) open(ctx context.Context, s settings, o *mongostore.Options) (err error) {
+	// The timeout is for the connection only: building an index may take longer.
+	pingCtx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	if err := d.client.Ping(pingCtx, readpref.Primary()); err != nil {
+		return fmt.Errorf("MongoDB cannot be reached with %s (-timeout is %v): %s", mongoURIVar, s.timeout, withoutSecrets(err, s.mongoURI))
+	}
+	if s.writesNothing {
+		if err := d.checkIndex(ctx, s); err != nil {
+			return err
+		}
+	}
+	d.opened, err = mongostore.Open(ctx, d.coll, o)
+	return err
+}
+
+// checkIndex returns an error if Open would make the index on clerkId.
+func (d *mongoDatabase) checkIndex(ctx context.Context, s settings) error {
+	indexes, err := d.indexes(ctx)
+	if err != nil {
+		return err
+	}
+	if len(indexes) == 0 { // every collection has the one on _id
+		return usagef("the collection %s does not exist; is -db right? If it is, run `clerksync indexes` first, which creates it", s.name())
+	}
+	if slices.ContainsFunc(indexes, func(ix index) bool { return ix.onClerkID() }) {
+		return nil
+	}
+	empty, err := d.empty(ctx)
+	if err != nil {
+		return err
+	}
+	if empty {
+		return usagef("the collection %s is empty and has no unique index on clerkId; is -db right? If it is, "+
+			"run `clerksync indexes` first, which creates the index", s.name())
+	}
+	return fmt.Errorf("the collection %s has no unique index on clerkId, and this command writes nothing: "+
+		"run `clerksync indexes` first, which creates the index", s.name())
+}
+
+func (d *mongoDatabase) store() clerksync.Store { return d.opened }
+
+func (d *mongoDatabase) empty(ctx context.Context) (bool, error) {
+	onlyID := options.FindOne().SetProjection(bson.D{{Key: "_id", Value: 1}})
+	err := d.coll.FindOne(ctx, bson.D{}, onlyID).Err()
+	switch {
+	case errors.Is(err, mongo.ErrNoDocuments):
+		return true, nil
+	case ctx.Err() != nil:
+		return false, context.Cause(ctx)
+	case err != nil:
+		return false, fmt.Errorf("looking for records: %s", describe(err))
+	}
+	return false, nil
+}
+
+func (d *mongoDatabase) mapped(ctx context.Context) (string, error) {
+	filter := bson.D{{Key: "extraFields.0", Value: bson.D{{Key: "$exists", Value: true}}}}
+	onlyClerkID := options.FindOne().SetProjection(bson.D{{Key: "clerkId", Value: 1}})
+	raw, err := d.coll.FindOne(ctx, filter, onlyClerkID).Raw()
+	switch {
+	case errors.Is(err, mongo.ErrNoDocuments):
+		return "", nil
+	case ctx.Err() != nil:
+		return "", context.Cause(ctx)
+	case err != nil:
+		return "", fmt.Errorf("looking for records that a Map wrote: %s", describe(err))
+	}
+	id, ok := raw.Lookup("clerkId").StringValueOK()
+	if !ok {
+		id = "one without a clerkId"
+	}
+	return id, nil
+}
+
+func (d *mongoDatabase) indexes(ctx context.Context) ([]index, error) {
+	cursor, err := d.coll.Indexes().List(ctx)
+	var specs []bson.Raw
+	if err == nil {
+		err = cursor.All(ctx, &specs)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listing the indexes: %s", describe(err))
+	}
+	indexes := make([]index, len(specs))
+	for i, spec := range specs {
+		indexes[i] = indexOf(spec)
+	}
+	return indexes, nil
+}
+
+func (d *mongoDatabase) close(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	if err := d.client.Disconnect(ctx); err != nil {
+		return fmt.Errorf("closing the connections to MongoDB: %s", describe(err))
+	}
+	return nil
+}
+
+// closeDatabase is for defer. It keeps an earlier error.
+func closeDatabase(ctx context.Context, db database, err *error) {
+	if closing := db.close(ctx); *err == nil {
+		*err = closing
+	}
+}
+
+// describe describes a database error by its code or kind, because the server's text may quote a
+// record.
+func describe(err error) string {
+	var server mongo.ServerError
+	switch {
+	case errors.As(err, &server) && len(server.ErrorCodes()) > 0:
+		return fmt.Sprintf("server error %d", server.ErrorCodes()[0])
+	case mongo.IsTimeout(err):
+		return "timed out"
+	case mongo.IsNetworkError(err):
+		return "network error"
+	}
+	return fmt.Sprintf("%T", err)
+}

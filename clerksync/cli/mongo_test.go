@@ -1,0 +1,147 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/clerksync/clerksync-go/clerksync"
+	"github.com/clerksync/clerksync-go/mongostore"
+)
+
+// Nothing listens on port 1.
+func TestOpenMongoUnreachable(t *testing.T) {
+	t.Parallel()
+	s := settings{
+		mongoURI: "mongodb://app:" + password + "@127.0.0.1:1/school", database: "school", collection: "users",
+		timeout: 50 * time.Millisecond,
+	}
+	_, err := openMongo(t.Context(), s, nil)
+	const want = "MongoDB cannot be reached with MONGODB_URI (-timeout is 50ms)"
+	if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), password) {
+		t.Errorf("openMongo fails with %v, want %s… without the password", err, want)
+	}
+}
+
+func TestOpenMongoWrongURI(t *testing.T) {
+	t.Parallel()
+	uri := "mongodb://app:" + password + "@localhost/?directConnection=" + password
+	_, err := openMongo(t.Context(), settings{mongoURI: uri, timeout: time.Second}, nil)
+	usage := (*usageError)(nil)
+	if !errors.As(err, &usage) || strings.Contains(err.Error(), password) {
+		t.Errorf("openMongo fails with %v, want a usageError without the password", err)
+	}
+}
+
+// newOnMongoDB is newAda with a database of the test's own on the server that MONGODB_URI names.
+// Without MONGODB_URI it skips the test.
+func newOnMongoDB(t *testing.T) (*fixture, *mongo.Collection) {
+	t.Helper()
+	uri := os.Getenv(mongoURIVar)
+	if uri == "" {
+		t.Skip("MONGODB_URI is not set")
+	}
+	ctx := context.Background() // the cleanup outlives the test's
+	client, err := mongo.Connect(options.Client().ApplyURI(uri))
+	if err != nil {
+		t.Fatal(err)
+	}
+	db := client.Database("clerksync_cmd_" + bson.NewObjectID().Hex())
+	t.Cleanup(func() {
+		if err := errors.Join(db.Drop(ctx), client.Disconnect(ctx)); err != nil {
+			t.Error(err)
+		}
+	})
+	f := newAda(t)
+	f.env.open = openMongo
+	f.db.closed = true // it is not used
+	f.vars[mongoURIVar] = uri
+	f.vars[databaseVar] = db.Name()
+	return f, db.Collection("users")
+}
+
+func TestMongoCommandsThatWriteNothing(t *testing.T) {
+	t.Parallel()
+	f, coll := newOnMongoDB(t)
+	ctx := t.Context()
+	commands := [][]string{{"drift"}, {"reconcile", "-dry-run"}, {"user", ada}}
+	for _, args := range commands {
+		f.run(t, args...).want(t, exitUsage,
+			"the collection "+f.vars[databaseVar]+".users does not exist; is -db right?", "run `clerksync indexes` first")
+	}
+	names, err := coll.Database().Client().ListDatabaseNames(ctx, bson.D{{Key: "name", Value: f.vars[databaseVar]}})
+	if err != nil || len(names) > 0 {
+		t.Errorf("a database was made: %v, %v", names, err)
+	}
+
+	if err := coll.Database().CreateCollection(ctx, "users"); err != nil {
+		t.Fatal(err)
+	}
+	f.run(t, "drift").want(t, exitUsage, "is empty and has no unique index on clerkId; is -db right?")
+
+	if _, err := coll.InsertOne(ctx, bson.D{{Key: "name", Value: "theirs"}}); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range commands {
+		f.run(t, args...).want(t, exitFailed,
+			".users has no unique index on clerkId, and this command writes nothing: run `clerksync indexes` first")
+	}
+	if specs, err := coll.Indexes().ListSpecifications(ctx); err != nil || len(specs) != 1 {
+		t.Errorf("an index was made: %v, %v", specs, err)
+	}
+}
+
+func TestMongoIndexes(t *testing.T) {
+	t.Parallel()
+	f, coll := newOnMongoDB(t)
+	f.run(t, "indexes").want(t, exitDone, "clerkId_1", relied)
+	f.run(t, "drift", quick).want(t, exitDiffer, "is empty; is -db right?")
+	f.run(t, "user", ada).want(t, exitDiffer, "No record: ")
+
+	email := mongo.IndexModel{Keys: bson.D{{Key: "email", Value: 1}}, Options: options.Index().SetUnique(true)}
+	if _, err := coll.Indexes().CreateOne(t.Context(), email); err != nil {
+		t.Fatal(err)
+	}
+	f.run(t, "indexes").want(t, exitFailed,
+		`the unique index "email_1" on email is neither sparse nor partial`, "db.getCollection(")
+	f.run(t, "indexes", "-allow-unique", "email_1").want(t, exitDone, conflicts)
+}
+
+func TestMongoMapped(t *testing.T) {
+	t.Parallel()
+	f, coll := newOnMongoDB(t)
+	ctx := t.Context()
+	s := settings{
+		mongoURI: f.vars[mongoURIVar], database: coll.Database().Name(), collection: "users", timeout: 10 * time.Second,
+	}
+	d, err := openMongo(ctx, s, &mongostore.Options{BatchSize: 100})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := d.close(ctx); err != nil {
+			t.Error(err)
+		}
+	}()
+	u := &clerksync.User{ClerkID: "user_mapped", ClerkUpdatedAt: epoch}
+	upsertAndWantMapped := func(want string) {
+		t.Helper()
+		if _, err := d.store().Upsert(ctx, u); err != nil {
+			t.Fatal(err)
+		}
+		if id, err := d.mapped(ctx); id != want || err != nil {
+			t.Errorf("mapped() = %q, %v, want %q", id, err, want)
+		}
+	}
+	upsertAndWantMapped("")
+	u.ClerkUpdatedAt, u.Extra = epoch.Add(time.Hour), map[string]any{"plan": "free"}
+	upsertAndWantMapped(u.ClerkID)
+	f.run(t, "drift").want(t, exitFailed, "extraFields")
+}

@@ -1,0 +1,302 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/clerksync/clerksync-go/clerksync"
+	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
+	"github.com/clerksync/clerksync-go/clerksync/memstore"
+)
+
+// If Reconcile fails before it calls Clerk, there is no report.
+func TestReconcileRefusesOptions(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	refused := errors.Join(errors.New("clerksync: one"), errors.New("clerksync: two"))
+	f.reports(clerksync.Report{DryRun: true}, refused)
+	o := f.run(t, "drift")
+	o.want(t, exitFailed, "clerksync: one\n  two\n")
+	if o.stdout != "" {
+		t.Error(o)
+	}
+}
+
+func TestFlagsBecomeOptions(t *testing.T) {
+	t.Parallel()
+	comparer := cmp.Options{
+		cmpopts.IgnoreUnexported(clerksync.ReconcileOptions{}),
+		cmpopts.IgnoreFields(clerksync.ReconcileOptions{}, "Progress"),
+	}
+	for _, tt := range []struct {
+		args string
+		want clerksync.ReconcileOptions
+	}{
+		{"reconcile", clerksync.ReconcileOptions{}},
+		{"drift", clerksync.ReconcileOptions{DryRun: true, Force: true, MaxDeactivations: -1}},
+		{"drift -versions", clerksync.ReconcileOptions{DryRun: true, MaxDeactivations: -1}},
+		{"reconcile -holdback 0s", clerksync.ReconcileOptions{Holdback: -1}},
+		{
+			"reconcile -dry-run -force -restore -resume t.1 -instance ins_1 -max-deactivations -1" +
+				" -holdback 1h -page-size 7 -writers 2 -rate 0.5",
+			clerksync.ReconcileOptions{
+				DryRun: true, Force: true, Restore: true, Resume: "t.1", InstanceID: "ins_1", MaxDeactivations: -1,
+				Holdback: time.Hour, PageSize: 7, Writers: 2, RequestsPerSecond: 0.5,
+			},
+		},
+	} {
+		t.Run(tt.args, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t)
+			var got clerksync.ReconcileOptions
+			f.onReconcile(func(_ context.Context, o clerksync.ReconcileOptions) (clerksync.Report, error) {
+				got = o
+				return complete, nil
+			})
+			f.run(t, strings.Fields(tt.args)...).want(t, exitDone)
+			if got.Progress == nil {
+				t.Error("Progress is nil")
+			}
+			if diff := cmp.Diff(tt.want, got, comparer); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// A collection to which an app's Map added fields is left alone.
+func TestMappedRecords(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.db.mappedID = "user_mapped"
+	f.onReconcile(func(context.Context, clerksync.ReconcileOptions) (clerksync.Report, error) {
+		t.Error("Reconcile was called")
+		return complete, nil
+	})
+	golden(t, "mapped-reconcile", f.run(t, "reconcile").String())
+	golden(t, "mapped-drift", f.run(t, "drift").String())
+	f.run(t, "reconcile", "-dry-run").want(t, exitFailed)
+	f.reports(complete, nil)
+	f.run(t, "drift", "-versions").want(t, exitDone)
+}
+
+// An interrupt ends the run and prints the point to resume from.
+func TestInterrupt(t *testing.T) {
+	t.Parallel()
+	for _, asJSON := range []bool{false, true} {
+		f := newFixture(t)
+		ctx, interrupt := context.WithCancel(t.Context())
+		f.onReconcile(func(ctx context.Context, o clerksync.ReconcileOptions) (clerksync.Report, error) {
+			report := clerksync.Report{Seen: 500, Unchanged: 500, Resume: "t.it's", ClerkCalls: 2}
+			o.Progress(clerksync.Progress{Phase: clerksync.PhaseUsers, Done: 500, Total: 2000, Report: report})
+			interrupt()
+			<-ctx.Done()
+			report.Reason = "context canceled"
+			return report, context.Cause(ctx)
+		})
+		args := []string{"reconcile", "-force", "-db", "other"}
+		if asJSON {
+			args = append(args, "-json")
+		}
+		o := f.runIn(ctx, t, args...)
+		o.want(t, exitFailed, `clerksync reconcile -db other -force -resume 't.it'\''s'`, "interrupt again to stop at once")
+		if !asJSON {
+			golden(t, "interrupted", o.String())
+		} else if !json.Valid([]byte(o.stdout)) {
+			t.Error(o)
+		}
+	}
+}
+
+func TestDriftAndReconcile(t *testing.T) {
+	t.Parallel()
+	f := population(t, 25)
+	f.run(t, "drift", quick).want(t, exitDone, "school.users is in step with Clerk")
+
+	f.deleteUser(t, "user_003")
+	f.clerk.CreateUser(fakeclerk.NewUser{ID: "user_new", FirstName: "New"})
+	f.rename(t, "user_005", "Augusta")
+	f.edit(t, "user_007", func(u *clerksync.User) { u.Profile.Gender = "?" })
+	f.clock.Advance(time.Hour)
+
+	o := f.run(t, "drift", quick, "-page-size", "10")
+	o.want(t, exitDiffer)
+	golden(t, "drift", o.String())
+	o = f.run(t, "drift", quick, "-json")
+	o.want(t, exitDiffer)
+	var report clerksync.Report
+	if err := json.Unmarshal([]byte(o.stdout), &report); err != nil {
+		t.Fatal(err)
+	}
+	if report.Updated.Count != 2 || report.Fields["profile.gender"] != 1 || report.InStep() ||
+		!slices.Equal(report.Ghosts.IDs, []string{"user_003"}) {
+		t.Errorf("the JSON is %+v", report)
+	}
+	o = f.run(t, "drift", quick, "-versions")
+	o.want(t, exitDiffer)
+	o.lacks(t, "user_007") // its version is Clerk's
+	f.run(t, "reconcile", quick, "-dry-run", "-force").want(t, exitDone, "Dry run")
+	if u := f.record(t, "user_003"); !u.DeletedAt.IsZero() {
+		t.Errorf("a dry run wrote: %+v", u)
+	}
+
+	o = f.run(t, "reconcile", quick, "-force", "-default-role", "MEMBER")
+	o.want(t, exitDone)
+	golden(t, "reconcile", o.String())
+	f.run(t, "drift", quick).want(t, exitDone)
+	if u := f.record(t, "user_new"); u.Role != "MEMBER" {
+		t.Errorf("the new record is %+v", u)
+	}
+}
+
+// The command line that an interrupted run prints continues it.
+func TestInterruptAndResume(t *testing.T) {
+	t.Parallel()
+	f := population(t, 40)
+	f.db.records = memstore.New()
+	f.db.records.Now = f.clock.Now
+	ctx, interrupt := context.WithCancel(t.Context())
+	reconcile := f.env.reconcile
+	f.env.reconcile = func(
+		s *clerksync.Syncer, ctx context.Context, o clerksync.ReconcileOptions,
+	) (clerksync.Report, error) {
+		show := o.Progress
+		o.Progress = func(p clerksync.Progress) {
+			show(p)
+			if p.Done >= 10 {
+				interrupt()
+			}
+		}
+		return reconcile(s, ctx, o)
+	}
+	o := f.runIn(ctx, t, "reconcile", quick, "-page-size", "5", "-writers", "1")
+	o.want(t, exitFailed, "Interrupted: ")
+	_, line, found := strings.Cut(o.stdout, "Continue where it stopped:\n  clerksync ")
+	line, _, _ = strings.Cut(line, "\n")
+	written := f.db.records.Len()
+	if !found || written == 0 || written == 40 {
+		t.Fatalf("%d records are written\n%s", written, o)
+	}
+	f.env.reconcile = reconcile
+	o = f.run(t, strings.Fields(line)...)
+	o.want(t, exitDone, "30   had no record: user_010")
+	if n := f.db.records.Len(); n != 40 {
+		t.Errorf("%d records are written after the second run %s\n%s", n, line, o)
+	}
+	o.lacks(t, "user_000") // written by the first run
+}
+
+func TestWrongInstance(t *testing.T) {
+	t.Parallel()
+	f := population(t, 2)
+	f.run(t, "reconcile", quick, "-instance", f.clerk.InstanceID()).want(t, exitDone)
+	f.run(t, "reconcile", quick, "-instance", "ins_other").want(t, exitFailed, "another Clerk instance")
+	f.deleteUser(t, "user_000")
+	f.deleteUser(t, "user_001")
+	f.run(t, "reconcile", quick).want(t, exitFailed, "another Clerk instance", "-instance ins_…")
+}
+
+func TestTooManyGhosts(t *testing.T) {
+	t.Parallel()
+	f := population(t, 15)
+	for i := range 11 {
+		f.deleteUser(t, fmt.Sprintf("user_%03d", i))
+	}
+	f.run(t, "reconcile", quick).want(t, exitFailed, "11 users are in the collection but not in Clerk",
+		"-max-deactivations 11", "clerksync user user_000")
+	f.run(t, "drift", quick).want(t, exitDiffer, "11   records whose user Clerk does not have")
+	f.run(t, "reconcile", quick, "-max-deactivations", "11").want(t, exitDone, "11   ghosts were marked deleted")
+}
+
+// The warnings of the Syncer are among the lines of progress, without personal data.
+func TestWarning(t *testing.T) {
+	t.Parallel()
+	f := population(t, 2)
+	future := f.clock.Now().AddDate(1, 0, 0).UnixMilli()
+	err := f.clerk.UpdateUserSilently("user_001", func(u *fakeclerk.UserObject) { u.UpdatedAt = future })
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := f.run(t, "reconcile", quick)
+	o.want(t, exitFailed, "time=2026-03-01T13:00:02Z level=WARN", "clerk_id=user_001",
+		"1 user could not be mapped or written")
+	o.lacks(t, "@example.com")
+}
+
+// If Clerk refuses the key, the command says so at once.
+func TestClerkRefusesKey(t *testing.T) {
+	t.Parallel()
+	f := population(t, 2)
+	f.vars[secretKeyVar] = "sk_test_other"
+	const want = "clerksync: Clerk refuses CLERK_SECRET_KEY (401 clerk_key_invalid): check that it is this instance's\n"
+	o := f.run(t, "drift", quick)
+	o.want(t, exitFailed, want)
+	if o.stdout != "" || strings.Count(o.stderr, "\n") != 2 {
+		t.Error(o)
+	}
+	o = f.run(t, "reconcile", quick, "-json")
+	o.want(t, exitFailed, want)
+	if !json.Valid([]byte(o.stdout)) {
+		t.Error(o)
+	}
+	f.run(t, "drift", quick, "-resume", "nonsense").want(t, exitFailed, "ReconcileOptions.Resume")
+}
+
+// If the key is revoked during a run, the report says what was found until then.
+func TestClerkRefusesKeyLater(t *testing.T) {
+	t.Parallel()
+	f := population(t, 12)
+	pages := 0
+	f.clerk.SetFault(func(r *http.Request) *fakeclerk.Fault {
+		if r.URL.Path != "/v1/users" {
+			return nil
+		}
+		if pages++; pages < 3 { // the first request asks for some users by their ids
+			return nil
+		}
+		return fakeclerk.ErrorFault(401, "clerk_key_invalid")
+	})
+	o := f.run(t, "drift", quick, "-page-size", "5")
+	o.want(t, exitFailed,
+		"only in part: Clerk refuses CLERK_SECRET_KEY (401 clerk_key_invalid): check that it is this instance's\n",
+		"5   users in Clerk", " -resume ")
+}
+
+// An empty collection gets a warning, because -db may be wrong, before the report says that all
+// users are missing.
+func TestEmptyCollection(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.db.isEmpty = true
+	f.clerk.CreateUser(fakeclerk.NewUser{ID: "user_new", FirstName: "New"})
+	const warning = "the collection school.users is empty; is -db right?"
+	f.run(t, "drift", quick).want(t, exitDiffer, warning)
+	f.run(t, "reconcile", quick, "-dry-run").want(t, exitDone, warning)
+	f.run(t, "reconcile", quick).lacks(t, warning)
+}
+
+// Only reconcile without -dry-run and indexes may make the index on clerkId.
+func TestWritesNothing(t *testing.T) {
+	t.Parallel()
+	f := newAda(t)
+	f.reports(complete, nil)
+	for args, want := range map[string]bool{
+		"drift": true, "drift -versions": true, "reconcile -dry-run": true, "user " + ada: true,
+		"reconcile": false, "indexes": false,
+	} {
+		f.run(t, strings.Fields(args)...).want(t, exitDone)
+		if got := f.db.settings.writesNothing; got != want {
+			t.Errorf("%s: writesNothing is %t", args, got)
+		}
+	}
+}

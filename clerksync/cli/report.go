@@ -1,0 +1,179 @@
+package cli
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/clerksync/clerksync-go/clerksync"
+)
+
+// result is a Report and what its reader needs to know besides.
+type result struct {
+	report      *clerksync.Report
+	drift       bool
+	failure     error
+	interrupted bool
+	outage      string // why Clerk did not answer when the run ended
+	collection  string
+	// command returns the command line of a command for the same collection.
+	command func(name string, plus ...string) string
+}
+
+// end returns how the command ends after it printed the report as text.
+func (r *result) end() error {
+	switch {
+	case r.interrupted:
+		return errors.New("interrupted")
+	case r.failure != nil:
+		return r.failure
+	case !r.report.Complete:
+		return errReported
+	case r.drift && !r.report.InStep():
+		return errDiffer
+	case !r.drift && r.report.Conflicts.Count+r.report.Failed.Count > 0:
+		return errReported
+	}
+	return nil
+}
+
+// endOfJSON is end after the report was printed as JSON. It also prints what a person needs at
+// once.
+func (r *result) endOfJSON(c *call) error {
+	switch {
+	case r.interrupted && r.report.Resume != "":
+		_, _ = fmt.Fprintf(c.stderr, "clerksync: interrupted; continue with:\n  %s\n", r.resumeCommand())
+		return errReported
+	case !r.interrupted && r.failure == nil && !r.report.Complete:
+		return errors.New("incomplete: " + plain(r.report.Reason))
+	}
+	return r.end()
+}
+
+// maxIDs is how many ids the report names of each kind.
+const maxIDs = 5
+
+// text is the report for people.
+func (r *result) text() string {
+	var b strings.Builder
+	b.WriteString(r.headline() + "\n\n")
+	b.WriteString(layOut(r.counts()))
+	if len(r.report.Fields) > 0 {
+		b.WriteString("\nFields that differ, and in how many records:\n" + layOut(r.fields()))
+	}
+	took := r.report.Duration
+	precision := max(time.Millisecond, took.Truncate(time.Second)/100)
+	fmt.Fprintf(&b, "\n%s, %s to Clerk", took.Round(precision), count(r.report.ClerkCalls, "request"))
+	if r.report.Throttled > 0 {
+		fmt.Fprintf(&b, ", %d of them throttled", r.report.Throttled)
+	}
+	b.WriteString("\n")
+	for _, step := range r.nextSteps() {
+		b.WriteString("\n" + step + "\n")
+	}
+	return b.String()
+}
+
+func (r *result) headline() string {
+	dry := ""
+	if r.report.DryRun && !r.drift {
+		dry = " (dry run)"
+	}
+	inPart := r.collection + " was compared with Clerk only in part" + dry
+	switch {
+	case r.interrupted && r.outage != "":
+		return "Interrupted: " + inPart + "; Clerk did not answer: " + r.outage
+	case r.interrupted:
+		return "Interrupted: " + inPart
+	case !r.report.Complete && r.report.Reason != "":
+		return "Incomplete: " + inPart + ": " + strings.TrimPrefix(plain(r.report.Reason), "reconcile: ")
+	case !r.report.Complete:
+		return "Incomplete: " + inPart
+	case r.failure != nil:
+		return r.collection + " was compared with Clerk, but not everything was written" + dry
+	case r.drift && r.report.InStep():
+		return r.collection + " is in step with Clerk"
+	case r.drift:
+		return r.collection + " has drifted from Clerk"
+	case r.report.DryRun && r.report.InStep():
+		return r.collection + " is in step with Clerk; there is nothing to write"
+	case r.report.DryRun:
+		return "Dry run: this is what a reconcile of " + r.collection + " would do"
+	}
+	return r.collection + " was reconciled with Clerk"
+}
+
+// counts are the rows of the table. Some rows are left out if their count is 0.
+func (r *result) counts() [][]string {
+	either := func(done, dry string) string {
+		if r.report.DryRun {
+			return dry
+		}
+		return done
+	}
+	rows := [][]string{
+		{"seen", number(r.report.Seen), "users in Clerk"},
+		{"unchanged", number(r.report.Unchanged), "in step"},
+	}
+	for _, row := range []struct {
+		name   string
+		tally  clerksync.Tally
+		always bool
+		what   string
+	}{
+		{"created", r.report.Created, true, either("had no record", "have no record")},
+		{"updated", r.report.Updated, true, either("were older or differed", "are older or differ")},
+		{"ghosts", r.report.Ghosts, true, "records whose user Clerk does not have"},
+		{"deactivated", r.report.Deactivated, false, either("ghosts were marked deleted", "ghosts would be marked deleted")},
+		{"tombstoned", r.report.Tombstoned, false, "users in Clerk whose record is marked deleted"},
+		{"restored", r.report.Restored, false, either("tombstoned records were restored", "tombstoned records would be restored")},
+		{"stale", r.report.Stale, false, "records that changed during the run"},
+		{"conflicts", r.report.Conflicts, false, "blocked by a unique index"},
+		{"failed", r.report.Failed, false, "rejected by the mapping or the database"},
+		{"unknown", r.report.Unknown, false, "records whose clerkId is not the id of a Clerk user"},
+	} {
+		if row.tally.Count == 0 && !row.always {
+			continue
+		}
+		what := row.what
+		if ids := someIDs(row.tally); ids != "" {
+			what += ": " + ids
+		}
+		rows = append(rows, []string{row.name, number(row.tally.Count), what})
+	}
+	if r.report.HeldBack > 0 {
+		rows = append(rows, []string{"held back", number(r.report.HeldBack),
+			"records that Clerk did not list, too new to count as ghosts (-holdback)"})
+	}
+	return rows
+}
+
+// someIDs are the first ids of a tally.
+func someIDs(t clerksync.Tally) string {
+	ids := make([]string, 0, maxIDs)
+	for _, id := range t.IDs[:min(len(t.IDs), maxIDs)] {
+		ids = append(ids, visible(id))
+	}
+	text := strings.Join(ids, ", ")
+	if rest := t.Count - len(ids); rest > 0 && len(ids) > 0 {
+		text += fmt.Sprintf(" and %d more", rest)
+	}
+	return text
+}
+
+// fields are the rows of the fields that differ, the most frequent first.
+func (r *result) fields() [][]string {
+	counts := r.report.Fields
+	names := slices.SortedFunc(maps.Keys(counts), func(a, b string) int {
+		return cmp.Or(cmp.Compare(counts[b], counts[a]), cmp.Compare(a, b))
+	})
+	rows := make([][]string, len(names))
+	for i, name := range names {
+		rows[i] = []string{number(counts[name]), visible(name)}
+	}
+	return rows
+}
