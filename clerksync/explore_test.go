@@ -66,6 +66,7 @@ const exploredID = "user_explored"
 type schedule struct {
 	rng    *rand.Rand // used by the scheduling goroutine alone
 	faults bool       // calls to the Store and to Clerk may fail
+	ending bool       // from now on they do not
 	clerk  *exploredClerk
 	store  *memstore.Store
 	procs  []*exploredProcess
@@ -100,7 +101,7 @@ func runSchedule(t *testing.T, seed uint64) *schedule {
 			s.begin()
 		}
 	}
-	s.faults = false
+	s.ending = true
 	s.drain()
 	s.checkConvergence(t)
 	for _, p := range s.procs {
@@ -130,7 +131,10 @@ func (s *schedule) resumeOne() bool {
 	i := s.rng.IntN(len(s.parked))
 	p := s.parked[i]
 	s.parked = slices.Delete(s.parked, i, i+1)
-	fail := s.faults && s.rng.IntN(12) == 0
+	fail := s.faults && !s.ending && s.rng.IntN(12) == 0
+	if fail {
+		p.label += " FAILS"
+	}
 	s.trace = append(s.trace, "    "+p.label)
 	s.mu.Unlock()
 	p.turn <- fail
@@ -512,7 +516,9 @@ func (p *exploredProcess) checkRefused(name string, before knowledge) {
 	}
 	s.mu.Lock()
 	since := s.suspended[before.suspension:]
-	if p.caches { // what the app changed in the other process is seen after CacheTTL
+	// What the app changed in the other process is seen after CacheTTL. And while the Store
+	// is down, whoever was barred stays so.
+	if p.caches || s.faults {
 		since = s.suspended
 	}
 	s.mu.Unlock()

@@ -28,7 +28,7 @@ func (c *comparison) writeAll(ctx context.Context) error {
 	})
 	if cause != nil {
 		for _, u := range pending { // they may have been written
-			c.run.syncer.invalidateUpserted(u, Result{}, cause)
+			c.run.syncer.invalidateUpserted(u, 0, Result{}, cause)
 		}
 	}
 	var rejected *rejectedError
@@ -43,6 +43,10 @@ func (c *comparison) writeAll(ctx context.Context) error {
 
 // writeBatch writes users and returns those that were not, with the cause.
 func (c *comparison) writeBatch(ctx context.Context, users []*User) (failing []*User, cause error) {
+	since := make([]uint64, len(users))
+	for i, u := range users {
+		since[i] = c.run.syncer.cache.generation(u.ClerkID).Load()
+	}
 	results, err := c.run.store.UpsertBatch(ctx, users)
 	var partly *BatchError
 	if err != nil && !errors.As(err, &partly) {
@@ -56,7 +60,7 @@ func (c *comparison) writeBatch(ctx context.Context, users []*User) (failing []*
 		var conflict *ConflictError
 		switch {
 		case err == nil:
-			c.run.syncer.invalidateUpserted(u, results[i], nil)
+			c.run.syncer.invalidateUpserted(u, since[i], results[i], nil)
 			c.written(u.ClerkID, results[i].Outcome)
 		case errors.As(err, &conflict):
 			c.conflict(u.ClerkID)

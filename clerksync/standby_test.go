@@ -42,45 +42,56 @@ func TestStandbyAfterUpsert(t *testing.T) {
 		cached, offered *User
 		res             Result
 		err             error
-		noCache         bool
+		kind            string // "no cache", "overtaken"
 		want            *User
 	}{
-		"newer":                               {one, two, Result{Updated, two}, nil, false, two},
-		"newer, nobody visits":                {nil, two, Result{Updated, two}, nil, false, nil},
-		"newer, not read back":                {one, two, Result{Updated, nil}, nil, false, nil},
-		"newer, without a cache":              {one, two, Result{Updated, two}, nil, true, nil},
-		"confirmed later":                     {one, one, Result{Unchanged, standbyUser(1, confirmed)}, nil, false, standbyUser(1, confirmed)},
-		"created":                             {nil, one, Result{Created, one}, nil, false, nil},
-		"a ban":                               {one, ban2, Result{Updated, ban2}, nil, false, ban2},
-		"a ban, nobody visits":                {nil, ban2, Result{Updated, ban2}, nil, false, ban2},
-		"a ban, without a cache":              {nil, ban2, Result{Updated, ban2}, nil, true, ban2},
-		"a ban, not read back":                {one, ban2, Result{Updated, nil}, nil, false, standbyUser(2, banOnly)},
-		"a new banned user, not read back":    {nil, ban2, Result{Created, nil}, nil, false, standbyUser(2, banOnly)},
-		"the end of a ban":                    {ban1, two, Result{Updated, two}, nil, false, two},
-		"the end of a ban, not read back":     {ban1, two, Result{Updated, nil}, nil, false, nil},
-		"the end of a ban, without a cache":   {ban1, two, Result{Updated, two}, nil, true, nil},
-		"a late event after a ban":            {ban3, one, Result{Stale, nil}, nil, false, ban3},
-		"a late event, with the record":       {ban1, one, Result{Stale, three}, nil, false, three},
-		"the same event after a ban":          {ban3, ban3, Result{Unchanged, nil}, nil, false, ban3},
-		"a late ban after its end":            {three, ban1, Result{Stale, nil}, nil, false, three},
-		"an earlier write that ends later":    {ban3, two, Result{Updated, two}, nil, false, ban3},
-		"the same, not read back":             {ban3, two, Result{Updated, nil}, nil, false, ban3},
-		"an error":                            {one, ban2, Result{}, down, false, one},
-		"an error, nobody visits":             {nil, ban2, Result{}, down, false, nil},
-		"an error after a ban":                {ban1, two, Result{}, down, false, ban1},
-		"suspended by the app":                {one, two, Result{Updated, standbyUser(2, suspended)}, nil, false, standbyUser(2, suspended)},
-		"suspended before, not read back":     {susp1, two, Result{Updated, nil}, nil, false, susp1},
-		"no longer suspended":                 {susp1, two, Result{Updated, two}, nil, false, two},
-		"deleted":                             {one, two, Result{Deactivated, nil}, nil, false, standbyUser(0, tombstone)},
-		"deleted, nobody visits":              {nil, two, Result{Deactivated, nil}, nil, true, standbyUser(0, tombstone)},
-		"deleted, heard again":                {gone1, two, Result{Deactivated, nil}, nil, false, standbyUser(0, tombstone)},
-		"deleted during the write":            {gone1, two, Result{Updated, two}, nil, false, gone1},
-		"deleted during a write that failed":  {gone1, two, Result{}, down, false, gone1},
-		"deleted during a write, not re-read": {gone1, ban2, Result{Created, nil}, nil, false, gone1},
+		"newer":                               {one, two, Result{Updated, two}, nil, "", two},
+		"newer, nobody visits":                {nil, two, Result{Updated, two}, nil, "", nil},
+		"newer, not read back":                {one, two, Result{Updated, nil}, nil, "", nil},
+		"newer, without a cache":              {one, two, Result{Updated, two}, nil, "no cache", nil},
+		"confirmed later":                     {one, one, Result{Unchanged, standbyUser(1, confirmed)}, nil, "", standbyUser(1, confirmed)},
+		"created":                             {nil, one, Result{Created, one}, nil, "", nil},
+		"a ban":                               {one, ban2, Result{Updated, ban2}, nil, "", ban2},
+		"a ban, nobody visits":                {nil, ban2, Result{Updated, ban2}, nil, "", ban2},
+		"a ban, without a cache":              {nil, ban2, Result{Updated, ban2}, nil, "no cache", ban2},
+		"a ban, not read back":                {one, ban2, Result{Updated, nil}, nil, "", standbyUser(2, banOnly)},
+		"a new banned user, not read back":    {nil, ban2, Result{Created, nil}, nil, "", standbyUser(2, banOnly)},
+		"the end of a ban":                    {ban1, two, Result{Updated, two}, nil, "", two},
+		"the end of a ban, not read back":     {ban1, two, Result{Updated, nil}, nil, "", nil},
+		"the end of a ban, without a cache":   {ban1, two, Result{Updated, two}, nil, "no cache", nil},
+		"overtaken":                           {one, two, Result{Updated, two}, nil, "overtaken", nil},
+		"overtaken, by a suspension":          {susp1, two, Result{Updated, two}, nil, "overtaken", susp1},
+		"overtaken, a ban":                    {one, ban2, Result{Updated, ban2}, nil, "overtaken", ban2},
+		"overtaken, a ban, not read back":     {one, ban2, Result{Updated, nil}, nil, "overtaken", standbyUser(2, banOnly)},
+		"overtaken, the end of a ban":         {ban1, two, Result{Updated, two}, nil, "overtaken", nil},
+		"overtaken, an error":                 {one, two, Result{}, down, "overtaken", one},
+		"overtaken, deleted":                  {one, two, Result{Deactivated, nil}, nil, "overtaken", standbyUser(0, tombstone)},
+		"a late event after a ban":            {ban3, one, Result{Stale, nil}, nil, "", ban3},
+		"a late event, with the record":       {ban1, one, Result{Stale, three}, nil, "", three},
+		"the same event after a ban":          {ban3, ban3, Result{Unchanged, nil}, nil, "", ban3},
+		"a late ban after its end":            {three, ban1, Result{Stale, nil}, nil, "", three},
+		"an earlier write that ends later":    {ban3, two, Result{Updated, two}, nil, "", ban3},
+		"the same, not read back":             {ban3, two, Result{Updated, nil}, nil, "", ban3},
+		"an error":                            {one, ban2, Result{}, down, "", one},
+		"an error, nobody visits":             {nil, ban2, Result{}, down, "", nil},
+		"an error after a ban":                {ban1, two, Result{}, down, "", ban1},
+		"suspended by the app":                {one, two, Result{Updated, standbyUser(2, suspended)}, nil, "", standbyUser(2, suspended)},
+		"suspended before, not read back":     {susp1, two, Result{Updated, nil}, nil, "", susp1},
+		"no longer suspended":                 {susp1, two, Result{Updated, two}, nil, "", two},
+		"deleted":                             {one, two, Result{Deactivated, nil}, nil, "", standbyUser(0, tombstone)},
+		"deleted, nobody visits":              {nil, two, Result{Deactivated, nil}, nil, "no cache", standbyUser(0, tombstone)},
+		"deleted, heard again":                {gone1, two, Result{Deactivated, nil}, nil, "", standbyUser(0, tombstone)},
+		"deleted during the write":            {gone1, two, Result{Updated, two}, nil, "", gone1},
+		"deleted during a write that failed":  {gone1, two, Result{}, down, "", gone1},
+		"deleted during a write, not re-read": {gone1, ban2, Result{Created, nil}, nil, "", gone1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got := standbyAfterUpsert(tt.cached, tt.offered, tt.res, tt.err, !tt.noCache, now)
+			w := upserted{
+				offered: tt.offered, res: tt.res, err: tt.err, at: now,
+				overtaken: tt.kind == "overtaken", caching: tt.kind != "no cache",
+			}
+			got := w.standby(tt.cached)
 			if diff := cmp.Diff(tt.want, got, cmpopts.EquateEmpty()); diff != "" {
 				t.Errorf("standby (-want +got):\n%s", diff)
 			}
@@ -160,7 +171,7 @@ func TestStandbyEnds(t *testing.T) {
 			}
 			s.cache.put("user_1", s.cache.generation("user_1").Load(), tt.cached, now)
 			now = now.Add(tt.after)
-			s.invalidateUpserted(two, tt.written, nil)
+			s.invalidateUpserted(two, s.cache.generation("user_1").Load(), tt.written, nil)
 			now = now.Add(15 * time.Minute)
 			if _, err := s.User(t.Context(), "user_1"); !errors.Is(err, tt.want) {
 				t.Errorf("with the Store down: %v, want %v", err, tt.want)
@@ -178,7 +189,7 @@ func TestUpsertsTakeNoPlaceInTheCache(t *testing.T) {
 	}
 	for i := range 10_000 {
 		u := &User{ClerkID: "user_" + strconv.Itoa(i), IsActive: true}
-		s.invalidateUpserted(u, Result{Created, u}, nil)
+		s.invalidateUpserted(u, s.cache.generation(u.ClerkID).Load(), Result{Created, u}, nil)
 	}
 	s.cache.records.CleanUp()
 	if n := s.cache.records.EstimatedSize(); n != 0 {

@@ -78,7 +78,7 @@ func (s *Syncer) Sync(ctx context.Context, clerkID string) (Result, error) {
 // changed the record in the database, so that the next visit sees the change. Other
 // processes see it after their CacheTTL.
 func (s *Syncer) Forget(clerkID string) {
-	s.invalidate(clerkID, standbyAfterForget)
+	s.invalidate(clerkID, func(cached *User, _ uint64) *User { return standbyAfterForget(cached) })
 }
 
 // Close waits for the background work to end, at most some ten seconds, and starts no
@@ -91,29 +91,34 @@ func (s *Syncer) Close() error {
 // invalidate makes the next visit read the Store. Nothing is served afterwards that was
 // loaded, or began to be loaded, before. Only an outage of the Store is different: then
 // the record that standby chose may stand in.
-func (s *Syncer) invalidate(id string, standby func(cached *User) *User) {
+func (s *Syncer) invalidate(id string, standby func(cached *User, generation uint64) *User) {
 	s.cache.invalidate(id, s.clock.Now(), standby)
 	s.lookups.Forget(id)
 }
 
 // upsert offers u to the Store. The next visit sees what came of it.
 func (s *Syncer) upsert(ctx context.Context, u *User) (Result, error) {
+	since := s.cache.generation(u.ClerkID).Load()
 	res, err := s.store.Upsert(ctx, u)
-	s.invalidateUpserted(u, res, err)
+	s.invalidateUpserted(u, since, res, err)
 	return res, storeError(err)
 }
 
-// invalidateUpserted makes the next visit see what came of an Upsert of u.
-func (s *Syncer) invalidateUpserted(u *User, res Result, err error) {
-	now, caching := s.clock.Now(), s.cfg.CacheTTL >= 0
-	s.invalidate(u.ClerkID, func(cached *User) *User { return standbyAfterUpsert(cached, u, res, err, caching, now) })
+// invalidateUpserted makes the next visit see what came of an Upsert of u, which began in
+// the generation since.
+func (s *Syncer) invalidateUpserted(u *User, since uint64, res Result, err error) {
+	w := upserted{offered: u, res: res, err: err, caching: s.cfg.CacheTTL >= 0, at: s.clock.Now()}
+	s.invalidate(u.ClerkID, func(cached *User, generation uint64) *User {
+		w.overtaken = generation != since+1
+		return w.standby(cached)
+	})
 }
 
 // deactivate marks the user deleted. The next visit sees it, even if the Store is down by
 // then.
 func (s *Syncer) deactivate(ctx context.Context, id string, at time.Time) (Result, error) {
 	res, err := s.store.Deactivate(ctx, id, at)
-	s.invalidate(id, func(cached *User) *User { return standbyAfterDeactivate(cached, id, at, err) })
+	s.invalidate(id, func(cached *User, _ uint64) *User { return standbyAfterDeactivate(cached, id, at, err) })
 	return res, storeError(err)
 }
 

@@ -187,7 +187,7 @@ func (s *Syncer) load(ctx context.Context, id string, token sessiontoken.Version
 func (s *Syncer) cacheLoaded(id string, gen uint64, f found, now time.Time) found {
 	f.user, f.current = s.cache.put(id, gen, f.user, now)
 	if !f.current && f.source == SourceClerk {
-		s.invalidateUpserted(f.user, Result{Outcome: f.outcome, User: f.user}, nil)
+		s.invalidateUpserted(f.user, gen, Result{Outcome: f.outcome, User: f.user}, nil)
 	}
 	return f
 }

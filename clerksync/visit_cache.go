@@ -122,8 +122,9 @@ func laterState(a, b *User) bool {
 }
 
 // invalidate drops the record and ends every load of it that is under way. standby maps
-// the cached record (nil for none) to the one that may stand in for the Store.
-func (c *recordCache) invalidate(id string, now time.Time, standby func(cached *User) *User) {
+// the cached record (nil for none) to the one that may stand in for the Store. It also
+// gets the generation: one more than before, if nothing else was invalidated meanwhile.
+func (c *recordCache) invalidate(id string, now time.Time, standby func(cached *User, generation uint64) *User) {
 	c.generation(id).Add(1)
 	// Compute waits for a put that read the generation before it grew. otter's
 	// ComputeIfPresent and Invalidate do not, if nothing is cached yet.
@@ -131,7 +132,7 @@ func (c *recordCache) invalidate(id string, now time.Time, standby func(cached *
 		if !found || c.tooOld(old, now) {
 			old = &cachedRecord{loadedAt: now}
 		}
-		u := standby(old.user)
+		u := standby(old.user, c.generation(id).Load())
 		if u == nil {
 			return nil, otter.InvalidateOp
 		}

@@ -21,7 +21,7 @@ func TestInvalidationInTheMiddleOfAPut(t *testing.T) {
 	invalidated := make(chan struct{})
 	c.records.Compute("user_1", func(*cachedRecord, bool) (*cachedRecord, otter.ComputeOp) {
 		go func() {
-			c.invalidate("user_1", now, func(*User) *User { return nil })
+			c.invalidate("user_1", now, func(*User, uint64) *User { return nil })
 			close(invalidated)
 		}()
 		for c.generation("user_1").Load() == before {
@@ -148,7 +148,7 @@ func TestLookupKeyChangesAtAnInvalidation(t *testing.T) {
 	if s.lookupKey("user_1", token, true) != before || s.lookupKey("user_1", token, false) == before {
 		t.Error("the key does not depend on the user, the token version, and whether it is newer")
 	}
-	s.invalidate("user_1", func(*User) *User { return nil })
+	s.invalidate("user_1", func(*User, uint64) *User { return nil })
 	if s.lookupKey("user_1", token, true) == before {
 		t.Error("a lookup that began before the invalidation is joined")
 	}
