@@ -11,8 +11,68 @@ import (
 	"unicode/utf8"
 )
 
-// maxExtraDepth bounds the nesting of a value in Extra; MongoDB refuses documents
-// nested deeper than 100 levels.
+// Canonical returns a deep copy of u in the form that Stores keep, or an error that names
+// the field at fault. Stores begin an Upsert with it, so that every Store accepts, rejects
+// and returns the same.
+//
+// ClerkID must be UTF-8 and not empty; in other text, bytes that are not UTF-8 are
+// replaced. Times become UTC in milliseconds. An empty Location becomes nil.
+//
+// Extra must not use the name of a field that clerksync or MongoDB already uses. Names in
+// it, also those of nested maps, must be UTF-8, not empty, and without "$", "." and NUL.
+// Values become string, bool, int64, float64, [time.Time], []any or map[string]any: other
+// integer, float, string, slice and string-keyed map types are converted, pointers
+// followed, and a json.RawMessage decoded. A name in Extra with a nil value is dropped;
+// nested ones stay. Anything else is an error: other bytes, a float that is infinite or
+// not a number, nesting over 32 levels.
+func (u *User) Canonical() (*User, error) {
+	if u == nil {
+		return nil, errors.New("clerksync: no User")
+	}
+	if u.ClerkID == "" || !utf8.ValidString(u.ClerkID) {
+		return nil, errors.New("clerksync: a User needs a ClerkID, in UTF-8")
+	}
+	c := *u
+	c.Role = Role(validText(string(u.Role)))
+	text := []*string{
+		&c.Email, &c.Name, &c.Profile.FirstName, &c.Profile.LastName, &c.Profile.FullName,
+		&c.Profile.ImageURL, &c.Profile.PhoneNumber, &c.Profile.Birthday, &c.Profile.Gender,
+	}
+	if u.Location != nil {
+		l := *u.Location
+		c.Location = &l
+		text = append(text, &l.Country, &l.City, &l.State, &l.Timezone)
+		if l == (Location{}) {
+			c.Location = nil
+		}
+	}
+	for _, s := range text {
+		*s = validText(*s)
+	}
+	for _, t := range []*time.Time{
+		&c.LastSignInAt, &c.CreatedAt, &c.UpdatedAt,
+		&c.ClerkCreatedAt, &c.ClerkUpdatedAt, &c.SyncedAt, &c.DeletedAt,
+	} {
+		*t = canonicalTime(*t)
+	}
+	var err error
+	if c.Extra, err = canonicalExtra(u.Extra); err != nil {
+		return nil, err
+	}
+	return &c, nil
+}
+
+// canonicalTime is t in UTC, with the millisecond precision of Clerk's times and MongoDB's
+// dates, and without a monotonic reading.
+func canonicalTime(t time.Time) time.Time {
+	if t.IsZero() {
+		return time.Time{}
+	}
+	return time.UnixMilli(t.UnixMilli()).UTC()
+}
+
+// maxExtraDepth bounds the nesting of a value in Extra. MongoDB rejects documents nested
+// deeper than 100 levels.
 const maxExtraDepth = 32
 
 // reservedFields are the top-level names of the record that Extra may not use.
@@ -24,8 +84,8 @@ var reservedFields = map[string]bool{
 	"syncedAt": true, "deletedAt": true, "extraFields": true,
 }
 
-// canonicalExtra checks the names in extra and converts its values; see
-// [User.Canonical]. It returns nil where nothing is left.
+// canonicalExtra checks the names in extra and converts its values; see [User.Canonical].
+// It returns nil if nothing is left.
 func canonicalExtra(extra map[string]any) (map[string]any, error) {
 	if len(extra) == 0 {
 		return nil, nil
@@ -52,9 +112,9 @@ func canonicalExtra(extra map[string]any) (map[string]any, error) {
 	return c, nil
 }
 
-// The errors about what is inside a value do not quote it: metadata is the user's,
-// and errors are logged.
-var errFieldName = errors.New(`no field name: it must be UTF-8, not empty, and hold no "$", "." or NUL`)
+// The errors about what is inside a value do not quote it: the user wrote it, and errors
+// are logged.
+var errFieldName = errors.New(`not a field name: it must be UTF-8, not empty, and without "$", "." and NUL`)
 
 func checkFieldName(name string) error {
 	if name == "" || strings.ContainsAny(name, "$.\x00") || !utf8.ValidString(name) {
@@ -63,13 +123,14 @@ func checkFieldName(name string) error {
 	return nil
 }
 
-// Types that canonicalValue treats as a whole, not by their kind.
+// Types that canonicalValue does not treat by their kind.
 var (
 	timeType   = reflect.TypeFor[time.Time]()
 	numberType = reflect.TypeFor[json.Number]()
 	rawType    = reflect.TypeFor[json.RawMessage]()
 )
 
+// canonicalValue converts one value, by its type or else by its kind.
 func canonicalValue(v reflect.Value, depth int) (any, error) {
 	if depth > maxExtraDepth {
 		return nil, fmt.Errorf("nested over %d levels deep", maxExtraDepth)
@@ -83,82 +144,104 @@ func canonicalValue(v reflect.Value, depth int) (any, error) {
 	case rawType:
 		var decoded any
 		if raw := v.Bytes(); len(raw) > 0 && json.Unmarshal(raw, &decoded) != nil {
-			return nil, errors.New("a json.RawMessage that is no JSON")
+			return nil, errors.New("a json.RawMessage that is not JSON")
 		}
 		return canonicalValue(reflect.ValueOf(decoded), depth+1)
 	case numberType:
-		n := v.Interface().(json.Number)
-		if i, err := n.Int64(); err == nil {
-			return i, nil
-		}
-		f, err := n.Float64()
-		if err != nil {
-			return nil, errors.New("a json.Number that is no number")
-		}
-		return canonicalFloat(f)
+		return canonicalNumber(v.Interface().(json.Number))
 	}
 	switch v.Kind() {
 	case reflect.Pointer, reflect.Interface:
 		return canonicalValue(v.Elem(), depth+1)
-	case reflect.String:
+	case reflect.Slice, reflect.Array:
+		return canonicalList(v, depth)
+	case reflect.Map:
+		return canonicalMap(v, depth)
+	}
+	return canonicalScalar(v)
+}
+
+// canonicalScalar converts a value without values in it.
+func canonicalScalar(v reflect.Value) (any, error) {
+	switch {
+	case v.Kind() == reflect.String:
 		return validText(v.String()), nil
-	case reflect.Bool:
+	case v.Kind() == reflect.Bool:
 		return v.Bool(), nil
-	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+	case v.CanInt():
 		return v.Int(), nil
-	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+	case v.CanUint() && v.Kind() != reflect.Uintptr:
 		if v.Uint() > math.MaxInt64 {
 			return nil, errors.New("a number that does not fit in an int64")
 		}
 		return int64(v.Uint()), nil
-	case reflect.Float32, reflect.Float64:
+	case v.CanFloat():
 		return canonicalFloat(v.Float())
-	case reflect.Slice, reflect.Array:
-		if v.Type().Elem().Kind() == reflect.Uint8 {
-			break // bytes: text, JSON, or what nobody can query
-		}
-		if v.Kind() == reflect.Slice && v.IsNil() {
-			return nil, nil
-		}
-		s := make([]any, v.Len())
-		for i := range s {
-			e, err := canonicalValue(v.Index(i), depth+1)
-			if err != nil {
-				return nil, err
-			}
-			s[i] = e
-		}
-		return s, nil
-	case reflect.Map:
-		if v.Type().Key().Kind() != reflect.String {
-			break
-		}
-		if v.IsNil() {
-			return nil, nil
-		}
-		m := make(map[string]any, v.Len())
-		for it := v.MapRange(); it.Next(); {
-			name := it.Key().String()
-			if err := checkFieldName(name); err != nil {
-				return nil, fmt.Errorf("a name in a nested map: %w", err)
-			}
-			e, err := canonicalValue(it.Value(), depth+1)
-			if err != nil {
-				return nil, err
-			}
-			m[name] = e
-		}
-		return m, nil
 	}
-	return nil, fmt.Errorf("a %s cannot be stored; use a string, bool, number, time.Time, slice or map[string]any", v.Type())
+	return nil, errNotStorable(v)
+}
+
+func canonicalList(v reflect.Value, depth int) (any, error) {
+	if v.Type().Elem().Kind() == reflect.Uint8 {
+		return nil, errNotStorable(v) // bytes: text, JSON, or something that nobody can query
+	}
+	if v.Kind() == reflect.Slice && v.IsNil() {
+		return nil, nil
+	}
+	list := make([]any, v.Len())
+	for i := range list {
+		e, err := canonicalValue(v.Index(i), depth+1)
+		if err != nil {
+			return nil, err
+		}
+		list[i] = e
+	}
+	return list, nil
+}
+
+func canonicalMap(v reflect.Value, depth int) (any, error) {
+	if v.Type().Key().Kind() != reflect.String {
+		return nil, errNotStorable(v)
+	}
+	if v.IsNil() {
+		return nil, nil
+	}
+	m := make(map[string]any, v.Len())
+	for it := v.MapRange(); it.Next(); {
+		name := it.Key().String()
+		if err := checkFieldName(name); err != nil {
+			return nil, fmt.Errorf("a name in a nested map: %w", err)
+		}
+		e, err := canonicalValue(it.Value(), depth+1)
+		if err != nil {
+			return nil, err
+		}
+		m[name] = e
+	}
+	return m, nil
+}
+
+func errNotStorable(v reflect.Value) error {
+	return fmt.Errorf("a %s cannot be stored; use a string, bool, number, time.Time, slice or map[string]any", v.Type())
+}
+
+func canonicalNumber(n json.Number) (any, error) {
+	if i, err := n.Int64(); err == nil {
+		return i, nil
+	}
+	f, err := n.Float64()
+	if err != nil {
+		return nil, errors.New("a json.Number that is not a number")
+	}
+	return canonicalFloat(f)
 }
 
 func canonicalFloat(f float64) (any, error) {
 	if math.IsNaN(f) || math.IsInf(f, 0) {
-		return nil, fmt.Errorf("%v is no number that two records can agree on", f)
+		return nil, fmt.Errorf("%v is not a number that two records can agree on", f)
 	}
 	return f, nil
 }
 
-// validText is s as a database can hold it: in UTF-8.
+// validText is s in UTF-8, as a database can hold it.
 func validText(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }

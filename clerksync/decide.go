@@ -5,24 +5,26 @@ import (
 	"time"
 )
 
-// Decide is the convergence rule: what an Upsert of u must do where the stored
-// record is stored (nil where there is none). Every [Store] decides by it, or by
-// a guarded write that is equivalent. now is the Store's clock.
+// Decide is the convergence rule: what an Upsert of u must do if the stored record is
+// stored (nil for none). Every [Store] decides by it, or by a guarded write that is
+// equivalent. now is the Store's clock.
 //
 //  1. No record: Created.
-//  2. The record is deleted: Deactivated, whatever u says. Deletion is final:
+//  2. The record is deleted: Deactivated, whatever u says. Deletion is final, because
 //     Clerk never reuses an id.
-//  3. u's version (ClerkUpdatedAt) is newer, or u has one and the record has
-//     none: Updated.
-//  4. The versions are equal: Updated where a Clerk-owned field differs (two
-//     changes in one millisecond, a new Map, a hand edit), else Unchanged.
-//     A u that is older evidence than what last confirmed the record
-//     (SyncedAt) changes nothing: a late event does not undo what a later
-//     read of the same version found. Confirmations from the future are
-//     disbelieved.
+//  3. u's version (ClerkUpdatedAt) is newer, or u has one and the record has none: Updated.
+//  4. The versions are equal: Updated if a Clerk-owned field differs (two changes in one
+//     millisecond, a new Map, an edit by hand), else Unchanged. But if u is older evidence
+//     than what last confirmed the record (SyncedAt), it changes nothing: a late event
+//     does not undo what a later read of the same version found. A confirmation from the
+//     future is not believed.
 //  5. u's version is older, or u has none and the record has one: Stale.
 //
 // Versions are compared in milliseconds.
+//
+// The rule is encoded again in three places, which must agree with it: the filter of
+// mongostore's guarded upsert and the one of its confirmation (mongostore/upsert.go), and
+// the comparison of stamps in a Reconcile (reconcile_compare.go).
 func Decide(stored, u *User, now time.Time) Outcome {
 	if stored == nil {
 		return Created
@@ -42,7 +44,7 @@ func Decide(stored, u *User, now time.Time) Outcome {
 	return Updated
 }
 
-// version makes versions comparable: no version is older than any.
+// version makes versions comparable. No version is older than any.
 func version(u *User) int64 {
 	if u.ClerkUpdatedAt.IsZero() {
 		return -1 << 63
@@ -50,14 +52,15 @@ func version(u *User) int64 {
 	return u.ClerkUpdatedAt.UnixMilli()
 }
 
+// confirmedLater reports whether stored was confirmed by later evidence than u.
 func confirmedLater(stored, u *User, now time.Time) bool {
 	return !u.SyncedAt.IsZero() &&
 		stored.SyncedAt.UnixMilli() > u.SyncedAt.UnixMilli() &&
 		!stored.SyncedAt.After(now)
 }
 
-// sameClerkFields reports whether applying u would leave stored's Clerk-owned
-// fields as they are.
+// sameClerkFields reports whether applying u would leave stored's Clerk-owned fields as
+// they are.
 func sameClerkFields(stored, u *User) bool {
 	for _, f := range clerkFields {
 		if f.value(stored) != f.value(u) {

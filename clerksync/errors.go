@@ -11,50 +11,48 @@ import (
 
 // The errors that callers tell apart, with [errors.Is].
 var (
-	// ErrNotFound: the Store has no record of this user.
+	// ErrNotFound: the Store does not have a record of this user.
 	ErrNotFound = errors.New("clerksync: no record of this user")
-	// ErrUnauthenticated: the request carries no valid session.
+	// ErrUnauthenticated: the request does not carry a valid session.
 	ErrUnauthenticated = errors.New("clerksync: not signed in")
-	// ErrUserInactive: the user is deleted, suspended by the app, or banned in
-	// Clerk.
+	// ErrUserInactive: the user is deleted, suspended by the app, or banned in Clerk.
 	ErrUserInactive = errors.New("clerksync: user is not active")
-	// ErrUserUnknown: Clerk has no such user, or the id is no user id.
+	// ErrUserUnknown: Clerk does not have the user, or the id is not a user id.
 	ErrUserUnknown = clerkapi.ErrUserUnknown
-	// ErrUnavailable: Clerk or the Store failed, did not answer in time, or
-	// answered nonsense. Trying again later may succeed.
+	// ErrUnavailable: Clerk or the Store failed, did not answer in time, or gave an
+	// unusable answer. Trying again later may succeed.
 	ErrUnavailable = errors.New("clerksync: Clerk or the store is unavailable")
-	// ErrInvalidSignature: a webhook is not signed, wrongly signed, or signed
-	// over five minutes ago or ahead.
+	// ErrInvalidSignature: a webhook is not signed, wrongly signed, or its signature's
+	// time is over five minutes off.
 	ErrInvalidSignature = errors.New("clerksync: invalid webhook signature")
-	// ErrInvalidEvent: a verified event cannot be used as it is, and would not be
-	// if it came again.
+	// ErrInvalidEvent: a verified event cannot be used. Delivering it again will not help.
 	ErrInvalidEvent = errors.New("clerksync: unusable event")
 	// ErrWrongInstance: an event is from another Clerk instance than
-	// [WebhookConfig].InstanceID, or the secret key of a Reconcile is another
-	// instance's than the Store's users.
+	// [WebhookConfig].InstanceID, or the secret key of a Reconcile belongs to another
+	// instance than the Store's users.
 	ErrWrongInstance = errors.New("clerksync: another Clerk instance")
-	// ErrIncomplete: in a Reconcile, Clerk listed over 1 % fewer users than it
-	// counts, so that no ghosts were looked for.
+	// ErrIncomplete: in a Reconcile, Clerk listed over 1 % fewer users than it counts, so
+	// the run did not look for ghosts.
 	ErrIncomplete = errors.New("clerksync: Clerk did not list all its users")
-	// ErrTooManyGhosts: more records are gone from Clerk than
-	// [ReconcileOptions].MaxDeactivations; none was marked deleted.
+	// ErrTooManyGhosts: more users are gone from Clerk than
+	// [ReconcileOptions].MaxDeactivations allows. None was marked deleted.
 	ErrTooManyGhosts = errors.New("clerksync: more users are gone from Clerk than a run may mark deleted")
 )
 
-// ConflictError says that a record could not be written because another record
-// already has its value of a field that the app's own index declares unique.
+// ConflictError says that a record could not be written because another record already has
+// the value of a field on which the app has a unique index.
 type ConflictError struct {
-	// Field is the field's path in the record, such as "email"; empty where
-	// the Store cannot tell.
+	// Field is the field's path in the record, such as "email"; empty if the Store cannot
+	// tell.
 	Field string
 	// Err is the Store's own error; may be nil.
 	Err error
 }
 
-// Error names the field, and no value.
+// Error names the field. It does not show the value.
 func (e *ConflictError) Error() string {
 	if e.Field == "" {
-		return "clerksync: another record holds a value that a unique index reserves"
+		return "clerksync: another record has a value that a unique index allows only once"
 	}
 	return fmt.Sprintf("clerksync: another record has the same %s and a unique index on it", e.Field)
 }
@@ -64,15 +62,15 @@ func (e *ConflictError) Unwrap() error { return e.Err }
 
 // BatchError says which users of an UpsertBatch could not be written.
 type BatchError struct {
-	// Errs are the causes, by index into the batch; what Upsert would have
-	// returned. Never empty.
+	// Errs are the causes, by index into the batch: what Upsert would have returned. Never
+	// empty.
 	Errs map[int]error
 }
 
 // Error counts the failures and gives the first cause.
 func (e *BatchError) Error() string {
 	first := slices.Min(slices.Collect(maps.Keys(e.Errs)))
-	return fmt.Sprintf("clerksync: %d of the batch failed, first number %d: %v", len(e.Errs), first, e.Errs[first])
+	return fmt.Sprintf("clerksync: %d users of the batch failed, the first at index %d: %v", len(e.Errs), first, e.Errs[first])
 }
 
 // Unwrap returns the causes in the order of the batch.

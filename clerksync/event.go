@@ -10,22 +10,21 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync/internal/clock"
 )
 
-// Event is one of Clerk's webhook events, verified. ID is the message's, from the
-// headers; Type to Data are from the body; the signature covers both. Result is
-// clerksync's.
+// Event is one of Clerk's webhook events, verified. ID comes from the headers, Type to Data
+// from the body; the signature covers both. Result is clerksync's.
 type Event struct {
-	// ID is the message's id, the svix-id header: the same for every delivery
-	// of one event. Use it to do something once.
+	// ID is the message's id, the svix-id header. It is the same for every delivery of one
+	// event: use it to do something once.
 	ID string
 	// Type is Clerk's name of the event, such as "user.created".
 	Type string
 	// InstanceID is the Clerk instance the event is from, "ins_…".
 	InstanceID string
-	// Timestamp is when the event happened; zero where the envelope lacks it.
+	// Timestamp is when the event happened; zero if the envelope does not say.
 	Timestamp time.Time
 	// Data is the object that the event is about, as Clerk sent it.
 	Data json.RawMessage
-	// Result is what [Syncer.Apply] made of the event; for OnEvent.
+	// Result is what [Syncer.Apply] returned for the event; for OnEvent.
 	Result Result
 }
 
@@ -44,24 +43,23 @@ func parseEvent(id string, body []byte) (Event, error) {
 		return Event{}, fmt.Errorf("%w: no type", ErrInvalidEvent)
 	}
 	var ts int64
-	_ = json.Unmarshal(e.Timestamp, &ts) // anything but a number is taken as none
+	_ = json.Unmarshal(e.Timestamp, &ts) // anything but a number counts as none
 	if 0 < ts && ts < clerkapi.SecondsBelow {
 		ts *= 1000
 	}
 	return Event{ID: id, Type: e.Type, InstanceID: e.InstanceID, Timestamp: millis(ts), Data: e.Data}, nil
 }
 
-// Apply brings the record in step with a verified event, for apps that queue
-// events and apply them later; the webhook handler is made of it. Events may come
-// in any order and repeatedly. The next visit in this process sees the outcome.
+// Apply brings the record in step with a verified event. The webhook handler uses it; so
+// do apps that queue events and apply them later. Events may come in any order and
+// repeatedly. The next visit in this process sees the outcome.
 //
-// "user.created", "user.updated" and, where it carries the user,
-// "session.created" are an Upsert, "user.deleted" is a Deactivate. Any other type
-// is no error and has a zero Result.
+// "user.created", "user.updated" and, if it carries the user, "session.created" are an
+// Upsert; "user.deleted" is a Deactivate. Any other type is ignored, with a zero Result.
 //
-// Errors: where ctx ends first, one that matches [ErrUnavailable] and ctx's cause;
-// [ErrInvalidEvent] where the event cannot be used and would not be if it
-// came again, [ErrUnavailable], [*ConflictError], or a [*Problem] with the code "mapping_failed".
+// Errors: [ErrInvalidEvent] if the event cannot be used, so delivering it again will not
+// help; [ErrUnavailable]; [*ConflictError]; a [*Problem] with the code "mapping_failed". If
+// ctx ends first, the error matches [ErrUnavailable] and ctx's cause.
 func (s *Syncer) Apply(ctx context.Context, e Event) (Result, error) {
 	start := s.clock.Now()
 	callCtx, cancel := clock.WithTimeout(ctx, s.clock, callTimeout)
@@ -71,7 +69,7 @@ func (s *Syncer) Apply(ctx context.Context, e Event) (Result, error) {
 	return res, err
 }
 
-// apply also returns the id of the user that the event is about, once it is known.
+// apply also returns the id of the user that the event is about, as far as it is known.
 func (s *Syncer) apply(ctx context.Context, e Event) (string, Result, error) {
 	switch e.Type {
 	case "user.created", "user.updated":

@@ -5,25 +5,24 @@ import (
 	"time"
 )
 
-// Observation is one thing that a [Syncer] did, for [Config].Observe: the raw
-// material of an app's metrics. It holds no personal data but the user's id.
+// Observation is one thing that a [Syncer] did, for [Config].Observe: the raw material of
+// an app's metrics. The user's id is the only personal data in it.
 type Observation struct {
 	// Op says what was done.
 	Op Op
-	// ClerkID is the user concerned, empty where there is none. It is checked
-	// to be of a user id's form.
+	// ClerkID is the user concerned, empty for none. It always has the form of a user id.
 	ClerkID string
 	// EventID and EventType are set for OpWebhook.
 	EventID, EventType string
-	// Source says what answered an OpVisit; zero where nothing did.
+	// Source says what answered an OpVisit; empty if nothing did.
 	Source Source
-	// Outcome is what the Store did with what was offered to it; zero where nothing
-	// was. Visits that waited for the same lookup all have its Outcome.
+	// Outcome is what the Store did; zero if nothing was written to it. Visits that waited
+	// for the same lookup all have its Outcome.
 	Outcome Outcome
 	// Duration is the time taken, by the Syncer's clock.
 	Duration time.Duration
-	// Err is nil where the operation succeeded, else a [*Problem] for errors.As,
-	// whose Code is fit for a label.
+	// Err is nil if the operation succeeded, else a [*Problem] for errors.As, whose Code
+	// is fit for a label.
 	Err error
 }
 
@@ -34,8 +33,8 @@ type Op string
 const (
 	OpVisit     Op = "visit"     // Syncer.User and the middlewares on it
 	OpSync      Op = "sync"      // Syncer.Sync
-	OpRefresh   Op = "refresh"   // a re-read from Clerk behind a visit
-	OpWebhook   Op = "webhook"   // Syncer.Apply, through the webhook handler or not
+	OpRefresh   Op = "refresh"   // a re-read from Clerk in the background
+	OpWebhook   Op = "webhook"   // Syncer.Apply, called by the webhook handler or by the app
 	OpReconcile Op = "reconcile" // Syncer.Reconcile, a whole run
 )
 
@@ -49,8 +48,8 @@ const (
 	SourceClerk Source = "clerk"
 )
 
-// observe reports o, begun at start, if the app wants to know. It fills in Duration,
-// and makes Err a Problem.
+// observe passes o to the app, if it wants to know. It fills in Duration, counted from
+// start, and makes Err a Problem.
 func (s *Syncer) observe(ctx context.Context, start time.Time, o Observation) {
 	if s.cfg.Observe == nil {
 		return

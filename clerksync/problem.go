@@ -14,21 +14,20 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync/internal/sessiontoken"
 )
 
-// Problem is the HTTP answer to an error: what [Config].ErrorHandler receives
-// (with [errors.As]) and [WriteProblem] writes.
+// Problem is the HTTP answer to an error. [Config].ErrorHandler receives it (with
+// [errors.As]), and [WriteProblem] writes it.
 type Problem struct {
 	// Status is the HTTP status code.
 	Status int
-	// Code tells causes apart for programs; it does not change between
-	// versions.
+	// Code tells causes apart for programs. It does not change between versions.
 	Code string
-	// RetryAfter is when trying again may help; 0 means no advice.
+	// RetryAfter is how long to wait before trying again; 0 means no advice.
 	RetryAfter time.Duration
-	// Err is the cause. Its text is for logs and never sent to a client.
+	// Err is the cause. Its text is for logs; it is never sent to a client.
 	Err error
 }
 
-// Error gives status, code and cause.
+// Error returns status, code and cause.
 func (p *Problem) Error() string {
 	if p.Err == nil {
 		return fmt.Sprintf("clerksync: %d %s", p.Status, p.Code)
@@ -74,15 +73,15 @@ var problemDetails = map[string]string{
 	codeTokenMalformed:   "The token is not a session token of the documented form.",
 	codeTokenExpired:     "The session token is expired. Get a new one.",
 	codeTokenNotYetValid: "The session token is not valid yet.",
-	codeTokenWrongClass:  "The token is no session token.",
+	codeTokenWrongClass:  "The token is not a session token.",
 	codeTokenWrongParty:  "The session token was made for another origin.",
 	codeTokenWrongIssuer: "The session token is from another issuer.",
 	codeBadSignature:     "The session token's signature is wrong.",
 	codeUnknownKey:       "The session token is signed with an unknown key.",
 	codeSessionPending:   "The session has tasks to complete before it is signed in.",
-	codeCrossOrigin:      "The request comes from another origin, and carries the session in a cookie.",
+	codeCrossOrigin:      "The request comes from another origin and carries the session in a cookie.",
 	codeUserInactive:     "This account is not active.",
-	codeUserUnknown:      "This session belongs to no known user.",
+	codeUserUnknown:      "This session does not belong to a known user.",
 	codeUnavailable:      "The service cannot check your account right now. Try again shortly.",
 	codeConflict:         "Another account already uses a value that must be unique.",
 	codeMappingFailed:    "The account could not be converted to this app's form.",
@@ -96,7 +95,7 @@ var problemDetails = map[string]string{
 	codeEventHookFailed:  "The event was applied, but the app's own handling of it failed.",
 }
 
-// defaultRetryAfter is advised where the failed service gave no advice.
+// defaultRetryAfter is advised if the failed service gave no advice.
 const defaultRetryAfter = 5 * time.Second
 
 // sentinelProblems are the answers to the sentinel errors.
@@ -115,12 +114,12 @@ var sentinelProblems = []struct {
 	{ErrUnavailable, http.StatusServiceUnavailable, codeUnavailable, defaultRetryAfter},
 }
 
-// problemOf returns the answer to any error: the *Problem in its chain, or the one
-// for its sentinel, or 500.
+// problemOf returns the answer to any error: the *Problem in its chain, or the one for its
+// sentinel, or 500.
 func problemOf(err error) *Problem {
 	var p *Problem
 	if errors.As(err, &p) {
-		if p == nil { // of an app's function that returns its *Problem as an error
+		if p == nil { // an app's function returned a nil *Problem as an error
 			p = &Problem{Status: http.StatusInternalServerError, Code: codeInternal}
 		}
 		return p
@@ -137,8 +136,8 @@ func problemOf(err error) *Problem {
 	return &Problem{Status: http.StatusInternalServerError, Code: codeInternal, Err: err}
 }
 
-// unavailable is the answer where Clerk or the Store failed: err matches
-// [ErrUnavailable] too.
+// unavailable is the answer if Clerk or the Store failed. It matches [ErrUnavailable] and
+// err. If err is a *Problem already, it stays as it is.
 func unavailable(err error) error {
 	var p *Problem
 	if errors.As(err, &p) {
@@ -157,19 +156,18 @@ func unavailable(err error) error {
 	}
 }
 
-// WriteProblem writes the standard answer to err: an application/problem+json
-// document (RFC 9457) with the stable code. err is a [*Problem], or one of the
-// package's errors, or anything else for a 500. Nothing of its text is sent.
-// Retry-After is set where the Problem advises it, and WWW-Authenticate on a 401,
-// after RFC 6750.
+// WriteProblem writes the standard answer to err: an application/problem+json document
+// (RFC 9457) with the stable code. err is a [*Problem], or one of the package's errors, or
+// anything else for a 500. Its text is not sent. The answer has Retry-After if the Problem
+// advises it, and WWW-Authenticate on a 401 (RFC 6750).
 //
-// An ErrorHandler uses it for the cases that it does not answer itself.
+// Use it in an ErrorHandler for the cases that you do not answer yourself.
 func WriteProblem(w http.ResponseWriter, _ *http.Request, err error) {
 	p := *problemOf(err)
 	if p.Status < 400 || p.Status > 599 {
 		p.Status = http.StatusInternalServerError
 	}
-	title := cmp.Or(http.StatusText(p.Status), "Error") // an app's Problem may have a status that has no name
+	title := cmp.Or(http.StatusText(p.Status), "Error") // an app's Problem may have a status without a name
 	detail := cmp.Or(problemDetails[p.Code], title)
 	body, _ := json.Marshal(struct { // strings and an int always marshal
 		Title  string `json:"title"`
@@ -188,7 +186,7 @@ func WriteProblem(w http.ResponseWriter, _ *http.Request, err error) {
 	}
 	if p.Status == http.StatusUnauthorized {
 		challenge := "Bearer"
-		if p.Code != codeTokenMissing && p.Code != codeUnauthenticated { // RFC 6750, section 3.1: no error where no token was sent
+		if p.Code != codeTokenMissing && p.Code != codeUnauthenticated { // RFC 6750, section 3.1: no error if no token was sent
 			challenge = fmt.Sprintf(`Bearer error="invalid_token", error_description="%s"`, detail)
 		}
 		h.Set("WWW-Authenticate", challenge)

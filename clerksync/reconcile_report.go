@@ -6,73 +6,69 @@ import (
 	"time"
 )
 
-// Report says what a [Syncer.Reconcile] found and did. In a dry run the counts are
-// of what a run that writes would have done.
+// Report says what a [Syncer.Reconcile] found and did. In a dry run the counts say what a
+// run that writes would have done.
 type Report struct {
 	// DryRun says that nothing was written.
 	DryRun bool `json:"dryRun"`
-	// Complete says that Clerk's list was read to its end, with at least 99 % of
-	// the users that Clerk counts, and that the Store's records were looked for in
-	// Clerk, but for those too young for it; see HeldBack. Reason says why not.
+	// Complete says that Clerk's list was read to its end, with at least 99 % of the users
+	// that Clerk counts, and that Clerk was asked for the Store's records that were not in
+	// it, except those that are too young (see HeldBack). Reason says why not.
 	Complete bool   `json:"complete"`
 	Reason   string `json:"reason,omitempty"`
-	// Resume goes on where an incomplete run ended, as [ReconcileOptions].Resume.
-	// Empty where there is nothing to go on from.
+	// Resume is the point at which an incomplete run ended, for [ReconcileOptions].Resume.
+	// It is empty if beginning anew is as good.
 	Resume string `json:"resume,omitempty"`
 
 	// Seen counts the users that Clerk listed, each once.
 	Seen int `json:"seen"`
-	// Unchanged counts those whose record was in step.
+	// Unchanged counts users whose record was in step.
 	Unchanged int `json:"unchanged"`
-	// Created are users who had no record.
+	// Created are users who did not have a record.
 	Created Tally `json:"created"`
-	// Updated are records that were older than Clerk or, in a run that compares
-	// whole records, differed from it.
+	// Updated are records that were older than Clerk or, in a run that compares whole
+	// records, differed from it.
 	Updated Tally `json:"updated"`
-	// Stale are records that are newer than what Clerk had answered, as a
-	// webhook or a visit came in between.
+	// Stale are records that are newer than what Clerk had answered, because a webhook or a
+	// visit came in between.
 	Stale Tally `json:"stale"`
-	// Ghosts are active or suspended records of users that Clerk does not have,
-	// each confirmed by its id.
+	// Ghosts are records, active or suspended, of users that Clerk does not have. Clerk was
+	// asked for each by its id.
 	Ghosts Tally `json:"ghosts"`
-	// Deactivated are those of the Ghosts that were marked deleted.
+	// Deactivated are the Ghosts that were marked deleted.
 	Deactivated Tally `json:"deactivated"`
-	// Tombstoned are users whom Clerk has and whose record is marked deleted. A
-	// deletion is final, so they are left as they are, unless
-	// [ReconcileOptions].Restore is set. One that was deleted while the run
-	// went on is no mistake.
+	// Tombstoned are users whom Clerk has and whose record is marked deleted. A deletion is
+	// final, so they stay as they are, unless [ReconcileOptions].Restore is set. A user who
+	// was deleted while the run went on may be among them.
 	Tombstoned Tally `json:"tombstoned"`
-	// Restored are those of the Tombstoned that were given back.
+	// Restored are the Tombstoned that were given back.
 	Restored Tally `json:"restored"`
-	// Conflicts are users kept out by a unique index of the app's own; see
-	// [ConflictError]. A dry run does not know of them.
+	// Conflicts are users kept out by a unique index of the app's own; see [ConflictError].
+	// A dry run does not know them.
 	Conflicts Tally `json:"conflicts"`
-	// Failed are users whom the mapping or the Store refused; the log says why.
+	// Failed are users whom the mapping or the Store rejected; the log says why.
 	Failed Tally `json:"failed"`
-	// Unknown are records whose clerkId is no id of a Clerk user. They are left
-	// alone.
+	// Unknown are records whose clerkId is not the id of a Clerk user. They are left alone.
 	Unknown Tally `json:"unknown"`
 
-	// HeldBack counts records that Clerk did not list and that are too young to be
-	// looked for; see [ReconcileOptions].Holdback.
+	// HeldBack counts records that Clerk did not list and that are too young to ask Clerk
+	// for; see [ReconcileOptions].Holdback.
 	HeldBack int `json:"heldBack"`
 
-	// Fields counts, by path in the record, in how many of the Updated the field
-	// differed. Only a run that compares whole records knows; see
-	// [ReconcileOptions].Force.
+	// Fields counts by path in how many of the Updated records a field differed. Only a run
+	// that compares whole records knows; see [ReconcileOptions].Force.
 	Fields map[string]int `json:"fields,omitempty"`
 
 	// Duration is the time taken, by the Syncer's clock.
 	Duration time.Duration `json:"duration"`
-	// ClerkCalls counts the requests to Clerk, retries included; Throttled
-	// those that Clerk answered 429.
+	// ClerkCalls counts the requests to Clerk, retries included; Throttled those that Clerk
+	// answered 429.
 	ClerkCalls int `json:"clerkCalls"`
 	Throttled  int `json:"throttled"`
 }
 
-// InStep reports whether the run found nothing that a run writing with the same
-// options would change, and nothing that kept it from finding out. Tombstoned
-// and Unknown records are as they have to be.
+// InStep reports whether the run was complete, and found nothing that a writing run with
+// the same options would change. Tombstoned and Unknown records are as they have to be.
 func (r *Report) InStep() bool {
 	return r.Complete && r.Created.Count+r.Updated.Count+r.Ghosts.Count+r.Restored.Count+r.Conflicts.Count+r.Failed.Count == 0
 }
@@ -80,11 +76,11 @@ func (r *Report) InStep() bool {
 // Tally counts users and names the first of them.
 type Tally struct {
 	Count int `json:"count"`
-	// IDs are Clerk's ids of the first hundred counted.
+	// IDs are the Clerk ids of the first hundred.
 	IDs []string `json:"ids,omitempty"`
 }
 
-// maxTallyIDs bounds a Report, whatever was wrong.
+// maxTallyIDs bounds the size of a Report.
 const maxTallyIDs = 100
 
 func (t *Tally) add(id string) {
@@ -94,7 +90,7 @@ func (t *Tally) add(id string) {
 	}
 }
 
-// tallies are the report's counts with ids.
+// tallies are the counts that have ids.
 func (r *Report) tallies() []*Tally {
 	return []*Tally{
 		&r.Created, &r.Updated, &r.Stale, &r.Ghosts, &r.Deactivated, &r.Tombstoned,
@@ -119,7 +115,7 @@ func (r *Report) add(page *Report) {
 	}
 }
 
-// clone is a copy that does not change any more.
+// clone returns a deep copy.
 func (r *Report) clone() Report {
 	c := *r
 	for _, t := range c.tallies() {
@@ -133,14 +129,13 @@ func (r *Report) clone() Report {
 type Progress struct {
 	// Phase is what the run is doing.
 	Phase Phase
-	// Done of Total are the users listed in PhaseUsers, and the records looked
-	// at in PhaseGhosts. Total is an estimate that Done may pass.
+	// Done of Total are the users listed in PhaseUsers, and the records looked at in
+	// PhaseGhosts. Total is an estimate that Done may exceed.
 	Done, Total int
-	// Report is what the run found so far, with the point from which to resume
-	// should it end now.
+	// Report is what the run found so far, with the point to resume from if it ends now.
 	Report Report
-	// Throttled says until when the run waits at Clerk's wish; zero where it
-	// does not.
+	// Throttled says until when the run waits because Clerk asked it to; zero if it does
+	// not wait.
 	Throttled time.Time
 }
 
@@ -149,7 +144,7 @@ type Phase string
 
 // The phases, in their order.
 const (
-	PhaseUsers  Phase = "users"  // Clerk's users are compared with the Store
-	PhaseGhosts Phase = "ghosts" // the Store's records are looked for in Clerk
+	PhaseUsers  Phase = "users"  // Clerk's users are compared with the Store's records
+	PhaseGhosts Phase = "ghosts" // records of users that Clerk does not have are looked for
 	PhaseDone   Phase = "done"
 )

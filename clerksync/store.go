@@ -7,96 +7,93 @@ import (
 	"time"
 )
 
-// Store keeps exactly one record per Clerk user. Many goroutines and many
-// processes use one Store at once; it must be safe for that.
+// Store keeps exactly one record per Clerk user. It must be safe for concurrent use, by
+// many goroutines and many processes.
 //
-// The three methods are each one atomic decision, so that any interleaving of
-// callers ends in the same record; the rules of that decision are [Decide]'s.
-// All are idempotent. Ids are compared byte for byte. Times are kept in
-// milliseconds. A Store does not keep or modify its arguments, and what it
-// returns it never modifies again.
+// Each method is one atomic decision, so that any interleaving of callers ends in the same
+// record; [Decide] has the rules of that decision. All methods are idempotent. Ids are
+// compared byte for byte. Times are kept in milliseconds. A Store does not keep or modify
+// its arguments, and never modifies what it has returned.
 //
-// With a context that is done, a method returns an error matching its cause
-// (context.Canceled or context.DeadlineExceeded) and, unless the write was
-// already under way, has changed nothing. An empty id is an error. Any error other
-// than those named at the methods is taken as "the Store is unavailable".
-// An error's text holds no personal data: it is logged.
+// If the context is done, a method returns an error matching its cause (context.Canceled
+// or context.DeadlineExceeded); unless the write was already under way, it has changed
+// nothing. An empty id is an error. Any error other than those named at the methods means
+// "the Store is unavailable". An error's text holds no personal data, because it is
+// logged.
 //
 // Package storetest checks all of this for any Store.
 type Store interface {
-	// User returns the record of a user, active or not, deleted or not. Where
-	// there is none the error matches [ErrNotFound].
+	// User returns the record of a user, active or not, deleted or not. If there is none,
+	// the error matches [ErrNotFound].
 	User(ctx context.Context, clerkID string) (*User, error)
 
 	// Upsert brings the record in step with u, as [Decide] says:
 	//
-	//   - Created: a record with u's Clerk-owned fields, Role, Location, and
-	//     IsActive true.
-	//   - Updated: u's Clerk-owned fields ([User.ClerkFields]) and its version
-	//     are written, and removed where u has none; LastSignInAt and SyncedAt
-	//     move forward, UpdatedAt is set. Nothing else in the record is
-	//     touched, fields that clerksync does not know included.
+	//   - Created: a record with u's Clerk-owned fields, Role, Location, and IsActive true.
+	//   - Updated: u's Clerk-owned fields ([User.ClerkFields]) and its version are written,
+	//     and removed if u does not have them; LastSignInAt and SyncedAt move forward,
+	//     UpdatedAt is set. Nothing else in the record is touched, including fields that
+	//     clerksync does not know.
 	//   - Unchanged: at most SyncedAt and LastSignInAt move forward.
 	//   - Stale, Deactivated: nothing is written.
 	//
-	// ID, CreatedAt, UpdatedAt, IsActive, DeletedAt and Partial of u have no
-	// effect. The error is a [*ConflictError] where a unique index of the
-	// app's own stands in the way.
+	// u's ID, CreatedAt, UpdatedAt, IsActive, DeletedAt and Partial have no effect. The
+	// error is a [*ConflictError] if a unique index of the app's own is in the way.
 	Upsert(ctx context.Context, u *User) (Result, error)
 
-	// Deactivate marks the record deleted for good: IsActive false, DeletedAt
-	// at. Where there is no record it leaves a tombstone without personal
-	// data, so that a late Upsert finds it. A record that is already deleted
-	// stays as it is. The zero time, and any before 1970, stands for the Store's now.
-	// The Outcome is Deactivated in every case.
+	// Deactivate marks the record deleted for good: IsActive false, DeletedAt at. If there
+	// is no record, it leaves a tombstone without personal data for a late Upsert to find.
+	// A record that is already deleted stays as it is. A zero at, or one before 1970,
+	// means the Store's now. The Outcome is always Deactivated.
 	Deactivate(ctx context.Context, clerkID string, at time.Time) (Result, error)
 }
 
-// BatchStore is a [Store] that can also do many users in one go. It is optional:
-// Reconcile uses it where a Store has it and does without otherwise.
+// BatchStore is a [Store] that can also handle many users in one call. It is optional:
+// without it Reconcile calls the Store for each user, and cannot look for ghosts.
 type BatchStore interface {
 	Store
 
-	// UpsertBatch does what Upsert does for each of us in turn, and returns one
-	// Result each, in the same order. Where some could not be written the
-	// error is a [*BatchError] that says which and why, and the results of the
-	// others hold; with any other error nothing is known of any.
+	// UpsertBatch does what Upsert does, for each of us in turn, and returns one Result
+	// each, in the same order. If some could not be written, the error is a [*BatchError]
+	// that says which and why, and the results of the others hold. After any other error
+	// nothing is known about any of them.
 	UpsertBatch(ctx context.Context, us []*User) ([]Result, error)
 
 	// Users returns the records of those users that have one, by ClerkID.
 	Users(ctx context.Context, clerkIDs []string) (map[string]*User, error)
 
-	// Stamps is Users without the weight.
+	// Stamps is Users with less to read.
 	Stamps(ctx context.Context, clerkIDs []string) (map[string]Stamp, error)
 
-	// Undeleted yields the stamp of every record without a DeletedAt,
-	// suspended and banned ones too, in ascending order of ClerkID. Records
-	// written meanwhile may or may not be among them. After an error it stops.
+	// Undeleted yields the stamp of every record without a DeletedAt, suspended and banned
+	// ones too, in ascending order of ClerkID. Records written meanwhile may or may not be
+	// among them. After an error it stops.
 	Undeleted(ctx context.Context) iter.Seq2[Stamp, error]
 }
 
-// RestoreStore is a [Store] that can take a deletion back. It is optional, and
-// only a Reconcile with [ReconcileOptions].Restore asks for it.
+// RestoreStore is a [Store] that can take a deletion back. It is optional; only a
+// Reconcile with [ReconcileOptions].Restore needs it.
 type RestoreStore interface {
 	Store
 
-	// Restore makes a record that was marked deleted before the given time
-	// active again: no DeletedAt, IsActive true, UpdatedAt set, all else as it
-	// is, but for ClerkUpdatedAt: without it the record is older than whatever is
-	// offered next, which brings back what the deletion may have removed. It is
-	// one atomic decision, and reports whether it was that one's: a record that is
-	// not deleted, deleted later or not there stays as it is.
+	// Restore makes a record active again that was marked deleted before the given time:
+	// no DeletedAt, IsActive true, UpdatedAt set. It also removes ClerkUpdatedAt, so that
+	// the record is older than whatever is offered next, which brings back what the
+	// deletion may have removed. Everything else stays.
+	//
+	// Restore is atomic. It reports whether this call restored the record: one that is not
+	// deleted, was deleted later, or does not exist stays as it is.
 	Restore(ctx context.Context, clerkID string, before time.Time) (bool, error)
 }
 
-// Result is what became of an Upsert or a Deactivate.
+// Result is what an Upsert or a Deactivate did.
 type Result struct {
-	// Outcome is zero only where nothing was attempted, as for an event that
-	// concerns no user.
+	// Outcome is zero only if nothing was attempted, as for an event that is not about a
+	// user.
 	Outcome Outcome
-	// User is the whole stored record after the call, or nil where the Store
-	// did not read it; read it from the Store then. It is an echo of the argument only
-	// for Created. Shared; callers may not modify it.
+	// User is the whole stored record after the call, or nil if the Store did not read it;
+	// then read it from the Store. Only for Created may it be built from the argument. It
+	// is shared; callers may not modify it.
 	User *User
 }
 
@@ -110,11 +107,10 @@ const (
 	Updated
 	// Unchanged means that the record was already equal.
 	Unchanged
-	// Stale means that the record is newer than what was offered; nothing was
-	// written.
+	// Stale means that the record is newer than what was offered. Nothing was written.
 	Stale
-	// Deactivated means that the record is marked deleted, by this call or an
-	// earlier one, for good.
+	// Deactivated means that the record is marked deleted, by this call or an earlier one,
+	// for good.
 	Deactivated
 )
 
@@ -127,7 +123,7 @@ func (o Outcome) String() string {
 	return names[o]
 }
 
-// Stamp is what Reconcile needs of a record. The times are as in [User].
+// Stamp is the part of a record that Reconcile compares. The times are as in [User].
 type Stamp struct {
 	ClerkID                                        string
 	ClerkUpdatedAt, SyncedAt, CreatedAt, DeletedAt time.Time

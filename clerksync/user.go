@@ -1,16 +1,14 @@
 package clerksync
 
 import (
-	"errors"
 	"iter"
 	"maps"
 	"slices"
 	"time"
-	"unicode/utf8"
 )
 
-// Role is what a user may do in the app. Any non-empty string is a role; the
-// constants are the ones that clerksync itself knows.
+// Role is what a user may do in the app. Any string but the empty one is a role; the
+// constants are those that clerksync itself knows.
 type Role string
 
 // The predefined roles.
@@ -22,16 +20,14 @@ const (
 
 // User is the app's record of one Clerk user.
 //
-// Its JSON form uses the field names of the record in the database, and leaves
-// out what an app's client has no business with: the bookkeeping that is tagged
-// "-".
+// Its JSON form uses the field names of the record in the database. It leaves out the
+// bookkeeping, which is not for the app's clients.
 //
-// A *User that clerksync hands out (by [Syncer.User], [UserFromContext] or in a
-// [Result]) is shared with other goroutines and must not be modified; modify a
-// [User.Clone].
+// A *User that clerksync hands out (by [Syncer.User], [UserFromContext] or in a [Result])
+// is shared with other goroutines and must not be modified; modify a [User.Clone].
 type User struct {
-	// ID is the Store's own id of the record, the _id in hex for MongoDB: what
-	// other collections refer to. Stores set it; they ignore it in arguments.
+	// ID is the Store's own id of the record, the _id in hex for MongoDB. Other
+	// collections refer to it. Stores set it, and ignore it in arguments.
 	ID string `json:"_id,omitempty"`
 	// ClerkID is Clerk's id of the user, "user_…". Clerk never reuses one.
 	ClerkID string `json:"clerkId"`
@@ -39,15 +35,15 @@ type User struct {
 	Email string `json:"email,omitempty"`
 	// Name is first and last name, empty if Clerk knows neither.
 	Name string `json:"name,omitempty"`
-	// Role belongs to the app: it is written when the record is created and
-	// never again, unless RoleFromClerk is set.
+	// Role belongs to the app: it is written when the record is created and never again,
+	// unless RoleFromClerk is set.
 	Role    Role    `json:"role,omitempty"`
 	Profile Profile `json:"profile"`
-	// Location belongs to the app: it is written when the record is created
-	// and never again. Clerk's user object holds none; [Config].Map may set it.
+	// Location belongs to the app: it is written when the record is created and never
+	// again. Clerk's user object does not have one; [Config].Map may set it.
 	Location *Location `json:"location,omitempty"`
 
-	// LastSignInAt is the user's latest sign-in; it never goes backwards.
+	// LastSignInAt is the user's latest sign-in. It never goes back.
 	LastSignInAt time.Time `json:"lastSignInAt,omitzero"`
 	// CreatedAt and UpdatedAt are the record's own times, set by the Store.
 	CreatedAt time.Time `json:"createdAt,omitzero"`
@@ -55,43 +51,39 @@ type User struct {
 
 	EmailVerified bool `json:"emailVerified"`
 	PhoneVerified bool `json:"phoneVerified"`
-	// IsActive is true for a new record and false for a deleted one. An app
-	// may set it to false in the database to suspend a user; no sync turns it
-	// back. A record that lacks the field is active.
+	// IsActive is true for a new record and false for a deleted one. An app may set it to
+	// false in the database to suspend a user; no sync sets it back. A record without the
+	// field is active.
 	IsActive bool `json:"isActive"`
-	// Banned is true while the user is banned, or deprovisioned by SCIM, in
-	// Clerk.
+	// Banned is true while the user is banned, or deprovisioned by SCIM, in Clerk.
 	Banned bool `json:"banned"`
 
-	// Extra holds the fields that [Config].Map added, by name. They are
-	// top-level fields of the record and belong to Clerk: each sync writes
-	// them, and removes those that Map no longer sets. See [User.Canonical]
-	// for the names and values allowed.
+	// Extra holds the fields that [Config].Map added, by name. They are top-level fields
+	// of the record and belong to Clerk: each sync writes them, and removes those that Map
+	// no longer sets. [User.Canonical] says which names and values are allowed.
 	Extra map[string]any `json:"extra,omitempty"`
 
 	// ClerkCreatedAt is when the user signed up.
 	ClerkCreatedAt time.Time `json:"-"`
-	// ClerkUpdatedAt is the version: Clerk's updated_at, in milliseconds. The
-	// zero time means that no version is known, which is older than any.
+	// ClerkUpdatedAt is the version: Clerk's updated_at, in milliseconds. The zero time
+	// means that no version is known, which is older than any.
 	ClerkUpdatedAt time.Time `json:"-"`
-	// SyncedAt is as of when the record is known to equal Clerk: the sending
-	// time of the API request, or the event's timestamp. It never goes
-	// backwards.
+	// SyncedAt is as of when the record is known to equal Clerk: when the API request was
+	// sent, or the event's timestamp. It never goes back.
 	SyncedAt time.Time `json:"-"`
-	// DeletedAt is when the user was deleted in Clerk: the tombstone. The zero
-	// time means that the user exists.
+	// DeletedAt is when the user was deleted in Clerk: the tombstone. The zero time means
+	// that the user exists.
 	DeletedAt time.Time `json:"-"`
-	// RoleFromClerk says that [Config].RoleOf gave the Role, so that Clerk
-	// owns it: it is written on every applied sync. It is part of an Upsert's
-	// argument and not stored.
+	// RoleFromClerk says that [Config].RoleOf returned the Role, so Clerk owns it: every
+	// applied sync writes it. It is an Upsert's argument and not stored.
 	RoleFromClerk bool `json:"-"`
-	// Partial says that Clerk or the Store failed and [FailOpen] let the
-	// request through: only ClerkID is known.
+	// Partial says that Clerk or the Store failed and [FailOpen] let the request through.
+	// Only ClerkID is known.
 	Partial bool `json:"-"`
 }
 
-// Profile is the part of a [User] that describes the person. An empty string
-// means that Clerk does not know.
+// Profile is the part of a [User] that describes the person. An empty string means that
+// Clerk does not know.
 type Profile struct {
 	FirstName   string `json:"firstName,omitempty"`
 	LastName    string `json:"lastName,omitempty"`
@@ -99,12 +91,12 @@ type Profile struct {
 	ImageURL    string `json:"imageUrl,omitempty"`
 	PhoneNumber string `json:"phoneNumber,omitempty"`
 	// Birthday and Gender come from the user object if it has them, else from
-	// public_metadata, else from unsafe_metadata, which the user can write.
+	// public_metadata, else from unsafe_metadata, which users can write themselves.
 	Birthday string `json:"birthday,omitempty"`
 	Gender   string `json:"gender,omitempty"`
 }
 
-// Location is where a user is. An empty string means unknown.
+// Location says in which place a user is. An empty string means unknown.
 type Location struct {
 	Country  string `json:"country,omitempty"`
 	City     string `json:"city,omitempty"`
@@ -150,75 +142,15 @@ func cloneValue(v any) any {
 	}
 }
 
-// Canonical returns a deep copy of u in the form that Stores keep, or an error
-// that names the field at fault. Stores begin an Upsert with it, so that every
-// Store accepts, refuses and returns the same.
-//
-// ClerkID must not be empty, and UTF-8; other text has what is not UTF-8
-// replaced. Times become UTC in milliseconds. An empty Location becomes nil.
-//
-// Extra must not use the name of a field that clerksync or MongoDB already uses;
-// names in it, also of nested maps, are UTF-8, not empty, and hold no "$", "." or
-// NUL. Its values become string, bool, int64, float64, [time.Time], []any or
-// map[string]any: other integer, float, string, slice and string-keyed map types
-// are converted, pointers followed, and a json.RawMessage decoded. A name in Extra with a nil value is
-// dropped; nested ones stay. Anything else, other bytes, a float that is infinite or not a
-// number, and nesting over 32 levels are errors.
-func (u *User) Canonical() (*User, error) {
-	if u == nil {
-		return nil, errors.New("clerksync: no User")
-	}
-	if u.ClerkID == "" || !utf8.ValidString(u.ClerkID) {
-		return nil, errors.New("clerksync: a User needs a ClerkID, in UTF-8")
-	}
-	c := *u
-	c.Role = Role(validText(string(u.Role)))
-	text := []*string{
-		&c.Email, &c.Name, &c.Profile.FirstName, &c.Profile.LastName, &c.Profile.FullName,
-		&c.Profile.ImageURL, &c.Profile.PhoneNumber, &c.Profile.Birthday, &c.Profile.Gender,
-	}
-	if u.Location != nil {
-		l := *u.Location
-		c.Location = &l
-		text = append(text, &l.Country, &l.City, &l.State, &l.Timezone)
-		if l == (Location{}) {
-			c.Location = nil
-		}
-	}
-	for _, s := range text {
-		*s = validText(*s)
-	}
-	for _, t := range []*time.Time{
-		&c.LastSignInAt, &c.CreatedAt, &c.UpdatedAt,
-		&c.ClerkCreatedAt, &c.ClerkUpdatedAt, &c.SyncedAt, &c.DeletedAt,
-	} {
-		*t = canonicalTime(*t)
-	}
-	var err error
-	if c.Extra, err = canonicalExtra(u.Extra); err != nil {
-		return nil, err
-	}
-	return &c, nil
-}
-
-// canonicalTime is t in UTC with the millisecond precision of Clerk's times and
-// of MongoDB's dates, without a monotonic reading.
-func canonicalTime(t time.Time) time.Time {
-	if t.IsZero() {
-		return time.Time{}
-	}
-	return time.UnixMilli(t.UnixMilli()).UTC()
-}
-
-// clerkField is one field that Clerk owns, by its path in the record. The value
-// is a string, a bool or a time.Time; nil means that the record lacks the field.
+// clerkField is one field that Clerk owns, by its path in the record. The value is a
+// string, a bool or a time.Time; nil means that the record does not have the field.
 type clerkField struct {
 	path  string
 	value func(*User) any
 }
 
-// clerkFields are the Clerk-owned fields besides Role (see RoleFromClerk) and
-// Extra. Version, SyncedAt and LastSignInAt move by rules of their own.
+// clerkFields are the Clerk-owned fields, except Role (see RoleFromClerk) and Extra.
+// ClerkUpdatedAt, SyncedAt and LastSignInAt follow rules of their own.
 var clerkFields = []clerkField{
 	{"email", func(u *User) any { return present(u.Email) }},
 	{"name", func(u *User) any { return present(u.Name) }},
@@ -247,14 +179,14 @@ func present(s string) any {
 	return s
 }
 
-// ClerkFields yields the fields that a Store writes when it applies u, by their
-// path in the record: the one list of what Clerk owns. A nil value means that
-// Clerk has none and the field is to be removed. Role is among them only if
-// RoleFromClerk is set. The names in Extra come last, in ascending order; a
-// Store also removes those that the stored record has in Extra and u has not.
+// ClerkFields yields the fields that a Store writes when it applies u, by their path in
+// the record. It is the one list of what Clerk owns. A nil value means that Clerk does not
+// have one and the field is to be removed. Role is among them only if RoleFromClerk is
+// set. The names in Extra come last, in ascending order; a Store also removes those that
+// the stored record has in Extra and u does not.
 //
-// Not among them are clerkUpdatedAt, syncedAt and lastSignInAt, which [Decide]
-// and the [Store] contract govern.
+// Not among them are clerkUpdatedAt, syncedAt and lastSignInAt: [Decide] and the [Store]
+// contract govern these.
 func (u *User) ClerkFields() iter.Seq2[string, any] {
 	return func(yield func(string, any) bool) {
 		for _, f := range clerkFields {

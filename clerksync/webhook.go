@@ -19,51 +19,50 @@ import (
 type WebhookConfig struct {
 	_ [0]func() // forbids unkeyed literals
 
-	// Secrets are the endpoint's signing secrets, "whsec_…", from the Clerk
-	// Dashboard; an event signed with any of them is accepted, so that one can
-	// be rotated. White space around them is ignored. At least one; an empty
-	// one is an error.
+	// Secrets are the endpoint's signing secrets, "whsec_…", from the Clerk Dashboard. An
+	// event signed with any of them is accepted, so that a secret can be rotated. White
+	// space around them is ignored. At least one is required; an empty one is an error.
 	Secrets []string
 
-	// InstanceID is the Clerk instance, "ins_…", whose events are accepted;
-	// others are refused with 403. Defaults to accepting any.
+	// InstanceID is the Clerk instance, "ins_…", whose events are accepted; others are
+	// refused with 403. Defaults to any.
 	InstanceID string
 
-	// MaxBodyBytes is the size of the largest event accepted. A negative one is
-	// an error. Defaults to 1 MiB.
+	// MaxBodyBytes is the size of the largest event accepted. A negative size is an error.
+	// Defaults to 1 MiB.
 	MaxBodyBytes int64
 
-	// OnEvent is called for every verified event, of unknown types too, after
-	// the record is written and with the [Event].Result that came of it. An
-	// error (or a panic) answers 503, and Svix delivers the event again: then
-	// OnEvent runs again. Event.ID is the same each time: an app that must act
-	// once remembers it. The context ends with the delivery. Defaults to none.
+	// OnEvent is called for every verified event, of unknown types too, after the record
+	// is written; [Event].Result says how. After an error or a panic the answer is 503, so
+	// Svix delivers the event again and OnEvent runs again. Event.ID is the same each
+	// time: an app that must act once remembers it. The context ends with the delivery.
+	// Defaults to none.
 	OnEvent func(context.Context, Event) error
 }
 
 const (
-	// signatureTolerance is how far off the clock a signature's time may be;
-	// Svix's own.
+	// signatureTolerance is how far off the clock a signature's time may be, as in Svix's
+	// own libraries.
 	signatureTolerance = 5 * time.Minute
-	// deliveryTimeout bounds all work on one delivery, reading the body included; Svix
+	// deliveryTimeout bounds all work on one delivery, reading the body included. Svix
 	// gives up after 15 s.
 	deliveryTimeout = 10 * time.Second
 )
 
-// WebhookHandler returns the handler for the endpoint that receives Clerk's
-// webhooks through Svix, or an error that names every fault of cfg. Mount it
-// outside of any middleware that asks for a session.
+// WebhookHandler returns the handler for the endpoint that receives Clerk's webhooks
+// through Svix, or an error that names every fault of cfg. Mount it outside any middleware
+// that asks for a session.
 //
-// It answers 204 once an event is applied, and for a repeated, stale or unknown
-// one; never before the write is done. Svix delivers again after anything else, and
-// no [Config].ErrorHandler makes one of these a success:
+// It answers 204 after it has applied an event, and to a repeated, stale or unknown one;
+// never before the write is done. After any other answer Svix delivers again, and no
+// [Config].ErrorHandler can turn one of these into a success:
 //
-//   - 400 invalid_signature: signature missing or wrong, or its time over five
-//     minutes off; unreadable_body.
+//   - 400 invalid_signature: signature missing or wrong, or its time over five minutes
+//     off; unreadable_body.
 //   - 403 wrong_instance.
 //   - 405 method_not_allowed, 413 body_too_large.
 //   - 409 conflict: a unique index of the app's own keeps the record out.
-//   - 422 invalid_event: signed, but not usable. It is logged as an error.
+//   - 422 invalid_event: signed but not usable. It is logged as an error.
 //   - 500 mapping_failed: RoleOf or Map failed.
 //   - 503 unavailable: the Store failed; event_hook_failed: OnEvent did.
 func (s *Syncer) WebhookHandler(cfg WebhookConfig) (http.Handler, error) {
@@ -91,18 +90,18 @@ func (s *Syncer) WebhookHandler(cfg WebhookConfig) (http.Handler, error) {
 	return h, nil
 }
 
-// newVerifier's errors say nothing of the secret.
+// newVerifier returns a verifier. Its errors do not show the secret.
 func newVerifier(secret string) (*svix.Webhook, error) {
 	secret = strings.TrimSpace(secret)
 	switch {
 	case secret == "" || secret == "whsec_":
 		return nil, errors.New("is empty")
 	case !strings.HasPrefix(secret, "whsec_"):
-		return nil, errors.New("is no signing secret: it begins with whsec_")
+		return nil, errors.New("is not a signing secret: those begin with whsec_")
 	}
 	verifier, err := svix.NewWebhook(secret)
 	if err != nil {
-		return nil, errors.New("is no signing secret: what follows whsec_ is not base64")
+		return nil, errors.New("is not a signing secret: what follows whsec_ is not base64")
 	}
 	return verifier, nil
 }
@@ -125,9 +124,9 @@ func (h *webhookHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// refusalWriter keeps an ErrorHandler from acknowledging an event that is not done: a
-// body without a status, or nothing at all, would be 200, and Svix would not deliver it
-// again.
+// refusalWriter keeps an ErrorHandler from acknowledging an event that was not applied: a
+// body without a status, or nothing at all, would be 200, and Svix would not deliver the
+// event again.
 type refusalWriter struct {
 	http.ResponseWriter
 	status  int // the Problem's
@@ -186,9 +185,9 @@ func (h *webhookHandler) serve(ctx context.Context, w http.ResponseWriter, r *ht
 	return h.runHook(ctx, e)
 }
 
-// read reads the body to its end, which must come soon.
+// read reads the whole body, within deliveryTimeout.
 func (h *webhookHandler) read(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	// Not every ResponseWriter can; the server's own timeouts apply in any case.
+	// Not every ResponseWriter supports this; the server's own timeouts apply in any case.
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(deliveryTimeout))
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, h.cfg.MaxBodyBytes))
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
@@ -200,12 +199,12 @@ func (h *webhookHandler) read(w http.ResponseWriter, r *http.Request) ([]byte, e
 	return body, nil
 }
 
-// verify checks the signature and its time, and returns the message's id. The time
-// is checked here because svix reads the wall clock.
+// verify checks the signature and its time, and returns the message's id. It checks the
+// time itself because svix reads the wall clock.
 func (h *webhookHandler) verify(body []byte, header http.Header) (id string, err error) {
 	id, timestamp := header.Get("svix-id"), header.Get("svix-timestamp")
 	if id == "" || timestamp == "" || header.Get("svix-signature") == "" {
-		// The names of the Standard Webhooks specification, which svix accepts too.
+		// The names in the Standard Webhooks specification, which svix accepts too.
 		id, timestamp = header.Get("webhook-id"), header.Get("webhook-timestamp")
 	}
 	signed := false
