@@ -1,116 +1,187 @@
 package main
 
-// mutant is one fault put into a file: the text that stands there once, and what
-// takes its place.
-type mutant struct {
-	name, file string
-	old, new   string
-}
-
-const (
-	converge  = "clerksync/converge.go"
-	memory    = "clerksync/memstore/memstore.go"
-	memFields = "clerksync/memstore/fields.go"
-	cache     = "clerksync/cache.go"
-	syncer    = "clerksync/syncer.go"
-	visits    = "clerksync/visit.go"
-	fresh     = "clerksync/freshness.go"
-	api       = "clerksync/clerkapi.go"
-	webhooks  = "clerksync/webhook.go"
-	sweeping  = "clerksync/sweep.go"
-	reconcile = "clerksync/reconcile.go"
-	comparing = "clerksync/compare.go"
-	mapping   = "clerksync/mapping.go"
-	users     = "clerksync/user.go"
-	mongoMail = "mongostore/conflict.go"
-	mongoGone = "mongostore/deactivate.go"
-	mongoSave = "mongostore/upsert.go"
-)
-
-// mutants are the faults that the promise must not survive: each would leave a record
-// wrong, lose what the app wrote, or bring a deleted user back.
+// mutants are faults that must not go unnoticed. Each would leave a record wrong, lose what
+// the app wrote, let a barred user in, or bring a deleted user back.
 var mutants = []mutant{
-	// The Store's decision.
-	{"an older version is written", converge, "case offered < have:\n\t\treturn Stale", "case offered < have:\n\t\treturn Updated"},
-	{"an equal version is taken as an older one", converge, "case offered < have:", "case offered <= have:"},
-	{"an equal version is taken as a newer one", converge, "case offered > have:", "case offered >= have:"},
-	{"an equal version with other content is ignored", converge, "\t\treturn Unchanged\n\t}\n\treturn Updated\n", "\t\treturn Unchanged\n\t}\n\treturn Unchanged\n"},
-	{"a later confirmation is not asked for", converge, "if confirmedLater(stored, u, now) || sameClerkFields(stored, u) {", "if sameClerkFields(stored, u) {"},
-	{"a confirmation from the future is believed", converge, "&&\n\t\t!stored.SyncedAt.After(now)", ""},
-	{"a tombstone is overwritten", converge, "if !stored.DeletedAt.IsZero() {\n\t\treturn Deactivated\n\t}", ""},
-	{"no tombstone is set", memory, "r.IsActive, r.DeletedAt, r.UpdatedAt = false, canonical(at), now", "r.IsActive, r.UpdatedAt = false, now"},
-	{"a deleted record stays active", memory, "r.IsActive, r.DeletedAt, r.UpdatedAt = false, canonical(at), now", "r.DeletedAt, r.UpdatedAt = canonical(at), now"},
-	{"no tombstone for an unknown user", memory, "if r == nil {\n\t\tr = s.newRecord(clerkID, now)\n\t}\n\tif r.DeletedAt", "if r == nil {\n\t\treturn clerksync.Result{Outcome: clerksync.Deactivated}, nil\n\t}\n\tif r.DeletedAt"},
-	{"a later deletion moves the tombstone", memory, "if r.DeletedAt.IsZero() {\n\t\tr.IsActive", "{\n\t\tr.IsActive"},
-	{"the whole record is replaced", memory, "case clerksync.Updated:\n\t\tr.UpdatedAt = now", "case clerksync.Updated:\n\t\tr.Role, r.Location, r.IsActive = u.Role, u.Location, true\n\t\tr.UpdatedAt = now"},
-	{"a sync makes a suspended user active", memory, "case clerksync.Updated:\n\t\tr.UpdatedAt = now", "case clerksync.Updated:\n\t\tr.IsActive = true\n\t\tr.UpdatedAt = now"},
-	{"lastSignInAt is set", memFields, "r.LastSignInAt = latest(r.LastSignInAt, u.LastSignInAt)", "r.LastSignInAt = u.LastSignInAt"},
-	{"syncedAt is set", memFields, "r.SyncedAt = latest(r.SyncedAt, u.SyncedAt)", "r.SyncedAt = u.SyncedAt"},
-	{"Extra's lost names stay", memFields, "r.Extra = u.Extra\n", "if u.Extra != nil {\n\t\tr.Extra = u.Extra\n\t}\n"},
-	{"a deleted record keeps its e-mail address", memory, "case other.DeletedAt.IsZero():", "case true:"},
+	// What a Store does with a user that it is offered.
+	{"an older version is written", in("clerksync", "Decide"),
+		replace("return Stale", "return Updated")},
+	{"an equal version is taken as an older one", in("clerksync", "Decide"),
+		replace("offered < have", "offered <= have")},
+	{"an equal version is taken as a newer one", in("clerksync", "Decide"),
+		replace("offered > have", "offered >= have")},
+	{"an equal version with other content is ignored", in("clerksync", "Decide"),
+		replace("if confirmedLater(stored, u, now) || sameClerkFields(stored, u) { return Unchanged }; return Updated",
+			"return Unchanged")},
+	{"the time of the confirmation is ignored", in("clerksync", "Decide"),
+		replace("confirmedLater(stored, u, now)", "false")},
+	{"a confirmation from the future is believed", in("clerksync", "confirmedLater"),
+		replace("!stored.SyncedAt.After(now)", "true")},
+	{"a tombstone is overwritten", in("clerksync", "Decide"),
+		replace("!stored.DeletedAt.IsZero()", "false")},
+	{"no tombstone is set", in("clerksync/memstore", "Store.Deactivate"),
+		replace("r.IsActive, r.DeletedAt, r.UpdatedAt = false, canonical(at), now",
+			"r.IsActive, r.UpdatedAt = false, now")},
+	{"a deleted record stays active", in("clerksync/memstore", "Store.Deactivate"),
+		replace("r.IsActive, r.DeletedAt, r.UpdatedAt = false, canonical(at), now",
+			"r.DeletedAt, r.UpdatedAt = canonical(at), now")},
+	{"no tombstone for an unknown user", in("clerksync/memstore", "Store.Deactivate"),
+		replace("r = s.newRecord(clerkID, now)", "return clerksync.Result{Outcome: clerksync.Deactivated}, nil")},
+	{"a later deletion moves the tombstone", in("clerksync/memstore", "Store.Deactivate"),
+		replace("r.DeletedAt.IsZero()", "true")},
+	{"the whole record is replaced", in("clerksync/memstore", "Store.upsert"),
+		insertBefore("r.UpdatedAt = now", "r.Role, r.Location, r.IsActive = u.Role, u.Location, true")},
+	{"a sync makes a suspended user active", in("clerksync/memstore", "Store.upsert"),
+		insertBefore("r.UpdatedAt = now", "r.IsActive = true")},
+	{"lastSignInAt goes back", in("clerksync/memstore", "confirm"),
+		replace("latest(r.LastSignInAt, u.LastSignInAt)", "u.LastSignInAt")},
+	{"syncedAt goes back", in("clerksync/memstore", "confirm"),
+		replace("latest(r.SyncedAt, u.SyncedAt)", "u.SyncedAt")},
+	{"names that Extra loses stay", in("clerksync/memstore", "write"),
+		replace("r.Extra = u.Extra", "if u.Extra != nil { r.Extra = u.Extra }")},
+	{"a deleted record keeps its e-mail address", in("clerksync/memstore", "Store.claimEmail"),
+		replace("other.DeletedAt.IsZero()", "true")},
 
 	// The role.
-	{"a role of Clerk's stays out of the record", users, "if u.RoleFromClerk && !yield", "if false && !yield"},
-	{"a role of Clerk's is the new record's alone", mapping, "u.Role, u.RoleFromClerk = role, true", "u.Role = role"},
-	{"a role that Clerk has not is Clerk's", mapping, "role := s.cfg.RoleOf(cu); role != \"\"", "role := s.cfg.RoleOf(cu); true"},
-	{"an edit of Clerk's role stays at an equal version", converge, "if u.RoleFromClerk && stored.Role != u.Role {", "if false {"},
+	{"a role from Clerk is not written", in("clerksync", "User.ClerkFields"),
+		replace("u.RoleFromClerk", "false")},
+	{"a role from Clerk is written to new records only", in("clerksync", "Syncer.customize"),
+		replace("u.Role, u.RoleFromClerk = role, true", "u.Role = role")},
+	{"an empty role counts as one from Clerk", in("clerksync", "Syncer.customize"),
+		replace(`role != ""`, "true")},
+	{"an edit of Clerk's role stays at an equal version", in("clerksync", "sameClerkFields"),
+		replace("u.RoleFromClerk && stored.Role != u.Role", "false")},
 
-	// The cache and the flights.
-	{"the cache is put after an invalidation", cache, "if c.generation(id).Load() != gen {", "if false {"},
-	{"a load is served after an invalidation", visits, "if !f.current {", "if false {"},
-	{"the cache never expires", cache, "c.ttl < 0 || now.Sub(r.loadedAt) >= c.ttl", "c.ttl < 0"},
-	{"an upsert does not invalidate the cache", syncer, "res, err := s.store.Upsert(ctx, u)\n\ts.upserted(u, res, err)", "res, err := s.store.Upsert(ctx, u)"},
-	{"a deletion does not invalidate the cache", syncer, "res, err := s.store.Deactivate(ctx, id, at)\n\ts.invalidate(id,", "res, err := s.store.Deactivate(ctx, id, at)\n\tfunc(string, func(*User) *User) {}(id,"},
-	{"Forget does not invalidate the cache", syncer, "func (s *Syncer) Forget(clerkID string) {\n\ts.invalidate(clerkID,", "func (s *Syncer) Forget(clerkID string) {\n\tfunc(string, func(*User) *User) {}(clerkID,"},
-	{"a known deletion is forgotten in an outage", syncer, "return &User{ClerkID: id, DeletedAt: at}", "return nil"},
-	{"a deletion is forgotten while an older event is written", syncer, "case old != nil && !old.DeletedAt.IsZero():\n\t\t\treturn old", "case false:\n\t\t\treturn old"},
-	{"a deletion heard of again is not known anew", syncer, "case err == nil && res.Outcome == Deactivated:", "case err == nil && res.Outcome == Deactivated && old == nil:"},
-	{"a cached record is as old as its answer", visits, "s.cache.put(id, gen, f.user, now) // as old", "s.cache.put(id, gen, f.user, s.clock.Now()) // as old"},
-	{"a load that began before a refusal takes its place", cache, "\t\t\tc.generation(id).Add(1)\n\t\t}\n", "\t\t}\n"},
-	{"the end of a ban ends no loads", cache, "if !sameStanding(old.user, u) || refused(u) && laterState(u, old.user) {", "if refused(u) {"},
-	{"a write that could not be cached is not seen", visits, "if !f.current && f.source == SourceClerk {", "if false {"},
-	{"a claim's answer is one for any version", cache, "version(u) >= a.got && ", ""},
-	{"nobody waits for the end of a ban", cache, "return ok && a.settled && now.Sub(a.at) < askAgainAfter", "return ok && now.Sub(a.at) < askAgainAfter"},
-	{"a flight is cancelled by its first waiter", visits, "s.lookupAndCache(context.WithoutCancel(ctx), id, claim)", "s.lookupAndCache(ctx, id, claim)"},
-	{"Sync joins a flight", syncer, "u, err := s.readFromClerk(callCtx, clerkID)\n\tif err == nil {\n\t\tres, err = s.upsert(callCtx, u)\n\t}\n\ts.observe(ctx, start, Observation{Op: OpSync",
-		"v, err, _ := s.flights.Do(clerkID, func() (any, error) {\n\t\tu, err := s.readFromClerk(callCtx, clerkID)\n\t\tif err != nil {\n\t\t\treturn found{current: true}, err\n\t\t}\n\t\tr, err := s.upsert(callCtx, u)\n\t\treturn found{user: r.User, outcome: r.Outcome, current: true}, err\n\t})\n\tres.User, res.Outcome = v.(found).user, v.(found).outcome\n\ts.observe(ctx, start, Observation{Op: OpSync"},
+	// The cache and the lookups.
+	{"the cache takes a record after an invalidation", in("clerksync", "recordCache.put"),
+		replace("c.generation(id).Load() != gen", "false")},
+	{"a lookup is served after an invalidation", in("clerksync", "Syncer.lookup"),
+		replace("!f.current", "false")},
+	{"the cache never expires", in("clerksync", "recordCache.fresh"),
+		replace("now.Sub(r.loadedAt) >= c.ttl", "false")},
+	{"an upsert does not invalidate the cache", in("clerksync", "Syncer.upsert"),
+		replace("s.invalidateUpserted(u, since, res, err)", "_ = since")},
+	{"a deletion does not invalidate the cache", in("clerksync", "Syncer.deactivate"),
+		replace("s.invalidate", "func(string, any) {}")},
+	{"Forget does not invalidate the cache", in("clerksync", "Syncer.Forget"),
+		replace("s.invalidate", "func(string, any) {}")},
+	{"a known deletion is forgotten in an outage", in("clerksync", "standbyAfterDeactivate"),
+		replace("&User{ClerkID: id, DeletedAt: at}", "nil")},
+	{"a deletion is forgotten while an older event is written", in("clerksync", "upserted.standby"),
+		replace("cached != nil && !cached.DeletedAt.IsZero()", "false")},
+	{"a repeated deletion does not renew the standby", in("clerksync", "upserted.standby"),
+		replace("w.err == nil && outcome == Deactivated",
+			"w.err == nil && outcome == Deactivated && cached == nil")},
+	{"the TTL begins when the lookup ends", in("clerksync", "Syncer.load"),
+		replace("s.cacheLoaded(id, gen, f, now)", "s.cacheLoaded(id, gen, f, s.clock.Now())")},
+	{"an earlier lookup replaces a barred record", in("clerksync", "recordCache.put"),
+		remove("c.generation(id).Add(1)")},
+	{"the end of a ban ends no lookups", in("clerksync", "recordCache.put"),
+		replace("endsOtherLoads(old.user, u)", "barred(u)")},
+	{"a write that could not be cached is not seen", in("clerksync", "Syncer.cacheLoaded"),
+		replace("!f.current && f.source == SourceClerk", "false")},
+	{"a re-read counts for every version of the record", in("clerksync", "rereadLog.wasReread"),
+		replace("version(u) >= e.version", "true")},
+	{"nobody waits for the end of a ban", in("clerksync", "rereadLog.isSettled"),
+		replace("e.settled", "true")},
+	{"a lookup is cancelled by its first waiter", in("clerksync", "background.run"),
+		replace("context.WithoutCancel(ctx)", "ctx")},
+	{"Sync joins a lookup", in("clerksync", "Syncer.Sync"),
+		replace(`
+			u, err := s.readFromClerk(callCtx, clerkID)
+			if err == nil {
+				res, err = s.upsert(callCtx, u)
+			}`, `
+			v, err, _ := s.lookups.Do(clerkID, func() (any, error) {
+				u, err := s.readFromClerk(callCtx, clerkID)
+				if err != nil {
+					return found{current: true}, err
+				}
+				r, err := s.upsert(callCtx, u)
+				return found{user: r.User, outcome: r.Outcome, current: true}, err
+			})
+			res.User, res.Outcome = v.(found).user, v.(found).outcome`)},
 
 	// What a visit asks Clerk, and when.
-	{"no background refresh", visits, "s.refresh(context.WithoutCancel(ctx), u.ClerkID)", ""},
-	{"a refresh is not written", visits, "s.refresh(context.WithoutCancel(ctx), u.ClerkID)", "_, _ = s.readFromClerk(context.WithoutCancel(ctx), u.ClerkID)\n\t\ts.observe(ctx, now, Observation{Op: OpRefresh})"},
-	{"a ban that refuses is not re-read", visits, "return u.Banned && u.DeletedAt.IsZero() && confirmedBefore(u, now, time.Minute)", "return false"},
-	{"a visit leaves a tombstone on a 404", visits, "\tif err != nil {\n\t\treturn found{}, err\n\t}\n\tif res.User == nil {", "\tif errors.Is(err, ErrUserUnknown) {\n\t\t_, _ = s.store.Deactivate(ctx, id, time.Time{})\n\t}\n\tif err != nil {\n\t\treturn found{}, err\n\t}\n\tif res.User == nil {"},
-	{"a proxy's 404 makes a user unknown", api, "case e.status >= 400:", "case e.status == http.StatusNotFound:\n\t\te.err = ErrUserUnknown\n\tcase e.status >= 400:"},
-	{"another user's answer is taken", api, "err != nil || got.ID != id {", "err != nil {"},
-	{"a confirmation is dated by the answer", api, "return raw, call.sentAt, err", "return raw, a.clock.Now(), err"},
-	{"a token that is newer causes no re-read", fresh, "return f.at.UnixMilli() > version(u)", "return false"},
-	{"a token in seconds confirms its whole second", fresh, " && !u.SyncedAt.Before(f.at.Add(secondsSettle))", ""},
-	{"a token confirms an older record", fresh, "return f.at.UnixMilli() == version(u)", "return true"},
-	{"a suspended user is let in", visits, "return !u.IsActive || u.Banned || !u.DeletedAt.IsZero()", "return u.Banned || !u.DeletedAt.IsZero()"},
-	{"a banned user is let in", visits, "return !u.IsActive || u.Banned || !u.DeletedAt.IsZero()", "return !u.IsActive || !u.DeletedAt.IsZero()"},
+	{"no background refresh", in("clerksync", "Syncer.refreshIfDue"),
+		remove("s.refresh(ctx, u.ClerkID)")},
+	{"a refresh is not written", in("clerksync", "Syncer.refreshIfDue"),
+		replace("s.refresh(ctx, u.ClerkID)", `
+			_, _ = s.readFromClerk(ctx, u.ClerkID)
+			s.observe(ctx, now, Observation{Op: OpRefresh})`)},
+	{"a banned user's record is not re-read", in("clerksync", "banMayBeLifted"),
+		replace("u.Banned && u.DeletedAt.IsZero() && !confirmedWithin(u, now, banConfirmedFor)", "false")},
+	{"a visit leaves a tombstone on a 404", in("clerksync", "Syncer.readAndUpsert"),
+		insertBefore("if err != nil { return found{}, err }",
+			"if errors.Is(err, ErrUserUnknown) { _, _ = s.store.Deactivate(ctx, id, time.Time{}) }")},
+	{"a proxy's 404 makes a user unknown", in("clerksync/internal/clerkapi", "describe"),
+		insertBefore("case e.status >= 400:", "case e.status == http.StatusNotFound: e.err = ErrUserUnknown")},
+	{"an answer for another user is taken", in("clerksync/internal/clerkapi", "Client.User"),
+		replace("got.ID != id", "false")},
+	{"a confirmation is dated by the answer", in("clerksync/internal/clerkapi", "Client.User"),
+		replace("return raw, call.sentAt, err", "return raw, c.clock.Now(), err")},
+	{"a newer token causes no re-read", in("clerksync/internal/sessiontoken", "Version.NewerThan"),
+		replace("v.At.UnixMilli() > updatedAt.UnixMilli()", "false")},
+	{"a token in seconds confirms its whole second", in("clerksync/internal/sessiontoken", "Version.Confirms"),
+		replace("!syncedAt.Before(v.At.Add(secondsSettle))", "true")},
+	{"a token confirms an older record", in("clerksync/internal/sessiontoken", "Version.Confirms"),
+		replace("v.At.UnixMilli() == updatedAt.UnixMilli()", "true")},
+	{"a suspended user is let in", in("clerksync", "barred"),
+		replace("!u.IsActive", "false")},
+	{"a banned user is let in", in("clerksync", "barred"),
+		replace("u.Banned", "false")},
 
 	// Webhooks.
-	{"a webhook is acknowledged though the write failed", webhooks, "e.Result, err = h.syncer.Apply(ctx, e)\n", "e.Result, _ = h.syncer.Apply(ctx, e)\n"},
-	{"a webhook is acknowledged before the write", webhooks, "e.Result, err = h.syncer.Apply(ctx, e)\n", "defer func() { _, _ = h.syncer.Apply(ctx, e) }()\n\t\tw.WriteHeader(http.StatusNoContent)\n\t\tif true {\n\t\t\treturn nil\n\t\t}\n"},
+	{"a webhook is acknowledged though the write failed", in("clerksync", "webhookHandler.serve"),
+		replace("e.Result, err = h.syncer.Apply(ctx, e)", "e.Result, _ = h.syncer.Apply(ctx, e)")},
+	{"a webhook is acknowledged before the write", in("clerksync", "webhookHandler.serve"),
+		replace("e.Result, err = h.syncer.Apply(ctx, e)", `
+			defer func() { _, _ = h.syncer.Apply(ctx, e) }()
+			w.WriteHeader(http.StatusNoContent)
+			if true {
+				return nil
+			}`)},
 
 	// Reconcile.
-	{"Reconcile takes no last word", sweeping, "u, asOf, err := s.reader.user(ctx, id)", "u, asOf, err := listed{}, s.clock.Now(), error(ErrUserUnknown)"},
-	{"Reconcile without a holdback", sweeping, "stamp.CreatedAt.After(s.youngest)", "stamp.CreatedAt.IsZero()"},
-	{"Reconcile asks for those it has seen", sweeping, "case s.pager.seen.has(stamp.ClerkID) && !s.wasRestored(stamp.ClerkID):", "case false:"},
-	{"Reconcile goes by an incomplete list", reconcile, "if r.pager.complete() {", "if true {"},
-	{"Reconcile does not look for ghosts", reconcile, "if err == nil && r.whole &&", "if false &&"},
-	{"a dry run writes", comparing, "if err == nil && r.opts.DryRun {", "if false {"},
-	{"Force compares versions", comparing, "if r.opts.Force {", "if false {"},
-	{"Reconcile leaves what is older", comparing, "case offered > have:\n\t\t\tc.existing", "case false:\n\t\t\tc.existing"},
-	{"Reconcile forgets the conflicts", reconcile, "return errors.Join(err, r.retryConflicts(ctx))", "return err"},
+	{"Reconcile does not ask about a ghost again", in("clerksync", "sweep.confirm"),
+		replace("s.run.clerk.User(ctx, id)",
+			"clerkapi.ListedUser{}, s.run.syncer.clock.Now(), error(ErrUserUnknown)")},
+	{"Reconcile without a holdback", in("clerksync", "sweep.look"),
+		replace("stamp.CreatedAt.After(s.youngest)", "stamp.CreatedAt.IsZero()")},
+	{"Reconcile asks for users that it has seen", in("clerksync", "sweep.look"),
+		replace("s.run.pager.Seen(stamp.ClerkID) && !s.run.wasRestored(stamp.ClerkID)", "false")},
+	{"Reconcile trusts an incomplete list", in("clerksync", "reconcileRun.checkComplete"),
+		replace("r.pager.Complete()", "true")},
+	{"Reconcile does not look for ghosts", in("clerksync", "reconcileRun.run"),
+		replace("r.canList", "false")},
+	{"a dry run writes", in("clerksync", "reconcileRun.compare"),
+		replace("r.opts.DryRun", "false")},
+	{"Force compares versions", in("clerksync", "comparison.find"),
+		replace("c.run.opts.Force", "false")},
+	{"Reconcile leaves older records as they are", in("clerksync", "comparison.byVersion"),
+		replace("offered > have", "false")},
+	{"Reconcile forgets the conflicts", in("clerksync", "reconcileRun.run"),
+		replace("return errors.Join(err, r.retryConflicts(ctx))", "return err")},
 
 	// On MongoDB.
-	{"mongostore: a deleted record keeps its e-mail address", mongoMail, "released, e := up.release(ctx, key)", "released, e := false, error(nil)"},
-	{"mongostore: a record that is not deleted gives its address up", mongoMail, "append(slices.Clone(key.filter), bson.E{Key: \"deletedAt\", Value: bson.D{{Key: \"$gte\", Value: epoch}}})", "slices.Clone(key.filter)"},
-	{"mongostore: a record that gives its address up loses its name", mongoMail, "{Key: \"$unset\", Value: unset}", "{Key: \"$unset\", Value: append(unset, bson.E{Key: \"name\", Value: \"\"})}"},
-	{"mongostore: a deletion erases nothing", mongoGone, "\tif d.erase {\n", "\tif false {\n"},
-	{"mongostore: a deletion leaves lastSignInAt", mongoGone, "{Key: \"lastSignInAt\", Value: \"\"}, ", ""},
-	{"mongostore: a deletion leaves what Map added", mongoGone, "range r.lost(nobody)", "range []string(nil)"},
-	{"mongostore: a deletion erases the role", mongoGone, "unset := bson.D{", "unset := bson.D{{Key: \"role\", Value: \"\"}, "},
-	{"mongostore: the app's role is written by each sync", mongoSave, "\tfor path, value := range up.u.ClerkFields() {\n\t\tif value != nil {\n", "\tset = append(set, bson.E{Key: \"role\", Value: string(up.u.Role)})\n\tup.u.RoleFromClerk = false\n\tfor path, value := range up.u.ClerkFields() {\n\t\tif value != nil {\n"},
+	{"mongostore: a deleted record keeps its e-mail address", in("mongostore", "upsert.conflictOf"),
+		replace("up.release(ctx, key)", "false, error(nil)")},
+	{"mongostore: a record that is not deleted gives its address up", in("mongostore", "upsert.release"),
+		replace(`append(slices.Clone(key.filter), bson.E{Key: "deletedAt", Value: bson.D{{Key: "$gte", Value: epoch}}})`,
+			"slices.Clone(key.filter)")},
+	{"mongostore: a record that gives its address up loses its name", in("mongostore", "upsert.release"),
+		replace("make(bson.D, len(remove))", `append(make(bson.D, len(remove)), bson.E{Key: "name", Value: ""})`)},
+	{"mongostore: a deletion erases nothing", in("mongostore", "deactivation.try"),
+		remove(`if d.erase { update = append(update, bson.E{Key: "$unset", Value: erasure(r)}) }`)},
+	{"mongostore: a deletion leaves lastSignInAt", in("mongostore", "erasure"),
+		replace(`bson.D{{Key: "lastSignInAt", Value: ""}, {Key: "extraFields", Value: ""}}`,
+			`bson.D{{Key: "extraFields", Value: ""}}`)},
+	{"mongostore: a deletion leaves what Map added", in("mongostore", "erasure"),
+		replace("r.lost(nobody)", "[]string(nil)")},
+	{"mongostore: a deletion erases the role", in("mongostore", "erasure"),
+		insertBefore("return unset", `unset = append(unset, bson.E{Key: "role", Value: ""})`)},
+	{"mongostore: each sync writes the app's role", in("mongostore", "upsert.fields"),
+		insertBefore(`set = append(set, bson.E{Key: "updatedAt", Value: up.time})`, `
+			set = append(set, bson.E{Key: "role", Value: string(up.u.Role)})
+			up.u.RoleFromClerk = false`)},
 }

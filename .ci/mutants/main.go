@@ -1,11 +1,12 @@
-// Command mutants shows that the random world of clerksync/storetest/world bites: it puts
-// one fault after the other into the library, by an overlay that leaves the files alone,
-// and wants a test to fail each time: the world's, on memstore, and for a fault of
-// mongostore there, or, where it takes more worlds than these to meet the fault, a test
-// of the packages' own. It ends with status 1 if one survives.
+// Command mutants checks that the tests notice faults. It puts one fault after another into
+// the library and runs the tests until one fails: first the random world of
+// clerksync/storetest/world, on memstore or, for a fault in mongostore, there; then the
+// packages' own tests, for faults that the world meets too rarely. An overlay holds the
+// changed file, so the source tree stays as it is. The exit status is 1 if a mutant survives.
 //
-//	go run ./.ci/mutants            # all, in some twelve minutes
+//	go run ./.ci/mutants            # all, in about twelve minutes
 //	go run ./.ci/mutants -run cache # those with "cache" in their name
+//	go test ./.ci/mutants           # do all of them apply and compile? "go test ./..." skips this directory
 package main
 
 import (
@@ -24,9 +25,9 @@ import (
 )
 
 var (
-	only   = flag.String("run", "", "run the mutants whose name matches")
-	checks = flag.Int("checks", 150, "worlds a mutant must survive; on MongoDB a thirtieth")
-	seed   = flag.Int("seed", 1, "rapid's seed")
+	only   = flag.String("run", "", "run only the mutants whose name matches this regular expression")
+	checks = flag.Int("checks", 150, "number of random worlds to try; a thirtieth of that on MongoDB")
+	seed   = flag.Int("seed", 1, "seed of the random worlds")
 )
 
 func main() {
@@ -38,7 +39,7 @@ func main() {
 	wanted := regexp.MustCompile(*only)
 	chosen := slices.DeleteFunc(slices.Clone(mutants), func(m mutant) bool { return !wanted.MatchString(m.name) })
 	var errs []error
-	for _, m := range chosen { // all apply, before the first is tried
+	for _, m := range chosen { // each must apply before the first is tried
 		_, err := m.overlay(dir)
 		errs = append(errs, err)
 	}
@@ -56,7 +57,7 @@ func main() {
 			survivors++
 			by = "SURVIVES"
 		}
-		fmt.Printf("%-52s %5.1fs  %s\n", m.name, time.Since(start).Seconds(), by)
+		fmt.Printf("%-62s %5.1fs  %s\n", m.name, time.Since(start).Seconds(), by)
 	}
 	_ = os.RemoveAll(dir)
 	fmt.Printf("%d of %d mutants died\n", len(chosen)-survivors, len(chosen))
@@ -76,15 +77,20 @@ func (m mutant) try(dir string) (by string, err error) {
 	if err != nil {
 		return "", err
 	}
-	world, worlds, packages := []string{"./clerksync/storetest/world", "-run=^TestMemstore"}, *checks, []string{"./clerksync", "./clerksync/memstore"}
-	if strings.HasPrefix(m.file, "mongostore/") { // a world takes thirty times as long there
-		world, worlds, packages = []string{"./mongostore", "-run=^TestWorld"}, (*checks+29)/30, []string{"./mongostore"}
+	world, worlds := []string{"./clerksync/storetest/world", "-run=^TestMemstore"}, *checks
+	packages := []string{"./clerksync", "./clerksync/memstore"}
+	if strings.HasPrefix(m.in.dir+"/", "mongostore/") { // a world takes thirty times as long there
+		world, worlds = []string{"./mongostore", "-run=^TestWorld"}, (*checks+29)/30
+		packages = []string{"./mongostore"}
+	}
+	if own := "./" + m.in.dir; !slices.Contains(packages, own) {
+		packages = append(packages, own)
 	}
 	out, died := test(overlay, append(world, "-rapid.nofailfile", "-rapid.shrinktime=500ms",
 		fmt.Sprintf("-rapid.checks=%d", worlds), fmt.Sprintf("-rapid.seed=%d", *seed))...)
 	if died {
 		if strings.Contains(out, "[build failed]") {
-			return "", errors.New(out)
+			return "", fmt.Errorf("mutant %q: %s", m.name, out)
 		}
 		return "world: " + reason(out), nil
 	}
@@ -95,21 +101,19 @@ func (m mutant) try(dir string) (by string, err error) {
 	return "", nil
 }
 
-// overlay writes the mutated file and the list that puts it in the place of the other.
+// overlay writes the changed file, and the list for -overlay that puts it in the place of
+// the original. It returns the list's path.
 func (m mutant) overlay(dir string) (string, error) {
-	path, err := filepath.Abs(m.file)
+	path, text, err := m.apply(".")
 	if err != nil {
 		return "", err
 	}
-	source, err := os.ReadFile(path)
+	path, err = filepath.Abs(path)
 	if err != nil {
 		return "", err
-	}
-	if n := strings.Count(string(source), m.old); n != 1 {
-		return "", fmt.Errorf("%s: %s has the text to change %d times", m.name, m.file, n)
 	}
 	mutated := filepath.Join(dir, "mutated.go")
-	if err := os.WriteFile(mutated, []byte(strings.Replace(string(source), m.old, m.new, 1)), 0o600); err != nil {
+	if err := os.WriteFile(mutated, text, 0o600); err != nil {
 		return "", err
 	}
 	list, err := json.Marshal(map[string]map[string]string{"Replace": {path: mutated}})
@@ -120,10 +124,13 @@ func (m mutant) overlay(dir string) (string, error) {
 	return overlay, os.WriteFile(overlay, list, 0o600)
 }
 
+// test runs go test with the overlay, and reports whether a test failed.
 func test(overlay string, args ...string) (out string, failed bool) {
-	cmd := exec.CommandContext(context.Background(), "go", append([]string{"test", "-vet=off", "-count=1", "-timeout=3m", "-failfast", "-ldflags=-s -w", "-overlay", overlay}, args...)...)
+	args = append([]string{"test", "-vet=off", "-count=1", "-timeout=10m", "-failfast", "-ldflags=-s -w",
+		"-overlay", overlay}, args...)
+	cmd := exec.CommandContext(context.Background(), "go", args...)
 	b, err := cmd.CombinedOutput()
-	// That a run was short of something is no verdict on the mutant.
+	// A world that was too short to reach everything says nothing about the mutant.
 	short := strings.Contains(string(b), "these never happened") && !strings.Contains(string(b), "[rapid] failed")
 	return string(b), err != nil && !short
 }
@@ -135,7 +142,7 @@ var failure = []*regexp.Regexp{
 	regexp.MustCompile(`(?m)^--- FAIL: (\S+)`),
 }
 
-// reason is what a test's output says of its first failure.
+// reason returns what a test's output says about its first failure.
 func reason(out string) string {
 	for _, f := range failure {
 		if found := f.FindStringSubmatch(out); found != nil {
