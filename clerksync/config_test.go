@@ -96,7 +96,7 @@ func TestWebhookHandlerReportsEveryFault(t *testing.T) {
 		"an empty secret":        {clerksync.WebhookConfig{Secrets: []string{testSecret, ""}}, []string{"Secrets[1] is empty"}},
 		"a blank secret":         {clerksync.WebhookConfig{Secrets: []string{" \n"}}, []string{"Secrets[0] is empty"}},
 		"only the prefix":        {clerksync.WebhookConfig{Secrets: []string{"whsec_"}}, []string{"Secrets[0] is empty"}},
-		"the secret key":         {clerksync.WebhookConfig{Secrets: []string{"sk_test_c2VjcmV0"}}, []string{"Secrets[0] is no signing secret"}},
+		"the secret key":         {clerksync.WebhookConfig{Secrets: []string{"sk_test_c2VjcmV0"}}, []string{"Secrets[0] is not a signing secret"}},
 		"not base64":             {clerksync.WebhookConfig{Secrets: []string{"whsec_???"}}, []string{"not base64"}},
 		"several faults at once": {clerksync.WebhookConfig{Secrets: []string{"", "x"}, MaxBodyBytes: -1}, []string{"Secrets[0]", "Secrets[1]", "MaxBodyBytes"}},
 	}

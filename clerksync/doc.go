@@ -1,56 +1,72 @@
 // Package clerksync keeps an app's users collection in step with Clerk.
 //
-// A [Syncer] learns of changes in three ways. [Syncer.RequireUser] verifies the session
-// token on protected routes and creates the record at a user's first request, by reading
-// the user from Clerk ([Syncer.Middleware] does the second half behind Clerk's own
-// middleware). [Syncer.WebhookHandler] applies Clerk's webhooks. [Syncer.Reconcile] finds
-// what both missed. All write through one [Store], whose decisions make one promise hold:
+// A [Syncer] learns about changes in three ways. [Syncer.RequireUser] verifies the session
+// token on protected routes, and reads a new user from Clerk to create the record at the
+// first request ([Syncer.Middleware] does the second half behind Clerk's own middleware).
+// [Syncer.WebhookHandler] applies Clerk's webhooks. [Syncer.Reconcile] finds what both
+// missed. All of them write through one [Store], and keep one promise:
 //
 //	Whatever order webhooks, visits and reconciles arrive in, and however often,
 //	each Clerk user has exactly one record, it converges to Clerk's latest
 //	state, what the app owns in it stays the app's, and a deleted user never
 //	comes back.
 //
-// An event answered with 2xx has been written. Only an operator takes a deletion back,
-// with [ReconcileOptions].Restore. The rules behind the promise are [Decide]'s.
+// An event is acknowledged with 2xx only after it is written. Only an operator can take a
+// deletion back, with [ReconcileOptions].Restore.
 //
-// # Assumptions
+// # For apps
 //
-// The promise rests on these, and on nothing about the order or the number of events:
+// Start with [New], [Syncer.RequireUser] and [Syncer.WebhookHandler]; package mongostore is
+// the Store on MongoDB. To test an app, use package fakeclerk, a Clerk in the test's
+// process, and package memstore, a Store in memory. A handler's unit test needs only
+// [ContextWithUser]. [Config] lists everything that can be changed, [WriteProblem] what
+// clients see, [Observation] what metrics can be made of.
 //
-//   - The Store keeps what it acknowledged, changes a record atomically, and reads the
-//     latest state of one. mongostore gets that of MongoDB by reading from the primary;
-//     whether an acknowledged write survives a failover is the write concern's to say
-//     (MongoDB's default, majority, does).
+// The promise needs the following, and nothing else about the order or the number of
+// events:
+//
 //   - Clerk never gives a user's id to another user, and a user's updated_at does not go
-//     back. Changes within one millisecond, and those that leave updated_at where it was,
-//     are told apart by when Clerk was asked.
-//   - The clocks of the app's processes are within a minute of the true time. One that is
-//     further off delays convergence by as much, and over five minutes off it refuses
-//     webhooks; it breaks none of the rest.
-//   - For a change to arrive, one of these happens: its webhook, a visit after
-//     [Config].RefreshAfter or with a token that is newer than the record
-//     ([AuthConfig].FreshnessClaim), a Sync, a Reconcile. A deletion arrives by its webhook
-//     or a Reconcile alone: a visit does not delete, as a wrong key must not.
-//   - The app leaves the fields that are Clerk's alone. What it does to them holds until
-//     the user is next read from Clerk (by a Reconcile: with Force), or an event of the same
-//     or a later version comes.
-//   - The collection is of one Clerk instance. The unique index on clerkId stays. Nobody
-//     removes a record marked deleted: a late or resent event could make it again.
-//   - All processes have the same DefaultRole, RoleOf and Map; otherwise they overwrite each
-//     other's fields. While a new version of them is rolled out, that may be seen.
+//     back. Two changes within one millisecond, or that leave updated_at as it was, are
+//     told apart by when Clerk was asked.
+//   - The clocks of the app's processes are within a minute of the true time. A clock that
+//     is further off delays convergence by as much. Over five minutes off, it rejects
+//     webhooks. It breaks none of the rest.
+//   - For a change to arrive, one of these happens: its webhook; a visit after
+//     [Config].RefreshAfter, or with a token that is newer than the record
+//     ([AuthConfig].FreshnessClaim); a Sync; a Reconcile. A deletion arrives only by its
+//     webhook or a Reconcile: a visit never deletes, because one wrong key would delete
+//     every user.
+//   - The app leaves Clerk's fields alone. Its change to one of them lasts until the user is
+//     next read from Clerk (by a Reconcile: with Force), or an event of the same or a later
+//     version comes.
+//   - The collection belongs to one Clerk instance, and its unique index on clerkId stays.
+//     Nobody removes a record that is marked deleted: a late event could create it again.
+//   - All processes have the same DefaultRole, RoleOf and Map. Otherwise they overwrite each
+//     other's fields, which may be seen while a new version is rolled out.
 //
-// # How it is tested
+// # For Store authors
 //
-// Package storetest holds a Store to single rules. Package storetest/world puts Stores
-// and Syncers into a random world of lost, late and doubled events, failing parts,
-// restarts and wrong clocks, in a million steps that a seed repeats. Real processes and
-// databases are killed in the midst of traffic, and faults put into the library must each
-// be found. The README has the commands and the figures of the longest runs.
+// Implement [Store] and, if the database can, [BatchStore] and [RestoreStore]. Decide with
+// [Decide], write what [User.ClerkFields] yields, begin each Upsert with [User.Canonical],
+// and report a unique index of the app's with [ConflictError] and a partly written batch
+// with [BatchError]. The Store must keep what it has acknowledged, change a record
+// atomically, and read its latest state. Package storetest checks a Store against the
+// contract; storetest/world puts it into a random world of lost, late and repeated events,
+// failing parts, restarts and wrong clocks.
 //
-// # Packages
+// # Where the rules live
 //
-// Package mongostore is the Store on MongoDB, package memstore one in memory for unit
-// tests, package storetest the suite that any other Store must pass, and package
-// fakeclerk a Clerk to test an app against.
+//   - One record per user, and which version wins: [Decide] (decide.go) and the [Store]
+//     contract (store.go).
+//   - What Clerk owns and what the app owns: [User.ClerkFields] (user.go), mapping.go.
+//   - A deleted user never comes back: rule 2 of [Decide], and the tombstone that
+//     [Store].Deactivate leaves even if there is no record.
+//   - How a visit finds its record, and what happens in a stampede: the comment at the top
+//     of visit.go, then visit_cache.go, visit_reread.go and standby.go.
+//   - Acknowledged only after the write: webhook.go, event.go.
+//   - Which tokens count as signed in: auth.go, internal/sessiontoken.
+//   - Ghosts are confirmed before they are marked deleted: reconcile_sweep.go.
+//   - Retries, rate limits and pages of Clerk's API: internal/clerkapi.
+//   - Every wait is bounded: background.go, internal/clock, internal/retry.
+//   - What clients see, and what is never shown: problem.go.
 package clerksync

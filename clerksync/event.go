@@ -106,7 +106,7 @@ func (s *Syncer) applyDeletion(ctx context.Context, e Event) (string, Result, er
 		ID string `json:"id"`
 	}
 	if err := json.Unmarshal(e.Data, &deleted); err != nil || !clerkapi.ValidUserID(deleted.ID) {
-		return "", Result{}, fmt.Errorf("%w: user.deleted: no id of a user", ErrInvalidEvent)
+		return "", Result{}, fmt.Errorf("%w: user.deleted: its id is not a user id", ErrInvalidEvent)
 	}
 	at := s.clock.Now()
 	if !e.Timestamp.IsZero() && e.Timestamp.Before(at) {

@@ -95,7 +95,7 @@ func runSchedule(t *testing.T, seed uint64) *schedule {
 	for i := range 2 {
 		s.procs = append(s.procs, newExploredProcess(t, s, fmt.Sprintf("P%d", i)))
 	}
-	for range 60 {
+	for range 80 {
 		synctest.Wait()
 		if s.count(&s.running) < 4 && s.rng.IntN(3) == 0 || !s.resumeOne() {
 			s.begin()
@@ -190,7 +190,7 @@ func (s *schedule) begin() {
 	case r < 13:
 		s.run(p.visit(s.drawToken()))
 	case r < 17 && len(s.events) > 0:
-		s.run(p.apply(s.events[s.rng.IntN(len(s.events))]))
+		s.run(p.apply(s.drawEvent()))
 	case r < 18:
 		s.run(p.sync())
 	case r < 19:
@@ -228,6 +228,14 @@ func (s *schedule) changeUser() {
 	s.clerk.set(state)
 	s.events = append(s.events, clerksync.Event{ID: strconv.Itoa(len(s.events)), Type: kind, Timestamp: time.Now(), Data: state.json()})
 	s.note("Clerk's user is %v", state)
+}
+
+// drawEvent draws an event to deliver: the latest, or any, which may be late or repeated.
+func (s *schedule) drawEvent() clerksync.Event {
+	if s.rng.IntN(2) == 0 {
+		return s.events[len(s.events)-1]
+	}
+	return s.events[s.rng.IntN(len(s.events))]
 }
 
 // drawToken draws a visitor's token version: the latest, the one before, or none (0).

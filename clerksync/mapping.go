@@ -13,14 +13,13 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync/internal/clerkapi"
 )
 
-// maxVersionAhead is how far ahead of the clock a version may be. One that is
-// further would block every later one.
+// maxVersionAhead is how far ahead of the clock a version may be. A version further ahead
+// would block every later one.
 const maxVersionAhead = 24 * time.Hour
 
-// userFromClerk maps Clerk's JSON of a user to the record that a Store is to
-// hold, as of the time at which Clerk gave it. The error matches ErrInvalidEvent
-// where the JSON is no usable user, and is a mapping_failed [*Problem] where the
-// app's own RoleOf or Map failed.
+// userFromClerk maps Clerk's JSON of a user to a record, as of the time at which Clerk sent
+// it. The error matches ErrInvalidEvent if the JSON is not a usable user. It is a
+// mapping_failed [*Problem] if the app's RoleOf or Map failed.
 func (s *Syncer) userFromClerk(raw json.RawMessage, asOf time.Time) (*User, error) {
 	o, err := parseClerkUser(raw)
 	if err != nil {
@@ -83,7 +82,7 @@ func mappingFailed(id string, err error) error {
 	return &Problem{Status: http.StatusInternalServerError, Code: codeMappingFailed, Err: fmt.Errorf("mapping user %s: %w", id, err)}
 }
 
-// checkMapped refuses changes by which Map would decide what is not its to decide.
+// checkMapped returns an error if Map has changed a field that it may not change.
 func checkMapped(before, after *User) error {
 	var errs []error
 	for _, f := range []struct {
@@ -97,15 +96,15 @@ func checkMapped(before, after *User) error {
 		{"DeletedAt", before.DeletedAt.Equal(after.DeletedAt)},
 	} {
 		if !f.same {
-			errs = append(errs, fmt.Errorf("changing %s is not for Map to do", f.name))
+			errs = append(errs, fmt.Errorf("Map may not change %s", f.name))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// clerkUser is what the record is made of, in Clerk's JSON of a user from an event
-// or from the API. Both grow fields and differ in shape: only what the record
-// rests on must be of the documented type, the rest may be anything.
+// clerkUser is the part of Clerk's JSON of a user that the record is made of, from an event
+// or from the API. The two differ in shape, and Clerk adds fields. So only what the record
+// cannot do without must be of the documented type; the rest may be anything.
 type clerkUser struct {
 	ID        string  `json:"id"`
 	FirstName *string `json:"first_name"`
@@ -147,17 +146,17 @@ func parseClerkUser(raw json.RawMessage) (*clerkUser, error) {
 		return nil, fmt.Errorf("%w: user: not JSON", ErrInvalidEvent)
 	}
 	if !clerkapi.ValidUserID(o.ID) {
-		return nil, fmt.Errorf("%w: user: no id of a user", ErrInvalidEvent)
+		return nil, fmt.Errorf("%w: user: its id is not a user id", ErrInvalidEvent)
 	}
 	return o, nil
 }
 
-// sdkUser decodes a user as the official SDK does, for RoleOf and Map. What is not of
-// the SDK's type is left out. Response.RawJSON holds the JSON itself, from an
-// event too.
+// sdkUser decodes a user as the official SDK does, for RoleOf and Map. Fields that are not
+// of the SDK's type are left out. Response.RawJSON holds the JSON itself, also for an
+// event.
 func sdkUser(raw json.RawMessage) *clerk.User {
 	u := new(clerk.User)
-	_ = json.Unmarshal(raw, u) // a clerkUser has been decoded from it; encoding/json goes on after a field of another type
+	_ = json.Unmarshal(raw, u) // valid, as parseClerkUser has decoded it; encoding/json goes on after a field of another type
 	u.Response = &clerk.APIResponse{RawJSON: raw}
 	return u
 }
@@ -180,8 +179,8 @@ func (o *clerkUser) record(now time.Time) *User {
 	if o.LastSignInAt != nil {
 		u.LastSignInAt = pastMillis(*o.LastSignInAt, now)
 	}
-	// The primary one, never simply the first: an unverified address that
-	// anybody may add must not become the user's.
+	// The primary one, not just the first: anybody may add an address without verifying it,
+	// and that must not become the user's.
 	if primary := deref(o.PrimaryEmailAddressID); primary != "" {
 		for _, e := range o.EmailAddresses {
 			if e != nil && e.ID == primary {
@@ -204,7 +203,7 @@ func (o *clerkUser) record(now time.Time) *User {
 	return u
 }
 
-// object decodes a JSON object's fields by their exact names; nil if it is none.
+// object decodes a JSON object's fields by their exact names; nil if it is not an object.
 func object(raw json.RawMessage) map[string]json.RawMessage {
 	var fields map[string]json.RawMessage
 	if len(raw) <= len("{}") || json.Unmarshal(raw, &fields) != nil {
@@ -213,7 +212,7 @@ func object(raw json.RawMessage) map[string]json.RawMessage {
 	return fields
 }
 
-// firstText returns the first of values that is a string and not empty.
+// firstText returns the first value that is a string and not empty.
 func firstText(values ...json.RawMessage) string {
 	for _, v := range values {
 		var text string
@@ -224,7 +223,7 @@ func firstText(values ...json.RawMessage) string {
 	return ""
 }
 
-// verified reports whether a verification object says so. It may be anything.
+// verified reports whether a verification, which may be any JSON, says "verified".
 func verified(verification json.RawMessage) bool {
 	var v struct {
 		Status json.RawMessage `json:"status"`
@@ -240,7 +239,7 @@ func deref(s *string) string {
 	return *s
 }
 
-// millis converts one of Clerk's times; the zero time for none.
+// millis converts one of Clerk's times; 0 and less become the zero time.
 func millis(ms int64) time.Time {
 	if ms <= 0 {
 		return time.Time{}
@@ -248,8 +247,8 @@ func millis(ms int64) time.Time {
 	return time.UnixMilli(ms).UTC()
 }
 
-// pastMillis is millis for what must have happened: a time well ahead of the
-// clock is nonsense that could never be corrected, and taken as none.
+// pastMillis is millis for something that must have happened already. A time well ahead of
+// the clock becomes the zero time: it is wrong, and later times could never replace it.
 func pastMillis(ms int64, now time.Time) time.Time {
 	t := millis(ms)
 	if t.After(now.Add(maxVersionAhead)) {

@@ -55,7 +55,7 @@ func (c *comparison) find(ctx context.Context) error {
 	ids := make([]string, 0, len(c.page.Users))
 	for _, u := range c.page.Users {
 		if u.ID == "" {
-			c.failed(ctx, u.ID, fmt.Errorf("%w: user: no id of a user", ErrInvalidEvent))
+			c.failed(ctx, u.ID, fmt.Errorf("%w: user: its id is not a user id", ErrInvalidEvent))
 			continue
 		}
 		ids = append(ids, u.ID)
