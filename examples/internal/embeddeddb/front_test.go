@@ -220,6 +220,7 @@ func TestNonsenseEndsTheConnection(t *testing.T) {
 		"sequence for a body":     withKind(sectionSequence),
 		"two bodies":              withLength(append(slices.Clone(good), good[headerLen+4:]...), 2*len(good)-headerLen-4),
 		"empty command":           message(t, 1, bson.D{}),
+		"statement of four bytes": statementOfFourBytes(t),
 		"updates of no documents": message(t, 1, bson.D{{Key: "update", Value: "c"}, {Key: "updates", Value: bson.A{1, 2}}}),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -373,10 +374,19 @@ func TestUpdateStatements(t *testing.T) {
 	}
 }
 
+// statementOfFourBytes makes an update command whose one statement claims a length of 4 bytes, too short for a document.
+// A fuzz run found that the driver's DocumentOK accepts it.
+func statementOfFourBytes(t testing.TB) []byte {
+	t.Helper()
+	short := bson.RawValue{Type: bson.TypeEmbeddedDocument, Value: []byte{4, 0, 0, 0}}
+	return message(t, 1, bson.D{{Key: "update", Value: "c"}, {Key: "updates", Value: bson.A{short}}})
+}
+
 func FuzzParseRequest(f *testing.F) {
 	f.Add(message(f, 1, ping))
 	f.Add(withFlags(message(f, 1, ping), flagChecksumPresent|flagMoreToCome))
 	f.Add(message(f, 1, bson.D{{Key: "update", Value: "c"}, {Key: "updates", Value: bson.A{bson.D{{Key: "q", Value: 1}}}}}))
+	f.Add(statementOfFourBytes(f))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		if len(raw) < headerLen {
 			return // readMessage gives whole headers
