@@ -1,7 +1,7 @@
 // Command crash kills the app and the database under traffic, and checks that nothing
 // that was acknowledged is lost and that all converges.
 //
-//	go -C examples run ./crash [-kills 20] [-database-kills 2] [-processes 3] [-users 60] [-seed N]
+//	go -C examples run ./internal/crash [-kills 20] [-database-kills 2] [-processes 3] [-users 60] [-seed N]
 //
 // The app is the quickstart, in processes of its own behind a balancer that picks one at
 // random, dead or alive; the database is the embedded one, a process too. Both are
