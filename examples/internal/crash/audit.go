@@ -12,7 +12,7 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
 )
 
-// record is a record as it stands in the database.
+// record is a record in the database.
 type record struct {
 	ID      bson.ObjectID `bson:"_id"`
 	ClerkID string        `bson:"clerkId"`
@@ -24,7 +24,7 @@ type record struct {
 		FullName    string `bson:"fullName"`
 		ImageURL    string `bson:"imageUrl"`
 		PhoneNumber string `bson:"phoneNumber"`
-		Nickname    string `bson:"nickname"` // the app's
+		Nickname    string `bson:"nickname"` // app-owned
 	} `bson:"profile"`
 	EmailVerified  bool      `bson:"emailVerified"`
 	PhoneVerified  bool      `bson:"phoneVerified"`
@@ -35,13 +35,13 @@ type record struct {
 	ClerkUpdatedAt time.Time `bson:"clerkUpdatedAt"`
 	DeletedAt      time.Time `bson:"deletedAt"`
 
-	// The app's own.
+	// App-owned.
 	Role string `bson:"role"`
 	Edit int    `bson:"edit"`
 }
 
-// edit is what the app's n-th edit of a record sets: a field of the table, one inside
-// profile, one that clerksync does not know.
+// edit is what the app's n-th edit of a record sets: role, a field inside profile, and a field that
+// clerksync does not know.
 func edit(n int) bson.D {
 	return bson.D{{Key: "role", Value: roleOf(n)}, {Key: "profile.nickname", Value: nicknameOf(n)}, {Key: "edit", Value: n}}
 }
@@ -60,8 +60,8 @@ func nicknameOf(n int) string {
 	return fmt.Sprintf("nick-%d", n)
 }
 
-// audit compares the database with what was acknowledged before it looked. It returns the
-// records, by user. Errors other than violations are the database's.
+// audit compares the database with what was acknowledged before it reads. It returns the records by user.
+// An error that is not a violation comes from the database.
 func audit(ctx context.Context, users *mongo.Collection, l *ledger) (map[string]record, error) {
 	promises := l.promises()
 	all, err := readAll(ctx, users)
@@ -72,12 +72,12 @@ func audit(ctx context.Context, users *mongo.Collection, l *ledger) (map[string]
 	records := make(map[string]record, len(all))
 	for _, r := range all {
 		if other, twice := records[r.ClerkID]; twice && other.ID != r.ID {
-			return nil, violated("%s has two records, %s and %s", r.ClerkID, other.ID.Hex(), r.ID.Hex())
+			return nil, lost("the unique index: %s has two records, %s and %s", r.ClerkID, other.ID.Hex(), r.ID.Hex())
 		}
 		records[r.ClerkID] = r
 		s, known := states[r.ClerkID]
 		if !known {
-			return nil, violated("there is a record of %q, whom nobody made", r.ClerkID)
+			return nil, violated("there is a record of %q, whom nobody created", r.ClerkID)
 		}
 		if err := s.allows(r); err != nil {
 			return nil, err
@@ -106,35 +106,35 @@ func readAll(ctx context.Context, users *mongo.Collection) ([]record, error) {
 	return all, cursor.All(ctx, &all)
 }
 
-// allows checks that nothing is in the record that never was true.
+// allows checks that the record holds only what was true at some time.
 func (s state) allows(r record) error {
 	revision, err := revisionOf(r.ClerkID, r.Profile.LastName, r.Email)
 	switch {
 	case err != nil:
-		return violated("the record of %s is torn: %v", r.ClerkID, err)
+		return violated("the record of %s mixes revisions: %v", r.ClerkID, err)
 	case revision > s.revisions:
-		return violated("the record of %s is of revision %d of %d", r.ClerkID, revision, s.revisions)
+		return violated("the record of %s has revision %d of %d", r.ClerkID, revision, s.revisions)
 	case !r.DeletedAt.IsZero() && !s.deleted:
-		return violated("%s is deleted in the database and not in Clerk", r.ClerkID)
+		return violated("%s is deleted in the database but not in Clerk", r.ClerkID)
 	case r.IsActive != r.DeletedAt.IsZero():
 		return violated("the record of %s has deletedAt %v and isActive %t", r.ClerkID, r.DeletedAt, r.IsActive)
-	case s._id != "" && s._id != r.ID.Hex():
-		return violated("the record of %s has _id %s, and was served with %s: it was made anew", r.ClerkID, r.ID.Hex(), s._id)
+	case s.recordID != "" && s.recordID != r.ID.Hex():
+		return lost("the record of %s has _id %s but was served with %s: it was created anew", r.ClerkID, r.ID.Hex(), s.recordID)
 	case r.Edit > s.edits:
 		return violated("the record of %s has edit %d of %d", r.ClerkID, r.Edit, s.edits)
 	case revision > 0 && r.Role != roleOf(r.Edit), r.Profile.Nickname != nicknameOf(r.Edit):
-		return violated("the record of %s has edit %d, role %q and nickname %q: an edit of the app's was overwritten", r.ClerkID, r.Edit, r.Role, r.Profile.Nickname)
+		return lost("the record of %s has edit %d, role %q and nickname %q: an edit of the app was overwritten",
+			r.ClerkID, r.Edit, r.Role, r.Profile.Nickname)
 	}
 	return nil
 }
 
-// bury remembers a tombstone when it is first seen, and checks that nothing of Clerk's is written to it
-// afterwards, by a webhook that is late.
+// bury remembers a tombstone when it is first seen, and then checks that no late webhook writes to it.
 func (l *ledger) bury(r record) error {
 	if r.DeletedAt.IsZero() {
 		return nil
 	}
-	r.Role, r.Profile.Nickname, r.Edit = "", "", 0 // the app's, which may go on
+	r.Role, r.Profile.Nickname, r.Edit = "", "", 0 // app-owned fields may still change
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	a := l.users[r.ClerkID]
@@ -142,34 +142,35 @@ func (l *ledger) bury(r record) error {
 		a.tombstone = &r
 	}
 	if *a.tombstone != r {
-		return violated("the record of %s was written to after its deletion: it was %+v and is %+v", r.ClerkID, *a.tombstone, r)
+		return lost("the record of %s was written to after its deletion: it was %+v and is %+v", r.ClerkID, *a.tombstone, r)
 	}
 	return nil
 }
 
-// kept checks that what was acknowledged is there.
+// kept checks that the record still holds what was acknowledged.
 func (p promise) kept(id string, r record, found bool) error {
 	revision, _ := revisionOf(id, r.Profile.LastName, r.Email)
 	tombstone := !r.DeletedAt.IsZero()
 	switch {
 	case !found && (p.revision > 0 || p.deletion || p.edit > 0):
-		return violated("%s has no record, and revision %d, deletion %t and edit %d were acknowledged", id, p.revision, p.deletion, p.edit)
+		return lost("%s has no record, but revision %d, deletion %t and edit %d were acknowledged",
+			id, p.revision, p.deletion, p.edit)
 	case p.deletion && !tombstone:
-		return violated("%s has no tombstone, and the deletion was acknowledged", id)
+		return lost("%s has no tombstone, but the deletion was acknowledged", id)
 	case r.Edit < p.edit:
-		return violated("the record of %s has edit %d, and %d was acknowledged", id, r.Edit, p.edit)
+		return lost("the record of %s has edit %d, but %d was acknowledged", id, r.Edit, p.edit)
 	case tombstone:
 		return nil
 	case revision < p.revision:
-		return violated("the record of %s is of revision %d, and %d was acknowledged or served", id, revision, p.revision)
+		return lost("the record of %s has revision %d, but %d was acknowledged or served", id, revision, p.revision)
 	case found && r.ClerkUpdatedAt.UnixMilli() < p.version:
-		return violated("the record of %s is of version %d, and %d was acknowledged", id, r.ClerkUpdatedAt.UnixMilli(), p.version)
+		return lost("the record of %s has version %d, but %d was acknowledged", id, r.ClerkUpdatedAt.UnixMilli(), p.version)
 	}
 	return nil
 }
 
-// converged checks, once every webhook was acknowledged and nothing happens any more, that the
-// records are what Clerk has.
+// converged checks that the records equal Clerk's users. It is for the end of the run, when every webhook
+// was acknowledged and nothing changes any more.
 func converged(records map[string]record, clerk *fakeclerk.Server, l *ledger) error {
 	for id, s := range l.states() {
 		r, found := records[id]
@@ -179,7 +180,7 @@ func converged(records map[string]record, clerk *fakeclerk.Server, l *ledger) er
 		case !found:
 			return violated("%s has no record at the end", id)
 		case s.deleted && r.DeletedAt.IsZero():
-			return violated("%s is deleted in Clerk and has no tombstone at the end", id)
+			return violated("%s is deleted in Clerk but has no tombstone at the end", id)
 		case s.deleted:
 			continue
 		}
@@ -237,7 +238,7 @@ func equal(id string, raw json.RawMessage, r record) error {
 		{"banned", r.Banned, u.Banned},
 	} {
 		if f.got != f.want {
-			return violated("%s of the record of %s is %v at the end, and %v in Clerk", f.name, id, f.got, f.want)
+			return violated("%s of the record of %s is %v at the end, but %v in Clerk", f.name, id, f.got, f.want)
 		}
 	}
 	return nil

@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// balancer is what Svix's requests arrive at: it passes each on to a process picked at
-// random, dead or alive, and enters the answers into the ledger before Svix has them.
+// balancer receives the webhooks. It passes each to a random process, dead or alive, and records the answer
+// in the ledger before it returns the answer to Svix.
 type balancer struct {
 	fleet  *fleet
 	ledger *ledger
@@ -33,7 +33,7 @@ type balancer struct {
 func newClient() *http.Client {
 	return &http.Client{
 		Transport:     &http.Transport{MaxIdleConnsPerHost: 16},
-		Timeout:       40 * time.Second, // the app's own limit is 20
+		Timeout:       40 * time.Second, // the app stops after 20
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 }
@@ -56,7 +56,7 @@ func (b *balancer) close() {
 	b.client.CloseIdleConnections()
 }
 
-// pick returns any slot.
+// pick returns a random slot.
 func (b *balancer) pick() *slot {
 	b.mu.Lock()
 	defer b.mu.Unlock()

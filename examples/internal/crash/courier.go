@@ -9,31 +9,31 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
 )
 
-// waits are those before the second and further attempts at a webhook. Svix's are 5 s, 5 and
-// 30 min, 2, 5, 10 and 10 h. After the last a message has failed, and somebody replays it.
+// waits are the delays before the second and later attempts at a webhook. Svix waits 5 s, 5 min, 30 min, 2 h,
+// 5 h, 10 h and 10 h. A message that fails after the last wait is replayed.
 var waits = [...]time.Duration{
 	50 * time.Millisecond, 100 * time.Millisecond, 300 * time.Millisecond, time.Second, 2 * time.Second, 4 * time.Second, 4 * time.Second,
 }
 
-// courier is Svix's sense of time. The endpoint holds all deliveries, retries too, and the
-// courier says when each is due; attempts, signatures and what counts as delivered are fakeclerk's.
+// courier decides when each webhook is delivered. The endpoint holds all deliveries, also retries, until the
+// courier releases them. Attempts and signatures are fakeclerk's.
 type courier struct {
 	endpoint *fakeclerk.Endpoint
 	rng      *rand.Rand
 	plans    map[string]*plan
-	replay   atomic.Bool  // now and then an old message, as from the Dashboard
-	pending  atomic.Int64 // messages without 2xx, as of the last look
-	replayed atomic.Int64 // old ones
-	resent   atomic.Int64 // failed ones
+	replay   atomic.Bool  // whether to replay old messages now and then, as from the Dashboard
+	pending  atomic.Int64 // messages without a 2xx at the last look
+	replayed atomic.Int64 // messages replayed although they were delivered
+	resent   atomic.Int64 // messages replayed because all attempts failed
 }
 
-// plan is about one message.
+// plan is the schedule of one message.
 type plan struct {
 	attempts int
 	due      time.Time
 }
 
-// policy doubles some messages: both copies are delivered at the same time.
+// policy sends one message in ten twice, at the same time.
 func (c *courier) policy(seed uint64) func(fakeclerk.Message) fakeclerk.Delivery {
 	rng := stream(seed, "doubles")
 	return func(fakeclerk.Message) fakeclerk.Delivery {
@@ -51,7 +51,7 @@ func (c *courier) run(ctx context.Context) {
 	}
 }
 
-// look has all delivered that is due, in no order.
+// look releases the messages that are due, in random order.
 func (c *courier) look(now time.Time) {
 	messages := c.endpoint.Messages()
 	var due []string
@@ -66,7 +66,7 @@ func (c *courier) look(now time.Time) {
 		switch {
 		case m.State == fakeclerk.Failed:
 			c.resent.Add(1)
-			_ = c.endpoint.Replay(m.ID) // there is such a message
+			_ = c.endpoint.Replay(m.ID) // it fails only for an unknown message
 			c.plans[m.ID] = &plan{attempts: len(m.Attempts), due: now}
 			continue
 		case p == nil:
@@ -90,11 +90,11 @@ func (c *courier) look(now time.Time) {
 	}
 	c.rng.Shuffle(len(due), func(i, j int) { due[i], due[j] = due[j], due[i] })
 	for _, id := range due {
-		_ = c.endpoint.Release(id) // an error says that it is on its way already
+		_ = c.endpoint.Release(id) // an error means that it is under way already
 	}
 }
 
-// delay is that of a first attempt: some messages are overtaken by later ones.
+// delay is the wait before a first attempt. It lets later messages overtake earlier ones.
 func (c *courier) delay() time.Duration {
 	switch c.rng.IntN(10) {
 	case 0:

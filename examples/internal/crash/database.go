@@ -19,17 +19,17 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
 )
 
-// recovery is how long after its start the database may still be blamed: drivers look for
-// a lost server twice a second while a call waits for it.
+// recovery is how long after its start the database still excuses a 503. Drivers look for a lost server
+// twice a second while a call waits for it.
 const recovery = 3 * time.Second
 
-// database is the database under the apps.
+// database is the apps' database.
 type database struct {
 	uri    string
-	name   string // of the database with the users
+	name   string // the MongoDB database of the users collection
 	client *mongo.Client
 
-	// The embedded one's; folder is empty for another engine.
+	// Only for the embedded database; folder is empty for another engine.
 	folder     string
 	spec       spec
 	process    *process
@@ -41,7 +41,7 @@ type database struct {
 
 	mu      sync.Mutex
 	down    bool
-	since   time.Time // of the latest kill, or the latest start
+	since   time.Time // the latest kill, or the latest start
 	longest time.Duration
 }
 
@@ -58,7 +58,7 @@ func openDatabase(ctx context.Context, o config, built *programs, folder string,
 		d.uri, d.folder = "mongodb://"+address+"/", filepath.Join(folder, "data")
 		d.spec = spec{
 			name: "the database", program: built.database, args: []string{"-dir", d.folder, "-listen", address},
-			env: []string{"TMPDIR=" + folder}, // killed, it leaves its socket there
+			env: []string{"TMPDIR=" + folder}, // after a kill its socket stays there
 			log: d.commandLog, ready: "mongodb://", started: o.started,
 		}
 		if err := d.startEmbedded(ctx); err != nil {
@@ -73,17 +73,17 @@ func openDatabase(ctx context.Context, o config, built *programs, folder string,
 	if err := d.await(ctx); err != nil {
 		return nil, errors.Join(err, d.close(ctx, false))
 	}
-	d.since = time.Time{} // its first start is no outage
+	d.since = time.Time{} // its first start does not count as an outage
 	return d, nil
 }
 
-// clientOptions are those of this program's own client, which has to notice an outage soon.
+// clientOptions configures this program's own client, which must notice an outage soon.
 func clientOptions(uri string) *options.ClientOptions {
 	return options.Client().ApplyURI(uri).SetServerSelectionTimeout(3 * time.Second).SetTimeout(20 * time.Second)
 }
 
-// freeAddress finds a port for a server that is going to be restarted on it. It is below those
-// that systems give to outgoing connections, one of which could have it meanwhile.
+// freeAddress finds a port on which a server can be restarted. It is below the ports of outgoing connections,
+// which could take it while the server is down.
 func freeAddress(ctx context.Context) (string, error) {
 	var err error
 	for range 100 {
@@ -96,10 +96,10 @@ func freeAddress(ctx context.Context) (string, error) {
 	return "", err
 }
 
-// users is the collection that the apps keep.
+// users is the collection that the apps share.
 func (d *database) users() *mongo.Collection { return d.client.Database(d.name).Collection("users") }
 
-// kill has the database die at once.
+// kill ends the database without a warning.
 func (d *database) kill(ctx context.Context) error {
 	d.mu.Lock()
 	d.down, d.since = true, time.Now()
@@ -116,7 +116,7 @@ func (d *database) kill(ctx context.Context) error {
 	return nil
 }
 
-// start brings it up again, on the same data.
+// start starts the database again, on the same data.
 func (d *database) start(ctx context.Context) error {
 	var err error
 	if d.folder != "" {
@@ -131,7 +131,7 @@ func (d *database) start(ctx context.Context) error {
 }
 
 func (d *database) startEmbedded(ctx context.Context) error {
-	p, err := startProcess(context.WithoutCancel(ctx), d.spec) // stopEmbedded ends it, and the end of this program does
+	p, err := startProcess(context.WithoutCancel(ctx), d.spec) // it outlives ctx, until stopEmbedded or the end of this program
 	if err != nil {
 		return err
 	}
@@ -158,8 +158,8 @@ func (d *database) startEmbedded(ctx context.Context) error {
 	return nil
 }
 
-// command runs another engine's command. Its output goes to a file and no pipe, which
-// the servers that it leaves behind would hold open.
+// command runs another engine's command. Its output goes to a file, because the servers that it starts would
+// hold a pipe open.
 func (d *database) command(ctx context.Context, text string) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -176,7 +176,7 @@ func (d *database) command(ctx context.Context, text string) error {
 	return nil
 }
 
-// await returns when the database answers.
+// await waits until the database answers.
 func (d *database) await(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("the database does not answer within %v", patience))
 	defer cancel()
@@ -197,15 +197,15 @@ func (d *database) await(ctx context.Context) error {
 	}
 }
 
-// calm reports whether the database was up, and had been for a while, since a moment.
+// calm reports whether the database is up and, at the given time, had been up for longer than recovery.
 func (d *database) calm(since time.Time) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return !d.down && since.Sub(d.since) > recovery
 }
 
-// close ends the embedded database; another engine is left running, without what the run made there
-// unless that is to be looked at.
+// close ends the embedded database. It leaves another engine running, and drops the run's database there
+// unless keep is true.
 func (d *database) close(ctx context.Context, keep bool) error {
 	var errs []error
 	d.mu.Lock()
@@ -229,8 +229,8 @@ func (d *database) stopEmbedded() error {
 	return d.process.end(d.process.stdin.Close)
 }
 
-// where says where the data is that a violation was found in.
-func (d *database) where() string {
+// location says where the data is, for a look after a violation.
+func (d *database) location() string {
 	if d.folder != "" {
 		return d.folder
 	}

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// serving is how the line begins by which the quickstart says where it serves.
+// serving begins the line in which the quickstart prints its address.
 const serving = "Serving on "
 
 // fleet is the app's processes.
@@ -24,23 +24,23 @@ type fleet struct {
 	waiting  sync.WaitGroup
 }
 
-// slot is a place for one process at a time: when it dies, the next takes it.
+// slot has one process at a time. When it dies, another takes its place.
 type slot struct {
 	fleet *fleet
 	spec  spec
 	rng   *rand.Rand
-	calm  func(since time.Time) bool // the database's
+	calm  func(since time.Time) bool // database.calm
 
 	mu      sync.Mutex
 	current target
 	serving bool
-	ambush  chan struct{} // closed by the next webhook that is on its way; nil: nobody waits
+	ambush  chan struct{} // closed when the next webhook is sent; nil if nobody waits
 }
 
-// target is where a request may go. It stays what it was when its process has died, as a
-// balancer's does for a while.
+// target is an address that a request may be sent to. It stays after its process has died, as in a real
+// balancer for a while.
 type target struct {
-	url     string // empty where the first process has not come up
+	url     string // empty until the slot's first process serves
 	process *process
 }
 
@@ -55,8 +55,8 @@ func newFleet(n int, sp spec, seed uint64, calm func(time.Time) bool) *fleet {
 	return f
 }
 
-// keep has a process in every slot until ctx is done, and ends them then; waiting tells when they
-// are gone. fail gets to know of one that ended otherwise than by a kill.
+// keep keeps a process running in every slot until ctx is done, and then ends them. Wait for waiting to know
+// that they are gone. It calls fail if a process ends without being killed.
 func (f *fleet) keep(ctx context.Context, fail func(error)) {
 	for _, s := range f.slots {
 		f.waiting.Go(func() {
@@ -69,7 +69,7 @@ func (f *fleet) keep(ctx context.Context, fail func(error)) {
 
 func (s *slot) keep(ctx context.Context) error {
 	for ctx.Err() == nil {
-		p, err := startProcess(context.WithoutCancel(ctx), s.spec) // the end of ctx asks it to end, and no more
+		p, err := startProcess(context.WithoutCancel(ctx), s.spec) // attend ends it when ctx ends
 		if err != nil {
 			return err
 		}
@@ -82,14 +82,14 @@ func (s *slot) keep(ctx context.Context) error {
 	return nil
 }
 
-// attend stays with a process until it is gone.
+// attend watches a process until it is gone.
 func (s *slot) attend(ctx context.Context, p *process) error {
 	s.set(target{s.target().url, p}, false)
 	began := time.Now()
 	limit := time.NewTimer(patience)
 	defer limit.Stop()
 	stop := func() error {
-		if context.Cause(ctx) != context.Canceled { //nolint:errorlint // the very value: a run that ended well
+		if context.Cause(ctx) != context.Canceled { //nolint:errorlint // exactly this value means that the run ended well
 			p.kill()
 			return nil
 		}
@@ -100,7 +100,7 @@ func (s *slot) attend(ctx context.Context, p *process) error {
 		url, _, _ := strings.Cut(strings.TrimPrefix(line, serving), ",")
 		s.set(target{url, p}, true)
 	case <-p.exited:
-		// One that finds no database gives up, as it should, and is started again.
+		// A process that cannot reach the database ends, as it should. keep starts another.
 		if !p.killed.Load() && s.calm(began) {
 			return violated("%s ended before it served: %v; see %s", p.name, p.cmd.ProcessState, s.spec.log)
 		}
@@ -135,7 +135,7 @@ func (s *slot) target() target {
 	return s.current
 }
 
-// up returns when every slot has a process that serves.
+// up waits until every slot has a process that serves.
 func (f *fleet) up(ctx context.Context) error {
 	return until(ctx, func() bool {
 		for _, s := range f.slots {
@@ -150,7 +150,7 @@ func (f *fleet) up(ctx context.Context) error {
 	}, "not all app processes serve")
 }
 
-// kill kills the slot's process; where there is none, the next one.
+// kill kills the slot's process. If there is none, it waits for the next one.
 func (s *slot) kill(ctx context.Context) error {
 	return until(ctx, func() bool {
 		p := s.target().process
@@ -162,8 +162,8 @@ func (s *slot) kill(ctx context.Context) error {
 	}, "no app process to kill")
 }
 
-// killInWebhook kills the slot's process a moment after the next webhook went to it, and
-// without one after a second.
+// killInWebhook kills the slot's process a moment after the next webhook was sent to it. If none is sent
+// within a second, it kills it anyway.
 func (s *slot) killInWebhook(ctx context.Context, moment time.Duration) error {
 	sent := make(chan struct{})
 	s.mu.Lock()
@@ -184,7 +184,7 @@ func (s *slot) killInWebhook(ctx context.Context, moment time.Duration) error {
 	return s.kill(ctx)
 }
 
-// webhookSent springs the ambush.
+// webhookSent starts the kill that killInWebhook prepared.
 func (s *slot) webhookSent() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -4,68 +4,69 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 )
 
-// ledger is what this program was told is done, and so must stay done: webhooks that an app
-// process answered 2xx, records that a visit was served, edits that the database acknowledged. What
-// is not in it may be lost, as long as it comes again.
+// ledger records what this program was told is done, and so must stay done: webhooks that an app process answered
+// 2xx, records that a visit was served, edits that the database acknowledged. Anything else may be lost,
+// because it comes again.
 //
-// A user's every change in Clerk is a revision, whose number stands in the last name and
-// in the e-mail address: a record tells which one it is of, and whether it is of one alone.
+// Each change of a user in Clerk is a revision. Its number is in the last name and in the e-mail address, so a
+// record shows which revision it has, and whether it mixes two.
 type ledger struct {
-	late time.Duration // after which no process may serve a record that another has seen deleted
+	late time.Duration // how long after an acknowledged deletion a process may still serve the record
 	calm func(since time.Time) bool
 
 	mu         sync.Mutex
 	users      map[string]*account
-	progress   int
-	lastAnswer time.Time // of a visit; zero: nobody is about to visit
+	progress   int       // answers to webhooks and visits that count as progress
+	lastAnswer time.Time // of a visit; zero if nobody visits
 	silence    time.Duration
 	visits     map[string]int // by answer
 	webhooks   map[string]int // by answer
-	tally
+	tally      tally
 }
 
-// tally counts what a summary tells beside the answers.
+// tally counts what only the summary needs.
 type tally struct {
-	// 503 of a process that lived on, while the database was up.
+	// 503s from a living process while the database was up.
 	oddVisits, oddWebhooks int
-	// Visits of deleted users that had to be refused: the process had acknowledged the deletion, or it was
-	// long ago.
+	// Visits by deleted users that had to be refused, because the process had acknowledged the deletion, or another
+	// one long ago.
 	knownDeleted, lateDeleted int
-	// Visits to a process that had acknowledged or served a revision, and might not go back on it.
+	// Visits to a process that had acknowledged or served a revision, and so must not serve an older one.
 	knownRevision int
-	// The app's edits.
+	// Edits by the app.
 	editsMade, editsDone int
 }
 
-// account is what the ledger has of a user. Revisions count from 1.
+// account is what the ledger knows about a user.
 type account struct {
-	banned   []bool // by revision, the first of them revision 1
+	banned   []bool // by revision; revisions count from 1
 	existing bool   // signed up in Clerk
-	deleted  bool   // in Clerk, or being so
-	promise
+	deleted  bool   // deleted in Clerk, or about to be
+	promise  promise
 
-	_id       string // as served
-	tried     int    // edits begun; the acknowledged ones are in promise
+	recordID  string // the record's _id, as served
+	tried     int    // edits begun; promise.edit has the acknowledged ones
 	knows     map[*process]*knowledge
 	tombstone *record // as first seen
 }
 
 // promise is what must be in the database.
 type promise struct {
-	revision  int   // acknowledged or served; 0: none, and there may be no record
-	version   int64 // Clerk's updated_at of the latest acknowledged
+	revision  int   // the latest acknowledged or served; 0 if none, and then there may be no record
+	version   int64 // Clerk's updated_at of the latest acknowledged webhook
 	deletion  bool
 	deletedAt time.Time // when the deletion was first acknowledged
-	edit      int       // acknowledged
+	edit      int       // the latest acknowledged
 }
 
-// knowledge is what a process has acknowledged or served: it may not go back on it.
+// knowledge is what a process has acknowledged or served. It must not serve anything older.
 type knowledge struct {
 	revision int
 	deletion bool
@@ -75,7 +76,7 @@ func newLedger(late time.Duration, calm func(time.Time) bool) *ledger {
 	return &ledger{late: late, calm: calm, users: map[string]*account{}, visits: map[string]int{}, webhooks: map[string]int{}}
 }
 
-// signUp enters a user who is about to be created in Clerk; signedUp says it has happened.
+// signUp records a user who is about to be created in Clerk. signedUp records that it has happened.
 func (l *ledger) signUp(id string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -88,7 +89,7 @@ func (l *ledger) signedUp(id string) {
 	l.users[id].existing = true
 }
 
-// revise enters a revision that is about to be made in Clerk.
+// revise records a change that is about to be made in Clerk.
 func (l *ledger) revise(id string, banned bool) (revision int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -97,7 +98,7 @@ func (l *ledger) revise(id string, banned bool) (revision int) {
 	return len(a.banned)
 }
 
-// leave enters a deletion that is about to be made in Clerk.
+// leave records a deletion that is about to be made in Clerk.
 func (l *ledger) leave(id string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -109,43 +110,44 @@ func namesOf(id string, revision int) (lastName, email string) {
 	return fmt.Sprintf("r%d", revision), fmt.Sprintf("%s.r%d@example.com", strings.ToLower(id), revision)
 }
 
-// revisionOf finds the revision of a record, 0 for one without names. The error is that it is of more than one.
+// revisionOf returns the revision of a record, and 0 if the record has no names. It fails if the record mixes
+// revisions.
 func revisionOf(id, lastName, email string) (int, error) {
 	if lastName == "" && email == "" {
 		return 0, nil
 	}
 	n, err := strconv.Atoi(strings.TrimPrefix(lastName, "r"))
 	if wantName, wantEmail := namesOf(id, n); err != nil || lastName != wantName || email != wantEmail {
-		return 0, fmt.Errorf("last name %q and e-mail address %q are of no one revision", lastName, email)
+		return 0, fmt.Errorf("last name %q and e-mail address %q are not of one revision", lastName, email)
 	}
 	return n, nil
 }
 
-// event is what a webhook says, as far as the ledger minds.
+// event is the part of a webhook that the ledger needs.
 type event struct {
 	Type string `json:"type"`
 	Data struct {
-		ID        string  `json:"id"`
-		LastName  *string `json:"last_name"`
-		UpdatedAt int64   `json:"updated_at"`
-		// session.created has the user in it.
-		User *struct {
-			ID        string  `json:"id"`
-			LastName  *string `json:"last_name"`
-			UpdatedAt int64   `json:"updated_at"`
-		} `json:"user"`
+		eventUser
+		User *eventUser `json:"user"` // of session.created
 	} `json:"data"`
 }
 
-// acknowledged enters an app process's answer to a webhook; a nil p is one that has died since. sent
-// is when the webhook went out.
+type eventUser struct {
+	ID        string  `json:"id"`
+	LastName  *string `json:"last_name"`
+	UpdatedAt int64   `json:"updated_at"`
+}
+
+// acknowledged records an app process's answer to a webhook that was sent at the given time. p is nil if the
+// process has died since.
 func (l *ledger) acknowledged(body []byte, p *process, status int, sent time.Time) error {
 	var e event
 	if err := json.Unmarshal(body, &e); err != nil {
 		return err
 	}
+	user := e.Data.eventUser
 	if e.Data.User != nil {
-		e.Data.ID, e.Data.LastName, e.Data.UpdatedAt = e.Data.User.ID, e.Data.User.LastName, e.Data.User.UpdatedAt
+		user = *e.Data.User
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -153,38 +155,39 @@ func (l *ledger) acknowledged(body []byte, p *process, status int, sent time.Tim
 	switch {
 	case status == 503:
 		if p != nil && l.calm(sent) {
-			l.oddWebhooks++
+			l.tally.oddWebhooks++
 		}
 		return nil
 	case status < 200 || status > 299:
-		return violated("a webhook %s of %s was answered %d", e.Type, e.Data.ID, status)
+		return violated("a webhook %s of %s was answered %d", e.Type, user.ID, status)
 	}
-	a := l.users[e.Data.ID]
+	a := l.users[user.ID]
 	if a == nil {
-		return violated("a webhook %s of %q, whom nobody made", e.Type, e.Data.ID)
+		return violated("a webhook %s of %q, whom nobody created", e.Type, user.ID)
 	}
 	l.progress++
 	k := a.known(p)
 	if e.Type == "user.deleted" {
-		if !a.deletion {
-			a.deletion, a.deletedAt = true, time.Now()
+		if !a.promise.deletion {
+			a.promise.deletion, a.promise.deletedAt = true, time.Now()
 		}
 		k.deletion = true
 		return nil
 	}
-	if e.Data.LastName == nil {
-		return violated("a webhook %s of %s without a revision", e.Type, e.Data.ID)
+	if user.LastName == nil {
+		return violated("a webhook %s of %s without a revision", e.Type, user.ID)
 	}
-	revision, err := strconv.Atoi(strings.TrimPrefix(*e.Data.LastName, "r"))
+	revision, err := strconv.Atoi(strings.TrimPrefix(*user.LastName, "r"))
 	if err != nil {
 		return err
 	}
-	a.revision, a.version = max(a.revision, revision), max(a.version, e.Data.UpdatedAt)
+	a.promise.revision = max(a.promise.revision, revision)
+	a.promise.version = max(a.promise.version, user.UpdatedAt)
 	k.revision = max(k.revision, revision)
 	return nil
 }
 
-// known is a process's knowledge; that of one that died is of no use.
+// known returns a process's knowledge, which the caller may update. For a nil p the update is dropped.
 func (a *account) known(p *process) *knowledge {
 	if p == nil {
 		return &knowledge{}
@@ -197,13 +200,13 @@ func (a *account) known(p *process) *knowledge {
 	return k
 }
 
-// visit is one that is under way: what its process knew, and what was known at all, before.
+// visit is a visit under way, with what was known when it began.
 type visit struct {
 	id      string
 	process *process
 	began   time.Time
-	knew    knowledge
-	late    bool // a deletion was acknowledged so long ago that every process must know
+	knew    knowledge // what the process knew
+	late    bool      // a deletion was acknowledged so long ago that every process must know of it
 }
 
 func (l *ledger) visit(id string, p *process) visit {
@@ -211,7 +214,7 @@ func (l *ledger) visit(id string, p *process) visit {
 	defer l.mu.Unlock()
 	a := l.users[id]
 	v := visit{id: id, process: p, began: time.Now(), knew: *a.known(p)}
-	v.late = a.deletion && time.Since(a.deletedAt) > l.late
+	v.late = a.promise.deletion && time.Since(a.promise.deletedAt) > l.late
 	return v
 }
 
@@ -226,38 +229,56 @@ type served struct {
 	Profile struct {
 		LastName string `json:"lastName"`
 	} `json:"profile"`
-	Code string `json:"code"` // of a refusal
+	Code string `json:"code"` // of a refused request
 }
 
-// cutOff enters a visit that got no answer.
+// cutOff records a visit that got no answer.
 func (l *ledger) cutOff() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.visits["cut off"]++
 }
 
-// answered checks a visit's answer, and enters it. alive says that the visit's process was alive when
-// it came: else it may have been another's.
+// answered checks a visit's answer, and records it. alive means that the visit's process was alive when the
+// answer came. Otherwise another process may have answered.
 func (l *ledger) answered(v visit, status int, body []byte, alive bool) error {
 	var s served
 	if err := json.Unmarshal(body, &s); err != nil {
-		return violated("a visit of %s was answered %d with no JSON: %.200q", v.id, status, body)
+		return violated("a visit of %s was answered %d without JSON: %.200q", v.id, status, body)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.count(v, status, s.Code, alive)
+	a := l.users[v.id]
+	switch {
+	case status == 503:
+		return nil
+	case status == 200:
+		return l.checkServed(v, &s, alive)
+	case status == 403 && (a.deleted || s.Code == "user_inactive" && slices.Contains(a.banned, true)):
+		return nil
+	case status == 403:
+		return violated("%s, who exists and was never banned, was refused with %s", v.id, s.Code)
+	default:
+		return violated("a visit of %s was answered %d %s", v.id, status, s.Code)
+	}
+}
+
+// count counts an answer to a visit. The lock is held.
+func (l *ledger) count(v visit, status int, code string, alive bool) {
 	name := strconv.Itoa(status)
-	if s.Code != "" {
-		name += " " + s.Code
+	if code != "" {
+		name += " " + code
 	}
 	l.visits[name]++
-	a := l.users[v.id]
-	if alive && v.knew.deletion {
-		l.knownDeleted++
-	} else if v.late && l.calm(v.began) {
-		l.lateDeleted++
+	switch {
+	case alive && v.knew.deletion:
+		l.tally.knownDeleted++
+	case v.late && l.calm(v.began):
+		l.tally.lateDeleted++
 	}
 	if status == 200 && alive && v.knew.revision > 0 {
-		l.knownRevision++
+		l.tally.knownRevision++
 	}
 	switch status {
 	case 200, 403:
@@ -265,40 +286,31 @@ func (l *ledger) answered(v visit, status int, body []byte, alive bool) error {
 		l.heard(time.Now())
 	case 503:
 		if alive && l.calm(v.began) {
-			l.oddVisits++
+			l.tally.oddVisits++
 		}
-		return nil
-	default:
-		return violated("a visit of %s was answered %d %s", v.id, status, s.Code)
 	}
-	if status == 403 {
-		if a.deleted || s.Code == "user_inactive" && a.everBanned() {
-			return nil
-		}
-		return violated("%s, who is there and never was banned, was refused with %s", v.id, s.Code)
-	}
+}
 
-	revision, err := revisionOf(v.id, s.Profile.LastName, s.Email)
-	switch {
-	case err != nil:
-		return violated("a visit of %s was served a record whose %v", v.id, err)
-	case s.ClerkID != v.id:
-		return violated("a visit of %s was served the record of %q", v.id, s.ClerkID)
-	case revision < 1 || revision > len(a.banned):
-		return violated("a visit of %s was served revision %d of %d", v.id, revision, len(a.banned))
-	case a.banned[revision-1] || s.Banned || !s.Active:
-		return violated("a visit of %s was served revision %d, which is banned or not active", v.id, revision)
-	case a._id != "" && a._id != s.ID:
-		return violated("the record of %s had _id %s and has %s: it was made anew", v.id, a._id, s.ID)
-	case alive && v.knew.deletion:
-		return violated("%s was served 200 by %s, which had acknowledged the deletion before", v.id, v.process.name)
-	case v.late && l.calm(v.began):
-		return violated("%s was served 200 over %v after the deletion had been acknowledged", v.id, l.late)
-	case alive && revision < v.knew.revision:
-		return violated("%s was served revision %d by %s, which had acknowledged or served revision %d before", v.id, revision, v.process.name, v.knew.revision)
+// checkServed checks a record that a visit was served, and records it. The lock is held.
+func (l *ledger) checkServed(v visit, s *served, alive bool) error {
+	a := l.users[v.id]
+	revision, err := a.checkPage(v.id, s)
+	if err != nil {
+		return err
 	}
-	a._id = s.ID
-	a.revision = max(a.revision, revision)
+	switch {
+	case a.recordID != "" && a.recordID != s.ID:
+		return lost("the record of %s had _id %s but has %s: it was created anew", v.id, a.recordID, s.ID)
+	case alive && v.knew.deletion:
+		return lost("%s was served 200 by %s, which had acknowledged the deletion before", v.id, v.process.name)
+	case v.late && l.calm(v.began):
+		return lost("%s was served 200 more than %v after the deletion was acknowledged", v.id, l.late)
+	case alive && revision < v.knew.revision:
+		return lost("%s was served revision %d by %s, which had acknowledged or served revision %d before",
+			v.id, revision, v.process.name, v.knew.revision)
+	}
+	a.recordID = s.ID
+	a.promise.revision = max(a.promise.revision, revision)
 	if alive {
 		k := a.known(v.process)
 		k.revision = max(k.revision, revision)
@@ -306,7 +318,23 @@ func (l *ledger) answered(v visit, status int, body []byte, alive bool) error {
 	return nil
 }
 
-// listen begins and ends the time in which somebody always visits.
+// checkPage checks that a record served to the user was true at some time, and returns its revision.
+func (a *account) checkPage(id string, s *served) (revision int, err error) {
+	revision, err = revisionOf(id, s.Profile.LastName, s.Email)
+	switch {
+	case err != nil:
+		return 0, violated("a visit of %s was served a mixed record: %v", id, err)
+	case s.ClerkID != id:
+		return 0, violated("a visit of %s was served the record of %q", id, s.ClerkID)
+	case revision < 1 || revision > len(a.banned):
+		return 0, violated("a visit of %s was served revision %d of %d", id, revision, len(a.banned))
+	case a.banned[revision-1] || s.Banned || !s.Active:
+		return 0, violated("a visit of %s was served revision %d, which is banned or not active", id, revision)
+	}
+	return revision, nil
+}
+
+// listen begins and ends the time in which visits never pause, so that a silence counts.
 func (l *ledger) listen(on bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -317,28 +345,19 @@ func (l *ledger) listen(on bool) {
 	}
 }
 
-// heard enters that a visit got its answer. The lock is held.
+// heard records that a visit got an answer. The lock is held.
 func (l *ledger) heard(now time.Time) {
 	if !l.lastAnswer.IsZero() {
 		l.silence, l.lastAnswer = max(l.silence, now.Sub(l.lastAnswer)), now
 	}
 }
 
-func (a *account) everBanned() bool {
-	for _, b := range a.banned {
-		if b {
-			return true
-		}
-	}
-	return false
-}
-
-// begin enters an edit that is about to be made, the user's next; done says that it was acknowledged.
+// begin records that the user's next edit is about to be made. done records that it was acknowledged.
 func (l *ledger) begin(id string) (edit int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.users[id].tried++
-	l.editsMade++
+	l.tally.editsMade++
 	return l.users[id].tried
 }
 
@@ -346,8 +365,8 @@ func (l *ledger) done(id string, edit int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	a := l.users[id]
-	a.edit = max(a.edit, edit)
-	l.editsDone++
+	a.promise.edit = max(a.promise.edit, edit)
+	l.tally.editsDone++
 }
 
 // promises returns what must be in the database from now on.
@@ -361,13 +380,13 @@ func (l *ledger) promises() map[string]promise {
 	return all
 }
 
-// state is what may be in the database at most.
+// state is an upper bound of what may be in the database.
 type state struct {
 	revisions, edits int
 	banned           bool // in Clerk
 	existing         bool
 	deleted          bool
-	_id              string
+	recordID         string // as served
 }
 
 func (l *ledger) states() map[string]state {
@@ -375,19 +394,22 @@ func (l *ledger) states() map[string]state {
 	defer l.mu.Unlock()
 	all := make(map[string]state, len(l.users))
 	for id, a := range l.users {
-		all[id] = state{len(a.banned), a.tried, a.banned[len(a.banned)-1], a.existing, a.deleted, a._id}
+		all[id] = state{
+			revisions: len(a.banned), edits: a.tried, banned: a.banned[len(a.banned)-1],
+			existing: a.existing, deleted: a.deleted, recordID: a.recordID,
+		}
 	}
 	return all
 }
 
-// progressed counts what was acknowledged and served so far.
+// progressed counts the webhooks acknowledged and the visits answered 200 or 403 so far.
 func (l *ledger) progressed() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.progress
 }
 
-// counts returns the visits and webhooks by answer, and the longest time without a visit that got its answer.
+// counts returns the visits and webhooks by answer, and the longest time without an answered visit.
 func (l *ledger) counts() (visits, webhooks map[string]int, silence time.Duration, t tally) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -1,28 +1,26 @@
-// Command crash kills the app and the database under traffic, and checks that nothing
-// that was acknowledged is lost and that all converges.
+// Command crash kills the app and the database under traffic. It checks that nothing that was acknowledged is
+// lost, and that all records converge to Clerk's state.
 //
 //	go -C examples run ./internal/crash [-kills 20] [-database-kills 2] [-processes 3] [-users 60] [-seed N]
 //
-// The app is the quickstart, in processes of its own behind a balancer that picks one at
-// random, dead or alive; the database is the embedded one, a process too. Both are
-// killed with SIGKILL, at random moments and in the middle of a webhook, one process or all at
-// once, and started again. Clerk is a fakeclerk in this program. Another engine takes
-// the embedded one's place by three flags:
+// The app is the quickstart, in several processes. A balancer sends each webhook to a random one, dead or alive. The
+// database is the embedded one, also a process. Both are killed with SIGKILL, at random moments and
+// during a webhook, one or several at once, and started again. Clerk is a fakeclerk in this program. Three
+// flags replace the embedded database by another engine:
 //
 //	-mongodb-uri mongodb://127.0.0.1:27117/ \
 //	-database-kill '…/documentdb kill' -database-start 'DURABLE=1 …/documentdb start'
 //
-// Meanwhile users sign up, change, are banned and leave in Clerk; their webhooks arrive doubled
-// and out of order; users who are there and who have left visit; the app's own fields are edited
-// in the database. The program writes down what it was told is done (ledger.go), and compares the
-// database with that after each of its restarts, every second, and at the end with Clerk (audit.go).
+// Meanwhile users sign up, change, are banned and leave in Clerk. Some webhooks arrive twice or out of order. Existing
+// and deleted users visit. The app edits its own fields in the database. The program records what it was
+// told is done (ledger.go). It compares the database with that after each restart of the database and every
+// second, and at the end also with Clerk (audit.go).
 //
-// Svix's rule is fakeclerk's: what is not answered 2xx is sent again under the same svix-id,
-// signed afresh. Only the waits of its schedule, hours in all, are this program's and
-// shorter (courier.go).
+// Redelivery works as at Svix: a message that is not answered 2xx is sent again under the same svix-id, with a fresh
+// signature. Only the delays, which are hours at Svix, are shorter (courier.go).
 //
-// It ends with status 0 and a summary, or with 1 and the first violation, the seed, and where the
-// processes' logs are. The seed repeats the plan, though not the operating system's timing.
+// The exit status is 0 with a summary, or 1 with the first violation, the seed, and the folder of the processes'
+// logs. The seed repeats the plan of kills and changes, but not the operating system's timing.
 package main
 
 import (
@@ -50,22 +48,22 @@ type config struct {
 	processes, users     int
 	seed                 uint64
 
-	// Another engine's; empty: the embedded database.
+	// For another engine; empty for the embedded database.
 	mongoURI, databaseKill, databaseStart string
 
-	// For tests.
-	programs *programs                 // built before
+	// Only set by tests.
+	programs *programs                 // already built
 	started  func(pid int)             // called for each process
 	killed   func(folder string) error // called while the embedded database is dead
 }
 
-// run returns the exit status: 2 where the flags are wrong.
+// run returns the exit status: 2 if the flags are wrong.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	o, err := parse(args, stderr)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		return 0
-	case err != nil: // it has been said
+	case err != nil: // parse has printed it
 		return 2
 	}
 	began := time.Now()
@@ -88,8 +86,8 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	flags.IntVar(&o.kills, "kills", 20, "how many app processes to kill")
 	flags.IntVar(&o.databaseKills, "database-kills", 2, "how many times to kill the database")
 	flags.IntVar(&o.processes, "processes", 3, "how many app processes to run")
-	flags.IntVar(&o.users, "users", 60, "how many users to begin with")
-	flags.Uint64Var(&o.seed, "seed", 0, "seed of the plan; default a random one")
+	flags.IntVar(&o.users, "users", 60, "how many users to start with")
+	flags.Uint64Var(&o.seed, "seed", 0, "seed of the plan; random by default")
 	flags.StringVar(&o.mongoURI, "mongodb-uri", "", "connection `string` of a running database to use in place of the embedded one")
 	flags.StringVar(&o.databaseKill, "database-kill", "", "shell `command` that kills the database of -mongodb-uri")
 	flags.StringVar(&o.databaseStart, "database-start", "", "shell `command` that starts it again on the same data")
@@ -105,7 +103,7 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	case o.processes < 1 || o.users < 1:
 		err = errors.New("-processes and -users must be at least 1")
 	case o.mongoURI == "" && o.databaseKill+o.databaseStart != "":
-		err = errors.New("-database-kill and -database-start go with -mongodb-uri")
+		err = errors.New("-database-kill and -database-start need -mongodb-uri")
 	case o.mongoURI != "" && o.databaseKills > 0 && (o.databaseKill == "" || o.databaseStart == ""):
 		err = errors.New("-mongodb-uri needs -database-kill and -database-start, or -database-kills 0")
 	}

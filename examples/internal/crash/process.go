@@ -8,7 +8,9 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -17,10 +19,10 @@ import (
 type process struct {
 	name   string
 	cmd    *exec.Cmd
-	stdin  io.Closer     // its end tells the embedded database to end
-	ready  chan string   // gets the line that says so, if it ever comes
-	exited chan struct{} // closed when it is gone
-	killed atomic.Bool   // by this program
+	stdin  io.Closer     // closing it ends the embedded database
+	ready  chan string   // receives the line that says that the process serves
+	exited chan struct{} // closed when the process is gone
+	killed atomic.Bool   // this program killed it or told it to end
 }
 
 // spec says how to start a process.
@@ -28,19 +30,19 @@ type spec struct {
 	name    string
 	program string
 	args    []string
-	env     []string // in addition
-	log     string   // file that standard error is appended to
-	ready   string   // how the line begins that it prints once it serves
+	env     []string // added to this program's environment
+	log     string   // standard error is appended to this file
+	ready   string   // prefix of the line that it prints when it serves
 	started func(pid int)
 }
 
-// startProcess starts a child, which dies with ctx at the latest.
+// startProcess starts a child. The end of ctx kills it.
 func startProcess(ctx context.Context, s spec) (*process, error) {
 	log, err := os.OpenFile(s.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = log.Close() }() // the child has its own
+	defer func() { _ = log.Close() }() // the child has its own copy
 	p := &process{name: s.name, cmd: exec.CommandContext(ctx, s.program, s.args...), ready: make(chan string, 1), exited: make(chan struct{})}
 	p.cmd.Env = append(os.Environ(), s.env...)
 	p.cmd.Stderr = log
@@ -75,8 +77,8 @@ func startProcess(ctx context.Context, s spec) (*process, error) {
 	return p, nil
 }
 
-// alive reports whether the process has not been seen to end. What answered before alive
-// returned true was this process, and none that got its port.
+// alive reports whether the process has not ended yet. If it is true after an answer, this process gave the
+// answer, and not one that got its port later.
 func (p *process) alive() bool {
 	select {
 	case <-p.exited:
@@ -86,8 +88,7 @@ func (p *process) alive() bool {
 	}
 }
 
-// kill sends SIGKILL and returns when the process is gone. It reports whether that
-// was what ended it.
+// kill sends SIGKILL and waits until the process is gone. It reports whether the signal ended it.
 func (p *process) kill() bool {
 	p.killed.Store(true)
 	err := p.cmd.Process.Kill()
@@ -95,7 +96,7 @@ func (p *process) kill() bool {
 	return err == nil && !p.cmd.ProcessState.Exited()
 }
 
-// end asks the process to end by itself: it must, without an error and soon.
+// end asks the process to end. It is a violation if it does not within 20 seconds, or ends with an error.
 func (p *process) end(ask func() error) error {
 	p.killed.Store(true)
 	if err := ask(); err != nil && !errors.Is(err, os.ErrProcessDone) {
@@ -118,27 +119,30 @@ func (p *process) end(ask func() error) error {
 // programs are the executables that the proof runs.
 type programs struct{ app, database string }
 
-// buildPrograms builds them into a folder.
+// buildPrograms builds both into a folder.
 func buildPrograms(ctx context.Context, folder string) (*programs, error) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute) // the embedded database takes its time, once
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute) // the embedded database is slow to compile, once
 	defer cancel()
+	p := &programs{app: filepath.Join(folder, "app.exe"), database: filepath.Join(folder, "database.exe")}
+	var appFlags []string
+	if raceDetector() { // the database stays without it: it is not under test
+		appFlags = []string{"-race"}
+	}
+	var appErr, databaseErr error
+	var builds sync.WaitGroup
+	builds.Go(func() { appErr = build(ctx, p.app, "quickstart", appFlags...) })
+	builds.Go(func() { databaseErr = build(ctx, p.database, "internal/embeddeddb/serve") })
+	builds.Wait()
+	return p, errors.Join(appErr, databaseErr)
+}
+
+// build builds a program of the examples module into the file out.
+func build(ctx context.Context, out, path string, flags ...string) error {
 	const module = "github.com/clerksync/clerksync-go/examples/"
-	build := func(name, path string, flags ...string) (string, error) {
-		out := folder + string(os.PathSeparator) + name
-		args := append([]string{"build", "-o", out}, append(flags, module+path)...)
-		if text, err := exec.CommandContext(ctx, "go", args...).CombinedOutput(); err != nil {
-			return "", fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, text)
-		}
-		return out, nil
+	args := []string{"build", "-o", out, "-tags", "ferretdb_no_postgresql", "-ldflags", "-s -w"} // quicker to link
+	args = append(append(args, flags...), module+path)
+	if text, err := exec.CommandContext(ctx, "go", args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, text)
 	}
-	var flags []string
-	if raceDetector() { // then what is proved has it, too
-		flags = append(flags, "-race")
-	}
-	app, err := build("app.exe", "quickstart", flags...)
-	if err != nil {
-		return nil, err
-	}
-	database, err := build("database.exe", "internal/embeddeddb/serve")
-	return &programs{app: app, database: database}, err
+	return nil
 }

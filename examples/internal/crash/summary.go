@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// summary is what a run has done.
+// summary counts what a run did.
 type summary struct {
 	seed                  uint64
 	took                  time.Duration
@@ -20,19 +20,19 @@ type summary struct {
 	databaseKills         int
 	databaseOutage        time.Duration
 	users, deleted        int
-	webhooks              int // messages
+	webhooks              int // messages, not attempts
 	attempts, redelivered int
 	doubled, replayed     int
 	visits, answers       map[string]int
 	silence               time.Duration
 	audits                int
-	tally
-	cut int // webhooks without an answer of the app's
+	tally                 tally
+	cut                   int // webhooks that no app process answered
 }
 
 func (p *proof) summarize() *summary {
 	s := &summary{
-		seed: p.seed, took: time.Since(p.began), kills: int(p.fleet.kills.Load()), ambushes: int(p.fleet.ambushes.Load()), starts: int(p.fleet.starts.Load()),
+		seed: p.config.seed, took: time.Since(p.began), kills: int(p.fleet.kills.Load()), ambushes: int(p.fleet.ambushes.Load()), starts: int(p.fleet.starts.Load()),
 		databaseKills: p.databaseKills, databaseOutage: p.database.longest,
 		replayed: int(p.courier.replayed.Load()), cut: int(p.balancer.cut.Load()), audits: p.audits,
 	}
@@ -69,18 +69,26 @@ func (s *summary) String() string {
 	line := func(what, format string, args ...any) {
 		_, _ = fmt.Fprintf(&b, "%-18s"+format+"\n", append([]any{what}, args...)...)
 	}
-	line("held", "nothing that was acknowledged is lost, and all records equal Clerk; seed %d, %v", s.seed, s.took.Round(100*time.Millisecond))
-	line("kills", "%d of app processes, %d of them right after a webhook was sent to them; %d starts", s.kills, s.ambushes, s.starts)
+	line("result", "nothing acknowledged was lost, and all records equal Clerk; seed %d, %v",
+		s.seed, s.took.Round(100*time.Millisecond))
+	line("kills", "%d of app processes, %d of them right after a webhook was sent to them; %d starts",
+		s.kills, s.ambushes, s.starts)
 	line("database kills", "%d; the longest outage was %v", s.databaseKills, s.databaseOutage.Round(10*time.Millisecond))
 	line("users", "%d, %d of them deleted", s.users, s.deleted)
-	line("webhooks", "%d, all acknowledged in the end; %d attempts, %d without an answer, answers %v", s.webhooks, s.attempts, s.cut, ordered(s.answers))
-	line("", "%d redelivered after a failure, %d acknowledged more than once, %d old ones replayed", s.redelivered, s.doubled, s.replayed)
+	line("webhooks", "%d, all acknowledged in the end; %d attempts, %d without an answer, answers %v",
+		s.webhooks, s.attempts, s.cut, ordered(s.answers))
+	line("", "%d redelivered after a failure, %d acknowledged more than once, %d old ones replayed",
+		s.redelivered, s.doubled, s.replayed)
 	line("visits", "%v", ordered(s.visits))
-	line("", "%d of deleted users to a process that had acknowledged the deletion, %d more over %v after another had: all refused", s.knownDeleted, s.lateDeleted, lateness)
-	line("", "%d to a process that had acknowledged or served the user before: none went back", s.knownRevision)
+	line("", "%d by deleted users to a process that had acknowledged the deletion: all refused", s.tally.knownDeleted)
+	line("", "%d by deleted users more than %v after another process had acknowledged it: all refused",
+		s.tally.lateDeleted, lateness)
+	line("", "%d to a process that had acknowledged or served the user before: none got an older revision",
+		s.tally.knownRevision)
 	line("longest silence", "%v without a visit that got 200 or 403", s.silence.Round(10*time.Millisecond))
-	line("the app's edits", "%d made, %d of them acknowledged", s.editsMade, s.editsDone)
-	line("5xx without cause", "%d visits, %d webhooks (answered 503 by a process that lived on, the database having been up for %v)", s.oddVisits, s.oddWebhooks, recovery)
+	line("the app's edits", "%d made, %d of them acknowledged", s.tally.editsMade, s.tally.editsDone)
+	line("5xx without cause", "%d visits, %d webhooks (503 from a living process, with the database up for over %v)",
+		s.tally.oddVisits, s.tally.oddWebhooks, recovery)
 	return b.String()
 }
 
@@ -92,7 +100,7 @@ func ordered(counts map[string]int) string {
 	return strings.Join(parts, ", ")
 }
 
-// readLogs looks for what must not be in a log of the app's.
+// readLogs looks for panics and data races in the apps' logs.
 func readLogs(folder string) error {
 	logs, err := filepath.Glob(filepath.Join(folder, "app-*.log"))
 	if err != nil {
@@ -105,7 +113,7 @@ func readLogs(folder string) error {
 		}
 		for _, bad := range []string{"WARNING: DATA RACE", "panic:", "fatal error:"} {
 			if i := bytes.Index(text, []byte(bad)); i >= 0 {
-				return violated("%s has %q: %.2000s", name, bad, text[i:])
+				return violated("%s contains %q: %.2000s", name, bad, text[i:])
 			}
 		}
 	}

@@ -17,7 +17,7 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
 )
 
-// traffic is what happens to the app: in Clerk, by visitors, and by its own code.
+// traffic changes users in Clerk, visits the app, and edits the app's own fields in the database.
 type traffic struct {
 	clerk   *fakeclerk.Server
 	ledger  *ledger
@@ -25,10 +25,10 @@ type traffic struct {
 	courier *courier
 	users   *mongo.Collection
 	client  *http.Client
-	target  int // number of users that there are about
+	target  int // about how many users exist at a time
 	tokens  tokens
-	// comings and goings that may still happen. They are rationed by the kills, as each leaves a
-	// record for good and the embedded database reads all of them at each step.
+	// How many more users may sign up or leave. Each kill allows some more. Each of them leaves a record for good,
+	// and the embedded database reads all records at each step.
 	churn atomic.Int64
 
 	mu   sync.Mutex
@@ -37,11 +37,11 @@ type traffic struct {
 	made int
 }
 
-// backlog is how many webhooks may wait before Clerk's users rest: the proof is about
-// what is lost, not about load.
+// backlog is how many webhooks may wait before changes in Clerk pause. The run looks for losses, and does not
+// measure load.
 const backlog = 40
 
-// change has users come, change and go in Clerk until ctx is done.
+// change signs users up, changes and deletes them in Clerk until ctx is done.
 func (t *traffic) change(ctx context.Context, rng *rand.Rand) error {
 	for range t.target {
 		t.signUp()
@@ -89,7 +89,7 @@ func (t *traffic) signUp() {
 	t.mu.Unlock()
 }
 
-// revise changes a user's names, and whether banned.
+// revise changes a user's names and ban.
 func (t *traffic) revise(id string, banned bool) error {
 	lastName, email := namesOf(id, t.ledger.revise(id, banned))
 	return t.clerk.UpdateUser(id, func(u *fakeclerk.UserObject) {
@@ -113,7 +113,7 @@ func (t *traffic) leave(id string) error {
 	return t.clerk.DeleteUser(id)
 }
 
-// visitor picks who visits: mostly one of those who are there, often a new one.
+// visitor picks who visits: mostly an existing user, often a new one, sometimes a deleted one.
 func (t *traffic) visitor(rng *rand.Rand) (id string, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -144,7 +144,7 @@ func (t *traffic) visit(ctx context.Context, rng *rand.Rand) error {
 	return nil
 }
 
-// call is one visit. The error is a violation; status 0 says that there was no answer.
+// call makes one visit. Status 0 means that there was no answer. The error is a violation.
 func (t *traffic) call(ctx context.Context, id string, to target) (status int, body []byte, err error) {
 	if to.url == "" {
 		return 0, nil, nil
@@ -164,12 +164,12 @@ func (t *traffic) call(ctx context.Context, id string, to target) (status int, b
 		if ctx.Err() == nil {
 			t.ledger.cutOff()
 		}
-		return 0, nil, nil // processes that die are like that
+		return 0, nil, nil // expected of a process that dies
 	}
 	return resp.StatusCode, body, t.ledger.answered(v, resp.StatusCode, body, to.process.alive())
 }
 
-// tokens keeps session tokens for a third of their minute: making one takes a signature.
+// tokens reuses session tokens for a third of their minute, because signing one costs time.
 type tokens struct {
 	mu     sync.Mutex
 	byUser map[string]token
@@ -194,8 +194,8 @@ func (t *tokens) of(clerk *fakeclerk.Server, id string) string {
 	return fresh.value
 }
 
-// edit is the app's code that owns fields of the record, until ctx is done. One goroutine makes
-// all edits, so that a user's are in order.
+// edit writes app-owned fields until ctx is done, as the app's own code does. One goroutine makes all edits, so
+// that each user's edits are in order.
 func (t *traffic) edit(ctx context.Context, rng *rand.Rand) error {
 	for pause(ctx, time.Duration(rng.Int64N(int64(100*time.Millisecond)))) == nil {
 		id, ok := t.visitor(rng)
@@ -203,8 +203,9 @@ func (t *traffic) edit(ctx context.Context, rng *rand.Rand) error {
 			continue
 		}
 		n := t.ledger.begin(id)
-		// The guard keeps an edit that was given up, and reaches the database late, from going back on a later one.
-		filter := bson.D{{Key: "clerkId", Value: id}, {Key: "edit", Value: bson.D{{Key: "$not", Value: bson.D{{Key: "$gte", Value: n}}}}}}
+		// An edit that timed out may reach the database late. The guard keeps it from overwriting a later one.
+		notLater := bson.D{{Key: "$not", Value: bson.D{{Key: "$gte", Value: n}}}}
+		filter := bson.D{{Key: "clerkId", Value: id}, {Key: "edit", Value: notLater}}
 		call, cancel := context.WithTimeout(ctx, 10*time.Second)
 		res, err := t.users.UpdateOne(call, filter, bson.D{{Key: "$set", Value: edit(n)}})
 		cancel()

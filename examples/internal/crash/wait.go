@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// pause waits, and returns early with ctx's cause.
+// pause waits for d. If ctx ends first, it returns ctx's cause.
 func pause(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -20,12 +20,11 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// patience is how long anything may take: a process or the database to come up, the
-// webhooks to get through. It is for a loaded machine, and bounds the run.
+// patience bounds each wait: for a process, for the database, for the webhooks. It is generous, for a
+// busy machine.
 const patience = 90 * time.Second
 
-// until polls a condition of other processes, which cannot tell of it themselves. That it
-// does not come true is a violation.
+// until polls a condition that other processes make true. It is a violation if it stays false.
 func until(ctx context.Context, holds func() bool, otherwise string) error {
 	deadline := time.Now().Add(patience)
 	for !holds() {
@@ -39,17 +38,29 @@ func until(ctx context.Context, holds func() bool, otherwise string) error {
 	return nil
 }
 
-// violation is the finding that something does not hold.
-type violation struct{ text string }
-
-func (v *violation) Error() string { return "violated: " + v.text }
-
-func violated(format string, args ...any) error {
-	return &violation{fmt.Sprintf(format, args...)}
+// violation is a finding.
+type violation struct {
+	lost bool // what was acknowledged or served is gone, or an older state replaced it
+	text string
 }
 
-// stream returns the random numbers of one part of the program: how many another one has
-// drawn does not matter to it.
+func (v *violation) Error() string {
+	if v.lost {
+		return "lost: " + v.text
+	}
+	return "violated: " + v.text
+}
+
+func violated(format string, args ...any) error {
+	return &violation{text: fmt.Sprintf(format, args...)}
+}
+
+func lost(format string, args ...any) error {
+	return &violation{lost: true, text: fmt.Sprintf(format, args...)}
+}
+
+// stream returns the random numbers of one part of the program. They do not depend on how many numbers
+// another part has drawn.
 func stream(seed uint64, part string) *rand.Rand {
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(part))
