@@ -1,5 +1,5 @@
-// Command echo is the smallest complete app with clerksync on the echo router. It
-// wants CLERK_SECRET_KEY, CLERK_WEBHOOK_SIGNING_SECRET and MONGODB_URI.
+// Command echo is a minimal app with clerksync on the echo router. It reads CLERK_SECRET_KEY,
+// CLERK_WEBHOOK_SIGNING_SECRET and MONGODB_URI.
 package main
 
 import (
@@ -33,7 +33,7 @@ func main() {
 func newRouter(syncer *clerksync.Syncer, webhooks http.Handler, me echo.HandlerFunc) http.Handler {
 	e := echo.New()
 	e.GET("/", func(c echo.Context) error { return c.String(http.StatusOK, "hello\n") })
-	e.Any("/api/webhooks/clerk", echo.WrapHandler(webhooks)) // Clerk has no session: outside of the group
+	e.Any("/api/webhooks/clerk", echo.WrapHandler(webhooks)) // Clerk signs its requests and has no session
 	protected := e.Group("/api", echo.WrapMiddleware(syncer.RequireUser))
 	protected.GET("/me", me)
 	return e

@@ -26,8 +26,7 @@ import (
 	"github.com/clerksync/clerksync-go/examples/internal/embeddeddb"
 )
 
-// TestMain finds what a Close has left running: every test closes what it
-// starts.
+// TestMain finds goroutines that Close leaves behind.
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func start(t *testing.T) *embeddeddb.Server {
@@ -49,7 +48,7 @@ func startIn(t *testing.T, dir string) *embeddeddb.Server {
 	return s
 }
 
-// connect returns a collection of its own on s.
+// connect returns a collection on s, through a client of its own.
 func connect(t *testing.T, s *embeddeddb.Server, opts ...*options.ClientOptions) *mongo.Collection {
 	t.Helper()
 	opts = append([]*options.ClientOptions{options.Client().ApplyURI(s.URI()).SetTimeout(5 * time.Minute)}, opts...)
@@ -218,7 +217,7 @@ func TestConcurrentUpsertsMakeOneDocument(t *testing.T) {
 	for round := range 10 {
 		var inserted, refused atomic.Int64
 		together(goroutines, func(g int) {
-			// The guard fails once the document is there, so all but the first run into the index.
+			// The guard does not match once the document exists, so all but the first violate the index.
 			filter := bson.D{{Key: "key", Value: round}, {Key: "version", Value: bson.M{"$not": bson.M{"$gte": 1}}}}
 			r, err := c.UpdateOne(t.Context(), filter, bson.M{"$set": bson.M{"version": 1, "by": g}},
 				options.UpdateOne().SetUpsert(true))
@@ -240,7 +239,7 @@ func TestConcurrentUpsertsMakeOneDocument(t *testing.T) {
 func TestUnacknowledgedWrites(t *testing.T) {
 	t.Parallel()
 	s := start(t)
-	// One connection: a reply that should not be there would be read as the next one's.
+	// With one connection, an unwanted reply would be read as the reply to the next message.
 	acknowledged := connect(t, s, options.Client().SetMaxPoolSize(1))
 	c := acknowledged.Database().Collection(acknowledged.Name(),
 		options.Collection().SetWriteConcern(writeconcern.Unacknowledged()))
@@ -259,8 +258,7 @@ func TestUnacknowledgedWrites(t *testing.T) {
 	}
 }
 
-// TestTailableCursorLetsOthersWork has a reader wait for documents that, if its
-// waiting kept the engine to itself, nobody could insert.
+// A reader waits for documents. If it kept the engine to itself meanwhile, nobody could insert them.
 func TestTailableCursorLetsOthersWork(t *testing.T) {
 	t.Parallel()
 	waits := make(chan struct{}, 100)
@@ -541,12 +539,11 @@ func TestDuplicateKeyCode(t *testing.T) {
 		})
 	}
 	if got := count(t, c, bson.M{"note": "UNIQUE constraint failed"}); got != 1 {
-		t.Errorf("a document with SQLite's words: found %d", got)
+		t.Errorf("a document with SQLite's message: found %d, want 1", got)
 	}
 }
 
-// TestErrorsOfOneUpdate checks that an error other than those the front
-// corrects arrives as the engine sent it.
+// Errors that the front does not correct arrive as the engine sent them.
 func TestErrorsOfOneUpdate(t *testing.T) {
 	t.Parallel()
 	c := connect(t, start(t))
@@ -591,7 +588,7 @@ func TestStartErrors(t *testing.T) {
 			if !strings.Contains(err.Error(), test.want) {
 				t.Errorf("error %q, want %q in it", err, test.want)
 			}
-			runtime.GC() // the engine panics where something it has opened is collected unclosed
+			runtime.GC() // the engine panics if it has not closed something that is collected
 		})
 	}
 }
@@ -609,7 +606,6 @@ func TestStartWithCancelledContext(t *testing.T) {
 	}
 }
 
-// TestServerOutlivesStartContext cancels the context that bounds the start.
 func TestServerOutlivesStartContext(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())

@@ -1,4 +1,4 @@
-package main
+package story
 
 import (
 	"fmt"
@@ -11,19 +11,18 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
-// printer writes what the demo has to say; in colour where that is a terminal. It is
-// safe for concurrent use.
-type printer struct {
+// Printer writes the story, in colour if the output is a terminal. It is safe for concurrent use.
+type Printer struct {
 	mu     sync.Mutex
 	out    io.Writer
 	colour bool
 }
 
-// newPrinter respects https://no-color.org.
-func newPrinter(out io.Writer, lookup func(string) (string, bool)) *printer {
-	p := &printer{out: out}
+// NewPrinter reads NO_COLOR and TERM with lookup. See https://no-color.org.
+func NewPrinter(out io.Writer, lookup func(name string) (value string, ok bool)) *Printer {
+	p := &Printer{out: out}
 	noColour, _ := lookup("NO_COLOR")
-	term, _ := lookup("TERM") // Windows sets none
+	term, _ := lookup("TERM") // not set on Windows
 	if f, ok := out.(*os.File); ok && noColour == "" && term != "" && term != "dumb" {
 		info, err := f.Stat()
 		p.colour = err == nil && info.Mode()&os.ModeCharDevice != 0
@@ -38,42 +37,42 @@ const (
 	green = "32"
 )
 
-func (p *printer) paint(colour, text string) string {
+func (p *Printer) paint(colour, text string) string {
 	if !p.colour {
 		return text
 	}
 	return "\x1b[" + colour + "m" + text + "\x1b[0m"
 }
 
-func (p *printer) printf(format string, args ...any) {
+func (p *Printer) printf(format string, args ...any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	_, _ = fmt.Fprintf(p.out, format+"\n", args...)
 }
 
-func (p *printer) title(format string, args ...any) {
+func (p *Printer) title(format string, args ...any) {
 	p.printf("\n%s", p.paint(bold, fmt.Sprintf(format, args...)))
 }
 
-func (p *printer) say(format string, args ...any) { p.printf("   "+format, args...) }
+func (p *Printer) say(format string, args ...any) { p.printf("   "+format, args...) }
 
-// check prints a statement with a tick, or with a cross.
-func (p *printer) check(ok bool, format string, args ...any) {
+// check prints the result of a check, with a tick or a cross.
+func (p *Printer) check(ok bool, format string, args ...any) {
 	mark := p.paint(green, "✓")
 	if !ok {
-		mark = p.paint(red, "✗ DID NOT HOLD:")
+		mark = p.paint(red, "✗ FAILED:")
 	}
 	p.printf("   %s %s", mark, fmt.Sprintf(format, args...))
 }
 
-// record prints a record as the database holds it.
-func (p *printer) record(doc bson.Raw) {
+// record prints a record as it is in the database.
+func (p *Printer) record(doc bson.Raw) {
 	for _, line := range layOut(doc) {
 		p.printf("     %s", p.paint(dim, line))
 	}
 }
 
-// layOut returns a document as relaxed Extended JSON, several fields to a line.
+// layOut returns a document as relaxed Extended JSON, in lines of several fields.
 func layOut(doc bson.Raw) []string {
 	const width = 100
 	elements, err := doc.Elements()

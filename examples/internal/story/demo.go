@@ -1,4 +1,4 @@
-package main
+package story
 
 import (
 	"context"
@@ -18,64 +18,25 @@ import (
 	"github.com/clerksync/clerksync-go/examples/internal/embeddeddb"
 )
 
-// demo is the app with a fake Clerk and an embedded database around it.
+// demo is the app with a fake Clerk and an embedded database.
 type demo struct {
-	out      *printer
+	opts     Options
+	out      *Printer
 	clerk    *fakeclerk.Server
-	webhooks *fakeclerk.Endpoint // what the Dashboard shows of the app's endpoint
-	users    *mongo.Collection   // past clerksync, with the plain driver
+	webhooks *fakeclerk.Endpoint // the app's endpoint, as in the Clerk Dashboard
+	users    *mongo.Collection   // read past clerksync
 	appURL   string
 	devURL   string
 	client   *http.Client
 
-	serving atomic.Bool             // the story is over
-	crowd   atomic.Pointer[barrier] // of the visits that the story wants at once
-	app     *httpServer
-	closers []func() error
+	serving  atomic.Bool             // the story is over
+	crowd    atomic.Pointer[barrier] // of the visits that a chapter makes at once; nil if there is none
+	appEnded <-chan error
+	closers  []func() error
 }
 
-type demoOptions struct {
-	addr     string // of the app; empty: a free port
-	data     string // the database's folder
-	once     bool
-	chapters []chapter
-}
-
-// runDemo tells the story and then, unless it is to be told once only, serves on
-// until ctx is done.
-func runDemo(ctx context.Context, out *printer, opts demoOptions) (err error) {
-	out.printf("The demo: a fake Clerk, an embedded database, no settings. The app's own code is in app.go.")
-	d, err := startDemo(ctx, out, opts)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, d.close()) }()
-
-	failed, err := d.tell(ctx, opts.chapters)
-	switch {
-	case ctx.Err() != nil:
-		out.printf("\nInterrupted.")
-		if opts.once {
-			return context.Cause(ctx) // it has not been told to its end
-		}
-		return nil
-	case err != nil:
-		return err
-	case failed > 0:
-		err = fmt.Errorf("%d of the story's statements did not hold", failed)
-	default:
-		out.printf("\n%s", out.paint(bold, "Every statement held."))
-	}
-	if opts.once {
-		return err
-	}
-	d.invite()
-	d.serving.Store(true)
-	return errors.Join(err, d.app.wait(ctx))
-}
-
-func startDemo(ctx context.Context, out *printer, opts demoOptions) (_ *demo, err error) {
-	d := &demo{out: out, client: &http.Client{
+func startDemo(ctx context.Context, out *Printer, opts Options) (_ *demo, err error) {
+	d := &demo{opts: opts, out: out, client: &http.Client{
 		Transport: &http.Transport{MaxIdleConnsPerHost: crowdSize},
 		Timeout:   20 * time.Second,
 	}}
@@ -86,12 +47,12 @@ func startDemo(ctx context.Context, out *printer, opts demoOptions) (_ *demo, er
 	}()
 	d.closers = append(d.closers, func() error { d.client.CloseIdleConnections(); return nil })
 
-	db, err := embeddeddb.Start(ctx, opts.data)
+	db, err := embeddeddb.Start(ctx, opts.Data)
 	if err != nil {
-		return nil, fmt.Errorf("starting the embedded database in the folder %q (-data names another): %w", opts.data, err)
+		return nil, fmt.Errorf("starting the embedded database in the folder %q (-data names another): %w", opts.Data, err)
 	}
 	d.closers = append(d.closers, db.Close)
-	if err := d.lookInto(ctx, db.URI()); err != nil {
+	if err := d.openUsers(ctx, db.URI()); err != nil {
 		return nil, err
 	}
 	d.clerk, err = fakeclerk.Start(fakeclerk.Config{})
@@ -99,47 +60,52 @@ func startDemo(ctx context.Context, out *printer, opts demoOptions) (_ *demo, er
 		return nil, err
 	}
 	d.closers = append(d.closers, d.clerk.Close)
-
-	addr := opts.addr
-	if addr == "" {
-		addr = "127.0.0.1:0"
-	}
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", opts.Addr)
 	if err != nil {
 		return nil, err
 	}
-	d.closers = append(d.closers, func() error { _ = listener.Close(); return nil }) // the server may have done so
+	d.closers = append(d.closers, func() error { _ = listener.Close(); return nil }) // Serve may have closed it
 	d.appURL = "http://" + listener.Addr().String()
 	d.webhooks = d.clerk.AddEndpoint(d.appURL+"/api/webhooks/clerk", fakeclerk.EndpointOptions{})
 
-	// From here on it goes as with the real ones.
-	s := settings{
-		secretKey:     d.clerk.SecretKey(),
-		apiURL:        d.clerk.APIURL(),
-		webhookSecret: d.webhooks.Secret(),
-		mongoURI:      db.URI(),
-		database:      defaultDatabase,
-	}
-	client, store, err := openStore(ctx, s)
+	app, err := opts.NewApp(ctx, Services{
+		SecretKey:     d.clerk.SecretKey(),
+		APIURL:        d.clerk.APIURL(),
+		WebhookSecret: d.webhooks.Secret(),
+		MongoURI:      db.URI(),
+		Database:      databaseName,
+	}, d.observe)
 	if err != nil {
 		return nil, err
 	}
-	d.closers = append(d.closers, func() error { return disconnect(ctx, client) })
-	syncer, err := newSyncer(s, store, d.observe)
-	if err != nil {
-		return nil, err
-	}
-	d.closers = append(d.closers, syncer.Close)
-	handler, err := newHandler(s, syncer)
-	if err != nil {
-		return nil, err
-	}
-	d.app = serve(listener, d.countVisits(handler))
-	d.closers = append(d.closers, func() error { return d.app.shutdown(ctx) })
+	d.closers = append(d.closers, app.Close)
+	d.appEnded = d.serve(ctx, listener, d.countVisits(app.Handler))
 	return d, d.serveDev(ctx)
 }
 
-// close ends everything, what was started last first.
+// serve serves until close. The channel receives the error of a server that ends before.
+func (d *demo) serve(ctx context.Context, listener net.Listener, handler http.Handler) (ended <-chan error) {
+	ctx, stop := context.WithCancel(context.WithoutCancel(ctx)) // the story may still need the app after an interrupt
+	errs := make(chan error, 1)
+	go func() {
+		errs <- d.opts.Serve(ctx, listener, handler)
+		close(errs)
+	}()
+	d.closers = append(d.closers, func() error {
+		stop()
+		return <-errs // nil if it was received before
+	})
+	return errs
+}
+
+// disconnect also works after ctx is done.
+func disconnect(ctx context.Context, client *mongo.Client) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	return client.Disconnect(ctx)
+}
+
+// close ends everything, in the reverse order of the start.
 func (d *demo) close() error {
 	var errs []error
 	for i := len(d.closers) - 1; i >= 0; i-- {
@@ -148,20 +114,19 @@ func (d *demo) close() error {
 	return errors.Join(errs...)
 }
 
-// lookInto opens the story's own way into the database, and removes what an
-// earlier run left there: its users' Clerk is gone.
-func (d *demo) lookInto(ctx context.Context, uri string) error {
+// openUsers connects to the database past clerksync, and drops what an earlier run left there.
+func (d *demo) openUsers(ctx context.Context, uri string) error {
 	client, err := mongo.Connect(options.Client().ApplyURI(uri))
 	if err != nil {
 		return err
 	}
 	d.closers = append(d.closers, func() error { return disconnect(ctx, client) })
-	database := client.Database(defaultDatabase)
+	database := client.Database(databaseName)
 	d.users = database.Collection("users")
 	return database.Drop(ctx)
 }
 
-// observe tells what clerksync does, once the story is over.
+// observe prints what clerksync does after the story.
 func (d *demo) observe(_ context.Context, o clerksync.Observation) {
 	if !d.serving.Load() {
 		return
@@ -182,8 +147,8 @@ func (d *demo) observe(_ context.Context, o clerksync.Observation) {
 	d.out.printf("%s  %s %s: %s (%v)", time.Now().Format(time.TimeOnly), what, o.ClerkID, result, o.Duration.Round(10*time.Microsecond))
 }
 
-// serveDev serves what only a demo may offer, on a listener of its own: session
-// tokens for anybody, and a look into the database.
+// serveDev serves, on another port, what only a demo may offer: session tokens for anybody, and the records
+// in the database.
 func (d *demo) serveDev(ctx context.Context) error {
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -210,12 +175,11 @@ func (d *demo) serveDev(ctx context.Context) error {
 			_, _ = fmt.Fprintf(w, "%s\n", text)
 		}
 	})
-	dev := serve(listener, mux)
-	d.closers = append(d.closers, func() error { return dev.shutdown(ctx) })
+	d.serve(ctx, listener, mux)
 	return nil
 }
 
-// record reads a user's record past clerksync; nil where there is none.
+// record reads a user's record past clerksync. It returns nil if there is none.
 func (d *demo) record(ctx context.Context, clerkID string) (bson.Raw, error) {
 	doc, err := d.users.FindOne(ctx, bson.D{{Key: "clerkId", Value: clerkID}}).Raw()
 	if errors.Is(err, mongo.ErrNoDocuments) {
@@ -227,27 +191,27 @@ func (d *demo) record(ctx context.Context, clerkID string) (bson.Raw, error) {
 // invite prints what to try.
 func (d *demo) invite() {
 	user := d.clerk.UserIDs()[0]
-	d.out.title("Now you: the app serves on %s", d.appURL)
+	d.out.title("Try it yourself: the app serves on %s", d.appURL)
 	d.out.printf(`
-   As a user of the app. A session token lives a minute; the demo hands out fresh ones.
+   As a user of the app. A session token is valid for a minute. The demo issues fresh ones.
      curl -i %[1]s/api/me
      curl -i -H "Authorization: Bearer $(curl -s %[2]s/demo/token/%[4]s)" %[1]s/api/me
 
-   In Clerk, whose fake answers the Backend API; each change sends a webhook to the app.
+   In the fake Clerk, which has Clerk's Backend API. Each change sends a webhook to the app.
      curl -X POST   %[3]s/users -H "Authorization: Bearer %[5]s" -H "Content-Type: application/json" -d '{"first_name":"Mary","email_address":["mary@example.com"]}'
      curl -X PATCH  %[3]s/users/%[4]s -H "Authorization: Bearer %[5]s" -H "Content-Type: application/json" -d '{"last_name":"Lovelace"}'
      curl -X POST   %[3]s/users/%[4]s/ban -H "Authorization: Bearer %[5]s"
      curl -X POST   %[3]s/users/%[4]s/unban -H "Authorization: Bearer %[5]s"
      curl -X DELETE %[3]s/users/%[4]s -H "Authorization: Bearer %[5]s"
 
-   The record as the database holds it.
+   The record in the database.
      curl %[2]s/demo/record/%[4]s
 
-   What clerksync does appears below. Interrupt (Ctrl-C) to end.
+   Below you see what clerksync does. Interrupt (Ctrl-C) to end.
 `, d.appURL, d.devURL, d.clerk.APIURL(), user, d.clerk.SecretKey())
 }
 
-// barrier tells when a number of visits has arrived.
+// barrier closes full when a number of visits has arrived.
 type barrier struct {
 	missing atomic.Int64
 	full    chan struct{}
@@ -265,7 +229,7 @@ func (b *barrier) arrive() {
 	}
 }
 
-// countVisits lets the story know of the requests that have arrived at the app.
+// countVisits counts the visits that arrive while there is a crowd.
 func (d *demo) countVisits(app http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if b := d.crowd.Load(); b != nil && r.URL.Path == "/api/me" {
