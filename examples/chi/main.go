@@ -24,7 +24,9 @@ func main() {
 	client := must(mongo.Connect(options.Client().ApplyURI(os.Getenv("MONGODB_URI"))))
 	store := must(mongostore.Open(ctx, client.Database("app").Collection("users"), nil))
 	syncer := must(clerksync.New(clerksync.Config{Store: store, SecretKey: os.Getenv("CLERK_SECRET_KEY")}))
-	webhooks := must(syncer.WebhookHandler(clerksync.WebhookConfig{Secrets: []string{os.Getenv("CLERK_WEBHOOK_SIGNING_SECRET")}}))
+	webhooks := must(syncer.WebhookHandler(clerksync.WebhookConfig{
+		Secrets: []string{os.Getenv("CLERK_WEBHOOK_SIGNING_SECRET")},
+	}))
 
 	server := &http.Server{Addr: "127.0.0.1:8080", Handler: newRouter(syncer, webhooks, me), ReadHeaderTimeout: 5 * time.Second}
 	log.Println("serving on http://" + server.Addr)

@@ -23,7 +23,9 @@ func main() {
 	client := must(mongo.Connect(options.Client().ApplyURI(os.Getenv("MONGODB_URI"))))
 	store := must(mongostore.Open(ctx, client.Database("app").Collection("users"), nil))
 	syncer := must(clerksync.New(clerksync.Config{Store: store, SecretKey: os.Getenv("CLERK_SECRET_KEY")}))
-	webhooks := must(syncer.WebhookHandler(clerksync.WebhookConfig{Secrets: []string{os.Getenv("CLERK_WEBHOOK_SIGNING_SECRET")}}))
+	webhooks := must(syncer.WebhookHandler(clerksync.WebhookConfig{
+		Secrets: []string{os.Getenv("CLERK_WEBHOOK_SIGNING_SECRET")},
+	}))
 
 	server := &http.Server{Addr: "127.0.0.1:8080", Handler: newRouter(syncer, webhooks, me), ReadHeaderTimeout: 5 * time.Second}
 	log.Println("serving on http://" + server.Addr)
@@ -40,8 +42,8 @@ func newRouter(syncer *clerksync.Syncer, webhooks http.Handler, me gin.HandlerFu
 	return r
 }
 
-// adapt turns net/http middleware into gin middleware. Gin calls the next handler unless the chain is aborted, so
-// adapt aborts it if the middleware did not call next.
+// adapt turns net/http middleware into gin middleware. Gin calls the next handler unless the chain
+// is aborted, so adapt aborts it if the middleware did not call next.
 func adapt(middleware func(http.Handler) http.Handler) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		passed := false

@@ -30,7 +30,7 @@ type config struct {
 
 var errConfig = errors.New("config")
 
-// readConfig returns the zero config if no required variable is set. Its errors never contain a value: it may be a secret.
+// readConfig returns the zero config if no required variable is set. Its errors never contain values.
 func readConfig(getenv func(name string) string) (config, error) {
 	c := config{
 		secretKey:     getenv("CLERK_SECRET_KEY"),
@@ -47,7 +47,7 @@ func readConfig(getenv func(name string) string) (config, error) {
 		}
 	}
 	require(c.secretKey, "CLERK_SECRET_KEY: sk_test_… or sk_live_…, in the Clerk Dashboard under Configure > API keys")
-	require(c.webhookSecret, "CLERK_WEBHOOK_SIGNING_SECRET: whsec_…, in the Clerk Dashboard under Configure > Webhooks > your endpoint")
+	require(c.webhookSecret, "CLERK_WEBHOOK_SIGNING_SECRET: whsec_…, in the Clerk Dashboard under Configure > Webhooks")
 	require(c.mongoURI, "MONGODB_URI: mongodb://… or mongodb+srv://…, in Atlas under Connect > Drivers")
 	if missing != "" {
 		return config{}, fmt.Errorf("%w: these variables are missing, see env.example:%s", errConfig, missing)
@@ -74,7 +74,7 @@ func connect(uri string) (*mongo.Client, error) {
 			return client, nil
 		}
 	}
-	return nil, fmt.Errorf("%w: MONGODB_URI cannot be used: percent-encode special characters in the user name and the password (%%40 for @); the host of mongodb+srv:// must have an SRV record", errConfig)
+	return nil, fmt.Errorf("%w: MONGODB_URI has a wrong host, or a character to percent-encode, as %%40 for @", errConfig)
 }
 
 type app struct {
@@ -134,9 +134,9 @@ func (a *app) close(ctx context.Context) (err error) {
 	return errors.Join(err, a.client.Disconnect(ctx))
 }
 
-// serve serves until ctx is done. Then requests under way get ten seconds to end.
+// serve serves until ctx is done. Then requests under way get ten seconds to end: a webhook takes up to ten.
 func serve(ctx context.Context, listener net.Listener, handler http.Handler) error {
-	server := &http.Server{Handler: handler, ReadTimeout: 20 * time.Second, WriteTimeout: 20 * time.Second} // a webhook takes up to 10
+	server := &http.Server{Handler: handler, ReadTimeout: 20 * time.Second, WriteTimeout: 20 * time.Second}
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(listener) }()
 	select {

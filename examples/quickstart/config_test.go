@@ -25,12 +25,17 @@ func with(changes map[string]string) map[string]string {
 
 func TestReadConfig(t *testing.T) {
 	t.Parallel()
-	full := config{secretKey: "sk_test_key", webhookSecret: "whsec_c2VjcmV0", mongoURI: "mongodb://localhost/fromuri", database: "fromuri"}
+	full := config{
+		secretKey: "sk_test_key", webhookSecret: "whsec_c2VjcmV0",
+		mongoURI: "mongodb://localhost/fromuri", database: "fromuri",
+	}
 	and := func(f func(*config)) config {
 		s := full
 		f(&s)
 		return s
 	}
+	api := func(url string) map[string]string { return with(map[string]string{"CLERK_API_URL": url}) }
+	apiURL := func(url string) config { return and(func(c *config) { c.apiURL = url }) }
 	for _, tt := range []struct {
 		name string
 		vars map[string]string
@@ -38,17 +43,20 @@ func TestReadConfig(t *testing.T) {
 	}{
 		{"none: the demo", nil, config{}},
 		{"blank: the demo", map[string]string{"CLERK_SECRET_KEY": " "}, config{}},
-		{"only optional ones: the demo", map[string]string{"MONGODB_DATABASE": "app", "CLERK_API_URL": "https://api.clerk.com"}, config{}},
+		{"only optional ones: the demo", map[string]string{"MONGODB_DATABASE": "app", "CLERK_API_URL": "x"}, config{}},
 		{"complete", complete, full},
-		{"the secret's older name", with(map[string]string{"CLERK_WEBHOOK_SIGNING_SECRET": "", "CLERK_WEBHOOK_SECRET": "whsec_b2xk"}), and(func(s *config) { s.webhookSecret = "whsec_b2xk" })},
+		{"the secret's older name", with(map[string]string{
+			"CLERK_WEBHOOK_SIGNING_SECRET": "", "CLERK_WEBHOOK_SECRET": "whsec_b2xk",
+		}), and(func(s *config) { s.webhookSecret = "whsec_b2xk" })},
 		{"both names", with(map[string]string{"CLERK_WEBHOOK_SECRET": "whsec_b2xk"}), full},
 		{"database", with(map[string]string{"MONGODB_DATABASE": "app"}), and(func(s *config) { s.database = "app" })},
 		{"no database", with(map[string]string{"MONGODB_URI": "mongodb://u:p%40@a,b:1/?w=majority"}), and(func(s *config) {
 			s.mongoURI, s.database = "mongodb://u:p%40@a,b:1/?w=majority", "clerksync_quickstart"
 		})},
-		{"API URL", with(map[string]string{"CLERK_API_URL": "https://api.clerk.com"}), and(func(s *config) { s.apiURL = "https://api.clerk.com/v1" })},
-		{"API URL, with a slash", with(map[string]string{"CLERK_API_URL": "https://api.clerk.com/"}), and(func(s *config) { s.apiURL = "https://api.clerk.com/v1" })},
-		{"API URL, with the version", with(map[string]string{"CLERK_API_URL": "https://proxy.example/clerk/v1/"}), and(func(s *config) { s.apiURL = "https://proxy.example/clerk/v1" })},
+		{"API URL", api("https://api.clerk.com"), apiURL("https://api.clerk.com/v1")},
+		{"API URL with a slash", api("https://api.clerk.com/"), apiURL("https://api.clerk.com/v1")},
+		{"API URL with a path", api("https://proxy.example/clerk"), apiURL("https://proxy.example/clerk/v1")},
+		{"API URL with the version", api("https://proxy.example/clerk/v1/"), apiURL("https://proxy.example/clerk/v1")},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -99,7 +107,8 @@ func TestReadConfigMissing(t *testing.T) {
 	}
 }
 
-// The driver must reject what is not percent-encoded: otherwise it would take a part of a password for a host.
+// The driver must reject what is not percent-encoded: otherwise it would take a part of a password
+// for a host.
 func TestConnectRejects(t *testing.T) {
 	t.Parallel()
 	for _, uri := range []string{
@@ -186,7 +195,8 @@ func TestEnvExample(t *testing.T) {
 		t.Errorf("env.example unchanged must mean the demo, got %+v, %v", s, err)
 	}
 	for _, name := range []string{
-		"CLERK_SECRET_KEY", "CLERK_WEBHOOK_SIGNING_SECRET", "CLERK_WEBHOOK_SECRET", "MONGODB_URI", "MONGODB_DATABASE", "CLERK_API_URL",
+		"CLERK_SECRET_KEY", "CLERK_WEBHOOK_SIGNING_SECRET", "CLERK_WEBHOOK_SECRET",
+		"MONGODB_URI", "MONGODB_DATABASE", "CLERK_API_URL",
 	} {
 		if !strings.Contains(string(text), name) {
 			t.Errorf("env.example does not have %s", name)

@@ -25,8 +25,8 @@ func parseFlags(args []string, stderr io.Writer) (flags, error) {
 	set.BoolVar(&f.demo, "demo", false, "run the demo even if the variables are set")
 	set.StringVar(&f.addr, "addr", "", "`address` to serve the app on; default 127.0.0.1:8080, in the demo a free port")
 	set.StringVar(&f.data, "data", "data", "`folder` of the demo's database, which each run empties")
-	set.DurationVar(&f.cacheTTL, "cache-ttl", 0, "how long the app serves a record from memory, not in the demo; default clerksync's")
-	set.DurationVar(&f.refreshAfter, "refresh-after", 0, "age after which a record is refreshed from Clerk, not in the demo; default clerksync's")
+	set.DurationVar(&f.cacheTTL, "cache-ttl", 0, "not in the demo: clerksync's CacheTTL; default clerksync's")
+	set.DurationVar(&f.refreshAfter, "refresh-after", 0, "not in the demo: clerksync's RefreshAfter; default clerksync's")
 	set.StringVar(&f.envFile, "env", "", "`file` with variables; default quickstart/.env or .env, if one exists")
 
 	set.SetOutput(io.Discard) // Parse prints the arguments
@@ -45,7 +45,8 @@ func parseFlags(args []string, stderr io.Writer) (flags, error) {
 	return f, err
 }
 
-// explainFlag replaces package flag's errors, which quote arguments: one in the wrong place may be a secret.
+// explainFlag replaces package flag's errors, which quote arguments: one in the wrong place may be
+// a secret.
 func explainFlag(err error) string {
 	text := err.Error()
 	if m := wrongValue.FindStringSubmatch(text); m != nil {

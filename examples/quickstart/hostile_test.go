@@ -46,12 +46,13 @@ func FuzzConfig(f *testing.F) {
 	})
 }
 
-// FuzzArguments parses arguments, one a line, that may contain the secret hunter2. Standard error must not
-// contain it.
+// FuzzArguments parses arguments, one a line, that may contain the secret hunter2. Standard error
+// must not contain it.
 func FuzzArguments(f *testing.F) {
 	for _, seed := range []string{
-		"hunter2", "-hunter2", "--hunter2=1", "---hunter2", "-=hunter2", "-once=hunter2", "-demo\nhunter2", "-cache-ttl\nhunter2",
-		"-refresh-after=hunter2 for flag -x: y", "-cache-ttl", "-h", "--\nhunter2", "-addr\nhunter2\nx", "-\xff=\x00", "sk_test_hunter2",
+		"hunter2", "-hunter2", "--hunter2=1", "---hunter2", "-=hunter2", "-once=hunter2", "-demo\nhunter2",
+		"-cache-ttl\nhunter2", "-refresh-after=hunter2 for flag -x: y", "-cache-ttl", "-h", "--\nhunter2",
+		"-addr\nhunter2\nx", "-\xff=\x00", "sk_test_hunter2",
 	} {
 		f.Add(seed)
 	}

@@ -2,13 +2,14 @@
 //
 //	go -C examples run ./quickstart
 //
-// The app is in app.go. With CLERK_SECRET_KEY, CLERK_WEBHOOK_SIGNING_SECRET and MONGODB_URI set, in the environment
-// or in a .env file, the command serves it on real Clerk and MongoDB.
+// The app is in app.go. With CLERK_SECRET_KEY, CLERK_WEBHOOK_SIGNING_SECRET and MONGODB_URI set, in
+// the environment or in a .env file, the command serves it on real Clerk and MongoDB.
 //
-// Without them it runs a demo, which needs no account, no server and no network. It serves the same app on a fake Clerk
-// and an embedded database, and tells a story in the terminal: what becomes of a user's record if webhooks
-// are lost, late, doubled or out of order. It checks everything that it says. Then it goes on serving, with
-// curl commands to try, until it is interrupted. With -once it ends after the story, with status 1 if a check failed.
+// Without them it runs a demo, which needs no account, no server and no network. It serves the same
+// app on a fake Clerk and an embedded database, and tells a story in the terminal: what becomes of
+// a user's record if webhooks are lost, late, doubled or out of order. It checks everything that it
+// says. Then it goes on serving, with curl commands to try, until it is interrupted. With -once it
+// ends after the story, with status 1 if a check failed.
 package main
 
 import (
@@ -79,14 +80,15 @@ func start(ctx context.Context, f flags, lookup lookupFunc, stdout, stderr io.Wr
 		})
 	}
 	if f.once {
-		return fmt.Errorf("%w: -once is for the demo, but the variables of the real Clerk and MongoDB are set; add -demo to ignore them", errConfig)
+		return fmt.Errorf("%w: -once is for the demo, but the variables for Clerk and MongoDB are set; add -demo", errConfig)
 	}
 	c.cacheTTL, c.refreshAfter = f.cacheTTL, f.refreshAfter
 	return serveApp(ctx, c, cmp.Or(f.addr, "127.0.0.1:8080"), stdout, slog.New(slog.NewTextHandler(stderr, nil)))
 }
 
-// environment returns a function that looks a variable up in the environment, and if it is not set there or empty, in
-// the .env file: envFile, or if that is empty, quickstart/.env or .env, if one exists.
+// environment returns a function that looks a variable up in the environment, and if it is not set
+// there or empty, in the .env file: envFile, or if that is empty, quickstart/.env or .env, if one
+// exists.
 func environment(lookup lookupFunc, envFile string) (getenv func(name string) string, err error) {
 	files := []string{envFile}
 	if envFile == "" {
@@ -136,8 +138,10 @@ func serveApp(ctx context.Context, c config, addr string, stdout io.Writer, logg
 	return serve(ctx, listener, a.handler)
 }
 
+type observeFunc = func(context.Context, clerksync.Observation)
+
 // newDemoApp makes the app for the story.
-func newDemoApp(ctx context.Context, s story.Services, observe func(context.Context, clerksync.Observation)) (*story.App, error) {
+func newDemoApp(ctx context.Context, s story.Services, observe observeFunc) (*story.App, error) {
 	c := config{
 		secretKey: s.SecretKey, webhookSecret: s.WebhookSecret, mongoURI: s.MongoURI, apiURL: s.APIURL, database: s.Database,
 	}

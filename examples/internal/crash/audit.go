@@ -43,7 +43,11 @@ type record struct {
 // edit is what the app's n-th edit of a record sets: role, a field inside profile, and a field that
 // clerksync does not know.
 func edit(n int) bson.D {
-	return bson.D{{Key: "role", Value: roleOf(n)}, {Key: "profile.nickname", Value: nicknameOf(n)}, {Key: "edit", Value: n}}
+	return bson.D{
+		{Key: "role", Value: roleOf(n)},
+		{Key: "profile.nickname", Value: nicknameOf(n)},
+		{Key: "edit", Value: n},
+	}
 }
 
 func roleOf(n int) string {
@@ -60,8 +64,8 @@ func nicknameOf(n int) string {
 	return fmt.Sprintf("nick-%d", n)
 }
 
-// audit compares the database with what was acknowledged before it reads. It returns the records by user.
-// An error that is not a violation comes from the database.
+// audit compares the database with what was acknowledged before it reads. It returns the records by
+// user. An error that is not a violation comes from the database.
 func audit(ctx context.Context, users *mongo.Collection, l *ledger) (map[string]record, error) {
 	promises := l.promises()
 	all, err := readAll(ctx, users)
@@ -119,7 +123,8 @@ func (s state) allows(r record) error {
 	case r.IsActive != r.DeletedAt.IsZero():
 		return violated("the record of %s has deletedAt %v and isActive %t", r.ClerkID, r.DeletedAt, r.IsActive)
 	case s.recordID != "" && s.recordID != r.ID.Hex():
-		return lost("the record of %s has _id %s but was served with %s: it was created anew", r.ClerkID, r.ID.Hex(), s.recordID)
+		return lost("the record of %s has _id %s but was served with %s: it was created anew",
+			r.ClerkID, r.ID.Hex(), s.recordID)
 	case r.Edit > s.edits:
 		return violated("the record of %s has edit %d of %d", r.ClerkID, r.Edit, s.edits)
 	case revision > 0 && r.Role != roleOf(r.Edit), r.Profile.Nickname != nicknameOf(r.Edit):
@@ -129,7 +134,8 @@ func (s state) allows(r record) error {
 	return nil
 }
 
-// bury remembers a tombstone when it is first seen, and then checks that no late webhook writes to it.
+// bury remembers a tombstone when it is first seen, and then checks that no late webhook writes to
+// it.
 func (l *ledger) bury(r record) error {
 	if r.DeletedAt.IsZero() {
 		return nil
@@ -169,8 +175,8 @@ func (p promise) kept(id string, r record, found bool) error {
 	return nil
 }
 
-// converged checks that the records equal Clerk's users. It is for the end of the run, when every webhook
-// was acknowledged and nothing changes any more.
+// converged checks that the records equal Clerk's users. It is for the end of the run, when every
+// webhook was acknowledged and nothing changes any more.
 func converged(records map[string]record, clerk *fakeclerk.Server, l *ledger) error {
 	for id, s := range l.states() {
 		r, found := records[id]

@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// balancer receives the webhooks. It passes each to a random process, dead or alive, and records the answer
-// in the ledger before it returns the answer to Svix.
+// balancer receives the webhooks. It passes each to a random process, dead or alive, and records
+// the answer in the ledger before it returns the answer to Svix.
 type balancer struct {
 	fleet  *fleet
 	ledger *ledger

@@ -9,14 +9,15 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
 )
 
-// waits are the delays before the second and later attempts at a webhook. Svix waits 5 s, 5 min, 30 min, 2 h,
-// 5 h, 10 h and 10 h. A message that fails after the last wait is replayed.
+// waits are the delays before the second and later attempts at a webhook. Svix waits 5 s, 5 min, 30
+// min, 2 h, 5 h, 10 h and 10 h. A message that fails after the last wait is replayed.
 var waits = [...]time.Duration{
-	50 * time.Millisecond, 100 * time.Millisecond, 300 * time.Millisecond, time.Second, 2 * time.Second, 4 * time.Second, 4 * time.Second,
+	50 * time.Millisecond, 100 * time.Millisecond, 300 * time.Millisecond,
+	time.Second, 2 * time.Second, 4 * time.Second, 4 * time.Second,
 }
 
-// courier decides when each webhook is delivered. The endpoint holds all deliveries, also retries, until the
-// courier releases them. Attempts and signatures are fakeclerk's.
+// courier decides when each webhook is delivered. The endpoint holds all deliveries, also retries,
+// until the courier releases them. Attempts and signatures are fakeclerk's.
 type courier struct {
 	endpoint *fakeclerk.Endpoint
 	rng      *rand.Rand

@@ -19,8 +19,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
 )
 
-// recovery is how long after its start the database still excuses a 503. Drivers look for a lost server
-// twice a second while a call waits for it.
+// recovery is how long after its start the database still excuses a 503. Drivers look for a lost
+// server twice a second while a call waits for it.
 const recovery = 3 * time.Second
 
 // database is the apps' database.
@@ -82,8 +82,8 @@ func clientOptions(uri string) *options.ClientOptions {
 	return options.Client().ApplyURI(uri).SetServerSelectionTimeout(3 * time.Second).SetTimeout(20 * time.Second)
 }
 
-// freeAddress finds a port on which a server can be restarted. It is below the ports of outgoing connections,
-// which could take it while the server is down.
+// freeAddress finds a port on which a server can be restarted. It is below the ports of outgoing
+// connections, which could take it while the server is down.
 func freeAddress(ctx context.Context) (string, error) {
 	var err error
 	for range 100 {
@@ -131,7 +131,8 @@ func (d *database) start(ctx context.Context) error {
 }
 
 func (d *database) startEmbedded(ctx context.Context) error {
-	p, err := startProcess(context.WithoutCancel(ctx), d.spec) // it outlives ctx, until stopEmbedded or the end of this program
+	// The process outlives ctx. stopEmbedded ends it, or the end of this program.
+	p, err := startProcess(context.WithoutCancel(ctx), d.spec)
 	if err != nil {
 		return err
 	}
@@ -158,8 +159,8 @@ func (d *database) startEmbedded(ctx context.Context) error {
 	return nil
 }
 
-// command runs another engine's command. Its output goes to a file, because the servers that it starts would
-// hold a pipe open.
+// command runs another engine's command. Its output goes to a file, because the servers that it
+// starts would hold a pipe open.
 func (d *database) command(ctx context.Context, text string) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -197,15 +198,16 @@ func (d *database) await(ctx context.Context) error {
 	}
 }
 
-// calm reports whether the database is up and, at the given time, had been up for longer than recovery.
+// calm reports whether the database is up and, at the given time, had been up for longer than
+// recovery.
 func (d *database) calm(since time.Time) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return !d.down && since.Sub(d.since) > recovery
 }
 
-// close ends the embedded database. It leaves another engine running, and drops the run's database there
-// unless keep is true.
+// close ends the embedded database. It leaves another engine running, and drops the run's database
+// there unless keep is true.
 func (d *database) close(ctx context.Context, keep bool) error {
 	var errs []error
 	d.mu.Lock()

@@ -37,8 +37,8 @@ type slot struct {
 	ambush  chan struct{} // closed when the next webhook is sent; nil if nobody waits
 }
 
-// target is an address that a request may be sent to. It stays after its process has died, as in a real
-// balancer for a while.
+// target is an address that a request may be sent to. It stays after its process has died, as in a
+// real balancer for a while.
 type target struct {
 	url     string // empty until the slot's first process serves
 	process *process
@@ -55,8 +55,8 @@ func newFleet(n int, sp spec, seed uint64, calm func(time.Time) bool) *fleet {
 	return f
 }
 
-// keep keeps a process running in every slot until ctx is done, and then ends them. Wait for waiting to know
-// that they are gone. It calls fail if a process ends without being killed.
+// keep keeps a process running in every slot until ctx is done, and then ends them. Wait for
+// waiting to know that they are gone. It calls fail if a process ends without being killed.
 func (f *fleet) keep(ctx context.Context, fail func(error)) {
 	for _, s := range f.slots {
 		f.waiting.Go(func() {
@@ -162,8 +162,8 @@ func (s *slot) kill(ctx context.Context) error {
 	}, "no app process to kill")
 }
 
-// killInWebhook kills the slot's process a moment after the next webhook was sent to it. If none is sent
-// within a second, it kills it anyway.
+// killInWebhook kills the slot's process a moment after the next webhook was sent to it. If none is
+// sent within a second, it kills it anyway.
 func (s *slot) killInWebhook(ctx context.Context, moment time.Duration) error {
 	sent := make(chan struct{})
 	s.mu.Lock()

@@ -11,12 +11,12 @@ import (
 	"time"
 )
 
-// ledger records what this program was told is done, and so must stay done: webhooks that an app process answered
-// 2xx, records that a visit was served, edits that the database acknowledged. Anything else may be lost,
-// because it comes again.
+// ledger records what this program was told is done, and so must stay done: webhooks that an app
+// process answered 2xx, records that a visit was served, edits that the database acknowledged.
+// Anything else may be lost, because it comes again.
 //
-// Each change of a user in Clerk is a revision. Its number is in the last name and in the e-mail address, so a
-// record shows which revision it has, and whether it mixes two.
+// Each change of a user in Clerk is a revision. Its number is in the last name and in the e-mail
+// address, so a record shows which revision it has, and whether it mixes two.
 type ledger struct {
 	late time.Duration // how long after an acknowledged deletion a process may still serve the record
 	calm func(since time.Time) bool
@@ -35,10 +35,11 @@ type ledger struct {
 type tally struct {
 	// 503s from a living process while the database was up.
 	oddVisits, oddWebhooks int
-	// Visits by deleted users that had to be refused, because the process had acknowledged the deletion, or another
-	// one long ago.
+	// Visits by deleted users that had to be refused, because the process had acknowledged the
+	// deletion, or another one long ago.
 	knownDeleted, lateDeleted int
-	// Visits to a process that had acknowledged or served a revision, and so must not serve an older one.
+	// Visits to a process that had acknowledged or served a revision, and so must not serve an
+	// older one.
 	knownRevision int
 	// Edits by the app.
 	editsMade, editsDone int
@@ -73,7 +74,10 @@ type knowledge struct {
 }
 
 func newLedger(late time.Duration, calm func(time.Time) bool) *ledger {
-	return &ledger{late: late, calm: calm, users: map[string]*account{}, visits: map[string]int{}, webhooks: map[string]int{}}
+	return &ledger{
+		late: late, calm: calm,
+		users: map[string]*account{}, visits: map[string]int{}, webhooks: map[string]int{},
+	}
 }
 
 // signUp records a user who is about to be created in Clerk. signedUp records that it has happened.
@@ -110,8 +114,8 @@ func namesOf(id string, revision int) (lastName, email string) {
 	return fmt.Sprintf("r%d", revision), fmt.Sprintf("%s.r%d@example.com", strings.ToLower(id), revision)
 }
 
-// revisionOf returns the revision of a record, and 0 if the record has no names. It fails if the record mixes
-// revisions.
+// revisionOf returns the revision of a record, and 0 if the record has no names. It fails if the
+// record mixes revisions.
 func revisionOf(id, lastName, email string) (int, error) {
 	if lastName == "" && email == "" {
 		return 0, nil
@@ -138,8 +142,8 @@ type eventUser struct {
 	UpdatedAt int64   `json:"updated_at"`
 }
 
-// acknowledged records an app process's answer to a webhook that was sent at the given time. p is nil if the
-// process has died since.
+// acknowledged records an app process's answer to a webhook that was sent at the given time. p is
+// nil if the process has died since.
 func (l *ledger) acknowledged(body []byte, p *process, status int, sent time.Time) error {
 	var e event
 	if err := json.Unmarshal(body, &e); err != nil {
@@ -187,7 +191,8 @@ func (l *ledger) acknowledged(body []byte, p *process, status int, sent time.Tim
 	return nil
 }
 
-// known returns a process's knowledge, which the caller may update. For a nil p the update is dropped.
+// known returns a process's knowledge, which the caller may update. For a nil p the update is
+// dropped.
 func (a *account) known(p *process) *knowledge {
 	if p == nil {
 		return &knowledge{}
@@ -239,8 +244,8 @@ func (l *ledger) cutOff() {
 	l.visits["cut off"]++
 }
 
-// answered checks a visit's answer, and records it. alive means that the visit's process was alive when the
-// answer came. Otherwise another process may have answered.
+// answered checks a visit's answer, and records it. alive means that the visit's process was alive
+// when the answer came. Otherwise another process may have answered.
 func (l *ledger) answered(v visit, status int, body []byte, alive bool) error {
 	var s served
 	if err := json.Unmarshal(body, &s); err != nil {

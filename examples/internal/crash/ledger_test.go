@@ -84,7 +84,9 @@ func TestAnswers(t *testing.T) {
 	}{
 		{"the latest revision", func(b *book) error { return b.visit(b.a, 200, page(3, "1")) }, ""},
 		{"an old revision", func(b *book) error { return b.visit(b.a, 200, page(1, "1")) }, ""},
-		{"an unknown revision", func(b *book) error { return b.visit(b.a, 200, page(4, "1")) }, "violated: a visit of user_ada was served revision 4 of 3"},
+		{"an unknown revision", func(b *book) error {
+			return b.visit(b.a, 200, page(4, "1"))
+		}, "violated: a visit of user_ada was served revision 4 of 3"},
 		{"a banned revision", func(b *book) error { return b.visit(b.a, 200, page(2, "1")) }, "banned"},
 		{"inactive, once banned", func(b *book) error { return b.visit(b.a, 403, `{"code":"user_inactive"}`) }, ""},
 		{"unknown, but exists", func(b *book) error { return b.visit(b.a, 403, `{"code":"user_unknown"}`) }, "who exists"},
@@ -157,9 +159,15 @@ func TestRecords(t *testing.T) {
 	}{
 		{"as acknowledged", func(*record) {}, nil, ""},
 		{"no record", nil, nil, "lost: user_ada has no record"},
-		{"an older revision", func(r *record) { r.setRevision(1) }, nil, "lost: the record of user_ada has revision 1, but 3"},
-		{"an older version", func(r *record) { r.ClerkUpdatedAt = time.UnixMilli(1002) }, nil, "lost: the record of user_ada has version 1002, but 1003"},
-		{"an unknown revision", func(r *record) { r.setRevision(9) }, nil, "violated: the record of user_ada has revision 9 of 3"},
+		{"an older revision", func(r *record) {
+			r.setRevision(1)
+		}, nil, "lost: the record of user_ada has revision 1, but 3"},
+		{"an older version", func(r *record) {
+			r.ClerkUpdatedAt = time.UnixMilli(1002)
+		}, nil, "lost: the record of user_ada has version 1002, but 1003"},
+		{"an unknown revision", func(r *record) {
+			r.setRevision(9)
+		}, nil, "violated: the record of user_ada has revision 9 of 3"},
 		{"two revisions mixed", func(r *record) { r.Profile.LastName = "r2" }, nil, "mixes revisions"},
 		{"an older edit", func(r *record) {
 			r.Edit, r.Role, r.Profile.Nickname = 1, roleOf(1), nicknameOf(1)
@@ -229,7 +237,8 @@ func TestTombstoneWrittenTo(t *testing.T) {
 
 func TestEqual(t *testing.T) {
 	t.Parallel()
-	clerk := `{"first_name":"Ada","last_name":"r3","image_url":"i","banned":false,"created_at":1,"updated_at":1003,"last_sign_in_at":5,
+	clerk := `{"first_name":"Ada","last_name":"r3","image_url":"i","banned":false,
+		"created_at":1,"updated_at":1003,"last_sign_in_at":5,
 		"email_addresses":[{"email_address":"e","verification":{"status":"verified"}}]}`
 	same := func() record {
 		r := record{

@@ -1,26 +1,28 @@
-// Command crash kills the app and the database under traffic. It checks that nothing that was acknowledged is
-// lost, and that all records converge to Clerk's state.
+// Command crash kills the app and the database under traffic. It checks that nothing that was
+// acknowledged is lost, and that all records converge to Clerk's state.
 //
 //	go -C examples run ./internal/crash [-kills 20] [-database-kills 2] [-processes 3] [-users 60] [-seed N]
 //
-// The app is the quickstart, in several processes. A balancer sends each webhook to a random one, dead or alive. The
-// database is the embedded one, also a process. Both are killed with SIGKILL, at random moments and
-// during a webhook, one or several at once, and started again. Clerk is a fakeclerk in this program. Three
-// flags replace the embedded database by another engine:
+// The app is the quickstart, in several processes. A balancer sends each webhook to a random one,
+// dead or alive. The database is the embedded one, also a process. Both are killed with SIGKILL, at
+// random moments and during a webhook, one or several at once, and started again. Clerk is a
+// fakeclerk in this program. Three flags replace the embedded database by another engine:
 //
 //	-mongodb-uri mongodb://127.0.0.1:27117/ \
 //	-database-kill '…/documentdb kill' -database-start 'DURABLE=1 …/documentdb start'
 //
-// Meanwhile users sign up, change, are banned and leave in Clerk. Some webhooks arrive twice or out of order. Existing
-// and deleted users visit. The app edits its own fields in the database. The program records what it was
-// told is done (ledger.go). It compares the database with that after each restart of the database and every
-// second, and at the end also with Clerk (audit.go).
+// Meanwhile users sign up, change, are banned and leave in Clerk. Some webhooks arrive twice or out
+// of order. Existing and deleted users visit. The app edits its own fields in the database. The
+// program records what it was told is done (ledger.go). It compares the database with that after
+// each restart of the database and every second, and at the end also with Clerk (audit.go).
 //
-// Redelivery works as at Svix: a message that is not answered 2xx is sent again under the same svix-id, with a fresh
-// signature. Only the delays, which are hours at Svix, are shorter (courier.go).
+// Redelivery works as at Svix: a message that is not answered 2xx is sent again under the same
+// svix-id, with a fresh signature. Only the delays, which are hours at Svix, are shorter
+// (courier.go).
 //
-// The exit status is 0 with a summary, or 1 with the first violation, the seed, and the folder of the processes'
-// logs. The seed repeats the plan of kills and changes, but not the operating system's timing.
+// The exit status is 0 with a summary, or 1 with the first violation, the seed, and the folder of
+// the processes' logs. The seed repeats the plan of kills and changes, but not the operating
+// system's timing.
 package main
 
 import (
@@ -88,7 +90,7 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	flags.IntVar(&o.processes, "processes", 3, "how many app processes to run")
 	flags.IntVar(&o.users, "users", 60, "how many users to start with")
 	flags.Uint64Var(&o.seed, "seed", 0, "seed of the plan; random by default")
-	flags.StringVar(&o.mongoURI, "mongodb-uri", "", "connection `string` of a running database to use in place of the embedded one")
+	flags.StringVar(&o.mongoURI, "mongodb-uri", "", "connection `string` of a running database; default the embedded one")
 	flags.StringVar(&o.databaseKill, "database-kill", "", "shell `command` that kills the database of -mongodb-uri")
 	flags.StringVar(&o.databaseStart, "database-start", "", "shell `command` that starts it again on the same data")
 	if err := flags.Parse(args); err != nil {

@@ -107,8 +107,8 @@ func TestShortRun(t *testing.T) {
 	k.left(t)
 }
 
-// The run notices a database that loses acknowledged writes. Which loss it notices first depends on the timing: a
-// record may be gone, or already created anew by a visit or a webhook.
+// The run notices a database that loses acknowledged writes. Which loss it notices first depends on
+// the timing: a record may be gone, or already created anew by a visit or a webhook.
 func TestForgetfulDatabase(t *testing.T) {
 	c := short(t)
 	c.kills, c.databaseKills = 0, 1
@@ -175,7 +175,8 @@ func TestFlags(t *testing.T) {
 		{"-mongodb-uri mongodb://127.0.0.1:1/", 2, "-database-kills 0"},
 	} {
 		var stderr bytes.Buffer
-		if got := run(t.Context(), strings.Fields(tt.args), &stderr, &stderr); got != tt.status || !strings.Contains(stderr.String(), tt.says) {
+		got := run(t.Context(), strings.Fields(tt.args), &stderr, &stderr)
+		if got != tt.status || !strings.Contains(stderr.String(), tt.says) {
 			t.Errorf("%s: status %d, want %d and %q:\n%s", tt.args, got, tt.status, tt.says, &stderr)
 		}
 	}
@@ -186,7 +187,8 @@ func TestSeed(t *testing.T) {
 		rng := stream(seed, part)
 		return []int{rng.IntN(1 << 30), rng.IntN(1 << 30), rng.IntN(1 << 30)}
 	}
-	if !slices.Equal(draw(1, "a"), draw(1, "a")) || slices.Equal(draw(1, "a"), draw(1, "b")) || slices.Equal(draw(1, "a"), draw(2, "a")) {
+	first := draw(1, "a")
+	if !slices.Equal(first, draw(1, "a")) || slices.Equal(first, draw(1, "b")) || slices.Equal(first, draw(2, "a")) {
 		t.Error("a stream must depend on the seed and the part, and on nothing else")
 	}
 }

@@ -43,7 +43,10 @@ func startProcess(ctx context.Context, s spec) (*process, error) {
 		return nil, err
 	}
 	defer func() { _ = log.Close() }() // the child has its own copy
-	p := &process{name: s.name, cmd: exec.CommandContext(ctx, s.program, s.args...), ready: make(chan string, 1), exited: make(chan struct{})}
+	p := &process{
+		name: s.name, cmd: exec.CommandContext(ctx, s.program, s.args...),
+		ready: make(chan string, 1), exited: make(chan struct{}),
+	}
 	p.cmd.Env = append(os.Environ(), s.env...)
 	p.cmd.Stderr = log
 	p.cmd.SysProcAttr = childAttributes()
@@ -77,8 +80,8 @@ func startProcess(ctx context.Context, s spec) (*process, error) {
 	return p, nil
 }
 
-// alive reports whether the process has not ended yet. If it is true after an answer, this process gave the
-// answer, and not one that got its port later.
+// alive reports whether the process has not ended yet. If it is true after an answer, this process
+// gave the answer, and not one that got its port later.
 func (p *process) alive() bool {
 	select {
 	case <-p.exited:
@@ -96,7 +99,8 @@ func (p *process) kill() bool {
 	return err == nil && !p.cmd.ProcessState.Exited()
 }
 
-// end asks the process to end. It is a violation if it does not within 20 seconds, or ends with an error.
+// end asks the process to end. It is a violation if it does not within 20 seconds, or ends with an
+// error.
 func (p *process) end(ask func() error) error {
 	p.killed.Store(true)
 	if err := ask(); err != nil && !errors.Is(err, os.ErrProcessDone) {

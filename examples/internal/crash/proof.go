@@ -19,8 +19,9 @@ import (
 const (
 	cacheTTL     = 2 * time.Second // short, so that a run sees many records expire
 	refreshAfter = 5 * time.Second
-	// lateness is how long after an acknowledged deletion another process may still serve the user. It may serve
-	// from memory for cacheTTL what it read before, a read takes at most 8 s, and 2 s are for a busy machine.
+	// lateness is how long after an acknowledged deletion another process may still serve the user.
+	// It may serve from memory for cacheTTL what it read before, a read takes at most 8 s, and 2 s
+	// are for a busy machine.
 	lateness = cacheTTL + 8*time.Second + 2*time.Second
 )
 
@@ -167,7 +168,8 @@ func (p *proof) prepare() {
 	p.traffic.churn.Store(10)
 }
 
-// storm runs traffic and kills, stops the traffic after the last kill, and waits for the rest of the webhooks.
+// storm runs traffic and kills, stops the traffic after the last kill, and waits for the rest of
+// the webhooks.
 func (p *proof) storm(ctx context.Context) error {
 	delivering, stopCourier := context.WithCancel(ctx)
 	var courier sync.WaitGroup
@@ -276,8 +278,8 @@ func (p *proof) killApps(ctx context.Context, rng *rand.Rand, left *int) error {
 	return errors.Join(errs...)
 }
 
-// killDatabase kills the database, sometimes also app processes while it is down, starts it again, and
-// audits it at once.
+// killDatabase kills the database, sometimes also app processes while it is down, starts it again,
+// and audits it at once.
 func (p *proof) killDatabase(ctx context.Context, rng *rand.Rand, left *int) error {
 	if err := p.database.kill(ctx); err != nil {
 		return err
@@ -295,7 +297,8 @@ func (p *proof) killDatabase(ctx context.Context, rng *rand.Rand, left *int) err
 		return err
 	}
 	_, err := p.auditNow(ctx)
-	p.say("database killed %d times, app processes %d times; %d webhooks and visits answered", p.databaseKills, p.fleet.kills.Load(), p.ledger.progressed())
+	p.say("database killed %d times, app processes %d times; %d webhooks and visits answered",
+		p.databaseKills, p.fleet.kills.Load(), p.ledger.progressed())
 	return err
 }
 
@@ -322,7 +325,9 @@ func (p *proof) auditNow(ctx context.Context) (records map[string]record, err er
 // allDelivered waits until every webhook was answered 2xx.
 func (p *proof) allDelivered(ctx context.Context) error {
 	undelivered := func() []fakeclerk.Message {
-		return slices.DeleteFunc(p.endpoint.Messages(), func(m fakeclerk.Message) bool { return m.State == fakeclerk.Delivered })
+		return slices.DeleteFunc(p.endpoint.Messages(), func(m fakeclerk.Message) bool {
+			return m.State == fakeclerk.Delivered
+		})
 	}
 	err := until(ctx, func() bool { return len(undelivered()) == 0 }, "not all webhooks were answered 2xx")
 	if rest := undelivered(); err != nil && len(rest) > 0 {
@@ -342,8 +347,8 @@ func (p *proof) check(ctx context.Context) error {
 	return converged(records, p.clerk, p.ledger)
 }
 
-// calm checks the database first, because a visit would repair it. Then every user visits every process, deleted
-// users too.
+// calm checks the database first, because a visit would repair it. Then every user visits every
+// process, deleted users too.
 func (p *proof) calm(ctx context.Context) error {
 	if err := p.check(ctx); err != nil {
 		return err

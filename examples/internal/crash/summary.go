@@ -32,7 +32,8 @@ type summary struct {
 
 func (p *proof) summarize() *summary {
 	s := &summary{
-		seed: p.config.seed, took: time.Since(p.began), kills: int(p.fleet.kills.Load()), ambushes: int(p.fleet.ambushes.Load()), starts: int(p.fleet.starts.Load()),
+		seed: p.config.seed, took: time.Since(p.began),
+		kills: int(p.fleet.kills.Load()), ambushes: int(p.fleet.ambushes.Load()), starts: int(p.fleet.starts.Load()),
 		databaseKills: p.databaseKills, databaseOutage: p.database.longest,
 		replayed: int(p.courier.replayed.Load()), cut: int(p.balancer.cut.Load()), audits: p.audits,
 	}

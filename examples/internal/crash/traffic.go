@@ -27,8 +27,8 @@ type traffic struct {
 	client  *http.Client
 	target  int // about how many users exist at a time
 	tokens  tokens
-	// How many more users may sign up or leave. Each kill allows some more. Each of them leaves a record for good,
-	// and the embedded database reads all records at each step.
+	// How many more users may sign up or leave. Each kill allows some more. Each of them leaves a
+	// record for good, and the embedded database reads all records at each step.
 	churn atomic.Int64
 
 	mu   sync.Mutex
@@ -37,8 +37,8 @@ type traffic struct {
 	made int
 }
 
-// backlog is how many webhooks may wait before changes in Clerk pause. The run looks for losses, and does not
-// measure load.
+// backlog is how many webhooks may wait before changes in Clerk pause. The run looks for losses,
+// and does not measure load.
 const backlog = 40
 
 // change signs users up, changes and deletes them in Clerk until ctx is done.
@@ -194,8 +194,8 @@ func (t *tokens) of(clerk *fakeclerk.Server, id string) string {
 	return fresh.value
 }
 
-// edit writes app-owned fields until ctx is done, as the app's own code does. One goroutine makes all edits, so
-// that each user's edits are in order.
+// edit writes app-owned fields until ctx is done, as the app's own code does. One goroutine makes
+// all edits, so that each user's edits are in order.
 func (t *traffic) edit(ctx context.Context, rng *rand.Rand) error {
 	for pause(ctx, time.Duration(rng.Int64N(int64(100*time.Millisecond)))) == nil {
 		id, ok := t.visitor(rng)
@@ -203,7 +203,8 @@ func (t *traffic) edit(ctx context.Context, rng *rand.Rand) error {
 			continue
 		}
 		n := t.ledger.begin(id)
-		// An edit that timed out may reach the database late. The guard keeps it from overwriting a later one.
+		// An edit that timed out may reach the database late. The guard keeps it from overwriting a
+		// later one.
 		notLater := bson.D{{Key: "$not", Value: bson.D{{Key: "$gte", Value: n}}}}
 		filter := bson.D{{Key: "clerkId", Value: id}, {Key: "edit", Value: notLater}}
 		call, cancel := context.WithTimeout(ctx, 10*time.Second)

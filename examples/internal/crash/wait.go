@@ -59,8 +59,8 @@ func lost(format string, args ...any) error {
 	return &violation{lost: true, text: fmt.Sprintf(format, args...)}
 }
 
-// stream returns the random numbers of one part of the program. They do not depend on how many numbers
-// another part has drawn.
+// stream returns the random numbers of one part of the program. They do not depend on how many
+// numbers another part has drawn.
 func stream(seed uint64, part string) *rand.Rand {
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(part))

@@ -76,7 +76,8 @@ func StartAt(ctx context.Context, dir, addr string) (_ *Server, err error) {
 	if err != nil {
 		return nil, err
 	}
-	// Only this user can enter the directory of the engine's socket, so that clients must use the front.
+	// Only this user can enter the directory of the engine's socket, so that clients must use the
+	// front.
 	socketDir, err := os.MkdirTemp("", "embeddeddb-")
 	if err != nil {
 		return nil, errors.Join(err, unlock())
@@ -90,7 +91,8 @@ func StartAt(ctx context.Context, dir, addr string) (_ *Server, err error) {
 		Listener: ferretdb.ListenerConfig{Unix: socket},
 		Logger:   slog.New(slog.DiscardHandler),
 		Handler:  "sqlite",
-		// In WAL mode, synchronous=normal survives a crash of the process. A power cut may lose the last writes.
+		// In WAL mode, synchronous=normal survives a crash of the process. A power cut may lose the
+		// last writes.
 		SQLiteURL: fileURL(dir+"/", "_pragma=synchronous(normal)"),
 	})
 	if err != nil {

@@ -73,7 +73,8 @@ func insert(t *testing.T, c *mongo.Collection, docs ...any) {
 
 func createUnique(t *testing.T, c *mongo.Collection, field string) {
 	t.Helper()
-	index := mongo.IndexModel{Keys: bson.D{{Key: field, Value: 1}}, Options: options.Index().SetUnique(true).SetSparse(true)}
+	unique := options.Index().SetUnique(true).SetSparse(true)
+	index := mongo.IndexModel{Keys: bson.D{{Key: field, Value: 1}}, Options: unique}
 	if _, err := c.Indexes().CreateOne(t.Context(), index); err != nil {
 		t.Fatal(err)
 	}
@@ -136,8 +137,8 @@ func TestConcurrentIncrementsAreKept(t *testing.T) {
 	}
 }
 
-// Without the front, the engine loses increments. If this test fails, the engine has become atomic and
-// the front may go.
+// Without the front, the engine loses increments. If this test fails, the engine has become atomic
+// and the front may go.
 func TestEngineAloneLosesIncrements(t *testing.T) {
 	t.Parallel()
 	const each, rounds = 20, 20 // the first round is enough, unless the goroutines happen to take turns
@@ -217,7 +218,8 @@ func TestConcurrentUpsertsMakeOneDocument(t *testing.T) {
 	for round := range 10 {
 		var inserted, refused atomic.Int64
 		together(goroutines, func(g int) {
-			// The guard does not match once the document exists, so all but the first violate the index.
+			// The guard does not match once the document exists, so all but the first violate the
+			// index.
 			filter := bson.D{{Key: "key", Value: round}, {Key: "version", Value: bson.M{"$not": bson.M{"$gte": 1}}}}
 			r, err := c.UpdateOne(t.Context(), filter, bson.M{"$set": bson.M{"version": 1, "by": g}},
 				options.UpdateOne().SetUpsert(true))
@@ -230,7 +232,8 @@ func TestConcurrentUpsertsMakeOneDocument(t *testing.T) {
 				t.Error(err)
 			}
 		})
-		if n, i, r := count(t, c, bson.M{"key": round}), inserted.Load(), refused.Load(); n != 1 || i != 1 || r != goroutines-1 {
+		n, i, r := count(t, c, bson.M{"key": round}), inserted.Load(), refused.Load()
+		if n != 1 || i != 1 || r != goroutines-1 {
 			t.Errorf("round %d: %d documents, %d inserted, %d refused", round, n, i, r)
 		}
 	}
@@ -249,7 +252,8 @@ func TestUnacknowledgedWrites(t *testing.T) {
 		if r, err := c.InsertOne(t.Context(), bson.M{"_id": i}); err != nil || r.Acknowledged {
 			t.Fatal(r, err)
 		}
-		if r, err := c.UpdateOne(t.Context(), bson.M{"_id": i}, bson.M{"$set": bson.M{"x": 1}}); err != nil || r.Acknowledged {
+		r, err := c.UpdateOne(t.Context(), bson.M{"_id": i}, bson.M{"$set": bson.M{"x": 1}})
+		if err != nil || r.Acknowledged {
 			t.Fatal(r, err)
 		}
 	}
@@ -351,7 +355,8 @@ func TestCloseEndsConnections(t *testing.T) {
 	}
 	defer idle.Close()
 
-	// Updates are under way during Close. Those that begin afterwards would wait for a server until stop.
+	// Updates are under way during Close. Those that begin afterwards would wait for a server until
+	// stop.
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	var acknowledged, attempted atomic.Int64
@@ -567,7 +572,8 @@ func TestStartErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	damaged := t.TempDir()
-	if err := os.WriteFile(filepath.Join(damaged, "test.sqlite"), []byte(strings.Repeat("no database", 1000)), 0o600); err != nil {
+	noDatabase := []byte(strings.Repeat("no database", 1000))
+	if err := os.WriteFile(filepath.Join(damaged, "test.sqlite"), noDatabase, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for name, test := range map[string]struct{ dir, addr, want string }{

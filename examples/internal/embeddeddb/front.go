@@ -123,7 +123,8 @@ func (f *front) handle(engine net.Conn, req *request, out *bytes.Buffer) error {
 	case req.command == "update" && len(req.updates) > 0:
 		return f.update(engine, req, out)
 	case req.command == "getMore":
-		// On a tailable cursor it waits for other clients' writes, so it must not hold the turn. It only reads.
+		// On a tailable cursor it waits for other clients' writes, so it must not hold the turn. It
+		// only reads.
 		return roundTrip(engine, req.raw, out)
 	default:
 		if err := f.exchange(engine, req.raw, out); err != nil {

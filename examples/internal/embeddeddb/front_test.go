@@ -23,7 +23,8 @@ const (
 	sectionStart    = headerLen + flagsLen
 )
 
-// newTestFront starts a front before a fake engine. answer gets a whole message and returns the reply; nil sends none.
+// newTestFront starts a front before a fake engine. answer gets a whole message and returns the
+// reply; nil sends none.
 func newTestFront(t *testing.T, answer func(msg []byte) []byte) *front {
 	t.Helper()
 	socket := filepath.Join(t.TempDir(), "s")
@@ -248,7 +249,8 @@ func TestMalformedMessageEndsTheConnection(t *testing.T) {
 	}
 }
 
-// The engine never answers one request. A getMore passes it, the others wait, and close still ends everything.
+// The engine never answers one request. A getMore passes it, the others wait, and close still ends
+// everything.
 func TestStuckEngine(t *testing.T) {
 	t.Parallel()
 	stuck := make(chan struct{})
@@ -338,8 +340,8 @@ func updateEngine(t *testing.T, got *[]bson.D) func(msg []byte) []byte {
 	}
 }
 
-// updateMessages sends the same two statements in each way that the protocol allows: in the command, and
-// in a sequence after or before it.
+// updateMessages sends the same two statements in each way that the protocol allows: in the
+// command, and in a sequence after or before it.
 func updateMessages(t *testing.T, statements []bson.D) map[string][]byte {
 	t.Helper()
 	command := bson.D{{Key: "update", Value: "c"}, {Key: "ordered", Value: false}, {Key: "$db", Value: "test"}}
@@ -395,8 +397,8 @@ func TestUpdateStatements(t *testing.T) {
 	}
 }
 
-// statementOfFourBytes makes an update command whose one statement claims a length of 4 bytes, too short for a document.
-// A fuzz run found that the driver's DocumentOK accepts it.
+// statementOfFourBytes makes an update command whose one statement claims a length of 4 bytes, too
+// short for a document. A fuzz run found that the driver's DocumentOK accepts it.
 func statementOfFourBytes(t testing.TB) []byte {
 	t.Helper()
 	short := bson.RawValue{Type: bson.TypeEmbeddedDocument, Value: []byte{4, 0, 0, 0}}
@@ -406,14 +408,16 @@ func statementOfFourBytes(t testing.TB) []byte {
 func FuzzParseRequest(f *testing.F) {
 	f.Add(message(f, 1, ping))
 	f.Add(withFlags(message(f, 1, ping), wiremessage.ChecksumPresent|wiremessage.MoreToCome))
-	f.Add(message(f, 1, bson.D{{Key: "update", Value: "c"}, {Key: "updates", Value: bson.A{bson.D{{Key: "q", Value: 1}}}}}))
+	statements := bson.A{bson.D{{Key: "q", Value: 1}}}
+	f.Add(message(f, 1, bson.D{{Key: "update", Value: "c"}, {Key: "updates", Value: statements}}))
 	f.Add(statementOfFourBytes(f))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		req, err := parseRequest(raw)
 		if err != nil {
 			return
 		}
-		if _, _, _, opcode, _, _ := wiremessage.ReadHeader(raw); opcode == wiremessage.OpMsg && req.command == "" && len(req.body) == 0 {
+		_, _, _, opcode, _, _ := wiremessage.ReadHeader(raw)
+		if opcode == wiremessage.OpMsg && req.command == "" && len(req.body) == 0 {
 			t.Error("OP_MSG without a command")
 		}
 		for _, u := range req.updates {

@@ -93,7 +93,8 @@ func parseRequest(raw []byte) (*request, error) {
 	return r, nil
 }
 
-// clearFlags removes the flags that the engine ignores: it checks no checksum and always sends one reply.
+// clearFlags removes the flags that the engine ignores: it checks no checksum and always sends one
+// reply.
 func (r *request) clearFlags() error {
 	flags, _, ok := wiremessage.ReadMsgFlags(r.raw[headerLen:])
 	if !ok {
@@ -146,7 +147,8 @@ func (r *request) readSections() (updates []bson.Raw, err error) {
 	return updates, nil
 }
 
-// updatesIn returns the statements in the body of an update command, which has none if a sequence carries them.
+// updatesIn returns the statements in the body of an update command, which has none if a sequence
+// carries them.
 func updatesIn(body bson.Raw) ([]bson.Raw, error) {
 	array, ok := body.Lookup("updates").ArrayOK()
 	if !ok {
@@ -167,7 +169,8 @@ func updatesIn(body bson.Raw) ([]bson.Raw, error) {
 	return updates, nil
 }
 
-// parseReply returns the id and the document of the engine's reply to an OP_MSG: one section, no checksum.
+// parseReply returns the id and the document of the engine's reply to an OP_MSG: one section, no
+// checksum.
 func parseReply(msg []byte) (id int32, body bson.Raw, err error) {
 	_, id, _, opcode, rest, ok := wiremessage.ReadHeader(msg)
 	if !ok || opcode != wiremessage.OpMsg || len(rest) < flagsLen {

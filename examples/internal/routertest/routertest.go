@@ -71,7 +71,8 @@ func Run(t *testing.T, newRouter func(Parts) http.Handler) {
 			id := "user_forged"
 			const wrong = "whsec_d3JvbmcgLSB3cm9uZyAtIHdyb25n"
 			event := fakeclerk.Event{Type: "user.created", Data: fakeclerk.NewUser{ID: id}.Object(time.Now())}
-			a.do(t, fakeclerk.SignedRequest(t.Context(), a.url+webhookPath, wrong, event), http.StatusBadRequest, "invalid_signature")
+			forged := fakeclerk.SignedRequest(t.Context(), a.url+webhookPath, wrong, event)
+			a.do(t, forged, http.StatusBadRequest, "invalid_signature")
 			if _, err := a.store.User(t.Context(), id); !errors.Is(err, clerksync.ErrNotFound) {
 				t.Errorf("reading the record: %v, want ErrNotFound", err)
 			}
@@ -209,7 +210,8 @@ func (a *app) visit(t *testing.T, path, token string) *clerksync.User {
 	return u
 }
 
-// expectRefusal visits the protected route. The request must be refused before it reaches the handler.
+// expectRefusal visits the protected route. The request must be refused before it reaches the
+// handler.
 func (a *app) expectRefusal(t *testing.T, token string, status int, code string) http.Header {
 	t.Helper()
 	header, _ := a.do(t, a.request(t, mePath, token), status, code)
@@ -231,8 +233,8 @@ func (a *app) request(t *testing.T, path, token string) *http.Request {
 	return r
 }
 
-// do sends a request and checks the status and, if code is not empty, that the answer is one problem document
-// with this code.
+// do sends a request and checks the status and, if code is not empty, that the answer is one
+// problem document with this code.
 func (a *app) do(t *testing.T, r *http.Request, status int, code string) (http.Header, []byte) {
 	t.Helper()
 	r.RequestURI = "" // SignedRequest returns a server's request
@@ -255,7 +257,8 @@ func (a *app) do(t *testing.T, r *http.Request, status int, code string) (http.H
 		}
 	}
 	if resp.StatusCode != status || problem.Code != code {
-		t.Fatalf("%s %s: %d %q, want %d %q; body: %s", r.Method, r.URL.Path, resp.StatusCode, problem.Code, status, code, body)
+		t.Fatalf("%s %s: %d %q, want %d %q; body: %s",
+			r.Method, r.URL.Path, resp.StatusCode, problem.Code, status, code, body)
 	}
 	return resp.Header, body
 }

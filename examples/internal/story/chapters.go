@@ -82,7 +82,8 @@ func update(t *teller) error {
 		return err
 	}
 	t.equal("Clerk's fields: name, profile.lastName", fields(doc, "name", "profile.lastName"), "Grace Hopper, Hopper")
-	t.equal("the app's fields: role, location.city, credits", fields(doc, "role", "location.city", "credits"), "TEACHER, Arlington, 42")
+	appOwned := fields(doc, "role", "location.city", "credits")
+	t.equal("the app's fields: role, location.city, credits", appOwned, "TEACHER, Arlington, 42")
 	t.sameVersion(grace, doc)
 	return t.visit(grace, http.StatusOK, "Grace Hopper")
 }
@@ -123,7 +124,8 @@ func crowded(t *teller) error {
 	emmy := t.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Emmy", LastName: "Noether", Email: "emmy@example.com"})
 	t.out.say("Emmy signs up. The webhook is lost. Her browser sends %d requests at once.", crowdSize)
 
-	// Clerk answers only after all visits have arrived, so that none of them comes too late to share the call.
+	// Clerk answers only after all visits have arrived, so that none of them comes too late to
+	// share the call.
 	crowd := newBarrier(crowdSize)
 	t.crowd.Store(crowd)
 	defer t.crowd.Store(nil)
@@ -235,7 +237,8 @@ func deletion(t *teller) error {
 	return t.deletedFirst()
 }
 
-// deletedUser tells of a user who deletes his account, and of a user.created that is delivered again afterwards.
+// deletedUser tells of a user who deletes his account, and of a user.created that is delivered
+// again afterwards.
 func (t *teller) deletedUser() error {
 	id := t.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Évariste", LastName: "Galois", Email: "evariste@example.com"})
 	if err := t.settle(); err != nil {

@@ -144,11 +144,12 @@ func (d *demo) observe(_ context.Context, o clerksync.Observation) {
 	case o.Source == "":
 		result = "done"
 	}
-	d.out.printf("%s  %s %s: %s (%v)", time.Now().Format(time.TimeOnly), what, o.ClerkID, result, o.Duration.Round(10*time.Microsecond))
+	now, took := time.Now().Format(time.TimeOnly), o.Duration.Round(10*time.Microsecond)
+	d.out.printf("%s  %s %s: %s (%v)", now, what, o.ClerkID, result, took)
 }
 
-// serveDev serves, on another port, what only a demo may offer: session tokens for anybody, and the records
-// in the database.
+// serveDev serves, on another port, what only a demo may offer: session tokens for anybody, and the
+// records in the database.
 func (d *demo) serveDev(ctx context.Context) error {
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {

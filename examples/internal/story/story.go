@@ -1,5 +1,6 @@
-// Package story runs an app on a fake Clerk and an embedded database, and tells in the terminal what becomes of a
-// user's record if webhooks are lost, late, doubled or out of order. It checks everything that it tells.
+// Package story runs an app on a fake Clerk and an embedded database, and tells in the terminal
+// what becomes of a user's record if webhooks are lost, late, doubled or out of order. It checks
+// everything that it tells.
 package story
 
 import (
@@ -20,7 +21,8 @@ type Options struct {
 	Data string // the folder of the database, which is emptied
 	Once bool   // end after the story
 
-	// NewApp makes the app. It must serve GET /api/me and /api/webhooks/clerk, and pass observe to its Syncer.
+	// NewApp makes the app. It must serve GET /api/me and /api/webhooks/clerk, and pass observe to
+	// its Syncer.
 	NewApp func(ctx context.Context, s Services, observe func(context.Context, clerksync.Observation)) (*App, error)
 	// Serve serves until ctx is done.
 	Serve func(ctx context.Context, listener net.Listener, handler http.Handler) error

@@ -30,7 +30,8 @@ func newApp(ctx context.Context, s Services, observe func(context.Context, clerk
 	if err != nil {
 		return nil, errors.Join(err, disconnect(ctx, client))
 	}
-	syncer, err := clerksync.New(clerksync.Config{Store: store, SecretKey: s.SecretKey, APIURL: s.APIURL, Observe: observe})
+	config := clerksync.Config{Store: store, SecretKey: s.SecretKey, APIURL: s.APIURL, Observe: observe}
+	syncer, err := clerksync.New(config)
 	if err != nil {
 		return nil, errors.Join(err, disconnect(ctx, client))
 	}

@@ -18,7 +18,8 @@ import (
 
 const chapterTimeout = 30 * time.Second
 
-// tell tells the chapters and returns how many checks failed. The error means that a chapter could not be told.
+// tell tells the chapters and returns how many checks failed. The error means that a chapter could
+// not be told.
 func (d *demo) tell(ctx context.Context, chapters []chapter) (failed int, err error) {
 	for i, c := range chapters {
 		d.out.title("%d. %s", i+1, c.title)
@@ -94,8 +95,8 @@ func (t *teller) get(path, token string) (status int, body []byte, err error) {
 	return resp.StatusCode, body, err
 }
 
-// visit makes a request as the user, and checks the status and the answer: the user's name, or the code of a
-// refused request.
+// visit makes a request as the user, and checks the status and the answer: the user's name, or the
+// code of a refused request.
 func (t *teller) visit(clerkID string, status int, want string) error {
 	got, body, err := t.get("/api/me", t.clerk.SessionToken(clerkID))
 	if err != nil {
@@ -122,7 +123,8 @@ func (t *teller) messages(clerkID string) []fakeclerk.Message {
 	return of
 }
 
-// deliveries checks the answers to the webhooks about a user. For one that was never sent it checks the state.
+// deliveries checks the answers to the webhooks about a user. For one that was never sent it checks
+// the state.
 func (t *teller) deliveries(clerkID, want string) {
 	var parts []string
 	for _, m := range t.messages(clerkID) {
