@@ -55,8 +55,8 @@ func newFleet(n int, sp spec, seed uint64, calm func(time.Time) bool) *fleet {
 	return f
 }
 
-// keep keeps a process running in every slot until ctx is done, and then ends them. Wait for
-// waiting to know that they are gone. It calls fail if a process ends without being killed.
+// keep keeps a process running in every slot until ctx is done, and then ends them. waiting.Wait
+// returns when they are gone. keep calls fail if a process ends without being killed.
 func (f *fleet) keep(ctx context.Context, fail func(error)) {
 	for _, s := range f.slots {
 		f.waiting.Go(func() {

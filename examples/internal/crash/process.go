@@ -129,7 +129,7 @@ func buildPrograms(ctx context.Context, folder string) (*programs, error) {
 	defer cancel()
 	p := &programs{app: filepath.Join(folder, "app.exe"), database: filepath.Join(folder, "database.exe")}
 	var appFlags []string
-	if raceDetector() { // the database stays without it: it is not under test
+	if raceDetector() { // the database is not under test
 		appFlags = []string{"-race"}
 	}
 	var appErr, databaseErr error

@@ -355,8 +355,8 @@ func TestCloseEndsConnections(t *testing.T) {
 	}
 	defer idle.Close()
 
-	// Updates are under way during Close. Those that begin afterwards would wait for a server until
-	// stop.
+	// Updates are under way during Close. An update that begins after Close waits for a server. stop
+	// ends it.
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	var acknowledged, attempted atomic.Int64
@@ -414,7 +414,7 @@ func TestCloseWithStuckEngine(t *testing.T) {
 	if err := direct.Database().Client().Ping(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second) // for the bulk alone: the connection is there
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second) // the ping has already connected
 	defer cancel()
 	if _, err := direct.BulkWrite(ctx, updates); !mongo.IsTimeout(err) {
 		t.Errorf("the engine no longer hangs, so the front need not split updates: %v", err)

@@ -23,8 +23,8 @@ const (
 	sectionStart    = headerLen + flagsLen
 )
 
-// newTestFront starts a front before a fake engine. answer gets a whole message and returns the
-// reply; nil sends none.
+// newTestFront starts a front with a fake engine. answer gets a whole message and returns the reply.
+// It returns nil to send none.
 func newTestFront(t *testing.T, answer func(msg []byte) []byte) *front {
 	t.Helper()
 	socket := filepath.Join(t.TempDir(), "s")
@@ -72,7 +72,7 @@ func (f *front) dial(t *testing.T) net.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	// A bound for a test that fails, far above what one takes on a busy machine.
+	// It only bounds a test that fails: a busy machine needs far less.
 	if err := conn.SetDeadline(time.Now().Add(2 * time.Minute)); err != nil {
 		t.Fatal(err)
 	}
@@ -310,7 +310,7 @@ func TestConnectionLimit(t *testing.T) {
 	}
 }
 
-// updateCommand is an update command without its statements.
+// updateCommand is an update command as the engine gets it.
 type updateCommand struct {
 	Update  string   `bson:"update"`
 	Ordered *bool    `bson:"ordered"`

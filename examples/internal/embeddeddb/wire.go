@@ -11,8 +11,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/x/mongo/driver/wiremessage"
 )
 
-// The MongoDB wire protocol, as far as the front needs it. The driver's wiremessage package reads and
-// writes the parts of a message. It trusts that a message has been received whole.
+// The MongoDB wire protocol, as far as the front needs it. The driver's wiremessage package reads
+// and writes the parts of a message.
 // https://www.mongodb.com/docs/manual/reference/mongodb-wire-protocol/
 const (
 	headerLen      = 16
