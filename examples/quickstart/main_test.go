@@ -50,10 +50,10 @@ func TestWrongVariables(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = db.Close() })
 	for name, want := range map[[2]string]string{
-		{"CLERK_SECRET_KEY", "pk_test_hunter2"}:                            "SecretKey is a publishable key",
-		{"CLERK_WEBHOOK_SIGNING_SECRET", "hunter2"}:                        "begins with whsec_",
-		{"CLERK_API_URL", "hunter2"}:                                       "APIURL",
-		{"CLERK_API_URL", "https://user:hunter2@api.clerk.com"}:            "APIURL",
+		{"CLERK_SECRET_KEY", "pk_test_hunter2"}:                            "Config.SecretKey",
+		{"CLERK_WEBHOOK_SIGNING_SECRET", "hunter2"}:                        "WebhookConfig.Secrets",
+		{"CLERK_API_URL", "hunter2"}:                                       "Config.APIURL",
+		{"CLERK_API_URL", "https://user:hunter2@api.clerk.com"}:            "Config.APIURL",
 		{"MONGODB_URI", "hunter2:27017"}:                                   "MONGODB_URI has a wrong",
 		{"MONGODB_URI", "mongodb://user:a@hunter2@127.0.0.1:1/?ssl=false"}: "MONGODB_URI has a wrong",
 	} {
