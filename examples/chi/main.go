@@ -1,5 +1,5 @@
-// Command chi is the smallest complete app with clerksync on the chi router. It
-// wants CLERK_SECRET_KEY, CLERK_WEBHOOK_SIGNING_SECRET and MONGODB_URI.
+// Command chi is a minimal app with clerksync on the chi router. It reads CLERK_SECRET_KEY,
+// CLERK_WEBHOOK_SIGNING_SECRET and MONGODB_URI.
 package main
 
 import (
@@ -24,7 +24,9 @@ func main() {
 	client := must(mongo.Connect(options.Client().ApplyURI(os.Getenv("MONGODB_URI"))))
 	store := must(mongostore.Open(ctx, client.Database("app").Collection("users"), nil))
 	syncer := must(clerksync.New(clerksync.Config{Store: store, SecretKey: os.Getenv("CLERK_SECRET_KEY")}))
-	webhooks := must(syncer.WebhookHandler(clerksync.WebhookConfig{Secrets: []string{os.Getenv("CLERK_WEBHOOK_SIGNING_SECRET")}}))
+	webhooks := must(syncer.WebhookHandler(clerksync.WebhookConfig{
+		Secrets: []string{os.Getenv("CLERK_WEBHOOK_SIGNING_SECRET")},
+	}))
 
 	server := &http.Server{Addr: "127.0.0.1:8080", Handler: newRouter(syncer, webhooks, me), ReadHeaderTimeout: 5 * time.Second}
 	log.Println("serving on http://" + server.Addr)
@@ -34,7 +36,7 @@ func main() {
 func newRouter(syncer *clerksync.Syncer, webhooks http.Handler, me http.HandlerFunc) http.Handler {
 	r := chi.NewRouter()
 	r.Get("/", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("hello\n")) })
-	r.Handle("/api/webhooks/clerk", webhooks) // Clerk has no session: outside of the group
+	r.Handle("/api/webhooks/clerk", webhooks) // Clerk signs its requests and has no session
 	r.Group(func(r chi.Router) {
 		r.Use(syncer.RequireUser)
 		r.Get("/api/me", me)

@@ -1,5 +1,5 @@
-// Command echo is the smallest complete app with clerksync on the echo router. It
-// wants CLERK_SECRET_KEY, CLERK_WEBHOOK_SIGNING_SECRET and MONGODB_URI.
+// Command echo is a minimal app with clerksync on the echo router. It reads CLERK_SECRET_KEY,
+// CLERK_WEBHOOK_SIGNING_SECRET and MONGODB_URI.
 package main
 
 import (
@@ -23,7 +23,9 @@ func main() {
 	client := must(mongo.Connect(options.Client().ApplyURI(os.Getenv("MONGODB_URI"))))
 	store := must(mongostore.Open(ctx, client.Database("app").Collection("users"), nil))
 	syncer := must(clerksync.New(clerksync.Config{Store: store, SecretKey: os.Getenv("CLERK_SECRET_KEY")}))
-	webhooks := must(syncer.WebhookHandler(clerksync.WebhookConfig{Secrets: []string{os.Getenv("CLERK_WEBHOOK_SIGNING_SECRET")}}))
+	webhooks := must(syncer.WebhookHandler(clerksync.WebhookConfig{
+		Secrets: []string{os.Getenv("CLERK_WEBHOOK_SIGNING_SECRET")},
+	}))
 
 	server := &http.Server{Addr: "127.0.0.1:8080", Handler: newRouter(syncer, webhooks, me), ReadHeaderTimeout: 5 * time.Second}
 	log.Println("serving on http://" + server.Addr)
@@ -33,7 +35,7 @@ func main() {
 func newRouter(syncer *clerksync.Syncer, webhooks http.Handler, me echo.HandlerFunc) http.Handler {
 	e := echo.New()
 	e.GET("/", func(c echo.Context) error { return c.String(http.StatusOK, "hello\n") })
-	e.Any("/api/webhooks/clerk", echo.WrapHandler(webhooks)) // Clerk has no session: outside of the group
+	e.Any("/api/webhooks/clerk", echo.WrapHandler(webhooks)) // Clerk signs its requests and has no session
 	protected := e.Group("/api", echo.WrapMiddleware(syncer.RequireUser))
 	protected.GET("/me", me)
 	return e

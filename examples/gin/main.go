@@ -1,5 +1,5 @@
-// Command gin is the smallest complete app with clerksync on the gin router. It
-// wants CLERK_SECRET_KEY, CLERK_WEBHOOK_SIGNING_SECRET and MONGODB_URI.
+// Command gin is a minimal app with clerksync on the gin router. It reads CLERK_SECRET_KEY,
+// CLERK_WEBHOOK_SIGNING_SECRET and MONGODB_URI.
 package main
 
 import (
@@ -23,7 +23,9 @@ func main() {
 	client := must(mongo.Connect(options.Client().ApplyURI(os.Getenv("MONGODB_URI"))))
 	store := must(mongostore.Open(ctx, client.Database("app").Collection("users"), nil))
 	syncer := must(clerksync.New(clerksync.Config{Store: store, SecretKey: os.Getenv("CLERK_SECRET_KEY")}))
-	webhooks := must(syncer.WebhookHandler(clerksync.WebhookConfig{Secrets: []string{os.Getenv("CLERK_WEBHOOK_SIGNING_SECRET")}}))
+	webhooks := must(syncer.WebhookHandler(clerksync.WebhookConfig{
+		Secrets: []string{os.Getenv("CLERK_WEBHOOK_SIGNING_SECRET")},
+	}))
 
 	server := &http.Server{Addr: "127.0.0.1:8080", Handler: newRouter(syncer, webhooks, me), ReadHeaderTimeout: 5 * time.Second}
 	log.Println("serving on http://" + server.Addr)
@@ -34,14 +36,14 @@ func newRouter(syncer *clerksync.Syncer, webhooks http.Handler, me gin.HandlerFu
 	r := gin.New()
 	r.Use(gin.Recovery())
 	r.GET("/", func(c *gin.Context) { c.String(http.StatusOK, "hello\n") })
-	r.Any("/api/webhooks/clerk", gin.WrapH(webhooks)) // Clerk has no session: outside of the group
+	r.Any("/api/webhooks/clerk", gin.WrapH(webhooks)) // Clerk signs its requests and has no session
 	protected := r.Group("/api", adapt(syncer.RequireUser))
 	protected.GET("/me", me)
 	return r
 }
 
-// adapt makes net/http middleware gin's. Gin goes on down its chain whatever was
-// answered, so where the middleware does not call next, the chain must be aborted.
+// adapt turns net/http middleware into gin middleware. Gin calls the next handler unless the chain
+// is aborted, so adapt aborts it if the middleware did not call next.
 func adapt(middleware func(http.Handler) http.Handler) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		passed := false
@@ -57,7 +59,7 @@ func adapt(middleware func(http.Handler) http.Handler) gin.HandlerFunc {
 }
 
 func me(c *gin.Context) {
-	user, _ := clerksync.UserFromContext(c.Request.Context()) // c itself does not carry it
+	user, _ := clerksync.UserFromContext(c.Request.Context()) // not in c itself
 	c.JSON(http.StatusOK, user)
 }
 

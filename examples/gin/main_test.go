@@ -10,7 +10,7 @@ import (
 	"github.com/clerksync/clerksync-go/examples/internal/routertest"
 )
 
-func init() { gin.SetMode(gin.TestMode) } // without its list of routes
+func init() { gin.SetMode(gin.TestMode) } // prints no list of routes
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 

@@ -16,21 +16,21 @@ import (
 	"github.com/FerretDB/FerretDB/ferretdb"
 )
 
-// closeTimeout is how long Close waits for the engine, which itself gives a
-// request 3 seconds before it cancels it.
+// closeTimeout is how long Close waits for the engine. The engine cancels a
+// request after 3 seconds.
 const closeTimeout = 10 * time.Second
 
 const (
 	socketName    = "s"
-	maxSocketName = 103 // bytes, with its directory: what macOS allows; Linux allows 107
+	maxSocketName = 103 // bytes, with the directory; the limit of macOS (Linux: 107)
 )
 
 // Server is a running database. Its methods may be called concurrently.
 type Server struct {
 	front     *front
-	stop      context.CancelFunc // tells the engine to end
+	stop      context.CancelFunc // ends the engine
 	stopped   chan struct{}      // closed when the engine has ended
-	unlockErr error              // read after stopped
+	unlockErr error              // set before stopped is closed
 	socketDir string
 
 	closeOnce sync.Once
@@ -38,16 +38,16 @@ type Server struct {
 }
 
 // Start serves the data in dir, which it creates if missing, on a free port of
-// 127.0.0.1. The server runs until Close; ctx bounds the start alone.
+// 127.0.0.1. The server runs until Close. ctx bounds only the start.
 //
-// One directory serves one Server at a time, over all processes: a second
-// Start fails until the first Server is closed or its process has ended.
+// A directory can have one Server at a time, over all processes. A second Start
+// fails until the first Server is closed or its process has ended.
 func Start(ctx context.Context, dir string) (*Server, error) {
 	return StartAt(ctx, dir, "127.0.0.1:0")
 }
 
-// StartAt is Start on an address of the caller's choice. Its host must be a
-// loopback address; port 0 picks a free one.
+// StartAt is like Start, with the address to listen on. Its host must be a
+// loopback address. Port 0 picks a free port.
 func StartAt(ctx context.Context, dir, addr string) (_ *Server, err error) {
 	defer func() {
 		if err != nil {
@@ -76,20 +76,23 @@ func StartAt(ctx context.Context, dir, addr string) (_ *Server, err error) {
 	if err != nil {
 		return nil, err
 	}
-	// The engine's own socket stands in a directory that only this user can enter: nobody gets past the front.
+	// Only this user can enter the directory of the engine's socket, so that clients must use the
+	// front.
 	socketDir, err := os.MkdirTemp("", "embeddeddb-")
 	if err != nil {
 		return nil, errors.Join(err, unlock())
 	}
 	socket := filepath.Join(socketDir, socketName)
 	if len(socket) > maxSocketName {
-		return nil, errors.Join(fmt.Errorf("%q is too long a name for a socket; set TMPDIR to a shorter one", socket), unlock(), os.Remove(socketDir))
+		err := fmt.Errorf("%q is too long a name for a socket; set TMPDIR to a shorter one", socket)
+		return nil, errors.Join(err, unlock(), os.Remove(socketDir))
 	}
 	engine, err := newEngine(&ferretdb.Config{
 		Listener: ferretdb.ListenerConfig{Unix: socket},
 		Logger:   slog.New(slog.DiscardHandler),
 		Handler:  "sqlite",
-		// In WAL mode, synchronous=normal survives a crash of the process; a power cut may cost the last writes.
+		// In WAL mode, synchronous=normal survives a crash of the process. A power cut may lose the
+		// last writes.
 		SQLiteURL: fileURL(dir+"/", "_pragma=synchronous(normal)"),
 	})
 	if err != nil {
@@ -109,7 +112,7 @@ func StartAt(ctx context.Context, dir, addr string) (_ *Server, err error) {
 
 var newEngineMu sync.Mutex
 
-// newEngine keeps concurrent starts from racing: ferretdb.New writes a package
+// newEngine runs one ferretdb.New at a time, because it writes a package
 // variable.
 func newEngine(config *ferretdb.Config) (*ferretdb.FerretDB, error) {
 	newEngineMu.Lock()
@@ -123,11 +126,10 @@ func (s *Server) URI() string {
 	return "mongodb://" + s.front.listener.Addr().String() + "/"
 }
 
-// Close ends the server and every connection to it; requests under way may or
-// may not take effect. When it returns nil nothing of the server is left
-// running, and the directory is free. Where the engine is still busy after ten
-// seconds, Close returns an error and leaves it behind. Further calls return
-// what the first one did.
+// Close ends the server and all connections to it. Requests under way may or may
+// not take effect. If it returns nil, nothing of the server is left running, and
+// the directory is free. If the engine is still busy after ten seconds, Close
+// returns an error and leaves it behind. Further calls return the same.
 func (s *Server) Close() error {
 	s.closeOnce.Do(func() {
 		s.front.close()
@@ -145,14 +147,14 @@ func (s *Server) Close() error {
 	return s.closeErr
 }
 
-// prepareDir returns dir as the engine can use it: existing, absolute, with
-// slashes.
+// prepareDir creates dir and returns its absolute path with slashes, as the
+// engine needs it.
 func prepareDir(dir string) (string, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return "", err
 	}
-	// The engine puts the name into a URI that it does not escape, and into a glob pattern.
+	// The engine puts the name into a URI, without escaping it, and into a glob pattern.
 	if i := strings.IndexAny(filepath.ToSlash(dir), `?#%*[\`); i >= 0 {
 		return "", fmt.Errorf("directory %q: the engine cannot use a name with %q", dir, filepath.ToSlash(dir)[i])
 	}
@@ -162,7 +164,7 @@ func prepareDir(dir string) (string, error) {
 	return filepath.ToSlash(dir), nil
 }
 
-// fileURL is the SQLite URI of a path with slashes.
+// fileURL returns the SQLite URI of a path with slashes.
 func fileURL(path, query string) string {
 	return (&url.URL{Scheme: "file", OmitHost: true, Path: path, RawQuery: query}).String()
 }

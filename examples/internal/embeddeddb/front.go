@@ -11,16 +11,16 @@ import (
 
 const (
 	maxConnections = 1000
-	keepBuffer     = 1 << 20 // a connection gives a larger buffer back after use
+	keepBuffer     = 1 << 20 // bytes; a connection releases a larger buffer after use
 )
 
-// front stands between the clients and the engine. Each client's connection
-// has one to the engine, and a message waits for its turn before it goes there:
-// between a message and its reply the engine does nothing else.
+// front is between the clients and the engine. Each client connection has one
+// connection to the engine. A message waits for its turn before it is sent
+// there, so that the engine handles one message at a time.
 type front struct {
 	listener net.Listener
-	socket   string        // of the engine
-	turn     chan struct{} // holds a token while the engine is at work
+	socket   string        // the engine's
+	turn     chan struct{} // holds a token while the engine handles a message
 	slots    chan struct{} // holds a token for each connection
 	ctx      context.Context
 	cancel   context.CancelFunc
@@ -41,8 +41,8 @@ func startFront(listener net.Listener, socket string, connections int) *front {
 	return f
 }
 
-// close ends all connections, to the clients and to the engine, and waits for
-// the goroutines. It does not wait for the engine.
+// close ends all connections and waits for the front's goroutines. It does not
+// wait for the engine.
 func (f *front) close() {
 	f.cancel()
 	_ = f.listener.Close()
@@ -58,7 +58,7 @@ func (f *front) accept() {
 				_ = client.Close()
 			}
 			return
-		case err != nil: // out of file descriptors, typically
+		case err != nil: // typically out of file descriptors
 			select {
 			case <-time.After(50 * time.Millisecond):
 			case <-f.ctx.Done():
@@ -77,8 +77,8 @@ func (f *front) accept() {
 	}
 }
 
-// serve carries messages until either side ends the connection, sends
-// something that is no message, or the front closes.
+// serve forwards messages until either side ends the connection, a message is
+// malformed, or the front closes.
 func (f *front) serve(client net.Conn) {
 	defer func() { _ = client.Close() }()
 	engine, err := (&net.Dialer{}).DialContext(f.ctx, "unix", f.socket)
@@ -117,13 +117,14 @@ func (f *front) serve(client net.Conn) {
 	}
 }
 
-// handle leaves the reply to req in out.
+// handle puts the reply to req into out.
 func (f *front) handle(engine net.Conn, req *request, out *bytes.Buffer) error {
 	switch {
 	case req.command == "update" && len(req.updates) > 0:
 		return f.update(engine, req, out)
 	case req.command == "getMore":
-		// It only reads, and on a tailable cursor it waits for other clients' writes: it must not hold the turn.
+		// On a tailable cursor it waits for other clients' writes, so it must not hold the turn. It
+		// only reads.
 		return roundTrip(engine, req.raw, out)
 	default:
 		if err := f.exchange(engine, req.raw, out); err != nil {
@@ -133,7 +134,7 @@ func (f *front) handle(engine net.Conn, req *request, out *bytes.Buffer) error {
 	}
 }
 
-// exchange is roundTrip in its turn.
+// exchange waits for its turn and then does a roundTrip.
 func (f *front) exchange(engine net.Conn, msg []byte, out *bytes.Buffer) error {
 	select {
 	case f.turn <- struct{}{}:
@@ -144,7 +145,7 @@ func (f *front) exchange(engine net.Conn, msg []byte, out *bytes.Buffer) error {
 	return roundTrip(engine, msg, out)
 }
 
-// roundTrip sends msg to the engine and leaves its reply in out.
+// roundTrip sends msg to the engine and puts the reply into out.
 func roundTrip(engine net.Conn, msg []byte, out *bytes.Buffer) error {
 	if _, err := engine.Write(msg); err != nil {
 		return err

@@ -6,19 +6,19 @@ import (
 	"errors"
 	"fmt"
 
-	"modernc.org/sqlite" // the driver the engine itself uses
+	"modernc.org/sqlite" // the engine's own driver
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
-// lockDir keeps other servers, of this process and of others, away from dir:
-// two of them would lose updates behind each other's backs. The lock is
-// SQLite's, because that works on every system and ends with its process.
+// lockDir keeps other servers, of this process and of others, away from dir. Two
+// of them would lose each other's updates. It uses SQLite's lock, because that
+// works on every system and ends with its process.
 func lockDir(ctx context.Context, dir string) (unlock func() error, err error) {
 	db, err := sql.Open("sqlite", fileURL(dir+"/embeddeddb.lock", ""))
 	if err != nil {
 		return nil, err
 	}
-	// The connection outlives ctx, so it must not be bound to it.
+	// The connection must outlive ctx.
 	conn, err := db.Conn(context.WithoutCancel(ctx))
 	if err != nil {
 		return nil, errors.Join(err, db.Close())

@@ -2,119 +2,80 @@ package embeddeddb
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/x/bsonx/bsoncore"
+	"go.mongodb.org/mongo-driver/v2/x/mongo/driver/wiremessage"
 )
 
-// The MongoDB wire protocol, as far as the front needs it:
+// The MongoDB wire protocol, as far as the front needs it. The driver's wiremessage package reads
+// and writes the parts of a message.
 // https://www.mongodb.com/docs/manual/reference/mongodb-wire-protocol/
 const (
-	headerLen     = 16 // length, request id, id of the request answered, opcode: four int32
-	maxMessageLen = 48_000_000
-
-	opReply = 1    // the answer to an OP_QUERY
-	opQuery = 2004 // a driver's very first hello may come as one
-	opMsg   = 2013
-
-	flagChecksumPresent = 1 << 0  // a CRC-32C follows the sections
-	flagMoreToCome      = 1 << 1  // of a request: it wants no reply
-	flagExhaustAllowed  = 1 << 16 // of a request: several replies are welcome
-
-	sectionBody     = 0
-	sectionSequence = 1
+	headerLen      = 16
+	flagsLen       = 4
+	checksumLen    = 4
+	minDocumentLen = 5 // the driver accepts 4, the length alone
+	maxMessageLen  = 48_000_000
 )
 
-// readMessage reads one whole message into buf, which it empties first.
+// readMessage reads one message into buf, which it empties first.
 func readMessage(r io.Reader, buf *bytes.Buffer) error {
 	buf.Reset()
 	if _, err := io.CopyN(buf, r, headerLen); err != nil {
 		return err
 	}
-	// What speaks another protocol is found out by its first bytes. CopyN then grows buf by what really arrives.
-	n := int32(binary.LittleEndian.Uint32(buf.Bytes()))
-	if n < headerLen || n > maxMessageLen {
-		return fmt.Errorf("message of %d bytes", n)
+	length, _, _, opcode, _, _ := wiremessage.ReadHeader(buf.Bytes())
+	if length < headerLen || length > maxMessageLen {
+		return fmt.Errorf("message of %d bytes", length)
 	}
-	switch op := binary.LittleEndian.Uint32(buf.Bytes()[12:]); op {
-	case opReply, opQuery, opMsg:
+	switch opcode {
+	case wiremessage.OpReply, wiremessage.OpQuery, wiremessage.OpMsg: // a driver's first hello may be an OP_QUERY
 	default:
-		// Drivers stopped sending the others years ago, or send them only by agreement (compression).
-		return fmt.Errorf("opcode %d", op)
+		// Drivers no longer send the others, or only by agreement (compression).
+		return fmt.Errorf("opcode %d", opcode)
 	}
-	_, err := io.CopyN(buf, r, int64(n)-headerLen)
+	// CopyN grows buf by what arrives, not by the length that the client claims.
+	_, err := io.CopyN(buf, r, int64(length)-headerLen)
 	return err
 }
 
-// request is a message from a client, made fit for the engine.
+// request is a client's message, prepared for the engine.
 type request struct {
 	raw     []byte
-	id      uint32
+	id      int32
 	noReply bool
 
-	// Of an OP_MSG:
+	// Only of an OP_MSG:
 	command string
 	body    bson.Raw
 	updates []bson.Raw // the statements of an update command
 }
 
-// parseRequest takes a message over; it changes raw's flags.
+// parseRequest takes raw over and changes it.
 func parseRequest(raw []byte) (*request, error) {
-	r := &request{raw: raw, id: binary.LittleEndian.Uint32(raw[4:])}
-	switch op := binary.LittleEndian.Uint32(raw[12:]); op {
-	case opQuery:
+	_, id, _, opcode, _, ok := wiremessage.ReadHeader(raw)
+	if !ok {
+		return nil, errors.New("message without a header")
+	}
+	r := &request{raw: raw, id: id}
+	switch opcode {
+	case wiremessage.OpQuery:
 		return r, nil
-	case opMsg:
+	case wiremessage.OpMsg:
 	default:
-		return nil, fmt.Errorf("opcode %d", op)
+		return nil, fmt.Errorf("opcode %d", opcode)
 	}
-	if len(raw) < headerLen+4 {
-		return nil, errors.New("OP_MSG without flags")
+	if err := r.clearFlags(); err != nil {
+		return nil, err
 	}
-
-	// The engine always sends exactly one reply and checks no sum, so it gets the message without these flags.
-	flags := binary.LittleEndian.Uint32(raw[headerLen:])
-	r.noReply = flags&flagMoreToCome != 0
-	if flags&flagChecksumPresent != 0 {
-		if len(raw) < headerLen+4+4 {
-			return nil, errors.New("OP_MSG without checksum")
-		}
-		r.raw = raw[:len(raw)-4]
-		binary.LittleEndian.PutUint32(r.raw, uint32(len(r.raw)))
+	sequence, err := r.readSections()
+	if err != nil {
+		return nil, err
 	}
-	binary.LittleEndian.PutUint32(r.raw[headerLen:], flags&^(flagChecksumPresent|flagMoreToCome|flagExhaustAllowed))
-
-	sequences := map[string][]bson.Raw{}
-	for rest := r.raw[headerLen+4:]; len(rest) > 0; {
-		kind := rest[0]
-		section, tail, err := cut(rest[1:])
-		if err != nil {
-			return nil, err
-		}
-		switch {
-		case kind == sectionBody && r.body == nil:
-			r.body = section
-		case kind == sectionSequence:
-			name, docs, ok := bytes.Cut(section[4:], []byte{0})
-			if !ok {
-				return nil, errors.New("document sequence without a name")
-			}
-			for len(docs) > 0 {
-				var doc []byte
-				if doc, docs, err = cut(docs); err != nil {
-					return nil, err
-				}
-				sequences[string(name)] = append(sequences[string(name)], doc)
-			}
-		default:
-			return nil, fmt.Errorf("section of kind %d", kind)
-		}
-		rest = tail
-	}
-
 	first, err := r.body.IndexErr(0)
 	if err != nil {
 		return nil, fmt.Errorf("command: %w", err)
@@ -123,64 +84,120 @@ func parseRequest(raw []byte) (*request, error) {
 		return nil, fmt.Errorf("command: %w", err)
 	}
 	if r.command == "update" {
-		r.updates = sequences["updates"]
-		if array, ok := r.body.Lookup("updates").ArrayOK(); ok {
-			values, err := array.Values()
-			if err != nil {
-				return nil, fmt.Errorf("updates: %w", err)
-			}
-			for _, v := range values {
-				doc, ok := v.DocumentOK()
-				if !ok || len(doc) < 5 { // DocumentOK does not look at its length
-					return nil, errors.New("updates: not a document")
-				}
-				r.updates = append(r.updates, doc)
-			}
+		inBody, err := updatesIn(r.body)
+		if err != nil {
+			return nil, err
 		}
+		r.updates = append(sequence, inBody...)
 	}
 	return r, nil
 }
 
-// cut splits b after the first document or section, which begin with their own
-// length.
-func cut(b []byte) (first, rest []byte, err error) {
-	if len(b) < 4 {
-		return nil, nil, errors.New("message cut short")
+// clearFlags removes the flags that the engine ignores: it checks no checksum and always sends one
+// reply.
+func (r *request) clearFlags() error {
+	flags, _, ok := wiremessage.ReadMsgFlags(r.raw[headerLen:])
+	if !ok {
+		return errors.New("OP_MSG without flags")
 	}
-	n := int64(int32(binary.LittleEndian.Uint32(b)))
-	if n < 5 || n > int64(len(b)) {
-		return nil, nil, fmt.Errorf("document of %d bytes in %d", n, len(b))
+	r.noReply = flags&wiremessage.MoreToCome != 0
+	if flags&wiremessage.ChecksumPresent != 0 {
+		if len(r.raw) < headerLen+flagsLen+checksumLen {
+			return errors.New("OP_MSG without checksum")
+		}
+		r.raw = r.raw[:len(r.raw)-checksumLen]
+		bsoncore.UpdateLength(r.raw, 0, int32(len(r.raw)))
 	}
-	return b[:n], b[n:], nil
+	flags &^= wiremessage.ChecksumPresent | wiremessage.MoreToCome | wiremessage.ExhaustAllowed
+	wiremessage.AppendMsgFlags(r.raw[:headerLen], flags) // overwrites the flags in raw
+	return nil
 }
 
-// replyBody returns the document of the engine's reply to an OP_MSG: one
-// section, no checksum.
-func replyBody(msg []byte) (bson.Raw, error) {
-	const start = headerLen + 4 + 1
-	if len(msg) < start || binary.LittleEndian.Uint32(msg[12:]) != opMsg || msg[start-1] != sectionBody {
-		return nil, errors.New("unexpected reply")
+// readSections finds the body, and returns the documents of the sequences named "updates".
+func (r *request) readSections() (updates []bson.Raw, err error) {
+	for rest := r.raw[headerLen+flagsLen:]; len(rest) > 0; {
+		var kind wiremessage.SectionType
+		kind, rest, _ = wiremessage.ReadMsgSectionType(rest)
+		var name string
+		var docs []bsoncore.Document
+		var ok bool
+		switch kind {
+		case wiremessage.SingleDocument:
+			if r.body != nil {
+				return nil, errors.New("two bodies")
+			}
+			var body bsoncore.Document
+			body, rest, ok = wiremessage.ReadMsgSectionSingleDocument(rest)
+			r.body, docs = bson.Raw(body), []bsoncore.Document{body}
+		case wiremessage.DocumentSequence:
+			name, docs, rest, ok = wiremessage.ReadMsgSectionDocumentSequence(rest)
+		}
+		if !ok {
+			return nil, fmt.Errorf("malformed section of kind %d", kind)
+		}
+		for _, doc := range docs {
+			if len(doc) < minDocumentLen {
+				return nil, fmt.Errorf("document of %d bytes", len(doc))
+			}
+			if name == "updates" {
+				updates = append(updates, bson.Raw(doc))
+			}
+		}
 	}
-	body, _, err := cut(msg[start:])
-	return body, err
+	return updates, nil
 }
 
-// writeMessage puts an OP_MSG with one document into buf, which it empties
-// first.
-func writeMessage(buf *bytes.Buffer, id, responseTo uint32, body any) error {
+// updatesIn returns the statements in the body of an update command, which has none if a sequence
+// carries them.
+func updatesIn(body bson.Raw) ([]bson.Raw, error) {
+	array, ok := body.Lookup("updates").ArrayOK()
+	if !ok {
+		return nil, nil
+	}
+	values, err := array.Values()
+	if err != nil {
+		return nil, fmt.Errorf("updates: %w", err)
+	}
+	var updates []bson.Raw
+	for _, v := range values {
+		doc, ok := v.DocumentOK()
+		if !ok || len(doc) < minDocumentLen {
+			return nil, errors.New("updates: not a document")
+		}
+		updates = append(updates, doc)
+	}
+	return updates, nil
+}
+
+// parseReply returns the id and the document of the engine's reply to an OP_MSG: one section, no
+// checksum.
+func parseReply(msg []byte) (id int32, body bson.Raw, err error) {
+	_, id, _, opcode, rest, ok := wiremessage.ReadHeader(msg)
+	if !ok || opcode != wiremessage.OpMsg || len(rest) < flagsLen {
+		return 0, nil, errors.New("the engine's reply is not an OP_MSG")
+	}
+	kind, rest, ok := wiremessage.ReadMsgSectionType(rest[flagsLen:])
+	if !ok || kind != wiremessage.SingleDocument {
+		return 0, nil, errors.New("the engine's reply does not have a body")
+	}
+	doc, _, ok := wiremessage.ReadMsgSectionSingleDocument(rest)
+	if !ok || len(doc) < minDocumentLen {
+		return 0, nil, errors.New("the engine's reply is cut short")
+	}
+	return id, bson.Raw(doc), nil
+}
+
+// writeMessage puts an OP_MSG with one document into buf, which it empties first.
+func writeMessage(buf *bytes.Buffer, id, responseTo int32, body any) error {
 	doc, err := bson.Marshal(body)
 	if err != nil {
 		return err
 	}
 	buf.Reset()
-	le := binary.LittleEndian
-	b := buf.AvailableBuffer()
-	b = le.AppendUint32(b, uint32(headerLen+4+1+len(doc)))
-	b = le.AppendUint32(b, id)
-	b = le.AppendUint32(b, responseTo)
-	b = le.AppendUint32(b, opMsg)
-	b = le.AppendUint32(b, 0) // flags
-	b = append(b, sectionBody)
-	buf.Write(append(b, doc...))
+	start, b := wiremessage.AppendHeaderStart(buf.AvailableBuffer(), id, responseTo, wiremessage.OpMsg)
+	b = wiremessage.AppendMsgFlags(b, 0)
+	b = wiremessage.AppendMsgSectionType(b, wiremessage.SingleDocument)
+	b = append(b, doc...)
+	buf.Write(bsoncore.UpdateLength(b, start, int32(len(b))))
 	return nil
 }

@@ -1,5 +1,5 @@
-// Package routertest tests that clerksync works behind a router: one suite, which
-// the test of every router's example runs over HTTP against a fake Clerk.
+// Package routertest is the test suite of the router examples. It tests over HTTP, with a fake Clerk,
+// that clerksync works behind the router.
 package routertest
 
 import (
@@ -24,7 +24,7 @@ import (
 type Parts struct {
 	Syncer   *clerksync.Syncer
 	Webhooks http.Handler
-	Reached  func() // to be called by the protected handler, first of all
+	Reached  func() // the protected handler must call it first
 }
 
 const (
@@ -32,8 +32,8 @@ const (
 	webhookPath = "/api/webhooks/clerk"
 )
 
-// Run tests the router that newRouter makes: GET / is public, GET /api/me is
-// protected and answers with the record, /api/webhooks/clerk receives webhooks.
+// Run tests the router that newRouter makes. GET / must be public, GET /api/me must be protected and
+// answer with the record, and /api/webhooks/clerk must receive webhooks.
 func Run(t *testing.T, newRouter func(Parts) http.Handler) {
 	t.Helper()
 	for _, tt := range []struct {
@@ -64,14 +64,15 @@ func Run(t *testing.T, newRouter func(Parts) http.Handler) {
 				t.Errorf("name = %q, want Ada", u.Name)
 			}
 			if n := a.clerk.Calls("GET /v1/users/{id}"); n != 0 {
-				t.Errorf("Clerk was asked for the user %d times, want 0: the webhook had brought it", n)
+				t.Errorf("%d calls to Clerk for the user, want 0: the webhook created the record", n)
 			}
 		}},
 		{"a forged webhook is refused", func(t *testing.T, a *app) {
 			id := "user_forged"
 			const wrong = "whsec_d3JvbmcgLSB3cm9uZyAtIHdyb25n"
 			event := fakeclerk.Event{Type: "user.created", Data: fakeclerk.NewUser{ID: id}.Object(time.Now())}
-			a.do(t, fakeclerk.SignedRequest(t.Context(), a.url+webhookPath, wrong, event), http.StatusBadRequest, "invalid_signature")
+			forged := fakeclerk.SignedRequest(t.Context(), a.url+webhookPath, wrong, event)
+			a.do(t, forged, http.StatusBadRequest, "invalid_signature")
 			if _, err := a.store.User(t.Context(), id); !errors.Is(err, clerksync.ErrNotFound) {
 				t.Errorf("reading the record: %v, want ErrNotFound", err)
 			}
@@ -142,12 +143,12 @@ func Run(t *testing.T, newRouter func(Parts) http.Handler) {
 	}
 }
 
-// app is an example's router, served, with a Clerk and a Store behind it.
+// app serves an example's router, with a fake Clerk and a Store.
 type app struct {
 	url     string
 	clerk   *fakeclerk.Server
 	store   *store
-	reached atomic.Int64 // how often the protected handler was
+	reached atomic.Int64 // calls of the protected handler
 }
 
 const webhookSecret = "whsec_cm91dGVydGVzdCAtIHJvdXRlcnRlc3Q="
@@ -185,7 +186,7 @@ func start(t *testing.T, newRouter func(Parts) http.Handler) *app {
 	return a
 }
 
-// subscribe has Clerk's webhooks delivered to the app from now on.
+// subscribe delivers Clerk's webhooks to the app from now on.
 func (a *app) subscribe() *fakeclerk.Endpoint {
 	return a.clerk.AddEndpoint(a.url+webhookPath, fakeclerk.EndpointOptions{Secret: webhookSecret})
 }
@@ -200,7 +201,7 @@ func (a *app) settle(t *testing.T) {
 	}
 }
 
-// visit wants a path served, and returns the record in the answer, if there is one.
+// visit expects 200 and returns the record in the answer, if there is one.
 func (a *app) visit(t *testing.T, path, token string) *clerksync.User {
 	t.Helper()
 	_, body := a.do(t, a.request(t, path, token), http.StatusOK, "")
@@ -209,7 +210,8 @@ func (a *app) visit(t *testing.T, path, token string) *clerksync.User {
 	return u
 }
 
-// expectRefusal visits the protected route, whose handler must not be reached.
+// expectRefusal visits the protected route. The request must be refused before it reaches the
+// handler.
 func (a *app) expectRefusal(t *testing.T, token string, status int, code string) http.Header {
 	t.Helper()
 	header, _ := a.do(t, a.request(t, mePath, token), status, code)
@@ -231,11 +233,11 @@ func (a *app) request(t *testing.T, path, token string) *http.Request {
 	return r
 }
 
-// do sends a request and checks the answer: its status and, for a problem, the
-// code, which must be in a document with nothing after it.
+// do sends a request and checks the status and, if code is not empty, that the answer is one
+// problem document with this code.
 func (a *app) do(t *testing.T, r *http.Request, status int, code string) (http.Header, []byte) {
 	t.Helper()
-	r.RequestURI = "" // SignedRequest's is a server's request
+	r.RequestURI = "" // SignedRequest returns a server's request
 	resp, err := http.DefaultClient.Do(r)
 	if err != nil {
 		t.Fatal(err)
@@ -255,12 +257,13 @@ func (a *app) do(t *testing.T, r *http.Request, status int, code string) (http.H
 		}
 	}
 	if resp.StatusCode != status || problem.Code != code {
-		t.Fatalf("%s %s: %d %q, want %d %q; body: %s", r.Method, r.URL.Path, resp.StatusCode, problem.Code, status, code, body)
+		t.Fatalf("%s %s: %d %q, want %d %q; body: %s",
+			r.Method, r.URL.Path, resp.StatusCode, problem.Code, status, code, body)
 	}
 	return resp.Header, body
 }
 
-// store can fail.
+// store fails while down is set.
 type store struct {
 	*memstore.Store
 	down atomic.Bool

@@ -2,10 +2,10 @@
 //
 //	serve [-dir DIR] [-listen 127.0.0.1:0]
 //
-// It prints one line, the connection string, and runs until its standard input
-// ends or it gets SIGINT or SIGTERM. A test that starts it with a pipe as
-// standard input thus takes it along, however the test ends; from a shell
-// without a terminal, give it an input that stays open.
+// It prints one line, the connection string. It runs until its standard input
+// ends, or until SIGINT or SIGTERM. If a test starts it with a pipe as standard
+// input, it ends with the test, however that ends. In a shell without a terminal,
+// give it an input that stays open.
 package main
 
 import (
@@ -22,7 +22,7 @@ import (
 )
 
 func main() {
-	dir := flag.String("dir", "", "`directory` of the data; by default a temporary one, removed at the end")
+	dir := flag.String("dir", "", "`directory` of the data; by default a temporary one, which is removed at the end")
 	listen := flag.String("listen", "127.0.0.1:0", "loopback `address` to listen on")
 	flag.Parse()
 	if flag.NArg() > 0 {

@@ -20,7 +20,7 @@ import (
 	"go.uber.org/goleak"
 )
 
-// The tests start their own binary as the program.
+// If this variable is set, the test binary runs the program instead of the tests.
 const runMain = "EMBEDDEDDB_TEST_RUN_MAIN"
 
 func TestMain(m *testing.M) {
@@ -36,7 +36,7 @@ type program struct {
 	stdin  io.WriteCloser
 	stdout *bufio.Reader
 	stderr strings.Builder
-	tmp    string // where it puts its temporary files
+	tmp    string // the folder of its temporary files
 	uri    string
 }
 
@@ -46,7 +46,7 @@ func run(t *testing.T, args ...string) *program {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute) // outlives t.Context
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute) // must outlive t.Context
 	t.Cleanup(cancel)
 	p := &program{cmd: exec.CommandContext(ctx, exe, args...)}
 	// Not t.TempDir, whose name could be too long for a socket.
@@ -75,7 +75,7 @@ func run(t *testing.T, args ...string) *program {
 	return p
 }
 
-// wait returns the exit code, and checks what the program leaves behind.
+// wait returns the exit code, and checks that the program leaves no files behind.
 func (p *program) wait(t *testing.T) int {
 	t.Helper()
 	rest, err := io.ReadAll(p.stdout)
@@ -102,7 +102,7 @@ func (p *program) wait(t *testing.T) int {
 
 func insertAndCount(t *testing.T, uri string) int64 {
 	t.Helper()
-	client, err := mongo.Connect(options.Client().ApplyURI(uri).SetTimeout(30 * time.Second))
+	client, err := mongo.Connect(options.Client().ApplyURI(uri).SetTimeout(5 * time.Minute))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -171,7 +171,7 @@ func TestServeDirectory(t *testing.T) {
 	}
 }
 
-// TestServeKilled frees the directory without a chance to clean up.
+// A killed program leaves its directory free for the next one.
 func TestServeKilled(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

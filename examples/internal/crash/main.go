@@ -1,0 +1,120 @@
+// Command crash kills the app and the database under traffic. It checks that nothing that was
+// acknowledged is lost, and that all records converge to Clerk's state.
+//
+//	go -C examples run ./internal/crash [-kills 20] [-database-kills 2] [-processes 3] [-users 60] [-seed N]
+//
+// The app is the quickstart, in several processes. A balancer sends each webhook to a random one,
+// dead or alive. The database is the embedded one, also a process. Both are killed with SIGKILL, at
+// random moments and during a webhook, one or several at once, and started again. Clerk is a
+// fakeclerk in this program. Three flags replace the embedded database by another engine:
+//
+//	-mongodb-uri mongodb://127.0.0.1:27117/ \
+//	-database-kill '…/documentdb kill' -database-start 'DURABLE=1 …/documentdb start'
+//
+// Meanwhile users sign up, change, are banned and leave in Clerk. Some webhooks arrive twice or out
+// of order. Existing and deleted users visit. The app edits its own fields in the database. The
+// program records what it was told is done (ledger.go). It compares the database with that after
+// each restart of the database and every second, and at the end also with Clerk (audit.go).
+//
+// Redelivery works as at Svix: a message that is not answered 2xx is sent again under the same
+// svix-id, with a fresh signature. Only the delays, which are hours at Svix, are shorter
+// (courier.go).
+//
+// The exit status is 0 with a summary, or 1 with the first violation, the seed, and the folder of
+// the processes' logs. The seed repeats the plan of kills and changes, but not the operating
+// system's timing.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the program at once
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// config is what the flags choose.
+type config struct {
+	kills, databaseKills int
+	processes, users     int
+	seed                 uint64
+
+	// For another engine; empty for the embedded database.
+	mongoURI, databaseKill, databaseStart string
+
+	// Only set by tests.
+	programs *programs                 // already built
+	started  func(pid int)             // called for each process
+	killed   func(folder string) error // called while the embedded database is dead
+}
+
+// run returns the exit status: 2 if the flags are wrong.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	o, err := parse(args, stderr)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return 0
+	case err != nil: // parse has printed it
+		return 2
+	}
+	began := time.Now()
+	say := func(format string, args ...any) {
+		_, _ = fmt.Fprintf(stdout, "%7.1fs  "+format+"\n", append([]any{time.Since(began).Seconds()}, args...)...)
+	}
+	s, err := prove(ctx, o, say)
+	if err != nil {
+		_, _ = fmt.Fprintf(stderr, "crash: %v\ncrash: the seed was %d\n", err, o.seed)
+		return 1
+	}
+	_, _ = fmt.Fprint(stdout, s)
+	return 0
+}
+
+func parse(args []string, stderr io.Writer) (config, error) {
+	var o config
+	flags := flag.NewFlagSet("crash", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.IntVar(&o.kills, "kills", 20, "how many app processes to kill")
+	flags.IntVar(&o.databaseKills, "database-kills", 2, "how many times to kill the database")
+	flags.IntVar(&o.processes, "processes", 3, "how many app processes to run")
+	flags.IntVar(&o.users, "users", 60, "how many users to start with")
+	flags.Uint64Var(&o.seed, "seed", 0, "seed of the plan; random by default")
+	flags.StringVar(&o.mongoURI, "mongodb-uri", "", "connection `string` of a running database; default the embedded one")
+	flags.StringVar(&o.databaseKill, "database-kill", "", "shell `command` that kills the database of -mongodb-uri")
+	flags.StringVar(&o.databaseStart, "database-start", "", "shell `command` that starts it again on the same data")
+	if err := flags.Parse(args); err != nil {
+		return o, err
+	}
+	var err error
+	switch {
+	case flags.NArg() > 0:
+		err = fmt.Errorf("unexpected argument %q", flags.Arg(0))
+	case o.kills < 0 || o.databaseKills < 0:
+		err = errors.New("the number of kills is negative")
+	case o.processes < 1 || o.users < 1:
+		err = errors.New("-processes and -users must be at least 1")
+	case o.mongoURI == "" && o.databaseKill+o.databaseStart != "":
+		err = errors.New("-database-kill and -database-start need -mongodb-uri")
+	case o.mongoURI != "" && o.databaseKills > 0 && (o.databaseKill == "" || o.databaseStart == ""):
+		err = errors.New("-mongodb-uri needs -database-kill and -database-start, or -database-kills 0")
+	}
+	if err != nil {
+		_, _ = fmt.Fprintln(stderr, "crash:", err)
+		return o, err
+	}
+	if o.seed == 0 {
+		o.seed = rand.Uint64()
+	}
+	return o, nil
+}

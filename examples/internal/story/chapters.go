@@ -1,0 +1,317 @@
+package story
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/clerk/clerk-sdk-go/v2"
+	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
+)
+
+// chapter is one part of the story. Each has its own users, and does not depend on the others.
+type chapter struct {
+	title string
+	tell  func(*teller) error
+}
+
+var chapters = []chapter{
+	{"Sign-up: a webhook creates the record", signUp},
+	{"Update: Clerk's fields change, the app's own fields stay", update},
+	{"A lost user.created: the first visit creates the record", lostWebhook},
+	{"50 first requests at once: one call to Clerk, one record", crowded},
+	{"Webhooks out of order, each delivered twice", disorder},
+	{"Deletion is final", deletion},
+}
+
+const crowdSize = 50
+
+func signUp(t *teller) error {
+	ada := t.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Ada", LastName: "Byron", Email: "ada@example.com"})
+	t.out.say("Ada signs up in Clerk. Clerk sends a webhook. She has not visited the app yet.")
+	if err := t.settle(); err != nil {
+		return err
+	}
+	t.deliveries(ada, "user.created 204")
+	doc, err := t.showRecord(ada)
+	if err != nil {
+		return err
+	}
+	t.equal("name, email, role", fields(doc, "name", "email", "role"), "Ada Byron, ada@example.com, STUDENT")
+	t.equal("isActive, emailVerified", fields(doc, "isActive", "emailVerified"), "true, true")
+
+	t.out.say("She visits. Her record is already there.")
+	if err := t.visit(ada, http.StatusOK, "Ada Byron"); err != nil {
+		return err
+	}
+	t.equal("calls to Clerk for the user", t.userCalls(), 0)
+	return nil
+}
+
+func update(t *teller) error {
+	grace := t.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Grace", LastName: "Murray", Email: "grace@example.com"})
+	if err := t.settle(); err != nil {
+		return err
+	}
+	t.out.say("Grace has signed up. The app sets her role, her city and a field of its own in her record.")
+	_, err := t.users.UpdateOne(t.ctx, bson.D{{Key: "clerkId", Value: grace}}, bson.D{{Key: "$set", Value: bson.D{
+		{Key: "role", Value: "TEACHER"},
+		{Key: "location.city", Value: "Arlington"},
+		{Key: "credits", Value: 42},
+	}}})
+	if err != nil {
+		return err
+	}
+	t.out.say("She changes her name in Clerk.")
+	err = t.clerk.UpdateUser(grace, func(u *fakeclerk.UserObject) { u.LastName = clerk.String("Hopper") })
+	if err != nil {
+		return err
+	}
+	if err := t.settle(); err != nil {
+		return err
+	}
+	t.deliveries(grace, "user.created 204, user.updated 204")
+	doc, err := t.showRecord(grace)
+	if err != nil {
+		return err
+	}
+	t.equal("Clerk's fields: name, profile.lastName", fields(doc, "name", "profile.lastName"), "Grace Hopper, Hopper")
+	appOwned := fields(doc, "role", "location.city", "credits")
+	t.equal("the app's fields: role, location.city, credits", appOwned, "TEACHER, Arlington, 42")
+	t.sameVersion(grace, doc)
+	return t.visit(grace, http.StatusOK, "Grace Hopper")
+}
+
+func lostWebhook(t *teller) error {
+	t.webhooks.SetPolicy(func(m fakeclerk.Message) fakeclerk.Delivery {
+		return fakeclerk.Delivery{Drop: m.Type == "user.created"}
+	})
+	defer t.webhooks.SetPolicy(nil)
+	alan := t.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Alan", LastName: "Turing", Email: "alan@example.com"})
+	t.out.say("Alan signs up. The webhook is lost.")
+	if err := t.settle(); err != nil {
+		return err
+	}
+	t.deliveries(alan, "user.created dropped")
+	if err := t.records(alan, 0); err != nil {
+		return err
+	}
+	t.out.say("He visits. The record is read from Clerk and created before the app's handler runs.")
+	if err := t.visit(alan, http.StatusOK, "Alan Turing"); err != nil {
+		return err
+	}
+	doc, err := t.showRecord(alan)
+	if err != nil {
+		return err
+	}
+	t.sameVersion(alan, doc)
+	if err := t.visit(alan, http.StatusOK, "Alan Turing"); err != nil {
+		return err
+	}
+	t.equal("calls to Clerk for the user, after two visits", t.userCalls(), 1)
+	return nil
+}
+
+func crowded(t *teller) error {
+	t.webhooks.SetPolicy(func(fakeclerk.Message) fakeclerk.Delivery { return fakeclerk.Delivery{Drop: true} })
+	defer t.webhooks.SetPolicy(nil)
+	emmy := t.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Emmy", LastName: "Noether", Email: "emmy@example.com"})
+	t.out.say("Emmy signs up. The webhook is lost. Her browser sends %d requests at once.", crowdSize)
+
+	// Clerk answers only after all visits have arrived, so that none of them comes too late to
+	// share the call.
+	crowd := newBarrier(crowdSize)
+	t.crowd.Store(crowd)
+	defer t.crowd.Store(nil)
+	var late atomic.Bool
+	t.clerk.SetFault(func(r *http.Request) *fakeclerk.Fault {
+		if !strings.HasPrefix(r.URL.Path, "/v1/users/") {
+			return nil
+		}
+		return &fakeclerk.Fault{BeforeSend: func() {
+			select {
+			case <-crowd.full:
+			case <-time.After(6 * time.Second): // a visit waits up to 8 s for Clerk
+				late.Store(true)
+			}
+		}}
+	})
+	defer t.clerk.SetFault(nil)
+
+	type answer struct {
+		status int
+		id     string
+		err    error
+	}
+	answers := make([]answer, crowdSize)
+	token := t.clerk.SessionToken(emmy)
+	start := time.Now()
+	var visits sync.WaitGroup
+	for i := range answers {
+		visits.Go(func() {
+			var record struct {
+				ID string `json:"_id"`
+			}
+			status, body, err := t.get("/api/me", token)
+			if err == nil {
+				err = json.Unmarshal(body, &record)
+			}
+			answers[i] = answer{status, record.ID, err}
+		})
+	}
+	visits.Wait()
+	took := time.Since(start)
+
+	doc, err := t.showRecord(emmy)
+	if err != nil {
+		return err
+	}
+	served := 0
+	for _, a := range answers {
+		if a.err != nil {
+			return a.err
+		}
+		if a.status == http.StatusOK && a.id == fields(doc, "_id") {
+			served++
+		}
+	}
+	t.holds(!late.Load(), "all requests arrived before Clerk answered")
+	t.equal(fmt.Sprintf("requests answered 200 with this record, in %v", took.Round(time.Millisecond)), served, crowdSize)
+	t.equal("calls to Clerk for the user", t.userCalls(), 1)
+	return nil
+}
+
+func disorder(t *teller) error {
+	t.webhooks.SetPolicy(func(fakeclerk.Message) fakeclerk.Delivery { return fakeclerk.Delivery{Copies: 2} })
+	defer t.webhooks.SetPolicy(nil)
+	t.webhooks.Hold()
+	defer func() { _ = t.webhooks.Release() }() // it fails only for an unknown message
+
+	kurt := t.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Kurt", Email: "kurt@example.com"})
+	for _, name := range []string{"Goedel", "Gödel"} {
+		if err := t.clerk.UpdateUser(kurt, func(u *fakeclerk.UserObject) { u.LastName = clerk.String(name) }); err != nil {
+			return err
+		}
+	}
+	messages := t.messages(kurt)
+	if len(messages) != 3 {
+		return fmt.Errorf("%d messages, not 3", len(messages))
+	}
+	created, first, second := messages[0].ID, messages[1].ID, messages[2].ID
+	t.out.say("Kurt signs up and changes his name twice. The last webhook arrives first, two times.")
+	if err := t.release(second); err != nil {
+		return err
+	}
+	before, err := t.showRecord(kurt)
+	if err != nil {
+		return err
+	}
+	t.equal("name", fields(before, "name"), "Kurt Gödel")
+	t.sameVersion(kurt, before)
+
+	t.out.say("Then the other two webhooks arrive, two times each.")
+	if err := t.release(created, first); err != nil {
+		return err
+	}
+	t.deliveries(kurt, "user.created 204 204, user.updated 204 204, user.updated 204 204")
+	if err := t.unchanged(kurt, before); err != nil {
+		return err
+	}
+	if err := t.records(kurt, 1); err != nil {
+		return err
+	}
+	t.equal("calls to Clerk for the user", t.userCalls(), 0)
+	return nil
+}
+
+func deletion(t *teller) error {
+	if err := t.deletedUser(); err != nil {
+		return err
+	}
+	return t.deletedFirst()
+}
+
+// deletedUser tells of a user who deletes his account, and of a user.created that is delivered
+// again afterwards.
+func (t *teller) deletedUser() error {
+	id := t.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Évariste", LastName: "Galois", Email: "evariste@example.com"})
+	if err := t.settle(); err != nil {
+		return err
+	}
+	t.out.say("Évariste has signed up.")
+	if err := t.visit(id, http.StatusOK, "Évariste Galois"); err != nil {
+		return err
+	}
+	t.out.say("Évariste deletes his account. His session token is valid for another minute.")
+	if err := t.clerk.DeleteUser(id); err != nil {
+		return err
+	}
+	if err := t.settle(); err != nil {
+		return err
+	}
+	tombstone, err := t.showRecord(id)
+	if err != nil {
+		return err
+	}
+	_, err = tombstone.LookupErr("deletedAt")
+	t.holds(err == nil, "deletedAt is set")
+	t.equal("isActive", fields(tombstone, "isActive"), "false")
+	if err := t.visit(id, http.StatusForbidden, "user_inactive"); err != nil {
+		return err
+	}
+
+	t.out.say("The user.created is delivered again, late.")
+	if err := t.webhooks.Replay(t.messages(id)[0].ID); err != nil {
+		return err
+	}
+	if err := t.settle(); err != nil {
+		return err
+	}
+	t.deliveries(id, "user.created 204 204, user.deleted 204")
+	if err := t.unchanged(id, tombstone); err != nil {
+		return err
+	}
+	if err := t.visit(id, http.StatusForbidden, "user_inactive"); err != nil {
+		return err
+	}
+	t.equal("calls to Clerk for the user", t.userCalls(), 0)
+	return nil
+}
+
+// deletedFirst tells of a user.deleted that arrives before the user.created.
+func (t *teller) deletedFirst() error {
+	t.out.say("Sophie signs up and deletes her account at once. Her two webhooks arrive in the wrong order.")
+	t.webhooks.Hold()
+	defer func() { _ = t.webhooks.Release() }() // it fails only for an unknown message
+	id := t.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Sophie", LastName: "Germain", Email: "sophie@example.com"})
+	if err := t.clerk.DeleteUser(id); err != nil {
+		return err
+	}
+	messages := t.messages(id)
+	if len(messages) != 2 {
+		return fmt.Errorf("%d messages, not 2", len(messages))
+	}
+	if err := t.release(messages[1].ID); err != nil {
+		return err
+	}
+	tombstone, err := t.showRecord(id)
+	if err != nil {
+		return err
+	}
+	text := tombstone.String()
+	t.holds(!strings.Contains(text, "Sophie") && !strings.Contains(text, "sophie@"), "the tombstone has no personal data")
+	if err := t.release(messages[0].ID); err != nil {
+		return err
+	}
+	t.deliveries(id, "user.created 204, user.deleted 204")
+	if err := t.unchanged(id, tombstone); err != nil {
+		return err
+	}
+	return t.visit(id, http.StatusForbidden, "user_inactive")
+}
