@@ -28,30 +28,38 @@ type upserted struct {
 
 // standby is the standby after the Upsert.
 func (w *upserted) standby(cached *User) *User {
-	outcome := w.res.Outcome
-	if w.err == nil && outcome == Deactivated {
+	if w.err == nil && w.res.Outcome == Deactivated {
 		return &User{ClerkID: w.offered.ClerkID, DeletedAt: w.at} // heard again: known for the whole hour again
 	}
 	if cached != nil && !cached.DeletedAt.IsZero() {
 		return cached // the deletion came in between, and is final
 	}
 	written := w.written()
-	if w.err != nil || written == nil && (outcome == Stale || outcome == Unchanged) {
-		return cached // as far as anybody knows, nothing was written
+	if w.wroteNothing() {
+		return cached
 	}
 	if cached != nil && laterState(cached, cmp.Or(written, w.offered)) {
 		return cached // another write came later
 	}
-	if written == nil || w.overtaken && !barred(written) {
+	if written != nil && barred(written) {
+		return written
+	}
+	if written == nil || w.overtaken {
 		if cached != nil && !cached.IsActive {
 			return cached // the app suspended the user, which an Upsert does not change
 		}
 		return nil
 	}
-	if barred(written) || cached != nil && w.caching {
+	if cached != nil && w.caching {
 		return written
 	}
 	return nil // a user whom nobody visits is not worth a place
+}
+
+// wroteNothing reports whether nothing was written, as far as anybody knows, and the Store
+// did not return the record either.
+func (w *upserted) wroteNothing() bool {
+	return w.err != nil || w.res.User == nil && (w.res.Outcome == Stale || w.res.Outcome == Unchanged)
 }
 
 // written is the record after the Upsert, as far as it is known: the one that the Store
