@@ -16,7 +16,7 @@ func init() {
 		s.background.running.Wait()
 		// The work has ended. Ask singleflight whether it has forgotten the lookups too.
 		for _, newer := range []bool{false, true} {
-			key := s.lookupKey(id, sessiontoken.ParseVersion(claim), newer)
+			key := lookupKey(id, s.cache.generation(id).Load(), sessiontoken.ParseVersion(claim), newer)
 			<-s.lookups.DoChan(key, func() (any, error) { return found{}, nil })
 		}
 	}

@@ -59,9 +59,8 @@ func New(cfg Config) (*Syncer, error) {
 func (s *Syncer) Sync(ctx context.Context, clerkID string) (Result, error) {
 	start := s.clock.Now()
 	if !clerkapi.ValidUserID(clerkID) {
-		err := fmt.Errorf("%w: not the form of a user id", ErrUserUnknown)
-		s.observe(ctx, start, Observation{Op: OpSync, Err: err})
-		return Result{}, err
+		s.observe(ctx, start, Observation{Op: OpSync, Err: errNotUserID})
+		return Result{}, errNotUserID
 	}
 	callCtx, cancel := clock.WithTimeout(ctx, s.clock, callTimeout)
 	defer cancel()
@@ -120,24 +119,6 @@ func (s *Syncer) deactivate(ctx context.Context, id string, at time.Time) (Resul
 	res, err := s.store.Deactivate(ctx, id, at)
 	s.invalidate(id, func(cached *User, _ uint64) *User { return standbyAfterDeactivate(cached, id, at, err) })
 	return res, storeError(err)
-}
-
-// readFromClerk reads one user from Clerk and maps it to a record.
-func (s *Syncer) readFromClerk(ctx context.Context, id string) (*User, error) {
-	raw, asOf, err := s.api.User(ctx, id)
-	unknown := errors.Is(err, ErrUserUnknown)
-	s.rereads.recordAsked(id, s.clock.Now(), unknown)
-	if unknown {
-		return nil, err
-	}
-	if err != nil {
-		return nil, unavailable(err)
-	}
-	u, err := s.userFromClerk(raw, asOf)
-	if errors.Is(err, ErrInvalidEvent) { // here the input is Clerk's answer, not an event
-		err = unavailable(fmt.Errorf("answer of Clerk: %w", err))
-	}
-	return u, err
 }
 
 // storeError makes a failure of the Store match ErrUnavailable. A conflict is not one.

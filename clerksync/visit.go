@@ -74,14 +74,16 @@ func (s *Syncer) visit(ctx context.Context, id string, token sessiontoken.Versio
 		}
 	}
 	if s.cfg.Observe != nil {
-		o := Observation{Op: OpVisit, Source: f.source, Outcome: f.outcome, Err: err}
-		if clerkapi.ValidUserID(id) {
-			o.ClerkID = id
+		o := Observation{Op: OpVisit, ClerkID: id, Source: f.source, Outcome: f.outcome, Err: err}
+		if errors.Is(err, errNotUserID) {
+			o.ClerkID = "" // it could be anything
 		}
 		s.observe(ctx, now, o)
 	}
 	return f.user, err
 }
+
+var errNotUserID = fmt.Errorf("%w: not the form of a user id", ErrUserUnknown)
 
 // barred reports whether the record keeps its user out.
 func barred(u *User) bool { return !u.IsActive || u.Banned || !u.DeletedAt.IsZero() }
@@ -92,7 +94,7 @@ func (s *Syncer) find(ctx context.Context, id string, now time.Time, token sessi
 		return found{user: u, source: SourceCache}, nil
 	}
 	if !clerkapi.ValidUserID(id) {
-		return found{}, fmt.Errorf("%w: not the form of a user id", ErrUserUnknown)
+		return found{}, errNotUserID
 	}
 	f, err := s.lookup(ctx, id, now, token)
 	if err == nil || !errors.Is(err, ErrUnavailable) {
@@ -124,7 +126,8 @@ func (s *Syncer) lookup(ctx context.Context, id string, now time.Time, token ses
 	cached, ok := s.cache.standby(id, now)
 	newer := ok && s.needsReread(cached, now, token)
 	for {
-		result := s.lookups.DoChan(s.lookupKey(id, token, newer), func() (any, error) { return s.load(ctx, id, token) })
+		gen := s.cache.generation(id).Load()
+		result := s.lookups.DoChan(lookupKey(id, gen, token, newer), func() (any, error) { return s.load(ctx, id, gen, token) })
 		select {
 		case res := <-result:
 			f := res.Val.(found)
@@ -145,19 +148,18 @@ func (s *Syncer) lookup(ctx context.Context, id string, now time.Time, token ses
 // lookupKey says which visits share a lookup: all of one user. Those whose token is newer
 // than the record share only with tokens of the same version, and not with a lookup that
 // began before an invalidation. (For the others, an invalidation forgets the lookup.)
-func (s *Syncer) lookupKey(id string, token sessiontoken.Version, newer bool) string {
+func lookupKey(id string, gen uint64, token sessiontoken.Version, newer bool) string {
 	if newer {
-		return fmt.Sprint(id, " ", token.At.UnixMilli(), " ", s.cache.generation(id).Load())
+		return fmt.Sprint(id, " ", token.At.UnixMilli(), " ", gen)
 	}
 	return id
 }
 
-// load reads the record for all visits that wait for it.
-func (s *Syncer) load(ctx context.Context, id string, token sessiontoken.Version) (found, error) {
+// load reads the record, for all visits that wait for it, in generation gen of the cache.
+func (s *Syncer) load(ctx context.Context, id string, gen uint64, token sessiontoken.Version) (found, error) {
 	f := found{current: true}
 	err := s.background.run(ctx, func(ctx context.Context) (err error) {
 		now := s.clock.Now()
-		gen := s.cache.generation(id).Load()
 		// The lookup before may have ended after this visit looked into the cache.
 		if u, ok := s.cache.fresh(id, now); ok && s.servable(u, now, token) {
 			f = found{user: u, source: SourceCache, current: s.cache.generation(id).Load() == gen}
@@ -169,12 +171,12 @@ func (s *Syncer) load(ctx context.Context, id string, token sessiontoken.Version
 			return err
 		}
 		f = s.cacheLoaded(id, gen, f, now) // as old as the question, not as the answer
-		// Only now, as until here the cache has an older record.
+		// Only now: until here the cache has an older record, which must not be served.
 		if f.reread {
 			s.rereads.recordReread(f.user, token, now, f.source == SourceClerk)
 		}
 		if banMayBeLifted(f.user, now) {
-			s.rereads.recordSettled(id)
+			s.rereads.recordSettled(f.user)
 		}
 		return nil
 	})
@@ -238,4 +240,22 @@ func (s *Syncer) readAndUpsert(ctx context.Context, id string) (found, error) {
 		}
 	}
 	return found{user: res.User, source: SourceClerk, outcome: res.Outcome}, nil
+}
+
+// readFromClerk reads one user from Clerk and maps it to a record.
+func (s *Syncer) readFromClerk(ctx context.Context, id string) (*User, error) {
+	raw, asOf, err := s.api.User(ctx, id)
+	unknown := errors.Is(err, ErrUserUnknown)
+	s.rereads.recordAsked(id, s.clock.Now(), unknown)
+	if unknown {
+		return nil, err
+	}
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	u, err := s.userFromClerk(raw, asOf)
+	if errors.Is(err, ErrInvalidEvent) { // here the input is Clerk's answer, not an event
+		err = unavailable(fmt.Errorf("answer of Clerk: %w", err))
+	}
+	return u, err
 }

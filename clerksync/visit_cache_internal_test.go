@@ -144,12 +144,15 @@ func TestLookupKeyChangesAtAnInvalidation(t *testing.T) {
 	t.Parallel()
 	s := &Syncer{cache: newRecordCache(1000, time.Hour), clock: clock.System(time.Now)}
 	token := sessiontoken.Version{At: time.Now()}
-	before := s.lookupKey("user_1", token, true)
-	if s.lookupKey("user_1", token, true) != before || s.lookupKey("user_1", token, false) == before {
+	key := func(newer bool) string {
+		return lookupKey("user_1", s.cache.generation("user_1").Load(), token, newer)
+	}
+	before := key(true)
+	if key(true) != before || key(false) == before {
 		t.Error("the key does not depend on the user, the token version, and whether it is newer")
 	}
 	s.invalidate("user_1", func(*User, uint64) *User { return nil })
-	if s.lookupKey("user_1", token, true) == before {
+	if key(true) == before {
 		t.Error("a lookup that began before the invalidation is joined")
 	}
 }

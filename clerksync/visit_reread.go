@@ -131,8 +131,8 @@ func (l rereadLog) recordKnown(id string) {
 }
 
 // recordSettled notes that the cache has what came of asking about a ban.
-func (l rereadLog) recordSettled(id string) {
-	l.update(id, func(e reread, found bool) (reread, bool) {
+func (l rereadLog) recordSettled(u *User) {
+	l.update(u.ClerkID, func(e reread, found bool) (reread, bool) {
 		changed := found && !e.settled
 		e.settled = true
 		return e, changed
