@@ -75,7 +75,10 @@ func (s *Syncer) customize(raw json.RawMessage, u *User) (err error) {
 	if err := s.cfg.Map(cu, u); err != nil {
 		return err
 	}
-	return checkMapped(&standard, u)
+	if err := checkMapped(&standard, u); err != nil {
+		return fmt.Errorf("Config.Map: %w", err)
+	}
+	return nil
 }
 
 func mappingFailed(id string, err error) error {
@@ -96,7 +99,7 @@ func checkMapped(before, after *User) error {
 		{"DeletedAt", before.DeletedAt.Equal(after.DeletedAt)},
 	} {
 		if !f.same {
-			errs = append(errs, fmt.Errorf("Map may not change %s", f.name))
+			errs = append(errs, fmt.Errorf("it may not change %s", f.name))
 		}
 	}
 	return errors.Join(errs...)
