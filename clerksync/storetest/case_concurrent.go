@@ -8,9 +8,6 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync"
 )
 
-// workers is how many goroutines meet at one record; rounds, how often.
-const workers, rounds = 64, 4
-
 // tally counts outcomes.
 type tally struct {
 	mu sync.Mutex
@@ -52,20 +49,55 @@ func (c *check) ends(s clerksync.Store, want *clerksync.User) {
 func (c *check) oneCreated(t *tally) {
 	c.Helper()
 	if t.of[clerksync.Created] != 1 {
-		c.errorf("of %d Upserts %d were Created, want exactly one: %v", workers, t.of[clerksync.Created], t.of)
+		c.errorf("of %d Upserts %d were Created, want exactly one: %v", workers(), t.of[clerksync.Created], t.of)
 	}
+}
+
+// deletedAmongUpdates deletes a user while others update it: afterwards it is deleted, and
+// no Upsert that began later said otherwise.
+func (c *check) deletedAmongUpdates(s clerksync.Store, id string) {
+	c.Helper()
+	known := c.find(s, id) != nil
+	var t tally
+	var deleted atomic.Bool
+	c.together(workers(), func(i int) {
+		if i%8 != 0 {
+			late := deleted.Load()
+			res, err := s.Upsert(c.Context(), person(id, 1+i))
+			if err != nil {
+				c.errorf("Upsert beside a deletion: %v", err)
+			} else if late && res.Outcome != clerksync.Deactivated {
+				c.errorf("an Upsert after the deletion ended %v", res.Outcome)
+			}
+			t.add(res.Outcome)
+			return
+		}
+		res, err := s.Deactivate(c.Context(), id, hour(100+i))
+		if err != nil || res.Outcome != clerksync.Deactivated {
+			c.errorf("Deactivate beside updates: %v, %v", res.Outcome, err)
+		}
+		deleted.Store(true)
+	})
+	got := c.record(s, id)
+	if got.DeletedAt.IsZero() || got.IsActive {
+		c.errorf("the record has DeletedAt %v and IsActive %t", got.DeletedAt, got.IsActive)
+	}
+	if t.of[clerksync.Created] > 1 || known && t.of[clerksync.Created] > 0 {
+		c.errorf("a record was created where there was one: %v", t.of)
+	}
+	c.offer(s, person(id, 200), clerksync.Deactivated)
 }
 
 // Many at once.
 var concurrentCases = []testCase{
 	{"ConcurrentFirstVisits", "of many who bring the same new user one creates the record, and no one fails", 0, func(c *check) {
 		s := c.newStore()
-		for round := range rounds {
+		for round := range rounds() {
 			u := person(fmt.Sprint("user_", round), 1)
 			var t tally
-			c.together(workers, func(int) { c.send(s, u, &t) })
+			c.together(workers(), func(int) { c.send(s, u, &t) })
 			c.oneCreated(&t)
-			if t.of[clerksync.Unchanged] != workers-1 {
+			if t.of[clerksync.Unchanged] != workers()-1 {
 				c.errorf("the others were not Unchanged: %v", t.of)
 			}
 			c.ends(s, u)
@@ -73,26 +105,26 @@ var concurrentCases = []testCase{
 	}},
 	{"ConcurrentVersionsOfANewUser", "of many versions of a new user, whoever comes first, the newest wins and one is Created", 0, func(c *check) {
 		s := c.newStore()
-		for round := range rounds {
+		for round := range rounds() {
 			id := fmt.Sprint("user_", round)
-			order := random(uint64(round)).Perm(workers)
+			order := random(uint64(round)).Perm(workers())
 			var t tally
-			c.together(workers, func(i int) { c.send(s, person(id, order[i]), &t) })
+			c.together(workers(), func(i int) { c.send(s, person(id, order[i]), &t) })
 			c.oneCreated(&t)
 			if t.of[clerksync.Unchanged] != 0 || t.of[clerksync.Deactivated] != 0 {
 				c.errorf("versions that all differ ended %v", t.of)
 			}
-			c.ends(s, person(id, workers-1))
+			c.ends(s, person(id, workers()-1))
 		}
 	}},
 	{"ConcurrentVersionsOfAKnownUser", "a record never goes back in version while many write, and is whole whenever it is read", 0, func(c *check) {
 		s := c.newStore()
-		for round := range rounds {
+		for round := range rounds() {
 			id := fmt.Sprint("user_", round)
 			c.offer(s, person(id, 0), clerksync.Created)
-			order := random(uint64(round)).Perm(workers)
+			order := random(uint64(round)).Perm(workers())
 			var t tally
-			c.together(workers, func(i int) {
+			c.together(workers(), func(i int) {
 				if i%4 != 0 {
 					c.send(s, person(id, order[i]), &t)
 					return
@@ -125,48 +157,20 @@ var concurrentCases = []testCase{
 	}},
 	{"ConcurrentDeletion", "a deletion among many updates is final", 0, func(c *check) {
 		s := c.newStore()
-		for round := range rounds {
-			id := fmt.Sprint("user_", round)
-			if round%2 == 0 {
-				c.offer(s, person(id, 0), clerksync.Created)
-			}
-			var t tally
-			var deleted atomic.Bool
-			c.together(workers, func(i int) {
-				if i%8 != 0 {
-					late := deleted.Load()
-					res, err := s.Upsert(c.Context(), person(id, 1+i))
-					if err != nil {
-						c.errorf("Upsert beside a deletion: %v", err)
-					} else if late && res.Outcome != clerksync.Deactivated {
-						c.errorf("an Upsert after the deletion ended %v", res.Outcome)
-					}
-					t.add(res.Outcome)
-					return
-				}
-				res, err := s.Deactivate(c.Context(), id, hour(100+i))
-				if err != nil || res.Outcome != clerksync.Deactivated {
-					c.errorf("Deactivate beside updates: %v, %v", res.Outcome, err)
-				}
-				deleted.Store(true)
-			})
-			got := c.record(s, id)
-			if got.DeletedAt.IsZero() || got.IsActive {
-				c.errorf("the record has DeletedAt %v and IsActive %t", got.DeletedAt, got.IsActive)
-			}
-			if t.of[clerksync.Created] > 1 || round%2 == 0 && t.of[clerksync.Created] > 0 {
-				c.errorf("a record was created where there was one: %v", t.of)
-			}
-			c.offer(s, person(id, 200), clerksync.Deactivated)
+		for round := range rounds() {
+			c.deletedAmongUpdates(s, fmt.Sprint("user_new_", round))
+			known := fmt.Sprint("user_known_", round)
+			c.offer(s, person(known, 0), clerksync.Created)
+			c.deletedAmongUpdates(s, known)
 		}
 	}},
 	{"ConcurrentDeletions", "of many deletions one sets the time, and it stays", 0, func(c *check) {
 		s := c.newStore()
-		for round := range rounds {
+		for round := range rounds() {
 			id := fmt.Sprint("user_", round)
 			var mu sync.Mutex
 			first := make(map[string]bool)
-			c.together(workers, func(i int) {
+			c.together(workers(), func(i int) {
 				_, err := s.Deactivate(c.Context(), id, hour(i))
 				if err != nil {
 					c.errorf("Deactivate beside others: %v", err)
@@ -188,8 +192,8 @@ var concurrentCases = []testCase{
 	}},
 	{"ConcurrentManyUsers", "many users are created at once, each once, and none gets another's data", 0, func(c *check) {
 		s := c.newStore()
-		tallies := make([]tally, 16)
-		c.together(workers, func(i int) {
+		tallies := make([]tally, 6)
+		c.together(workers(), func(i int) {
 			for j := range tallies {
 				j = (i + j) % len(tallies)
 				c.send(s, person(fmt.Sprint("user_", j), 1), &tallies[j])
@@ -208,7 +212,7 @@ var concurrentCases = []testCase{
 	}},
 	{"ConcurrentEqualVersions", "of many contents of one version one wins, whole", 0, func(c *check) {
 		s := c.newStore()
-		for round := range rounds {
+		for round := range rounds() {
 			id := fmt.Sprint("user_", round)
 			content := func(n int) *clerksync.User {
 				u := person(id, n)
@@ -216,7 +220,7 @@ var concurrentCases = []testCase{
 				return u
 			}
 			var t tally
-			c.together(workers, func(i int) { c.send(s, content(i), &t) })
+			c.together(workers(), func(i int) { c.send(s, content(i), &t) })
 			c.oneCreated(&t)
 			if t.of[clerksync.Stale] != 0 {
 				c.errorf("equal versions ended %v", t.of)
@@ -227,24 +231,25 @@ var concurrentCases = []testCase{
 	}},
 	{"ConcurrentEvidence", "of many contents of one version the one with the latest syncedAt wins: late evidence undoes nothing, even in a race", 0, func(c *check) {
 		s := c.newStore()
-		for round := range rounds {
+		for round := range rounds() {
 			id := fmt.Sprint("user_", round)
 			content := func(n int) *clerksync.User {
 				u := person(id, n)
 				u.ClerkUpdatedAt = hour(1)
 				return u
 			}
-			order := random(uint64(round)).Perm(workers)
+			order := random(uint64(round)).Perm(workers())
 			var t tally
-			c.together(workers, func(i int) { c.send(s, content(order[i]), &t) })
+			c.together(workers(), func(i int) { c.send(s, content(order[i]), &t) })
 			c.oneCreated(&t)
-			c.ends(s, content(workers-1))
+			c.ends(s, content(workers()-1))
 		}
 	}},
 	{"ConcurrentWritesOfTheApp", "a write of the app's own is not lost to an update at the same moment", raw, func(c *check) {
 		s := c.raw()
 		c.offer(s, person("user_1", 0), clerksync.Created)
-		const writes, updaters = 32, 7
+		const updaters = 7
+		writes := 3 * rounds()
 		var newest, finished atomic.Int64
 		var done atomic.Bool
 		gone := make(chan struct{}, updaters)

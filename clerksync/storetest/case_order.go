@@ -73,8 +73,8 @@ var orderCases = []testCase{
 	{"RandomHistories", "after any history the record is what the rules make of it, step by step", 0, func(c *check) {
 		s := c.newStore()
 		rnd := random(1)
-		for i := range 150 {
-			id := fmt.Sprint("user_", i/50, rnd.IntN(2))
+		for i := range 20 * rounds() {
+			id := fmt.Sprint("user_", i/40, rnd.IntN(2))
 			if rnd.IntN(40) == 0 {
 				c.delete(s, id, hour(rnd.IntN(10)))
 				continue

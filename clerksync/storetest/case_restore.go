@@ -133,12 +133,12 @@ var restoreCases = []testCase{
 	}},
 	{"ConcurrentRestores", "of many who restore a record one reports that it did", restores, func(c *check) {
 		s := c.restoring()
-		for round := range rounds {
+		for round := range rounds() {
 			id := fmt.Sprint("user_", round)
 			c.offer(s, person(id, 1), clerksync.Created)
 			c.delete(s, id, hour(2))
 			var restored atomic.Int64
-			c.together(workers, func(int) {
+			c.together(workers(), func(int) {
 				ok, err := s.Restore(c.Context(), id, hour(3))
 				if err != nil {
 					c.errorf("Restore beside others: %v", err)
@@ -148,7 +148,7 @@ var restoreCases = []testCase{
 				}
 			})
 			if n := restored.Load(); n != 1 {
-				c.errorf("of %d Restores %d report that they did it, want one", workers, n)
+				c.errorf("of %d Restores %d report that they did it, want one", workers(), n)
 			}
 			c.offer(s, person(id, 1), clerksync.Updated)
 			c.ends(s, person(id, 1))
@@ -156,10 +156,10 @@ var restoreCases = []testCase{
 	}},
 	{"ConcurrentRestoreAndDeletion", "a record that is restored and deleted at once is one or the other, whenever it is read", restores, func(c *check) {
 		s := c.restoring()
-		for round := range rounds {
+		for round := range rounds() {
 			id := fmt.Sprint("user_", round)
 			c.offer(s, person(id, 1), clerksync.Created)
-			c.together(workers, func(i int) {
+			c.together(workers(), func(i int) {
 				var err error
 				if i%2 == 0 {
 					_, err = s.Deactivate(c.Context(), id, hour(2))

@@ -33,12 +33,23 @@
 // twice, and what one returns must not see the records of another. Its clock
 // must run and be within an hour of time.Now.
 //
-// The suite sleeps nowhere and is sequential inside; call t.Parallel before Run
-// to run it beside other tests. Run it under the race detector. The cases named
-// Concurrent… start 64 goroutines; as luck decides what they find, repeat them
-// when the Store changes:
+// The suite sleeps nowhere and runs its cases one after the other; call t.Parallel
+// before Run to run it beside other tests. Run it under the race detector.
 //
-//	go test -race -run '/Concurrent' -count=100
+// # How much
+//
+// By default a run is small enough for a Store that scans all records to find one. The
+// cases named Concurrent… depend on luck, so repeat them, and raise the counts, when the
+// Store changes:
+//
+//	go test -race -run '/Concurrent' -count=100 -storetest.workers=64
+//
+// These flags are in each test binary that imports this package. They raise counts and
+// never skip a case; a value below the default counts as the default.
+//
+//	-storetest.rounds n   repeat each concurrent case and each random history (default 4)
+//	-storetest.workers n  goroutines of each concurrent case (default 16)
+//	-storetest.users n    users in the largest batches (default 120)
 //
 // Run shows that single rules hold. Package
 // [github.com/clerksync/clerksync-go/clerksync/storetest/world] shows that they

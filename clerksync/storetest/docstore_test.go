@@ -544,7 +544,7 @@ func (s *docStore) Users(ctx context.Context, clerkIDs []string) (map[string]*cl
 	defer s.mu.Unlock()
 	found := make(map[string]*clerksync.User)
 	for i, id := range clerkIDs {
-		if s.fault == "two hundred at most" && i == 200 {
+		if s.fault == "a hundred at most" && i == 100 {
 			break
 		}
 		u, err := s.read(id)

@@ -100,7 +100,7 @@ var broken = map[fault][]string{
 	"batch sorts":                       {"BatchOfOneUser", "BatchEqualsOneByOne"},
 	"batch stops at an error":           {"BatchErrorSaysWhich"},
 	"batch swallows errors":             {"BatchErrorSaysWhich"},
-	"two hundred at most":               {"BatchOfMany"},
+	"a hundred at most":                 {"BatchOfMany"},
 	"half a stamp":                      {"BatchUsersAndStamps"},
 	"Users leaves out the deleted":      {"BatchUsersAndStamps"},
 	"suspended is deleted":              {"SuspendedIsNotDeleted"},

@@ -38,7 +38,7 @@
 // The flags of pgregory.net/rapid say how many worlds there are and how many steps each
 // has on average, and win over the [Options] given:
 //
-//	go test ./clerksync/storetest/world                          # in CI: 2 × 30,000 steps at most
+//	go test ./clerksync/storetest/world                          # some 12,000 steps
 //	go test ./clerksync/storetest/world -run 'TestMemstore$' -v -timeout 2h -rapid.checks=2800 -rapid.steps=400   # 1,000,000
 //	go test ./mongostore -run 'TestWorld$' -v -timeout 2h -rapid.checks=250 -rapid.steps=200                      # 50,000
 //

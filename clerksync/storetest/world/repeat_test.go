@@ -11,7 +11,7 @@ import (
 
 // A recorded seed is of use only if it leads to the very same run.
 func TestARunRepeats(t *testing.T) {
-	const steps = 400
+	const steps = 150
 	ops := make([]op, steps)
 	for i := range ops {
 		ops[i] = step.Example(i)

@@ -41,7 +41,7 @@ type Options struct {
 	// Checks and Steps are how many worlds there are, and how many steps each has on
 	// average, where rapid's flags -rapid.checks and -rapid.steps are not given.
 	//
-	// Defaults to 100 and 300.
+	// Defaults to 30 and 300.
 	Checks, Steps int
 
 	// UniqueEmail says that no two records may have the same e-mail address. Only then
@@ -108,7 +108,7 @@ func runRandom(t *testing.T, newStore NewStore, opts Options) {
 // orDefault sets rapid's flags where the command line did not.
 func (o Options) orDefault(t testing.TB) {
 	if o.Checks == 0 {
-		o.Checks = 100
+		o.Checks = 30
 	}
 	if o.Steps == 0 {
 		o.Steps = 300

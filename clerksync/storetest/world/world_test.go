@@ -25,7 +25,7 @@ func TestMemstoreUniqueEmail(t *testing.T) {
 		s := newStore(now)
 		s.UniqueEmail = true
 		return s
-	}, world.Options{Checks: 20, UniqueEmail: true})
+	}, world.Options{Checks: 10, UniqueEmail: true})
 }
 
 func newStore(now func() time.Time) rawStore {
