@@ -47,7 +47,7 @@ func Run(t *testing.T, newStore func(t *testing.T) clerksync.Store) {
 	for _, k := range cases {
 		if k.needs&^able == 0 {
 			t.Run(k.name, func(t *testing.T) {
-				k.run(&check{TB: t, rule: k.rule, newStore: func() clerksync.Store { return newStore(t) }})
+				k.run(&check{t: t, rule: k.rule, newStore: func() clerksync.Store { return newStore(t) }})
 			})
 		}
 	}
