@@ -19,8 +19,8 @@ var oddIDs = []string{
 }
 
 var oddTexts = []string{
-	"O'Brien", `"quoted" \ back`, "$set", "a.b", "<script>", "line\nbreak", " spaces ", "é e\u0301", "用户 😀", "null", "true", "12",
-	"2024-03-01T12:00:00Z", "65e1c5400000000000000000", strings.Repeat("long ", 10_000),
+	"O'Brien", `"quoted" \ back`, "$set", "a.b", "<script>", "line\nbreak", " spaces ", "é e\u0301", "用户 😀",
+	"null", "true", "12", "2024-03-01T12:00:00Z", "65e1c5400000000000000000", strings.Repeat("long ", 10_000),
 }
 
 // Ids, contexts, and who owns arguments and results.
@@ -112,7 +112,8 @@ var argumentCases = []testCase{
 				for _, id := range []string{"user_1", "user_2"} {
 					fails := func(method string, err error) {
 						if !errors.Is(err, done.want) {
-							c.errorf("%s(%q) with a done context: %v, want an error matching %v", method, id, err, done.want)
+							c.errorf("%s(%q) with a done context: %v, want an error matching %v",
+								method, id, err, done.want)
 						}
 						if err != nil && errors.Is(err, clerksync.ErrNotFound) {
 							c.errorf("%s(%q) with a done context matches ErrNotFound: %v", method, id, err)
@@ -153,7 +154,11 @@ var argumentCases = []testCase{
 			s := c.newStore()
 			for _, want := range []clerksync.Outcome{clerksync.Created, clerksync.Updated} {
 				u := person("user_1", int(want))
-				u.Extra = map[string]any{"list": []any{"a", "b"}, "nested": map[string]any{"deep": map[string]any{"x": "y"}}, "gone": true}
+				u.Extra = map[string]any{
+					"list":   []any{"a", "b"},
+					"nested": map[string]any{"deep": map[string]any{"x": "y"}},
+					"gone":   true,
+				}
 				stored := c.offer(s, u, want)
 				u.Name, u.Location.City, u.ClerkUpdatedAt = "changed", "changed", hour(99)
 				u.Extra["list"].([]any)[0] = "changed"

@@ -27,7 +27,9 @@ func (c *check) offerBatch(s clerksync.BatchStore, us []*clerksync.User, want ..
 }
 
 // results checks what an UpsertBatch of us returned and left.
-func (c *check) results(s clerksync.BatchStore, us []*clerksync.User, results []clerksync.Result, want ...clerksync.Outcome) {
+func (c *check) results(
+	s clerksync.BatchStore, us []*clerksync.User, results []clerksync.Result, want ...clerksync.Outcome,
+) {
 	c.t.Helper()
 	got := make([]clerksync.Outcome, len(results))
 	for i, res := range results {
@@ -204,8 +206,12 @@ var batchCases = []testCase{
 			other := person("user_1", 3)
 			other.Name, other.SyncedAt = "other", other.SyncedAt.Add(time.Second)
 			c.offerBatch(s,
-				[]*clerksync.User{person("user_1", 2), person("user_1", 2), person("user_1", 3), person("user_1", 1), other, person("user_1", 3)},
-				clerksync.Created, clerksync.Unchanged, clerksync.Updated, clerksync.Stale, clerksync.Updated, clerksync.Unchanged)
+				[]*clerksync.User{
+					person("user_1", 2), person("user_1", 2), person("user_1", 3),
+					person("user_1", 1), other, person("user_1", 3),
+				},
+				clerksync.Created, clerksync.Unchanged, clerksync.Updated,
+				clerksync.Stale, clerksync.Updated, clerksync.Unchanged)
 			c.endsAs(s, other)
 		},
 	},
@@ -225,8 +231,12 @@ var batchCases = []testCase{
 			role := person("newer", 3)
 			role.Role, role.IsActive = clerksync.RoleAdmin, false
 			c.offerBatch(s,
-				[]*clerksync.User{person("new", 1), role, person("older", 1), person("equal", 2), differing, person("deleted", 9), person("tombstone", 9)},
-				clerksync.Created, clerksync.Updated, clerksync.Stale, clerksync.Unchanged, clerksync.Updated, clerksync.Deactivated, clerksync.Deactivated)
+				[]*clerksync.User{
+					person("new", 1), role, person("older", 1), person("equal", 2),
+					differing, person("deleted", 9), person("tombstone", 9),
+				},
+				clerksync.Created, clerksync.Updated, clerksync.Stale, clerksync.Unchanged,
+				clerksync.Updated, clerksync.Deactivated, clerksync.Deactivated)
 			c.endsAs(s, person("new", 1))
 			c.endsAs(s, person("newer", 3))
 			c.endsAs(s, person("older", 2))
@@ -260,7 +270,9 @@ var batchCases = []testCase{
 			c.offer(s, person("user_2", 1), clerksync.Created)
 			invalid := person("user_2", 2)
 			invalid.Extra = map[string]any{"a.b": 1}
-			us := []*clerksync.User{person("user_1", 1), person("", 1), invalid, person("user_3", 1), invalid, person("user_2", 3)}
+			us := []*clerksync.User{
+				person("user_1", 1), person("", 1), invalid, person("user_3", 1), invalid, person("user_2", 3),
+			}
 			results, err := s.UpsertBatch(c.t.Context(), us)
 			var be *clerksync.BatchError
 			if !errors.As(err, &be) {
@@ -276,7 +288,8 @@ var batchCases = []testCase{
 			if len(results) != len(us) {
 				c.fatalf("UpsertBatch of %d returns %d results with its BatchError", len(us), len(results))
 			}
-			for i, want := range map[int]clerksync.Outcome{0: clerksync.Created, 3: clerksync.Created, 5: clerksync.Updated} {
+			wanted := map[int]clerksync.Outcome{0: clerksync.Created, 3: clerksync.Created, 5: clerksync.Updated}
+			for i, want := range wanted {
 				if results[i].Outcome != want {
 					c.errorf("result %d next to a BatchError is %v, want %v", i, results[i].Outcome, want)
 				}
@@ -358,7 +371,8 @@ var batchCases = []testCase{
 				c.offer(s, person(id, i), clerksync.Created)
 			}
 			c.stamps(s, "user_1")
-			c.stamps(s, append(slices.Clone(oddIDs), "user_1", "user_2", "user_3", "user_4", "user_5", "user_1", "USER_1", "")...)
+			ids := []string{"user_1", "user_2", "user_3", "user_4", "user_5", "user_1", "USER_1", ""}
+			c.stamps(s, append(ids, oddIDs...)...)
 		},
 	},
 	{
@@ -480,7 +494,8 @@ var batchCases = []testCase{
 				cancel()
 				switch {
 				case err == nil && n != many():
-					c.errorf("after its context was cancelled, Undeleted yielded %d of %d records and no error", n, many())
+					c.errorf("after its context was cancelled, Undeleted yielded %d of %d records and no error",
+						n, many())
 				case err != nil && !errors.Is(err, context.Canceled):
 					c.errorf("Undeleted: %v, want an error matching context.Canceled", err)
 				}

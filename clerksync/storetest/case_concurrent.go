@@ -40,9 +40,14 @@ func (c *check) send(s clerksync.Store, u *clerksync.User, t *tally) {
 func (c *check) endsAs(s clerksync.Store, want *clerksync.User) {
 	c.t.Helper()
 	got := c.record(s, want.ClerkID)
-	want = want.Clone()
+	c.same("the record in the end", got, createdFrom(want, got))
+}
+
+// createdFrom returns the record that Upserts of u leave. ID, CreatedAt and UpdatedAt are got's.
+func createdFrom(u, got *clerksync.User) *clerksync.User {
+	want := u.Clone()
 	want.ID, want.CreatedAt, want.UpdatedAt, want.IsActive = got.ID, got.CreatedAt, got.UpdatedAt, true
-	c.same("the record in the end", got, want)
+	return want
 }
 
 // oneCreated checks that exactly one of the concurrent Upserts created the record.
@@ -152,9 +157,7 @@ var concurrentCases = []testCase{
 							c.errorf("the record went back from version %d to %d", last, n)
 						}
 						last = n
-						want := person(id, n)
-						want.ID, want.CreatedAt, want.UpdatedAt, want.IsActive = got.ID, got.CreatedAt, got.UpdatedAt, true
-						c.same("a record read during writes", got, want)
+						c.same("a record read during writes", got, createdFrom(person(id, n), got))
 					}
 				})
 				newest := 0

@@ -15,8 +15,10 @@ func richExtra() map[string]any {
 		"int": int64(5), "zero": int64(0), "big": int64(math.MaxInt64), "small": int64(math.MinInt64),
 		"half": 0.5, "whole": 2.0, "huge": math.MaxFloat64, "tiny": math.SmallestNonzeroFloat64,
 		"since": hour(1), "before": time.UnixMilli(-1).UTC(),
-		"list":     []any{"a", int64(1), 1.0, true, hour(2), map[string]any{"x": nil}, nil},
-		"nested":   map[string]any{"a": int64(1), "b": map[string]any{"list": []any{map[string]any{"c": "d"}}, "at": hour(3)}},
+		"list": []any{"a", int64(1), 1.0, true, hour(2), map[string]any{"x": nil}, nil},
+		"nested": map[string]any{
+			"a": int64(1), "b": map[string]any{"list": []any{map[string]any{"c": "d"}}, "at": hour(3)},
+		},
 		"emptyMap": map[string]any{}, "emptyList": []any{},
 		"with space": "x", "ünï-cödé 😀": "x", "Text": "another field than text", "extra": "not the Extra itself",
 		"ID": "not the record's", "clerkID": "x", "Profile": "x", "firstName": "x", "0": "x", "constructor": "x",
@@ -132,10 +134,13 @@ var extraCases = []testCase{
 				{"_id": 1}, {"__v": 1}, {"clerkId": "x"}, {"email": "x"}, {"role": "ADMIN"}, {"name": "x"},
 				{"profile": map[string]any{}}, {"location": nil}, {"lastSignInAt": 1}, {"emailVerified": true},
 				{"phoneVerified": true}, {"isActive": true}, {"banned": false}, {"createdAt": 1}, {"updatedAt": 1},
-				{"clerkCreatedAt": 1}, {"clerkUpdatedAt": 1}, {"syncedAt": 1}, {"deletedAt": nil}, {"extraFields": []any{}},
+				{"clerkCreatedAt": 1}, {"clerkUpdatedAt": 1}, {"syncedAt": 1}, {"deletedAt": nil},
+				{"extraFields": []any{}},
 				{"x": map[string]any{"a.b": 1}}, {"x": []any{map[string]any{"$set": 1}}}, {"x": map[string]any{"": 1}},
-				{"x": func() {}}, {"x": make(chan int)}, {"x": struct{}{}}, {"x": complex(1, 1)}, {"x": map[int]int{1: 1}},
-				{"x": math.Inf(1)}, {"x": math.NaN()}, {"x": uint64(math.MaxUint64)}, {"x": deep}, {"x": []any{struct{}{}}},
+				{"x": func() {}}, {"x": make(chan int)}, {"x": struct{}{}}, {"x": complex(1, 1)},
+				{"x": map[int]int{1: 1}},
+				{"x": math.Inf(1)}, {"x": math.NaN()}, {"x": uint64(math.MaxUint64)}, {"x": deep},
+				{"x": []any{struct{}{}}},
 			}
 			for _, id := range []string{"user_1", "user_2"} {
 				for _, extra := range invalid {

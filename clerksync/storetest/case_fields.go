@@ -66,9 +66,12 @@ var fieldCases = []testCase{
 			s := c.newStore()
 			for id, version := range map[string]int{"user_newer": 2, "user_equal": 1} {
 				c.offer(s, person(id, 1), clerksync.Created)
-				got := c.offer(s, &clerksync.User{ClerkID: id, ClerkUpdatedAt: hour(version), SyncedAt: hour(3)}, clerksync.Updated)
-				if got.Email != "" || got.Name != "" || got.Profile != (clerksync.Profile{}) || !got.ClerkCreatedAt.IsZero() {
-					c.errorf("the record still has e-mail %q, name %q, profile %+v, clerkCreatedAt %v", got.Email, got.Name, got.Profile, got.ClerkCreatedAt)
+				cleared := &clerksync.User{ClerkID: id, ClerkUpdatedAt: hour(version), SyncedAt: hour(3)}
+				got := c.offer(s, cleared, clerksync.Updated)
+				empty := got.Email == "" && got.Name == "" && got.Profile == (clerksync.Profile{})
+				if !empty || !got.ClerkCreatedAt.IsZero() {
+					c.errorf("the record still has e-mail %q, name %q, profile %+v, clerkCreatedAt %v",
+						got.Email, got.Name, got.Profile, got.ClerkCreatedAt)
 				}
 				c.offer(s, person(id, 4), clerksync.Updated)
 			}
@@ -127,7 +130,8 @@ var fieldCases = []testCase{
 			c.offer(s, person("user_1", 2), clerksync.Updated)
 			last := c.deactivate(s, "user_1", hour(3))
 			if !last.CreatedAt.Equal(first.CreatedAt) || last.ID != first.ID {
-				c.errorf("createdAt and ID were %v and %s, and are now %v and %s", first.CreatedAt, first.ID, last.CreatedAt, last.ID)
+				c.errorf("createdAt and ID were %v and %s, and are now %v and %s",
+					first.CreatedAt, first.ID, last.CreatedAt, last.ID)
 			}
 		},
 	},
@@ -138,25 +142,25 @@ var fieldCases = []testCase{
 			s := c.newStore()
 			u := person("user_1", 2)
 			r := c.offer(s, u, clerksync.Created)
-			step := func(what string, moves bool, next func() *clerksync.User) {
-				tick()
-				got := next()
+			step := func(what string, got *clerksync.User, moves bool) {
 				if moved := got.UpdatedAt.After(r.UpdatedAt); moved != moves {
 					c.errorf("%s: updatedAt went from %v to %v", what, r.UpdatedAt, got.UpdatedAt)
 				}
 				r = got
+				tick()
 			}
-			step("the same again", false, func() *clerksync.User { return c.offer(s, u, clerksync.Unchanged) })
+			tick()
+			step("the same again", c.offer(s, u, clerksync.Unchanged), false)
 			u.SyncedAt, u.LastSignInAt = hour(5), hour(5)
-			step("a later confirmation", false, func() *clerksync.User { return c.offer(s, u, clerksync.Unchanged) })
-			step("an older version", false, func() *clerksync.User { return c.offer(s, person("user_1", 1), clerksync.Stale) })
-			step("a newer version", true, func() *clerksync.User { return c.offer(s, person("user_1", 6), clerksync.Updated) })
+			step("a later confirmation", c.offer(s, u, clerksync.Unchanged), false)
+			step("an older version", c.offer(s, person("user_1", 1), clerksync.Stale), false)
+			step("a newer version", c.offer(s, person("user_1", 6), clerksync.Updated), true)
 			u = person("user_1", 6)
 			u.Extra["plan"] = "other"
-			step("other content", true, func() *clerksync.User { return c.offer(s, u, clerksync.Updated) })
-			step("the deletion", true, func() *clerksync.User { return c.deactivate(s, "user_1", hour(7)) })
-			step("the deletion again", false, func() *clerksync.User { return c.deactivate(s, "user_1", hour(8)) })
-			step("an update of a deleted user", false, func() *clerksync.User { return c.offer(s, person("user_1", 9), clerksync.Deactivated) })
+			step("other content", c.offer(s, u, clerksync.Updated), true)
+			step("the deletion", c.deactivate(s, "user_1", hour(7)), true)
+			step("the deletion again", c.deactivate(s, "user_1", hour(8)), false)
+			step("an update of a deleted user", c.offer(s, person("user_1", 9), clerksync.Deactivated), false)
 		},
 	},
 	{
@@ -244,7 +248,8 @@ var fieldCases = []testCase{
 			}
 			got := c.offer(s, set(person("user_1", 1)), clerksync.Created)
 			if !got.IsActive || !got.DeletedAt.IsZero() || got.ID == "0123456789abcdef01234567" {
-				c.errorf("a new record has the argument's IsActive %t, DeletedAt %v or ID %s", got.IsActive, got.DeletedAt, got.ID)
+				c.errorf("a new record has the argument's IsActive %t, DeletedAt %v or ID %s",
+					got.IsActive, got.DeletedAt, got.ID)
 			}
 			c.offer(s, set(person("user_1", 1)), clerksync.Unchanged)
 			c.offer(s, set(person("user_1", 2)), clerksync.Updated)

@@ -50,9 +50,7 @@ var orderCases = []testCase{
 					}
 				}
 				got := c.record(s, id)
-				want := es[3].Clone()
-				want.ID, want.CreatedAt, want.UpdatedAt, want.IsActive = got.ID, got.CreatedAt, got.UpdatedAt, true
-				c.same(fmt.Sprintf("the record after events in order %v", order), got, want)
+				c.same(fmt.Sprintf("the record after events in order %v", order), got, createdFrom(es[3], got))
 			})
 		},
 	},
@@ -72,7 +70,8 @@ var orderCases = []testCase{
 						}
 					}
 					if got := c.record(s, id); got.IsActive || !got.DeletedAt.Equal(hour(4)) {
-						c.errorf("after order %v (3 is the deletion) the record has IsActive %t and DeletedAt %v", order, got.IsActive, got.DeletedAt)
+						c.errorf("after order %v (3 is the deletion) the record has IsActive %t and DeletedAt %v",
+							order, got.IsActive, got.DeletedAt)
 					}
 				}
 			})

@@ -18,7 +18,8 @@ var upsertCases = []testCase{
 			if !got.IsActive {
 				c.errorf("a new record is not active")
 			}
-			if got.Email != u.Email || got.Role != clerksync.RoleTeacher || got.Location == nil || got.Location.City != "London" {
+			located := got.Location != nil && got.Location.City == "London"
+			if got.Email != u.Email || got.Role != clerksync.RoleTeacher || !located {
 				c.errorf("a new record has e-mail %q, role %q, location %v", got.Email, got.Role, got.Location)
 			}
 			if !got.CreatedAt.Equal(got.UpdatedAt) {
@@ -91,7 +92,8 @@ var upsertCases = []testCase{
 			u.SyncedAt, u.LastSignInAt = hour(5), hour(4)
 			got := c.offer(s, u, clerksync.Unchanged)
 			if !got.SyncedAt.Equal(hour(5)) || !got.LastSignInAt.Equal(hour(4)) {
-				c.errorf("syncedAt is %v and lastSignInAt %v, want %v and %v", got.SyncedAt, got.LastSignInAt, hour(5), hour(4))
+				c.errorf("syncedAt is %v and lastSignInAt %v, want %v and %v",
+					got.SyncedAt, got.LastSignInAt, hour(5), hour(4))
 			}
 		},
 	},

@@ -16,9 +16,12 @@ const (
 )
 
 var (
-	roundsFlag  = flag.Int("storetest.rounds", fewestRounds, "storetest: repeat each concurrent case and each random history `n` times")
-	workersFlag = flag.Int("storetest.workers", fewestWorkers, "storetest: run each concurrent case on `n` goroutines")
-	usersFlag   = flag.Int("storetest.users", fewestUsers, "storetest: put `n` users into the largest batches")
+	roundsFlag = flag.Int("storetest.rounds", fewestRounds,
+		"storetest: repeat each concurrent case and random history `n` times")
+	workersFlag = flag.Int("storetest.workers", fewestWorkers,
+		"storetest: run each concurrent case on `n` goroutines")
+	usersFlag = flag.Int("storetest.users", fewestUsers,
+		"storetest: put `n` users into the largest batches")
 )
 
 // rounds is how often a concurrent case and a random history are repeated.
