@@ -41,14 +41,7 @@ const (
 	stallAfter  = "Store stalls after the write"
 )
 
-// The numbers of these faults.
-const (
-	noFault = iota
-	failBeforeFault
-	failAfterFault
-	stallBeforeFault
-	stallAfterFault
-)
+var storeFaults = []string{failBefore, failAfter, stallBefore, stallAfter}
 
 // call makes one call of a process, with its faults and interrupts. write is the method's name if
 // it writes.
@@ -62,21 +55,13 @@ func (s *store) call(ctx context.Context, write string, do func(context.Context)
 	}
 	n := r.touch()
 	r.interrupt(n, false)
-	fault := noFault
-	if f := r.fault(n); f != 0 {
-		fault = failBeforeFault + f%4
-	} else if w.storeOutage.down {
-		fault = failBeforeFault
-	}
-	if fault != noFault {
-		w.trouble()
-	}
+	fault := w.storeFault(r, n)
 	switch fault {
-	case failBeforeFault:
-		w.counts.add(failBefore)
+	case failBefore:
+		w.counts.add(fault)
 		return errStore
-	case stallBeforeFault:
-		w.counts.add(stallBefore)
+	case stallBefore:
+		w.counts.add(fault)
 		w.clock.Advance(stall(r, n))
 	}
 	if err := context.Cause(ctx); err != nil {
@@ -84,11 +69,11 @@ func (s *store) call(ctx context.Context, write string, do func(context.Context)
 	}
 	err := do(context.WithoutCancel(ctx)) // a call that has begun ends, even if nobody waits
 	switch fault {
-	case failAfterFault:
-		w.counts.add(failAfter)
+	case failAfter:
+		w.counts.add(fault)
 		err = errStore
-	case stallAfterFault:
-		w.counts.add(stallAfter)
+	case stallAfter:
+		w.counts.add(fault)
 		w.clock.Advance(stall(r, n))
 		if cause := context.Cause(ctx); cause != nil {
 			err = cause
@@ -96,6 +81,20 @@ func (s *store) call(ctx context.Context, write string, do func(context.Context)
 	}
 	r.interrupt(n, true)
 	return err
+}
+
+// storeFault returns the fault of call n, "" for none.
+func (w *world) storeFault(r *run, n int) string {
+	fault := ""
+	if f := r.fault(n); f != 0 {
+		fault = storeFaults[f%len(storeFaults)]
+	} else if w.storeOutage.down {
+		fault = failBefore
+	}
+	if fault != "" {
+		w.trouble()
+	}
+	return fault
 }
 
 // stall returns how long a call stalls: shorter than the caller's timeout, or longer.
