@@ -78,20 +78,26 @@ func (c *check) find(s clerksync.Store, id string) *clerksync.User {
 		c.fatalf("User(%q) returns nil and no error", id)
 		return nil
 	}
+	c.wellFormed("User", id, u)
+	return u
+}
+
+// wellFormed checks what holds for every record that a method returns for an id.
+func (c *check) wellFormed(method, id string, u *clerksync.User) {
+	c.t.Helper()
 	if u.ClerkID != id {
-		c.errorf("User(%q) returns the record of %q", id, u.ClerkID)
+		c.errorf("%s of %q returns the record of %q", method, id, u.ClerkID)
 	}
 	if u.ID == "" {
-		c.errorf("User(%q): the record has no ID", id)
+		c.errorf("%s of %q: the record has no ID", method, id)
 	}
 	if u.RoleFromClerk || u.Partial {
-		c.errorf("User(%q): RoleFromClerk %t, Partial %t: want both false in a record",
-			id, u.RoleFromClerk, u.Partial)
+		c.errorf("%s of %q: RoleFromClerk %t, Partial %t: want both false in a record",
+			method, id, u.RoleFromClerk, u.Partial)
 	}
 	for _, fault := range timeFaults(u) {
-		c.errorf("User(%q): %s", id, fault)
+		c.errorf("%s of %q: %s", method, id, fault)
 	}
-	return u
 }
 
 // record is find for a record that must exist.
