@@ -349,9 +349,12 @@ var batchCases = []testCase{
 			s := c.batch()
 			ids, us := manyPeople(2)
 			c.offerBatch(s, us, allOf(clerksync.Created)...)
-			c.offerBatch(s, us, allOf(clerksync.Unchanged)...)
+			mixed, outcomes := slices.Clone(us), allOf(clerksync.Unchanged)
 			_, older := manyPeople(1)
-			c.offerBatch(s, older, allOf(clerksync.Stale)...)
+			for i := 0; i < len(mixed); i += 2 {
+				mixed[i], outcomes[i] = older[i], clerksync.Stale
+			}
+			c.offerBatch(s, mixed, outcomes...)
 			_, newer := manyPeople(3)
 			c.offerBatch(s, newer, allOf(clerksync.Updated)...)
 			gone := ids[:3]

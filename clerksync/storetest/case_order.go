@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/clerksync/clerksync-go/clerksync"
@@ -44,7 +45,7 @@ var orderCases = []testCase{
 			permutations(4, func(order []int) {
 				id := fmt.Sprint("user_", order)
 				es := events(id)
-				for _, i := range append(order[:4:4], order[0], order[1]) {
+				for _, i := range slices.Concat(order, order[:2]) {
 					if _, err := s.Upsert(c.t.Context(), es[i]); err != nil {
 						c.fatalf("Upsert of event %d in order %v: %v", i, order, err)
 					}
@@ -61,18 +62,16 @@ var orderCases = []testCase{
 			s := c.newStore()
 			permutations(4, func(order []int) {
 				id := fmt.Sprint("user_", order)
-				for range 2 { // each event twice
-					for _, i := range order {
-						if i == 3 {
-							c.deactivate(s, id, hour(4))
-						} else if _, err := s.Upsert(c.t.Context(), person(id, 1+i)); err != nil {
-							c.fatalf("Upsert of event %d in order %v: %v", i, order, err)
-						}
+				for _, i := range slices.Concat(order, order[:2]) {
+					if i == 3 {
+						c.deactivate(s, id, hour(4))
+					} else if _, err := s.Upsert(c.t.Context(), person(id, 1+i)); err != nil {
+						c.fatalf("Upsert of event %d in order %v: %v", i, order, err)
 					}
-					if got := c.record(s, id); got.IsActive || !got.DeletedAt.Equal(hour(4)) {
-						c.errorf("after order %v (3 is the deletion) the record has IsActive %t and DeletedAt %v",
-							order, got.IsActive, got.DeletedAt)
-					}
+				}
+				if got := c.record(s, id); got.IsActive || !got.DeletedAt.Equal(hour(4)) {
+					c.errorf("after order %v (3 is the deletion) the record has IsActive %t and DeletedAt %v",
+						order, got.IsActive, got.DeletedAt)
 				}
 			})
 		},

@@ -2,17 +2,17 @@ package storetest
 
 import "flag"
 
-// How much a run does. The defaults are small, so that a Store that scans its records
-// finishes in seconds; the flags raise them. No flag skips a case, and a value below the
-// default counts as the default: with fewer, a case might no longer find what it is for.
+// How much a run does by default. This is small, so that a Store that scans all records for each
+// read finishes in seconds. Flags raise it. No flag skips a case, and a value below the default
+// counts as the default: with less, a case might miss what it is for.
 //
-// They are flags because the count is a decision of whoever runs the tests: the Store's
-// test stays as it is. Package testing registers its flags the same way, in test binaries
-// only, and the prefix keeps these apart from a program's own.
+// These are flags, not arguments of Run, because whoever runs the tests chooses them: the test in
+// the Store's package stays the same. Only tests import this package, so only test binaries have
+// the flags, like those of package rapid. The prefix keeps them apart from others.
 const (
 	fewestRounds  = 4
 	fewestWorkers = 16
-	fewestUsers   = 120
+	fewestUsers   = 105
 )
 
 var (

@@ -47,7 +47,7 @@
 //
 //	-storetest.rounds n   repeat each concurrent case and random history (default 4)
 //	-storetest.workers n  goroutines of each concurrent case (default 16)
-//	-storetest.users n    users in the largest batches (default 120)
+//	-storetest.users n    users in the largest batches (default 105)
 //
 // # Which cases run
 //
