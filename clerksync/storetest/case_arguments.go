@@ -18,12 +18,13 @@ var oddIDs = []string{
 	strings.Repeat("long", 200),
 }
 
+// oddTexts are texts that a careless Store would change or interpret.
 var oddTexts = []string{
 	"O'Brien", `"quoted" \ back`, "$set", "a.b", "<script>", "line\nbreak", " spaces ", "é e\u0301", "用户 😀",
 	"null", "true", "12", "2024-03-01T12:00:00Z", "65e1c5400000000000000000", strings.Repeat("long ", 10_000),
 }
 
-// Ids, contexts, and who owns arguments and results.
+// argumentCases are about ids, contexts, and who owns arguments and results.
 var argumentCases = []testCase{
 	{
 		name: "NoRecordIsErrNotFound",

@@ -170,7 +170,7 @@ func allOf(o clerksync.Outcome) []clerksync.Outcome {
 	return slices.Repeat([]clerksync.Outcome{o}, many())
 }
 
-// The methods of BatchStore.
+// batchCases are about the methods of BatchStore.
 var batchCases = []testCase{
 	{
 		name:  "BatchEqualsOneByOne",

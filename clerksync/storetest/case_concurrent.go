@@ -93,7 +93,7 @@ func (c *check) deletedAmongUpdates(s clerksync.Store, id string) {
 	c.offer(s, person(id, 200), clerksync.Deactivated)
 }
 
-// Many callers at once.
+// concurrentCases are about many callers at the same time.
 var concurrentCases = []testCase{
 	{
 		name: "ConcurrentFirstVisits",

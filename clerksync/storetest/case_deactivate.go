@@ -6,7 +6,7 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync"
 )
 
-// Deletion.
+// deactivateCases are about deletion.
 var deactivateCases = []testCase{
 	{
 		name: "DeletionMarksTheRecord",

@@ -39,7 +39,7 @@ func nonCanonical(id string) *clerksync.User {
 	return u
 }
 
-// Extra, which holds the fields that Map sets.
+// extraCases are about Extra, which holds the fields that Map sets.
 var extraCases = []testCase{
 	{
 		name: "ExtraRoundTrips",

@@ -6,7 +6,7 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync"
 )
 
-// How each field is compared and written.
+// fieldCases are about how each field is compared and written.
 var fieldCases = []testCase{
 	{
 		name: "EveryClerkFieldIsWritten",

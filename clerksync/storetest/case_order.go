@@ -29,7 +29,7 @@ func permutations(n int, yield func([]int)) {
 	next()
 }
 
-// Events in any order.
+// orderCases are about events in any order.
 var orderCases = []testCase{
 	{
 		name: "AnyOrderConverges",

@@ -44,7 +44,7 @@ func flatten(prefix string, nested, flat map[string]any) {
 	}
 }
 
-// plain converts the types of a driver to those of the language.
+// plain converts a value of a driver's own type to a built-in type, a time.Time or a Null.
 func plain(v reflect.Value) any {
 	if !v.IsValid() {
 		return Null{}
@@ -109,7 +109,7 @@ var synced = []string{
 // deleted lists the paths that Deactivate may write.
 var deleted = []string{"isActive", "deletedAt", "updatedAt"}
 
-// What the app writes to its database.
+// rawCases are about what the app writes to its database.
 var rawCases = []testCase{
 	{
 		name:  "RecordHasTheFieldsOfTheContract",
@@ -363,7 +363,7 @@ var strangeFields = map[string]any{
 	"nothing": Null{}, "ratio": 0.5,
 }
 
-// Records and fields that other programs wrote.
+// foreignCases are about records and fields that clerksync does not write.
 var foreignCases = []testCase{
 	{
 		name:  "UnknownFieldsSurvive",

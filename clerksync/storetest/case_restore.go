@@ -36,7 +36,7 @@ func (c *check) restore(s clerksync.RestoreStore, id string, before time.Time, w
 	c.same(fmt.Sprintf("the record after a Restore that must report %t", want), after, expected)
 }
 
-// The method of RestoreStore.
+// restoreCases are about the method of RestoreStore.
 var restoreCases = []testCase{
 	{
 		name:  "RestoreBringsBack",

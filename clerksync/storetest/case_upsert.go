@@ -6,7 +6,7 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync"
 )
 
-// The rules of Decide.
+// upsertCases are about the rules of Decide.
 var upsertCases = []testCase{
 	{
 		name: "NewUserIsCreated",

@@ -35,7 +35,7 @@ func (c *check) fatalf(format string, args ...any) {
 // for one from the future.
 var epoch = time.Date(2024, time.March, 1, 12, 0, 0, 0, time.UTC)
 
-// hour is the time of version n.
+// hour returns the time of version n.
 func hour(n int) time.Time { return epoch.Add(time.Duration(n) * time.Hour) }
 
 // person returns a user at version n, with every field that Clerk owns. Its strings and
