@@ -349,14 +349,22 @@ var batchCases = []testCase{
 			s := c.batch()
 			ids, us := manyPeople(2)
 			c.offerBatch(s, us, allOf(clerksync.Created)...)
-			mixed, outcomes := slices.Clone(us), allOf(clerksync.Unchanged)
+			// One batch of equal, older and newer versions.
 			_, older := manyPeople(1)
-			for i := 0; i < len(mixed); i += 2 {
-				mixed[i], outcomes[i] = older[i], clerksync.Stale
+			_, newer := manyPeople(3)
+			mixed, outcomes := slices.Clone(us), allOf(clerksync.Unchanged)
+			versions := make(map[string]time.Time)
+			for i, u := range us {
+				versions[u.ClerkID] = hour(2)
+				switch i % 3 {
+				case 1:
+					mixed[i], outcomes[i] = older[i], clerksync.Stale
+				case 2:
+					mixed[i], outcomes[i] = newer[i], clerksync.Updated
+					versions[u.ClerkID] = hour(3)
+				}
 			}
 			c.offerBatch(s, mixed, outcomes...)
-			_, newer := manyPeople(3)
-			c.offerBatch(s, newer, allOf(clerksync.Updated)...)
 			gone := ids[:3]
 			for _, id := range gone {
 				c.deactivate(s, id, hour(9))
@@ -371,7 +379,7 @@ var batchCases = []testCase{
 				c.errorf("Stamps of %d: %d, %v", many(), len(stamps), err)
 			}
 			for _, id := range ids {
-				if u := users[id]; u == nil || !u.ClerkUpdatedAt.Equal(hour(3)) || stamps[id] != stampOf(u) {
+				if u := users[id]; u == nil || !u.ClerkUpdatedAt.Equal(versions[id]) || stamps[id] != stampOf(u) {
 					c.fatalf("%q: Users has %s, Stamps has %+v", id, describe(users[id]), stamps[id])
 				}
 			}

@@ -10,7 +10,7 @@ import "flag"
 // the Store's package stays the same. Only tests import this package, so only test binaries have
 // the flags, like those of package rapid. The prefix keeps them apart from others.
 const (
-	fewestRounds  = 4
+	fewestRounds  = 6
 	fewestWorkers = 16
 	fewestUsers   = 105
 )

@@ -45,7 +45,7 @@
 // Each test binary that imports this package has these flags. They raise the counts and never
 // skip a case. A value below the default counts as the default.
 //
-//	-storetest.rounds n   repeat each concurrent case and random history (default 4)
+//	-storetest.rounds n   repeat each concurrent case and random history (default 6)
 //	-storetest.workers n  goroutines of each concurrent case (default 16)
 //	-storetest.users n    users in the largest batches (default 105)
 //
