@@ -44,7 +44,7 @@ func Example() {
 	ctx := context.Background()
 	store := memstore.New()
 
-	// The webhooks come in the wrong order: the deletion first.
+	// The webhooks arrive in the wrong order: the deletion comes first.
 	deletedAt := time.Date(2025, time.May, 2, 12, 0, 0, 0, time.UTC)
 	res, err := store.Deactivate(ctx, "user_2abc", deletedAt)
 	if err != nil {
@@ -52,7 +52,9 @@ func Example() {
 	}
 	fmt.Println(res.Outcome)
 
-	res, err = store.Upsert(ctx, &clerksync.User{ClerkID: "user_2abc", Email: "ada@example.com", ClerkUpdatedAt: deletedAt.Add(-time.Hour)})
+	res, err = store.Upsert(ctx, &clerksync.User{
+		ClerkID: "user_2abc", Email: "ada@example.com", ClerkUpdatedAt: deletedAt.Add(-time.Hour),
+	})
 	if err != nil {
 		panic(err)
 	}

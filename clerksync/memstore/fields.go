@@ -6,7 +6,7 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync"
 )
 
-// write applies u, which is canonical and shared with nobody, to r.
+// write writes the fields that Clerk owns from u to r. u is canonical, and nobody else has it.
 func write(r, u *clerksync.User) {
 	r.Extra = u.Extra
 	for path, value := range u.ClerkFields() {
@@ -18,7 +18,7 @@ func write(r, u *clerksync.User) {
 	confirm(r, u)
 }
 
-// confirm moves forward what an u of the same content may move.
+// confirm moves SyncedAt and LastSignInAt forward, never back.
 func confirm(r, u *clerksync.User) {
 	r.SyncedAt = latest(r.SyncedAt, u.SyncedAt)
 	r.LastSignInAt = latest(r.LastSignInAt, u.LastSignInAt)
@@ -31,7 +31,7 @@ func latest(a, b time.Time) time.Time {
 	return a
 }
 
-// set writes a field by its path in the record; nil removes it.
+// set writes the field at a path; a nil value removes it.
 func set(r *clerksync.User, path string, value any) {
 	switch f := field(r, path).(type) {
 	case *string:
@@ -48,7 +48,7 @@ func set(r *clerksync.User, path string, value any) {
 	}
 }
 
-// field points to the field of r that has this path, nil where there is none.
+// field returns a pointer to the field at a path, or nil if there is none.
 func field(r *clerksync.User, path string) any {
 	switch path {
 	case "email":

@@ -6,7 +6,7 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync"
 )
 
-// A field that clerksync begins to own must be known here too.
+// If Clerk comes to own another field, this package must know it.
 func TestEveryClerkFieldIsKnown(t *testing.T) {
 	u := &clerksync.User{RoleFromClerk: true, Role: clerksync.RoleAdmin}
 	seen := make(map[any]string)
@@ -15,7 +15,7 @@ func TestEveryClerkFieldIsKnown(t *testing.T) {
 		if f == nil {
 			t.Errorf("field does not know %s", path)
 		} else if other, ok := seen[f]; ok {
-			t.Errorf("%s and %s are one field", path, other)
+			t.Errorf("%s and %s are the same field", path, other)
 		}
 		seen[f] = path
 	}

@@ -1,14 +1,13 @@
-// Package memstore keeps records in memory: the reference implementation of
-// [clerksync.Store], [clerksync.BatchStore] and [clerksync.RestoreStore], and the
-// Store for an app's unit tests.
+// Package memstore keeps records in memory. It is the reference implementation of
+// [clerksync.Store], [clerksync.BatchStore] and [clerksync.RestoreStore], and the Store for an
+// app's unit tests.
 //
-// It behaves as a Store on a database does, down to the precision of its times,
-// and passes the same conformance suite (package storetest). What it holds is
-// gone when the process ends and is not shared with other processes: it is no
-// Store for production.
+// It behaves like a Store on a database, down to the precision of its times, and passes the same
+// conformance suite, package storetest. Do not use it in production: the records are gone when
+// the process ends, and other processes do not see them.
 //
-// An app owns some fields of the record and writes them in the database itself;
-// [Store.Edit] stands for such a write:
+// An app owns some fields of the record and writes them to the database itself. [Store.Edit]
+// makes such a write:
 //
 //	store := memstore.New()
 //	syncer, err := clerksync.New(clerksync.Config{Store: store, …})
@@ -30,20 +29,21 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync"
 )
 
-// Store is a [clerksync.BatchStore] and a [clerksync.RestoreStore] in memory; make
-// one with [New]. It is safe for concurrent use, and everything it returns is
-// the caller's own copy.
+// Store is a [clerksync.BatchStore] and a [clerksync.RestoreStore] in memory. Create one with
+// [New]. It is safe for concurrent use, and everything it returns is a copy.
 type Store struct {
-	// Now is the clock behind CreatedAt, UpdatedAt and the check of
-	// [clerksync.Decide] for confirmations from the future. Set it before the
-	// first use. Defaults to time.Now.
+	// Now is the clock. CreatedAt and UpdatedAt come from it, and [clerksync.Decide] uses it
+	// to detect confirmations from the future. Set it before the first use.
+	//
+	// Defaults to time.Now.
 	Now func() time.Time
 
-	// UniqueEmail makes the Store behave as a database does in which the app
-	// has a unique index on the e-mail address: an Upsert that would give two
-	// users the same one fails with a [*clerksync.ConflictError], unless the
-	// other is deleted; a deleted record gives its address up. Set it before
-	// the first use. Defaults to false.
+	// UniqueEmail makes the Store behave like a database with a unique index on the e-mail
+	// address. An Upsert that would give two users the same address fails with a
+	// [*clerksync.ConflictError]. If the other user is deleted, its record loses the address
+	// instead. Set it before the first use.
+	//
+	// Defaults to false.
 	UniqueEmail bool
 
 	mu      sync.RWMutex
@@ -63,7 +63,7 @@ func New() *Store {
 
 // User implements [clerksync.Store].
 func (s *Store) User(ctx context.Context, clerkID string) (*clerksync.User, error) {
-	if err := alive(ctx); err != nil {
+	if err := ctxErr(ctx); err != nil {
 		return nil, err
 	}
 	s.mu.RLock()
@@ -75,9 +75,9 @@ func (s *Store) User(ctx context.Context, clerkID string) (*clerksync.User, erro
 	return r.Clone(), nil
 }
 
-// Upsert implements [clerksync.Store]. The Result always holds the record.
+// Upsert implements [clerksync.Store]. Result.User is never nil.
 func (s *Store) Upsert(ctx context.Context, u *clerksync.User) (clerksync.Result, error) {
-	if err := alive(ctx); err != nil {
+	if err := ctxErr(ctx); err != nil {
 		return clerksync.Result{}, err
 	}
 	return s.upsert(u)
@@ -104,7 +104,7 @@ func (s *Store) upsert(u *clerksync.User) (clerksync.Result, error) {
 		write(r, u)
 	case clerksync.Unchanged:
 		confirm(r, u)
-	default: // Stale, Deactivated: nothing is written
+	default: // Stale or Deactivated: nothing is written
 		return clerksync.Result{Outcome: outcome, User: r}, nil
 	}
 	if s.UniqueEmail && outcome != clerksync.Unchanged {
@@ -116,10 +116,9 @@ func (s *Store) upsert(u *clerksync.User) (clerksync.Result, error) {
 	return clerksync.Result{Outcome: outcome, User: r.Clone()}, nil
 }
 
-// Deactivate implements [clerksync.Store]; a zero at means now. The Result
-// always holds the record.
+// Deactivate implements [clerksync.Store]. A zero at means now. Result.User is never nil.
 func (s *Store) Deactivate(ctx context.Context, clerkID string, at time.Time) (clerksync.Result, error) {
-	if err := alive(ctx); err != nil {
+	if err := ctxErr(ctx); err != nil {
 		return clerksync.Result{}, err
 	}
 	if clerkID == "" {
@@ -145,7 +144,7 @@ func (s *Store) Deactivate(ctx context.Context, clerkID string, at time.Time) (c
 
 // Restore implements [clerksync.RestoreStore].
 func (s *Store) Restore(ctx context.Context, clerkID string, before time.Time) (bool, error) {
-	if err := alive(ctx); err != nil {
+	if err := ctxErr(ctx); err != nil {
 		return false, err
 	}
 	if clerkID == "" {
@@ -163,10 +162,10 @@ func (s *Store) Restore(ctx context.Context, clerkID string, before time.Time) (
 	return true, nil
 }
 
-// UpsertBatch implements [clerksync.BatchStore]. It is no transaction: other
-// writes may come between two of the batch.
+// UpsertBatch implements [clerksync.BatchStore]. It is not a transaction: other writes may come
+// between those of the batch.
 func (s *Store) UpsertBatch(ctx context.Context, us []*clerksync.User) ([]clerksync.Result, error) {
-	if err := alive(ctx); err != nil {
+	if err := ctxErr(ctx); err != nil {
 		return nil, err
 	}
 	results := make([]clerksync.Result, len(us))
@@ -195,7 +194,7 @@ func (s *Store) Stamps(ctx context.Context, clerkIDs []string) (map[string]clerk
 }
 
 func collect[T any](ctx context.Context, s *Store, clerkIDs []string, of func(*clerksync.User) T) (map[string]T, error) {
-	if err := alive(ctx); err != nil {
+	if err := ctxErr(ctx); err != nil {
 		return nil, err
 	}
 	s.mu.RLock()
@@ -209,12 +208,12 @@ func collect[T any](ctx context.Context, s *Store, clerkIDs []string, of func(*c
 	return found, nil
 }
 
-// Undeleted implements [clerksync.BatchStore]. It yields what was there when the
-// iteration began; the Store may be used meanwhile.
+// Undeleted implements [clerksync.BatchStore]. It yields the records of the moment when the
+// iteration began. The Store may be used during it.
 func (s *Store) Undeleted(ctx context.Context) iter.Seq2[clerksync.Stamp, error] {
 	return func(yield func(clerksync.Stamp, error) bool) {
 		for _, st := range s.undeleted() {
-			if err := alive(ctx); err != nil {
+			if err := ctxErr(ctx); err != nil {
 				yield(clerksync.Stamp{}, err)
 				return
 			}
@@ -222,8 +221,8 @@ func (s *Store) Undeleted(ctx context.Context) iter.Seq2[clerksync.Stamp, error]
 				return
 			}
 		}
-		// Not to report a truncated or an empty Store as complete.
-		if err := alive(ctx); err != nil {
+		// An iteration that ends without an error is complete, so a done context is reported here too.
+		if err := ctxErr(ctx); err != nil {
 			yield(clerksync.Stamp{}, err)
 		}
 	}
@@ -242,13 +241,13 @@ func (s *Store) undeleted() []clerksync.Stamp {
 	return stamps
 }
 
-// Edit changes a record past the convergence rules, as an app does that writes
-// to its own database: it assigns a role, suspends a user (IsActive), fills in a
-// Location, or has an old record without a ClerkUpdatedAt. Where there is no
-// record the error matches [clerksync.ErrNotFound].
+// Edit changes a record without the convergence rules, as an app does that writes to its own
+// database: to assign a role, to suspend a user (IsActive), to fill in a Location, or to have an
+// old record without a ClerkUpdatedAt. If there is no record, the error matches
+// [clerksync.ErrNotFound].
 //
-// f gets a copy that takes the record's place when f returns; ID and ClerkID
-// stay. UpdatedAt moves only if f moves it. f must not call the Store.
+// f gets a copy, which replaces the record when f returns. ID and ClerkID do not change, and
+// UpdatedAt changes only if f changes it. f must not call the Store.
 func (s *Store) Edit(clerkID string, f func(*clerksync.User)) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -274,9 +273,8 @@ func (s *Store) Len() int {
 	return len(s.records)
 }
 
-// alive returns an error that matches both ctx.Err and its cause once ctx is
-// done.
-func alive(ctx context.Context) error {
+// ctxErr returns an error that matches both ctx.Err and the cause, once ctx is done.
+func ctxErr(ctx context.Context) error {
 	err, cause := ctx.Err(), context.Cause(ctx)
 	switch {
 	case err == nil:
@@ -295,11 +293,11 @@ func (s *Store) now() time.Time {
 	return canonical(time.Now())
 }
 
-// canonical is a time as the database would give it back.
+// canonical returns t as a database returns it: in UTC and whole milliseconds.
 func canonical(t time.Time) time.Time { return time.UnixMilli(t.UnixMilli()).UTC() }
 
-// newRecord has an id of an ObjectID's form: seconds, then a counter from a
-// random start.
+// newRecord returns a record whose ID looks like an ObjectID: the seconds, then a counter that
+// starts at random.
 func (s *Store) newRecord(clerkID string, now time.Time) *clerksync.User {
 	s.lastID++
 	return &clerksync.User{
@@ -308,8 +306,7 @@ func (s *Store) newRecord(clerkID string, now time.Time) *clerksync.User {
 	}
 }
 
-// claimEmail takes r's e-mail address from deleted records, and fails where
-// another user has it.
+// claimEmail removes r's e-mail address from deleted records. It fails if another user has it.
 func (s *Store) claimEmail(r *clerksync.User, now time.Time) error {
 	if r.Email == "" {
 		return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -12,21 +13,24 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync"
 )
 
-// batch returns a fresh Store for a case of BatchStore.
+// batch returns a new Store for a case about BatchStore.
 func (c *check) batch() clerksync.BatchStore { return c.newStore().(clerksync.BatchStore) }
 
-// offerBatch is UpsertBatch with the outcomes it must have.
+// offerBatch calls UpsertBatch and checks the outcomes, and each Result against its record.
 func (c *check) offerBatch(s clerksync.BatchStore, us []*clerksync.User, want ...clerksync.Outcome) {
-	c.Helper()
-	results, err := s.UpsertBatch(c.Context(), us)
+	c.t.Helper()
+	results, err := s.UpsertBatch(c.t.Context(), us)
 	if err != nil {
 		c.fatalf("UpsertBatch of %d: %v", len(us), err)
 	}
 	c.results(s, us, results, want...)
 }
 
-func (c *check) results(s clerksync.BatchStore, us []*clerksync.User, results []clerksync.Result, want ...clerksync.Outcome) {
-	c.Helper()
+// results checks what an UpsertBatch of us returned and left.
+func (c *check) results(
+	s clerksync.BatchStore, us []*clerksync.User, results []clerksync.Result, want ...clerksync.Outcome,
+) {
+	c.t.Helper()
 	got := make([]clerksync.Outcome, len(results))
 	for i, res := range results {
 		got[i] = res.Outcome
@@ -39,27 +43,55 @@ func (c *check) results(s clerksync.BatchStore, us []*clerksync.User, results []
 	for _, u := range us {
 		count[u.ClerkID]++
 	}
+	stored := c.records(s, slices.Sorted(maps.Keys(count)))
 	for i, res := range results {
+		id := us[i].ClerkID
 		switch {
 		case res.User == nil:
-		case res.User.ClerkID != us[i].ClerkID:
-			c.errorf("UpsertBatch: result %d is of %q, want %q", i, res.User.ClerkID, us[i].ClerkID)
-		case count[us[i].ClerkID] == 1: // else it may have been written again since
-			c.result(res, c.record(s, us[i].ClerkID))
+		case res.User.ClerkID != id:
+			c.errorf("UpsertBatch: result %d is of %q, want %q", i, res.User.ClerkID, id)
+		case count[id] == 1: // otherwise a later element may have changed the record
+			c.result(res, stored[id])
 		}
 	}
 }
 
-// undeleted compares what Undeleted yields with the stamps of these users.
+// few is how many records are read one by one: a Store that scans takes long for each.
+const few = 20
+
+// records returns the records of these users, which must exist.
+func (c *check) records(s clerksync.BatchStore, ids []string) map[string]*clerksync.User {
+	c.t.Helper()
+	records := make(map[string]*clerksync.User)
+	if len(ids) <= few {
+		for _, id := range ids {
+			records[id] = c.record(s, id)
+		}
+		return records
+	}
+	records, err := s.Users(c.t.Context(), ids)
+	if err != nil {
+		c.fatalf("Users of %d: %v", len(ids), err)
+	}
+	for _, id := range ids {
+		if records[id] == nil {
+			c.fatalf("Users of %d does not return the record of %q", len(ids), id)
+		}
+		c.wellFormed("Users", id, records[id])
+	}
+	return records
+}
+
+// undeleted checks that Undeleted yields the stamps of exactly these users, in order.
 func (c *check) undeleted(s clerksync.BatchStore, ids ...string) {
-	c.Helper()
+	c.t.Helper()
 	var got []string
-	for st, err := range s.Undeleted(c.Context()) {
+	for st, err := range s.Undeleted(c.t.Context()) {
 		if err != nil {
 			c.fatalf("Undeleted: %v", err)
 		}
 		got = append(got, st.ClerkID)
-		if len(ids) < 20 {
+		if len(ids) <= few {
 			if want := stampOf(c.record(s, st.ClerkID)); !reflect.DeepEqual(st, want) {
 				c.errorf("Undeleted yields %+v, want %+v", st, want)
 			}
@@ -73,14 +105,14 @@ func (c *check) undeleted(s clerksync.BatchStore, ids ...string) {
 	}
 }
 
-// stamps compares Stamps and Users with User.
+// stamps checks that Users and Stamps agree with User.
 func (c *check) stamps(s clerksync.BatchStore, ids ...string) {
-	c.Helper()
-	users, err := s.Users(c.Context(), ids)
+	c.t.Helper()
+	users, err := s.Users(c.t.Context(), ids)
 	if err != nil {
 		c.fatalf("Users of %d: %v", len(ids), err)
 	}
-	stamps, err := s.Stamps(c.Context(), ids)
+	stamps, err := s.Stamps(c.t.Context(), ids)
 	if err != nil {
 		c.fatalf("Stamps of %d: %v", len(ids), err)
 	}
@@ -123,12 +155,9 @@ func shorten(ids []string) string {
 	return strings.Join(ids, " ")
 }
 
-// many is more than a page of any Store that is tested here, and few enough for one
-// that scans.
-const many = 250
-
+// manyPeople returns users in random order, whose ids differ in case.
 func manyPeople(version int) (ids []string, us []*clerksync.User) {
-	for _, i := range random(1).Perm(many) {
+	for _, i := range random(1).Perm(many()) {
 		id := fmt.Sprintf("user_%c%04d", "aAzZ"[i%4], i)
 		ids = append(ids, id)
 		us = append(us, person(id, version))
@@ -136,312 +165,402 @@ func manyPeople(version int) (ids []string, us []*clerksync.User) {
 	return ids, us
 }
 
-// allOf is an outcome for each of the many.
+// allOf repeats an outcome for each of manyPeople.
 func allOf(o clerksync.Outcome) []clerksync.Outcome {
-	return slices.Repeat([]clerksync.Outcome{o}, many)
+	return slices.Repeat([]clerksync.Outcome{o}, many())
 }
 
-// The methods of BatchStore.
+// batchCases are about the methods of BatchStore.
 var batchCases = []testCase{
-	{"BatchEqualsOneByOne", "UpsertBatch does what Upsert does for each in turn, whatever is in the batch", batch, func(c *check) {
-		for seed := range uint64(4) {
-			rnd := random(seed)
-			one, s := c.batch(), c.batch()
-			for range 6 {
-				if rnd.IntN(2) == 0 {
-					id := fmt.Sprint("user_", rnd.IntN(12))
-					c.delete(one, id, hour(7))
-					c.delete(s, id, hour(7))
-				}
-				var us []*clerksync.User
-				var want []clerksync.Outcome
-				for range rnd.IntN(20) {
-					u := person(fmt.Sprint("user_", rnd.IntN(12)), rnd.IntN(6))
-					u.SyncedAt = hour(rnd.IntN(9))
-					if rnd.IntN(3) == 0 {
-						u.Name, u.Extra = "other", map[string]any{"beta": rnd.IntN(2)}
+	{
+		name:  "BatchEqualsOneByOne",
+		rule:  "UpsertBatch does what Upsert does for each user in turn",
+		needs: batch,
+		run: func(c *check) {
+			for seed := range uint64(rounds()) {
+				rnd := random(seed)
+				one, s := c.batch(), c.batch()
+				for range 3 {
+					if rnd.IntN(2) == 0 {
+						id := fmt.Sprint("user_", rnd.IntN(12))
+						c.deactivate(one, id, hour(7))
+						c.deactivate(s, id, hour(7))
 					}
-					if rnd.IntN(5) == 0 {
-						u.ClerkUpdatedAt = time.Time{}
+					var us []*clerksync.User
+					var want []clerksync.Outcome
+					for range rnd.IntN(12) {
+						u := person(fmt.Sprint("user_", rnd.IntN(12)), rnd.IntN(6))
+						u.SyncedAt = hour(rnd.IntN(9))
+						if rnd.IntN(3) == 0 {
+							u.Name, u.Extra = "other", map[string]any{"beta": rnd.IntN(2)}
+						}
+						if rnd.IntN(5) == 0 {
+							u.ClerkUpdatedAt = time.Time{}
+						}
+						u.Role, u.RoleFromClerk = clerksync.RoleAdmin, rnd.IntN(4) == 0
+						res, err := one.Upsert(c.t.Context(), u)
+						if err != nil {
+							c.fatalf("Upsert: %v", err)
+						}
+						us, want = append(us, u), append(want, res.Outcome)
 					}
-					u.Role, u.RoleFromClerk = clerksync.RoleAdmin, rnd.IntN(4) == 0
-					res, err := one.Upsert(c.Context(), u)
-					if err != nil {
-						c.fatalf("Upsert: %v", err)
+					c.offerBatch(s, us, want...)
+				}
+				for i := range 12 {
+					id := fmt.Sprint("user_", i)
+					got, want := c.find(s, id), c.find(one, id)
+					if got != nil && want != nil {
+						want.ID, want.CreatedAt, want.UpdatedAt = got.ID, got.CreatedAt, got.UpdatedAt
 					}
-					us, want = append(us, u), append(want, res.Outcome)
+					c.same("the record after batches against the record after single Upserts", got, want)
 				}
-				c.offerBatch(s, us, want...)
 			}
-			for i := range 12 {
-				id := fmt.Sprint("user_", i)
-				got, want := c.find(s, id), c.find(one, id)
-				if got != nil && want != nil {
-					want.ID, want.CreatedAt, want.UpdatedAt = got.ID, got.CreatedAt, got.UpdatedAt
+		},
+	},
+	{
+		name:  "BatchOfOneUser",
+		rule:  "if a user is in a batch several times, the batch's order counts",
+		needs: batch,
+		run: func(c *check) {
+			s := c.batch()
+			other := person("user_1", 3)
+			other.Name, other.SyncedAt = "other", other.SyncedAt.Add(time.Second)
+			c.offerBatch(s,
+				[]*clerksync.User{
+					person("user_1", 2), person("user_1", 2), person("user_1", 3),
+					person("user_1", 1), other, person("user_1", 3),
+				},
+				clerksync.Created, clerksync.Unchanged, clerksync.Updated,
+				clerksync.Stale, clerksync.Updated, clerksync.Unchanged)
+			c.endsAs(s, other)
+		},
+	},
+	{
+		name:  "BatchKeepsTheRules",
+		rule:  "each rule of Upsert holds in a batch",
+		needs: batch,
+		run: func(c *check) {
+			s := c.batch()
+			for _, id := range []string{"newer", "older", "equal", "differing", "deleted"} {
+				c.offer(s, person(id, 2), clerksync.Created)
+			}
+			c.deactivate(s, "deleted", hour(3))
+			c.deactivate(s, "tombstone", hour(3))
+			differing := person("differing", 2)
+			differing.Name = "other"
+			role := person("newer", 3)
+			role.Role, role.IsActive = clerksync.RoleAdmin, false
+			c.offerBatch(s,
+				[]*clerksync.User{
+					person("new", 1), role, person("older", 1), person("equal", 2),
+					differing, person("deleted", 9), person("tombstone", 9),
+				},
+				clerksync.Created, clerksync.Updated, clerksync.Stale, clerksync.Unchanged,
+				clerksync.Updated, clerksync.Deactivated, clerksync.Deactivated)
+			c.endsAs(s, person("new", 1))
+			c.endsAs(s, person("newer", 3))
+			c.endsAs(s, person("older", 2))
+			c.endsAs(s, person("equal", 2))
+			c.endsAs(s, differing)
+			if got := c.record(s, "tombstone"); got.Email != "" || got.DeletedAt.IsZero() {
+				c.errorf("the tombstone after a batch has e-mail %q (deleted at %v)", got.Email, got.DeletedAt)
+			}
+		},
+	},
+	{
+		name:  "BatchMayBeEmpty",
+		rule:  "empty arguments are valid and return empty results",
+		needs: batch,
+		run: func(c *check) {
+			s := c.batch()
+			c.undeleted(s)
+			for _, none := range [][]*clerksync.User{nil, {}} {
+				c.offerBatch(s, none)
+			}
+			c.stamps(s)
+			c.stamps(s, "user_1", "")
+		},
+	},
+	{
+		name:  "BatchErrorSaysWhich",
+		rule:  "an invalid user does not stop the others, and the error says which one it is",
+		needs: batch,
+		run: func(c *check) {
+			s := c.batch()
+			c.offer(s, person("user_2", 1), clerksync.Created)
+			invalid := person("user_2", 2)
+			invalid.Extra = map[string]any{"a.b": 1}
+			us := []*clerksync.User{
+				person("user_1", 1), person("", 1), invalid, person("user_3", 1), invalid, person("user_2", 3),
+			}
+			results, err := s.UpsertBatch(c.t.Context(), us)
+			var be *clerksync.BatchError
+			if !errors.As(err, &be) {
+				c.fatalf("UpsertBatch with invalid users: %v, want a *BatchError", err)
+			}
+			for i := range us {
+				if wrong := i == 1 || i == 2 || i == 4; wrong != (be.Errs[i] != nil) {
+					c.errorf("BatchError.Errs[%d]: %v", i, be.Errs[i])
+				} else if wrong {
+					c.rejected("UpsertBatch", be.Errs[i], us[i])
 				}
-				c.same("the record after batches against that after the same one by one", got, want)
 			}
-		}
-	}},
-	{"BatchOfOneUser", "a user who is several times in a batch is taken in the batch's order", batch, func(c *check) {
-		s := c.batch()
-		other := person("user_1", 3)
-		other.Name, other.SyncedAt = "other", other.SyncedAt.Add(time.Second)
-		c.offerBatch(s,
-			[]*clerksync.User{person("user_1", 2), person("user_1", 2), person("user_1", 3), person("user_1", 1), other, person("user_1", 3)},
-			clerksync.Created, clerksync.Unchanged, clerksync.Updated, clerksync.Stale, clerksync.Updated, clerksync.Unchanged)
-		c.ends(s, other)
-	}},
-	{"BatchKeepsTheRules", "each rule of Upsert holds in a batch", batch, func(c *check) {
-		s := c.batch()
-		for _, id := range []string{"newer", "older", "equal", "differing", "deleted"} {
-			c.offer(s, person(id, 2), clerksync.Created)
-		}
-		c.delete(s, "deleted", hour(3))
-		c.delete(s, "tombstone", hour(3))
-		differing := person("differing", 2)
-		differing.Name = "other"
-		role := person("newer", 3)
-		role.Role, role.IsActive = clerksync.RoleAdmin, false
-		c.offerBatch(s,
-			[]*clerksync.User{person("new", 1), role, person("older", 1), person("equal", 2), differing, person("deleted", 9), person("tombstone", 9)},
-			clerksync.Created, clerksync.Updated, clerksync.Stale, clerksync.Unchanged, clerksync.Updated, clerksync.Deactivated, clerksync.Deactivated)
-		c.ends(s, person("new", 1))
-		c.ends(s, person("newer", 3))
-		c.ends(s, person("older", 2))
-		c.ends(s, person("equal", 2))
-		c.ends(s, differing)
-		if got := c.record(s, "tombstone"); got.Email != "" || got.DeletedAt.IsZero() {
-			c.errorf("a batch put e-mail %q into a tombstone", got.Email)
-		}
-	}},
-	{"BatchMayBeEmpty", "nothing asked is nothing answered", batch, func(c *check) {
-		s := c.batch()
-		c.undeleted(s)
-		for _, none := range [][]*clerksync.User{nil, {}} {
-			c.offerBatch(s, none)
-		}
-		c.stamps(s)
-		c.stamps(s, "user_1", "")
-	}},
-	{"BatchErrorSaysWhich", "a user who cannot be written does not keep the others from it, and the error says which", batch, func(c *check) {
-		s := c.batch()
-		c.offer(s, person("user_2", 1), clerksync.Created)
-		invalid := person("user_2", 2)
-		invalid.Extra = map[string]any{"a.b": 1}
-		us := []*clerksync.User{person("user_1", 1), person("", 1), invalid, person("user_3", 1), invalid, person("user_2", 3)}
-		results, err := s.UpsertBatch(c.Context(), us)
-		var be *clerksync.BatchError
-		if !errors.As(err, &be) {
-			c.fatalf("UpsertBatch with users that are not valid: %v, want a *BatchError", err)
-		}
-		for i := range us {
-			if wrong := i == 1 || i == 2 || i == 4; wrong != (be.Errs[i] != nil) {
-				c.errorf("BatchError: number %d: %v", i, be.Errs[i])
-			} else if wrong {
-				c.refused("UpsertBatch", be.Errs[i], us[i])
+			if len(results) != len(us) {
+				c.fatalf("UpsertBatch of %d returns %d results with its BatchError", len(us), len(results))
 			}
-		}
-		if len(results) != len(us) {
-			c.fatalf("UpsertBatch of %d returns %d results beside its BatchError", len(us), len(results))
-		}
-		for i, want := range map[int]clerksync.Outcome{0: clerksync.Created, 3: clerksync.Created, 5: clerksync.Updated} {
-			if results[i].Outcome != want {
-				c.errorf("result %d beside a BatchError is %v, want %v", i, results[i].Outcome, want)
+			wanted := map[int]clerksync.Outcome{0: clerksync.Created, 3: clerksync.Created, 5: clerksync.Updated}
+			for i, want := range wanted {
+				if results[i].Outcome != want {
+					c.errorf("result %d next to a BatchError is %v, want %v", i, results[i].Outcome, want)
+				}
 			}
-		}
-		c.ends(s, us[0])
-		c.ends(s, us[3])
-		c.ends(s, us[5])
-	}},
-	{"BatchArgumentsAreTheCallers", "UpsertBatch neither modifies nor keeps its argument", batch, func(c *check) {
-		s := c.batch()
-		us := []*clerksync.User{awkward("user_1"), awkward("user_2"), awkward("user_1")}
-		backing := slices.Clone(us)
-		c.offerBatch(s, us, clerksync.Created, clerksync.Created, clerksync.Unchanged)
-		stored := c.record(s, "user_1")
-		for i, u := range us {
-			if u != backing[i] {
-				c.errorf("UpsertBatch moved element %d of its argument", i)
+			c.endsAs(s, us[0])
+			c.endsAs(s, us[3])
+			c.endsAs(s, us[5])
+		},
+	},
+	{
+		name:  "BatchArgumentsAreTheCallers",
+		rule:  "UpsertBatch neither modifies nor keeps its argument",
+		needs: batch,
+		run: func(c *check) {
+			s := c.batch()
+			us := []*clerksync.User{nonCanonical("user_1"), nonCanonical("user_2"), nonCanonical("user_1")}
+			backing := slices.Clone(us)
+			c.offerBatch(s, us, clerksync.Created, clerksync.Created, clerksync.Unchanged)
+			stored := c.record(s, "user_1")
+			for i, u := range us {
+				if u != backing[i] {
+					c.errorf("UpsertBatch replaced element %d of its argument", i)
+				}
+				c.same("an argument of UpsertBatch", u, nonCanonical(u.ClerkID))
+				u.Name, u.Location.City = "changed", "changed"
+				u.Extra["strings"].([]string)[0] = "changed"
+				u.Extra["nested"].(map[string]any)["new"] = "changed"
 			}
-			c.same("an argument of UpsertBatch", u, awkward(u.ClerkID))
-			u.Name, u.Location.City = "changed", "changed"
-			u.Extra["strings"].([]string)[0] = "changed"
-			u.Extra["nested"].(map[string]any)["new"] = "changed"
-		}
-		c.same("the record after the batch was changed", c.record(s, "user_1"), stored)
-	}},
-	{"BatchOfMany", "batches of any size are whole", batch, func(c *check) {
-		s := c.batch()
-		ids, us := manyPeople(2)
-		c.offerBatch(s, us, allOf(clerksync.Created)...)
-		c.offerBatch(s, us, allOf(clerksync.Unchanged)...)
-		_, older := manyPeople(1)
-		c.offerBatch(s, older, allOf(clerksync.Stale)...)
-		_, newer := manyPeople(3)
-		c.offerBatch(s, newer, allOf(clerksync.Updated)...)
-		gone := ids[:3]
-		for _, id := range gone {
-			c.delete(s, id, hour(9))
-		}
-		c.undeleted(s, ids[3:]...)
-		users, err := s.Users(c.Context(), append(ids[:many:many], "user_missing"))
-		if err != nil || len(users) != many {
-			c.errorf("Users of %d: %d, %v", many, len(users), err)
-		}
-		stamps, err := s.Stamps(c.Context(), append(ids[:many:many], "user_missing"))
-		if err != nil || len(stamps) != many {
-			c.errorf("Stamps of %d: %d, %v", many, len(stamps), err)
-		}
-		for _, id := range ids {
-			if u := users[id]; u == nil || !u.ClerkUpdatedAt.Equal(hour(3)) || stamps[id] != stampOf(u) {
-				c.fatalf("of %q Users has %s, Stamps %+v", id, describe(users[id]), stamps[id])
+			c.same("the record after the batch was changed", c.record(s, "user_1"), stored)
+		},
+	},
+	{
+		name:  "BatchOfMany",
+		rule:  "a large batch is written and read completely",
+		needs: batch,
+		run: func(c *check) {
+			s := c.batch()
+			ids, us := manyPeople(2)
+			c.offerBatch(s, us, allOf(clerksync.Created)...)
+			// One batch of equal, older and newer versions.
+			_, older := manyPeople(1)
+			_, newer := manyPeople(3)
+			mixed, outcomes := slices.Clone(us), allOf(clerksync.Unchanged)
+			versions := make(map[string]time.Time)
+			for i, u := range us {
+				versions[u.ClerkID] = hour(2)
+				switch i % 3 {
+				case 1:
+					mixed[i], outcomes[i] = older[i], clerksync.Stale
+				case 2:
+					mixed[i], outcomes[i] = newer[i], clerksync.Updated
+					versions[u.ClerkID] = hour(3)
+				}
 			}
-		}
-	}},
-	{"BatchUsersAndStamps", "Users and Stamps have what User has: by id, deleted ones too, unknown ones not", batch, func(c *check) {
-		s := c.batch()
-		u := person("user_1", 1)
-		u.Extra = rich()
-		c.offer(s, u, clerksync.Created)
-		c.offer(s, &clerksync.User{ClerkID: "user_2"}, clerksync.Created)
-		c.offer(s, person("user_3", 5), clerksync.Created)
-		c.delete(s, "user_3", hour(6))
-		c.delete(s, "user_4", hour(6))
-		for i, id := range oddIDs {
-			c.offer(s, person(id, i), clerksync.Created)
-		}
-		c.stamps(s, "user_1")
-		c.stamps(s, append(slices.Clone(oddIDs), "user_1", "user_2", "user_3", "user_4", "user_5", "user_1", "USER_1", "")...)
-	}},
-	{"BatchUndeleted", "Undeleted yields every record that is not deleted, each once, ascending", batch, func(c *check) {
-		s := c.batch()
-		ids := []string{"user_b", "user_B", "user_a", "user_10", "user_9", "User_z", "user_", "user_aa", "userz"}
-		for i, id := range ids {
-			c.offer(s, person(id, i), clerksync.Created) // version 5 is banned
-		}
-		c.offer(s, person("user_gone", 1), clerksync.Created)
-		c.delete(s, "user_gone", hour(2))
-		c.delete(s, "user_tombstone", hour(2))
-		c.undeleted(s, ids...)
-		c.undeleted(s, ids...)
-	}},
-	{"BatchUndeletedMayStop", "an iteration may stop early and call the Store meanwhile", batch, func(c *check) {
-		s := c.batch()
-		ids := []string{"user_1", "user_2", "user_3"}
-		for _, id := range ids {
-			c.offer(s, person(id, 1), clerksync.Created)
-		}
-		seq := s.Undeleted(c.Context())
-		for range 3 {
+			c.offerBatch(s, mixed, outcomes...)
+			gone := ids[:3]
+			for _, id := range gone {
+				c.deactivate(s, id, hour(9))
+			}
+			c.undeleted(s, ids[3:]...)
+			users, err := s.Users(c.t.Context(), append(ids[:many():many()], "user_missing"))
+			if err != nil || len(users) != many() {
+				c.errorf("Users of %d: %d, %v", many(), len(users), err)
+			}
+			stamps, err := s.Stamps(c.t.Context(), append(ids[:many():many()], "user_missing"))
+			if err != nil || len(stamps) != many() {
+				c.errorf("Stamps of %d: %d, %v", many(), len(stamps), err)
+			}
+			for _, id := range ids {
+				if u := users[id]; u == nil || !u.ClerkUpdatedAt.Equal(versions[id]) || stamps[id] != stampOf(u) {
+					c.fatalf("%q: Users has %s, Stamps has %+v", id, describe(users[id]), stamps[id])
+				}
+			}
+		},
+	},
+	{
+		name:  "BatchUsersAndStamps",
+		rule:  "Users and Stamps return what User returns: deleted users too, unknown ones not",
+		needs: batch,
+		run: func(c *check) {
+			s := c.batch()
+			u := person("user_1", 1)
+			u.Extra = richExtra()
+			c.offer(s, u, clerksync.Created)
+			c.offer(s, &clerksync.User{ClerkID: "user_2"}, clerksync.Created)
+			c.offer(s, person("user_3", 5), clerksync.Created)
+			c.deactivate(s, "user_3", hour(6))
+			c.deactivate(s, "user_4", hour(6))
+			for i, id := range oddIDs {
+				c.offer(s, person(id, i), clerksync.Created)
+			}
+			c.stamps(s, "user_1")
+			ids := []string{"user_1", "user_2", "user_3", "user_4", "user_5", "user_1", "USER_1", ""}
+			c.stamps(s, append(ids, oddIDs...)...)
+		},
+	},
+	{
+		name:  "BatchUndeleted",
+		rule:  "Undeleted yields each record that is not deleted once, in ascending order",
+		needs: batch,
+		run: func(c *check) {
+			s := c.batch()
+			ids := []string{"user_b", "user_B", "user_a", "user_10", "user_9", "User_z", "user_", "user_aa", "userz"}
+			for i, id := range ids {
+				c.offer(s, person(id, i), clerksync.Created) // version 5 is banned
+			}
+			c.offer(s, person("user_gone", 1), clerksync.Created)
+			c.deactivate(s, "user_gone", hour(2))
+			c.deactivate(s, "user_tombstone", hour(2))
+			c.undeleted(s, ids...)
+			c.undeleted(s, ids...)
+		},
+	},
+	{
+		name:  "BatchUndeletedMayStop",
+		rule:  "a caller may stop an iteration early, and may call the Store during one",
+		needs: batch,
+		run: func(c *check) {
+			s := c.batch()
+			ids := []string{"user_1", "user_2", "user_3"}
+			for _, id := range ids {
+				c.offer(s, person(id, 1), clerksync.Created)
+			}
+			seq := s.Undeleted(c.t.Context())
+			for range 3 {
+				for st, err := range seq {
+					if err != nil || st.ClerkID != "user_1" {
+						c.errorf("Undeleted begins with %q, %v", st.ClerkID, err)
+					}
+					break
+				}
+			}
+			n := 0
 			for st, err := range seq {
-				if err != nil || st.ClerkID != "user_1" {
-					c.errorf("Undeleted begins with %q, %v", st.ClerkID, err)
-				}
-				break
-			}
-		}
-		n := 0
-		for st, err := range seq {
-			if err != nil {
-				c.fatalf("Undeleted while the records change: %v", err)
-			}
-			c.offer(s, person(st.ClerkID, 2), clerksync.Updated)
-			n++
-		}
-		if n != len(ids) {
-			c.errorf("Undeleted yielded %d records that were updated meanwhile, want %d", n, len(ids))
-		}
-		for st, err := range seq {
-			if err != nil {
-				c.fatalf("Undeleted while the records are deleted: %v", err)
-			}
-			c.delete(s, st.ClerkID, hour(3))
-		}
-		c.undeleted(s)
-	}},
-	{"BatchDoneContext", "with a context that is done every method of BatchStore returns its cause and has changed nothing", batch, func(c *check) {
-		s := c.batch()
-		before := c.offer(s, person("user_1", 1), clerksync.Created)
-		for _, done := range []struct {
-			ctx  context.Context
-			want error
-		}{{cancelled(c), context.Canceled}, {expired(c), context.DeadlineExceeded}} {
-			fails := func(method string, err error) {
-				if !errors.Is(err, done.want) {
-					c.errorf("%s with a context that is done: %v, want an error matching %v", method, err, done.want)
-				}
-			}
-			_, err := s.UpsertBatch(done.ctx, []*clerksync.User{person("user_1", 2), person("user_2", 2)})
-			fails("UpsertBatch", err)
-			_, err = s.Users(done.ctx, []string{"user_1"})
-			fails("Users", err)
-			_, err = s.Stamps(done.ctx, []string{"user_1"})
-			fails("Stamps", err)
-			err = nil
-			for _, e := range s.Undeleted(done.ctx) {
-				if e == nil {
-					c.errorf("Undeleted yields a record with a context that is done")
-				}
 				if err != nil {
-					c.errorf("Undeleted goes on after an error")
+					c.fatalf("Undeleted during updates: %v", err)
 				}
-				err = e
+				c.offer(s, person(st.ClerkID, 2), clerksync.Updated)
+				n++
 			}
-			fails("Undeleted", err)
-		}
-		c.same("the record after calls whose context was done", c.find(s, "user_1"), before)
-		c.same("the record that such calls must not make", c.find(s, "user_2"), nil)
-	}},
-	{"BatchUndeletedIsNeverCutShort", "an iteration whose context ends meanwhile yields all or an error: it does not pass for complete", batch, func(c *check) {
-		s := c.batch()
-		_, us := manyPeople(1)
-		c.offerBatch(s, us, allOf(clerksync.Created)...)
-		for _, after := range []int{1, many / 2, many} {
-			ctx, cancel := context.WithCancel(c.Context())
-			n, err := 0, error(nil)
-			for _, e := range s.Undeleted(ctx) {
+			if n != len(ids) {
+				c.errorf("Undeleted during updates yielded %d records, want %d", n, len(ids))
+			}
+			for st, err := range seq {
 				if err != nil {
-					c.errorf("Undeleted goes on after an error")
+					c.fatalf("Undeleted during deletions: %v", err)
 				}
-				if err = e; e == nil {
-					n++
+				c.deactivate(s, st.ClerkID, hour(3))
+			}
+			c.undeleted(s)
+		},
+	},
+	{
+		name:  "BatchDoneContext",
+		rule:  "with a done context every batch method returns the context's error and changes nothing",
+		needs: batch,
+		run: func(c *check) {
+			s := c.batch()
+			before := c.offer(s, person("user_1", 1), clerksync.Created)
+			for _, done := range []struct {
+				ctx  context.Context
+				want error
+			}{{cancelled(c), context.Canceled}, {expired(c), context.DeadlineExceeded}} {
+				fails := func(method string, err error) {
+					if !errors.Is(err, done.want) {
+						c.errorf("%s with a done context: %v, want an error matching %v", method, err, done.want)
+					}
 				}
-				if n == after {
-					cancel()
+				_, err := s.UpsertBatch(done.ctx, []*clerksync.User{person("user_1", 2), person("user_2", 2)})
+				fails("UpsertBatch", err)
+				_, err = s.Users(done.ctx, []string{"user_1"})
+				fails("Users", err)
+				_, err = s.Stamps(done.ctx, []string{"user_1"})
+				fails("Stamps", err)
+				err = nil
+				for _, e := range s.Undeleted(done.ctx) {
+					if e == nil {
+						c.errorf("Undeleted yields a record with a done context")
+					}
+					if err != nil {
+						c.errorf("Undeleted continues after an error")
+					}
+					err = e
+				}
+				fails("Undeleted", err)
+			}
+			c.same("the record after calls with a done context", c.find(s, "user_1"), before)
+			c.same("the record that such calls must not create", c.find(s, "user_2"), nil)
+		},
+	},
+	{
+		name:  "BatchUndeletedIsNeverCutShort",
+		rule:  "an iteration whose context ends yields every record or an error",
+		needs: batch,
+		run: func(c *check) {
+			s := c.batch()
+			_, us := manyPeople(1)
+			c.offerBatch(s, us, allOf(clerksync.Created)...)
+			for _, after := range []int{1, many() / 2, many()} {
+				ctx, cancel := context.WithCancel(c.t.Context())
+				n, err := 0, error(nil)
+				for _, e := range s.Undeleted(ctx) {
+					if err != nil {
+						c.errorf("Undeleted continues after an error")
+					}
+					if err = e; e == nil {
+						n++
+					}
+					if n == after {
+						cancel()
+					}
+				}
+				cancel()
+				switch {
+				case err == nil && n != many():
+					c.errorf("after its context was cancelled, Undeleted yielded %d of %d records and no error",
+						n, many())
+				case err != nil && !errors.Is(err, context.Canceled):
+					c.errorf("Undeleted: %v, want an error matching context.Canceled", err)
 				}
 			}
-			cancel()
-			switch {
-			case err == nil && n != many:
-				c.errorf("Undeleted yielded %d of %d and no error after its context was cancelled", n, many)
-			case err != nil && !errors.Is(err, context.Canceled):
-				c.errorf("Undeleted: %v, want an error matching context.Canceled", err)
+		},
+	},
+	{
+		name:  "ConcurrentBatches",
+		rule:  "batches of the same users in different orders do not make each other fail",
+		needs: batch,
+		run: func(c *check) {
+			s := c.batch()
+			const users = 12
+			versions := workers() / 2
+			tallies := make([]tally, users)
+			c.concurrently(versions, func(version int) {
+				var us []*clerksync.User
+				order := random(uint64(version)).Perm(users)
+				for _, i := range order {
+					us = append(us, person(fmt.Sprint("user_", i), version))
+				}
+				results, err := s.UpsertBatch(c.t.Context(), us)
+				if err != nil || len(results) != users {
+					c.errorf("a concurrent UpsertBatch: %d results, %v", len(results), err)
+					return
+				}
+				for i, res := range results {
+					tallies[order[i]].add(res.Outcome)
+				}
+			})
+			for i := range tallies {
+				c.oneCreated(&tallies[i])
+				c.endsAs(s, person(fmt.Sprint("user_", i), versions-1))
 			}
-		}
-	}},
-	{"ConcurrentBatches", "batches with the same users in other orders hinder each other as little as single Upserts", batch, func(c *check) {
-		s := c.batch()
-		const users, versions = 24, 16
-		tallies := make([]tally, users)
-		c.together(versions, func(version int) {
-			var us []*clerksync.User
-			order := random(uint64(version)).Perm(users)
-			for _, i := range order {
-				us = append(us, person(fmt.Sprint("user_", i), version))
-			}
-			results, err := s.UpsertBatch(c.Context(), us)
-			if err != nil || len(results) != users {
-				c.errorf("UpsertBatch beside others: %d results, %v", len(results), err)
-				return
-			}
-			for i, res := range results {
-				tallies[order[i]].add(res.Outcome)
-			}
-		})
-		for i := range tallies {
-			c.oneCreated(&tallies[i])
-			c.ends(s, person(fmt.Sprint("user_", i), versions-1))
-		}
-	}},
+		},
+	},
 }

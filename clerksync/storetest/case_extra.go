@@ -8,23 +8,25 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync"
 )
 
-// rich is an Extra with every type of value in its canonical form.
-func rich() map[string]any {
+// richExtra returns an Extra with every type of value, in canonical form.
+func richExtra() map[string]any {
 	return map[string]any{
 		"text": "pro", "empty": "", "yes": true, "no": false,
 		"int": int64(5), "zero": int64(0), "big": int64(math.MaxInt64), "small": int64(math.MinInt64),
 		"half": 0.5, "whole": 2.0, "huge": math.MaxFloat64, "tiny": math.SmallestNonzeroFloat64,
 		"since": hour(1), "before": time.UnixMilli(-1).UTC(),
-		"list":     []any{"a", int64(1), 1.0, true, hour(2), map[string]any{"x": nil}, nil},
-		"nested":   map[string]any{"a": int64(1), "b": map[string]any{"list": []any{map[string]any{"c": "d"}}, "at": hour(3)}},
+		"list": []any{"a", int64(1), 1.0, true, hour(2), map[string]any{"x": nil}, nil},
+		"nested": map[string]any{
+			"a": int64(1), "b": map[string]any{"list": []any{map[string]any{"c": "d"}}, "at": hour(3)},
+		},
 		"emptyMap": map[string]any{}, "emptyList": []any{},
 		"with space": "x", "ünï-cödé 😀": "x", "Text": "another field than text", "extra": "not the Extra itself",
 		"ID": "not the record's", "clerkID": "x", "Profile": "x", "firstName": "x", "0": "x", "constructor": "x",
 	}
 }
 
-// awkward is a user whose Extra and times are not in canonical form.
-func awkward(id string) *clerksync.User {
+// nonCanonical returns a user whose Extra and times are not in canonical form.
+func nonCanonical(id string) *clerksync.User {
 	u := person(id, 1)
 	n := 7
 	u.ClerkUpdatedAt = u.ClerkUpdatedAt.Add(123 * time.Microsecond).In(time.FixedZone("", 3600))
@@ -37,101 +39,124 @@ func awkward(id string) *clerksync.User {
 	return u
 }
 
-// Extra: the fields that Map added.
+// extraCases are about Extra, which holds the fields that Map sets.
 var extraCases = []testCase{
-	{"ExtraRoundTrips", "each value of Extra comes back as it went in, and equal ones are equal", 0, func(c *check) {
-		s := c.newStore()
-		u := person("user_1", 1)
-		u.Extra = rich()
-		c.offer(s, u, clerksync.Created)
-		c.offer(s, u, clerksync.Unchanged)
-		c.offer(s, person("user_2", 1), clerksync.Created)
-		u = person("user_2", 2)
-		u.Extra = rich()
-		c.offer(s, u, clerksync.Updated)
-		c.offer(s, u, clerksync.Unchanged)
-	}},
-	{"ExtraIsCanonical", "values of Extra come back in the types of User.Canonical", 0, func(c *check) {
-		s := c.newStore()
-		u := awkward("user_1")
-		got := c.offer(s, u, clerksync.Created)
-		if v, ok := got.Extra["int32"].(int64); !ok || v != 2 {
-			c.errorf("an int32 came back as %#v, want int64(2)", got.Extra["int32"])
-		}
-		c.offer(s, u, clerksync.Unchanged)
-		u.ClerkUpdatedAt = hour(2)
-		c.offer(s, u, clerksync.Updated)
-		c.offer(s, u, clerksync.Unchanged)
-	}},
-	{"ExtraIsGainedChangedAndLost", "a name in Extra is added, changed and removed with what Map sets", 0, func(c *check) {
-		s := c.newStore()
-		version := 1
-		offer := func(want clerksync.Outcome, newer bool, extra map[string]any) {
-			if newer {
-				version++
-			}
-			u := person("user_1", version)
-			u.Extra = extra
-			got := c.offer(s, u, want)
-			if len(got.Extra) != len(extra) {
-				c.errorf("the record has Extra %v, want %v", got.Extra, extra)
+	{
+		name: "ExtraRoundTrips",
+		rule: "each value of Extra comes back equal to what was written, and writing it again changes nothing",
+		run: func(c *check) {
+			s := c.newStore()
+			u := person("user_1", 1)
+			u.Extra = richExtra()
+			c.offer(s, u, clerksync.Created)
+			c.offer(s, u, clerksync.Unchanged)
+			c.offer(s, person("user_2", 1), clerksync.Created)
+			u = person("user_2", 2)
+			u.Extra = richExtra()
+			c.offer(s, u, clerksync.Updated)
+			c.offer(s, u, clerksync.Unchanged)
+		},
+	},
+	{
+		name: "ExtraIsCanonical",
+		rule: "values of Extra come back in the types of User.Canonical",
+		run: func(c *check) {
+			s := c.newStore()
+			u := nonCanonical("user_1")
+			got := c.offer(s, u, clerksync.Created)
+			if v, ok := got.Extra["int32"].(int64); !ok || v != 2 {
+				c.errorf("an int32 came back as %#v, want int64(2)", got.Extra["int32"])
 			}
 			c.offer(s, u, clerksync.Unchanged)
-		}
-		offer(clerksync.Created, true, nil)
-		for _, newer := range []bool{false, true} { // at the same version, at newer ones
-			offer(clerksync.Updated, newer, map[string]any{"plan": "free", "seats": 1})
-			offer(clerksync.Updated, newer, map[string]any{"plan": "pro", "seats": 1})
-			offer(clerksync.Updated, newer, map[string]any{"plan": "pro"})
-			offer(clerksync.Updated, newer, map[string]any{"beta": "pro"})
-			offer(clerksync.Updated, newer, map[string]any{"beta": map[string]any{"a": 1, "b": 2}})
-			offer(clerksync.Updated, newer, map[string]any{"beta": map[string]any{"b": 2}})
-			offer(clerksync.Updated, newer, map[string]any{"beta": []any{1}})
-			offer(clerksync.Updated, newer, map[string]any{"beta": 1})
-			offer(clerksync.Updated, newer, map[string]any{"beta": 1.0})
-			offer(clerksync.Updated, newer, nil)
-		}
-	}},
-	{"ExtraIsLeftByStale", "a Stale or Deactivated Upsert leaves Extra as it is", 0, func(c *check) {
-		s := c.newStore()
-		u := person("user_1", 2)
-		u.Extra = rich()
-		c.offer(s, u, clerksync.Created)
-		c.offer(s, person("user_1", 1), clerksync.Stale)
-		c.delete(s, "user_1", hour(3))
-		c.offer(s, person("user_1", 4), clerksync.Deactivated)
-	}},
-	{"InvalidExtraWritesNothing", "a name or value that Extra may not have is an error, and nothing is written", 0, func(c *check) {
-		s := c.newStore()
-		before := c.offer(s, person("user_1", 1), clerksync.Created)
-		deep := any("x")
-		for range 40 {
-			deep = map[string]any{"x": deep}
-		}
-		invalid := []map[string]any{
-			{"": 1}, {"a.b": 1}, {"$set": 1}, {"a$": 1}, {"nul\x00": 1},
-			{"_id": 1}, {"__v": 1}, {"clerkId": "x"}, {"email": "x"}, {"role": "ADMIN"}, {"name": "x"},
-			{"profile": map[string]any{}}, {"location": nil}, {"lastSignInAt": 1}, {"emailVerified": true},
-			{"phoneVerified": true}, {"isActive": true}, {"banned": false}, {"createdAt": 1}, {"updatedAt": 1},
-			{"clerkCreatedAt": 1}, {"clerkUpdatedAt": 1}, {"syncedAt": 1}, {"deletedAt": nil}, {"extraFields": []any{}},
-			{"x": map[string]any{"a.b": 1}}, {"x": []any{map[string]any{"$set": 1}}}, {"x": map[string]any{"": 1}},
-			{"x": func() {}}, {"x": make(chan int)}, {"x": struct{}{}}, {"x": complex(1, 1)}, {"x": map[int]int{1: 1}},
-			{"x": math.Inf(1)}, {"x": math.NaN()}, {"x": uint64(math.MaxUint64)}, {"x": deep}, {"x": []any{struct{}{}}},
-		}
-		for _, id := range []string{"user_1", "user_2"} {
-			for _, extra := range invalid {
-				u := person(id, 2)
-				extra["fine"] = "fine"
+			u.ClerkUpdatedAt = hour(2)
+			c.offer(s, u, clerksync.Updated)
+			c.offer(s, u, clerksync.Unchanged)
+		},
+	},
+	{
+		name: "ExtraIsGainedChangedAndLost",
+		rule: "names in Extra are added, changed and removed as Map sets them",
+		run: func(c *check) {
+			s := c.newStore()
+			version := 1
+			offer := func(want clerksync.Outcome, newer bool, extra map[string]any) {
+				if newer {
+					version++
+				}
+				u := person("user_1", version)
 				u.Extra = extra
-				_, err := s.Upsert(c.Context(), u)
-				for name := range extra {
-					if name != "fine" {
-						c.refused("Upsert with Extra name "+name, err, u)
+				got := c.offer(s, u, want)
+				if len(got.Extra) != len(extra) {
+					c.errorf("the record has Extra %v, want %v", got.Extra, extra)
+				}
+				c.offer(s, u, clerksync.Unchanged)
+			}
+			offer(clerksync.Created, true, nil)
+			for _, newer := range []bool{false, true} { // at the same version, at newer ones
+				offer(clerksync.Updated, newer, map[string]any{"plan": "free", "seats": 1})
+				offer(clerksync.Updated, newer, map[string]any{"plan": "pro", "seats": 1})
+				offer(clerksync.Updated, newer, map[string]any{"plan": "pro"})
+				offer(clerksync.Updated, newer, map[string]any{"beta": "pro"})
+				offer(clerksync.Updated, newer, map[string]any{"beta": map[string]any{"a": 1, "b": 2}})
+				offer(clerksync.Updated, newer, map[string]any{"beta": map[string]any{"b": 2}})
+				offer(clerksync.Updated, newer, map[string]any{"beta": []any{1}})
+				offer(clerksync.Updated, newer, map[string]any{"beta": 1})
+				offer(clerksync.Updated, newer, map[string]any{"beta": 1.0})
+				offer(clerksync.Updated, newer, nil)
+			}
+		},
+	},
+	{
+		name: "ExtraIsLeftByStale",
+		rule: "a Stale or Deactivated Upsert does not touch Extra",
+		run: func(c *check) {
+			s := c.newStore()
+			u := person("user_1", 2)
+			u.Extra = richExtra()
+			c.offer(s, u, clerksync.Created)
+			c.offer(s, person("user_1", 1), clerksync.Stale)
+			c.deactivate(s, "user_1", hour(3))
+			c.offer(s, person("user_1", 4), clerksync.Deactivated)
+		},
+	},
+	{
+		name: "InvalidExtraWritesNothing",
+		rule: "an invalid name or value in Extra is an error, and nothing is written",
+		run: func(c *check) {
+			s := c.newStore()
+			before := c.offer(s, person("user_1", 1), clerksync.Created)
+			deep := any("x")
+			for range 40 {
+				deep = map[string]any{"x": deep}
+			}
+			invalid := []map[string]any{
+				{"": 1}, {"a.b": 1}, {"$set": 1}, {"a$": 1}, {"nul\x00": 1},
+				{"_id": 1}, {"__v": 1}, {"clerkId": "x"}, {"email": "x"}, {"role": "ADMIN"}, {"name": "x"},
+				{"profile": map[string]any{}}, {"location": nil}, {"lastSignInAt": 1}, {"emailVerified": true},
+				{"phoneVerified": true}, {"isActive": true}, {"banned": false}, {"createdAt": 1}, {"updatedAt": 1},
+				{"clerkCreatedAt": 1}, {"clerkUpdatedAt": 1}, {"syncedAt": 1}, {"deletedAt": nil},
+				{"extraFields": []any{}},
+				{"x": map[string]any{"a.b": 1}}, {"x": []any{map[string]any{"$set": 1}}}, {"x": map[string]any{"": 1}},
+				{"x": func() {}}, {"x": make(chan int)}, {"x": struct{}{}}, {"x": complex(1, 1)},
+				{"x": map[int]int{1: 1}},
+				{"x": math.Inf(1)}, {"x": math.NaN()}, {"x": uint64(math.MaxUint64)}, {"x": deep},
+				{"x": []any{struct{}{}}},
+			}
+			for _, id := range []string{"user_1", "user_2"} {
+				for _, extra := range invalid {
+					u := person(id, 2)
+					extra["fine"] = "fine"
+					u.Extra = extra
+					_, err := s.Upsert(c.t.Context(), u)
+					for name := range extra {
+						if name != "fine" {
+							c.rejected("Upsert with Extra name "+name, err, u)
+						}
 					}
 				}
 			}
-		}
-		c.same("the record after Upserts with an invalid Extra", c.find(s, "user_1"), before)
-		c.same("the record that such an Upsert must not make", c.find(s, "user_2"), nil)
-	}},
+			c.same("the record after Upserts with an invalid Extra", c.find(s, "user_1"), before)
+			c.same("the record that such an Upsert must not create", c.find(s, "user_2"), nil)
+		},
+	},
 }

@@ -2,12 +2,13 @@ package storetest
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/clerksync/clerksync-go/clerksync"
 )
 
-// permutations yields every order of 0 to n-1.
+// permutations calls yield with every order of 0 to n-1.
 func permutations(n int, yield func([]int)) {
 	order := make([]int, 0, n)
 	used := make([]bool, n)
@@ -28,78 +29,87 @@ func permutations(n int, yield func([]int)) {
 	next()
 }
 
-// Whatever order events arrive in.
+// orderCases are about events in any order.
 var orderCases = []testCase{
-	{"AnyOrderConverges", "events in any order, each once or again, end in the same record: the latest evidence of the newest version", 0, func(c *check) {
-		s := c.newStore()
-		events := func(id string) []*clerksync.User {
-			early, late := person(id, 3), person(id, 3) // two changes in one millisecond
-			early.Name, early.Extra = "Grace", map[string]any{"beta": true}
-			late.SyncedAt = early.SyncedAt.Add(time.Second)
-			return []*clerksync.User{person(id, 1), person(id, 2), early, late}
-		}
-		permutations(4, func(order []int) {
-			id := fmt.Sprint("user_", order)
-			es := events(id)
-			for _, i := range append(order[:4:4], order[0], order[1]) {
-				if _, err := s.Upsert(c.Context(), es[i]); err != nil {
-					c.fatalf("Upsert of event %d in order %v: %v", i, order, err)
-				}
+	{
+		name: "AnyOrderConverges",
+		rule: "events in any order, once or twice, end in the newest version with the latest evidence",
+		run: func(c *check) {
+			s := c.newStore()
+			events := func(id string) []*clerksync.User {
+				early, late := person(id, 3), person(id, 3) // two changes in one millisecond
+				early.Name, early.Extra = "Grace", map[string]any{"beta": true}
+				late.SyncedAt = early.SyncedAt.Add(time.Second)
+				return []*clerksync.User{person(id, 1), person(id, 2), early, late}
 			}
-			got := c.record(s, id)
-			want := es[3].Clone()
-			want.ID, want.CreatedAt, want.UpdatedAt, want.IsActive = got.ID, got.CreatedAt, got.UpdatedAt, true
-			c.same(fmt.Sprintf("the record after events in order %v", order), got, want)
-		})
-	}},
-	{"AnyOrderWithADeletionEndsDeleted", "events in any order of which one is a deletion end in a deleted record", 0, func(c *check) {
-		s := c.newStore()
-		permutations(4, func(order []int) {
-			id := fmt.Sprint("user_", order)
-			for range 2 { // each event twice
-				for _, i := range order {
+			permutations(4, func(order []int) {
+				id := fmt.Sprint("user_", order)
+				es := events(id)
+				for _, i := range slices.Concat(order, order[:2]) {
+					if _, err := s.Upsert(c.t.Context(), es[i]); err != nil {
+						c.fatalf("Upsert of event %d in order %v: %v", i, order, err)
+					}
+				}
+				got := c.record(s, id)
+				c.same(fmt.Sprintf("the record after events in order %v", order), got, createdFrom(es[3], got))
+			})
+		},
+	},
+	{
+		name: "AnyOrderWithADeletionEndsDeleted",
+		rule: "events in any order end in a deleted record if one of them is a deletion",
+		run: func(c *check) {
+			s := c.newStore()
+			permutations(4, func(order []int) {
+				id := fmt.Sprint("user_", order)
+				for _, i := range slices.Concat(order, order[:2]) {
 					if i == 3 {
-						c.delete(s, id, hour(4))
-					} else if _, err := s.Upsert(c.Context(), person(id, 1+i)); err != nil {
+						c.deactivate(s, id, hour(4))
+					} else if _, err := s.Upsert(c.t.Context(), person(id, 1+i)); err != nil {
 						c.fatalf("Upsert of event %d in order %v: %v", i, order, err)
 					}
 				}
 				if got := c.record(s, id); got.IsActive || !got.DeletedAt.Equal(hour(4)) {
-					c.errorf("after order %v, where 3 is the deletion, the record has IsActive %t and DeletedAt %v", order, got.IsActive, got.DeletedAt)
+					c.errorf("after order %v (3 is the deletion) the record has IsActive %t and DeletedAt %v",
+						order, got.IsActive, got.DeletedAt)
 				}
+			})
+		},
+	},
+	{
+		name: "RandomHistories",
+		rule: "after each step of a random history the record is what the rules make of it",
+		run: func(c *check) {
+			s := c.newStore()
+			rnd := random(1)
+			for i := range 20 * rounds() {
+				id := fmt.Sprint("user_", i/40, rnd.IntN(2))
+				if rnd.IntN(40) == 0 {
+					c.deactivate(s, id, hour(rnd.IntN(10)))
+					continue
+				}
+				u := person(id, rnd.IntN(6))
+				if rnd.IntN(3) == 0 {
+					u.Name = "other"
+				}
+				if rnd.IntN(4) == 0 {
+					u.ClerkUpdatedAt = time.Time{}
+				}
+				if rnd.IntN(3) == 0 {
+					u.Extra = map[string]any{"plan": rnd.IntN(2), "beta": true}
+				}
+				if rnd.IntN(4) == 0 {
+					u.Email, u.Profile.Gender, u.Location, u.LastSignInAt = "", "", nil, time.Time{}
+				}
+				u.Role = []clerksync.Role{clerksync.RoleStudent, clerksync.RoleAdmin}[rnd.IntN(2)]
+				u.RoleFromClerk = rnd.IntN(4) == 0
+				u.SyncedAt = hour(rnd.IntN(10))
+				canonical, err := u.Canonical()
+				if err != nil {
+					c.t.Fatalf("storetest: the test's user is invalid: %v", err)
+				}
+				c.offer(s, u, clerksync.Decide(c.find(s, id), canonical, time.Now()))
 			}
-		})
-	}},
-	{"RandomHistories", "after any history the record is what the rules make of it, step by step", 0, func(c *check) {
-		s := c.newStore()
-		rnd := random(1)
-		for i := range 150 {
-			id := fmt.Sprint("user_", i/50, rnd.IntN(2))
-			if rnd.IntN(40) == 0 {
-				c.delete(s, id, hour(rnd.IntN(10)))
-				continue
-			}
-			u := person(id, rnd.IntN(6))
-			if rnd.IntN(3) == 0 {
-				u.Name = "other"
-			}
-			if rnd.IntN(4) == 0 {
-				u.ClerkUpdatedAt = time.Time{}
-			}
-			if rnd.IntN(3) == 0 {
-				u.Extra = map[string]any{"plan": rnd.IntN(2), "beta": true}
-			}
-			if rnd.IntN(4) == 0 {
-				u.Email, u.Profile.Gender, u.Location, u.LastSignInAt = "", "", nil, time.Time{}
-			}
-			u.Role = []clerksync.Role{clerksync.RoleStudent, clerksync.RoleAdmin}[rnd.IntN(2)]
-			u.RoleFromClerk = rnd.IntN(4) == 0
-			u.SyncedAt = hour(rnd.IntN(10))
-			canonical, err := u.Canonical()
-			if err != nil {
-				c.Fatalf("storetest: a test's own user is not valid: %v", err)
-			}
-			c.offer(s, u, clerksync.Decide(c.find(s, id), canonical, time.Now()))
-		}
-	}},
+		},
+	},
 }

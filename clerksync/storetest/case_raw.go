@@ -10,23 +10,23 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync"
 )
 
-// raw returns a fresh Store for a case that writes to the database itself.
+// raw returns a new Store for a case that writes to the database directly.
 func (c *check) raw() RawStore { return c.newStore().(RawStore) }
 
-// set is the app's own write.
+// set writes fields as the app does.
 func (c *check) set(s RawStore, id string, fields map[string]any) {
-	c.Helper()
-	if err := s.SetFields(c.Context(), id, fields); err != nil {
-		c.Fatalf("RawStore.SetFields(%q, %v): %v", id, fields, err)
+	c.t.Helper()
+	if err := s.SetFields(c.t.Context(), id, fields); err != nil {
+		c.t.Fatalf("RawStore.SetFields(%q, %v): %v", id, fields, err)
 	}
 }
 
-// fields is the record in the database, flat, by dotted path.
+// fields returns the record in the database, as a flat map by dotted path.
 func (c *check) fields(s RawStore, id string) map[string]any {
-	c.Helper()
-	record, err := s.Fields(c.Context(), id)
+	c.t.Helper()
+	record, err := s.Fields(c.t.Context(), id)
 	if err != nil {
-		c.Fatalf("RawStore.Fields(%q): %v", id, err)
+		c.t.Fatalf("RawStore.Fields(%q): %v", id, err)
 	}
 	flat := make(map[string]any)
 	flatten("", record, flat)
@@ -44,7 +44,7 @@ func flatten(prefix string, nested, flat map[string]any) {
 	}
 }
 
-// plain undoes what a driver's own types add to a value.
+// plain converts a value of a driver's own type to a built-in type, a time.Time or a Null.
 func plain(v reflect.Value) any {
 	if !v.IsValid() {
 		return Null{}
@@ -81,10 +81,10 @@ func plain(v reflect.Value) any {
 	}
 }
 
-// untouched compares two states of a record in the database, but for the paths
-// that may differ; a path stands for all beneath it.
+// untouched checks that a record in the database did not change, except for the paths in but
+// and all paths beneath them.
 func (c *check) untouched(what string, got, want map[string]any, but ...string) {
-	c.Helper()
+	c.t.Helper()
 	rest := func(m map[string]any) map[string]any {
 		m = maps.Clone(m)
 		maps.DeleteFunc(m, func(path string, _ any) bool {
@@ -95,297 +95,419 @@ func (c *check) untouched(what string, got, want map[string]any, but ...string) 
 	var d []string
 	diffMaps("", rest(got), rest(want), &d)
 	if len(d) > 0 {
-		c.errorf("%s: in the database:\n\t%s", what, strings.Join(d, "\n\t"))
+		c.errorf("%s, the record in the database differs:\n\t%s", what, strings.Join(d, "\n\t"))
 	}
 }
 
-// synced are the paths that an applied Upsert of a person may write.
+// synced lists the paths that an applied Upsert of a person may write.
 var synced = []string{
 	"email", "name", "profile.firstName", "profile.lastName", "profile.fullName", "profile.imageUrl",
 	"profile.phoneNumber", "profile.birthday", "profile.gender", "emailVerified", "phoneVerified", "banned",
 	"clerkCreatedAt", "clerkUpdatedAt", "syncedAt", "lastSignInAt", "updatedAt", "extraFields", "plan", "seats",
 }
 
-// deleted are the paths that Deactivate may write.
+// deleted lists the paths that Deactivate may write.
 var deleted = []string{"isActive", "deletedAt", "updatedAt"}
 
-// What the app writes to its own database.
+// rawCases are about what the app writes to its database.
 var rawCases = []testCase{
-	{"RecordHasTheFieldsOfTheContract", "the record in the database has the contract's fields and types, so that other programs can read it", raw, func(c *check) {
-		s := c.raw()
-		u := person("user_1", 2)
-		got := c.offer(s, u, clerksync.Created)
-		want := map[string]any{
-			"clerkId": "user_1", "role": "TEACHER", "isActive": true,
-			"location.country": "GB", "location.city": "London", "location.state": "England", "location.timezone": "Europe/London",
-			"lastSignInAt": u.LastSignInAt, "clerkUpdatedAt": u.ClerkUpdatedAt, "syncedAt": u.SyncedAt,
-			"createdAt": got.CreatedAt, "updatedAt": got.UpdatedAt,
-		}
-		for path, v := range u.ClerkFields() {
-			want[path] = v
-		}
-		c.untouched("a new record", c.fields(s, "user_1"), want, "_id", "__v", "extraFields")
-		c.delete(s, "user_1", hour(3))
-		want["isActive"], want["deletedAt"], want["updatedAt"] = false, hour(3), c.record(s, "user_1").UpdatedAt
-		c.untouched("the deleted record", c.fields(s, "user_1"), want, "_id", "__v", "extraFields")
-	}},
-	{"ClearedFieldsAreAbsent", "what Clerk no longer has is absent from the record, neither empty nor null", raw, func(c *check) {
-		s := c.raw()
-		c.offer(s, person("user_1", 1), clerksync.Created)
-		c.offer(s, &clerksync.User{ClerkID: "user_1", ClerkUpdatedAt: hour(2)}, clerksync.Updated)
-		c.offer(s, &clerksync.User{ClerkID: "user_2"}, clerksync.Created)
-		for _, id := range []string{"user_1", "user_2"} {
-			for path, v := range c.fields(s, id) {
-				switch {
-				case strings.HasPrefix(path, "profile.") || path == "email" || path == "name" || path == "plan" || path == "seats" || path == "clerkCreatedAt":
-					c.errorf("the record of %s still has %s, as %#v", id, path, v)
-				case v == Null{} || v == "":
-					c.errorf("the record of %s has %s, as %#v", id, path, v)
+	{
+		name:  "RecordHasTheFieldsOfTheContract",
+		rule:  "the record in the database has the contract's field names and types, for other programs",
+		needs: raw,
+		run: func(c *check) {
+			s := c.raw()
+			u := person("user_1", 2)
+			got := c.offer(s, u, clerksync.Created)
+			want := map[string]any{
+				"clerkId": "user_1", "role": "TEACHER", "isActive": true,
+				"location.country": "GB", "location.city": "London",
+				"location.state": "England", "location.timezone": "Europe/London",
+				"lastSignInAt": u.LastSignInAt, "clerkUpdatedAt": u.ClerkUpdatedAt, "syncedAt": u.SyncedAt,
+				"createdAt": got.CreatedAt, "updatedAt": got.UpdatedAt,
+			}
+			for path, v := range u.ClerkFields() {
+				want[path] = v
+			}
+			c.untouched("a new record", c.fields(s, "user_1"), want, "_id", "__v", "extraFields")
+			c.deactivate(s, "user_1", hour(3))
+			want["isActive"], want["deletedAt"], want["updatedAt"] = false, hour(3), c.record(s, "user_1").UpdatedAt
+			c.untouched("the deleted record", c.fields(s, "user_1"), want, "_id", "__v", "extraFields")
+		},
+	},
+	{
+		name:  "ClearedFieldsAreAbsent",
+		rule:  "a field that Clerk no longer has is absent from the record, neither empty nor null",
+		needs: raw,
+		run: func(c *check) {
+			s := c.raw()
+			c.offer(s, person("user_1", 1), clerksync.Created)
+			c.offer(s, &clerksync.User{ClerkID: "user_1", ClerkUpdatedAt: hour(2)}, clerksync.Updated)
+			c.offer(s, &clerksync.User{ClerkID: "user_2"}, clerksync.Created)
+			cleared := []string{"email", "name", "plan", "seats", "clerkCreatedAt"}
+			for _, id := range []string{"user_1", "user_2"} {
+				for path, v := range c.fields(s, id) {
+					switch {
+					case strings.HasPrefix(path, "profile.") || slices.Contains(cleared, path):
+						c.errorf("the record of %s still has %s: %#v", id, path, v)
+					case v == Null{} || v == "":
+						c.errorf("the record of %s has %s: %#v", id, path, v)
+					}
 				}
 			}
-		}
-	}},
-	{"TombstoneHoldsNothingElse", "a tombstone holds no personal data", raw, func(c *check) {
-		s := c.raw()
-		c.delete(s, "user_1", hour(3))
-		c.offer(s, person("user_1", 4), clerksync.Deactivated)
-		allowed := []string{"_id", "__v", "clerkId", "isActive", "deletedAt", "createdAt", "updatedAt"}
-		for path, v := range c.fields(s, "user_1") {
-			if !slices.Contains(allowed, path) {
-				c.errorf("the tombstone has %s, as %#v", path, v)
+		},
+	},
+	{
+		name:  "TombstoneHoldsNothingElse",
+		rule:  "a tombstone holds no personal data",
+		needs: raw,
+		run: func(c *check) {
+			s := c.raw()
+			c.deactivate(s, "user_1", hour(3))
+			c.offer(s, person("user_1", 4), clerksync.Deactivated)
+			allowed := []string{"_id", "__v", "clerkId", "isActive", "deletedAt", "createdAt", "updatedAt"}
+			for path, v := range c.fields(s, "user_1") {
+				if !slices.Contains(allowed, path) {
+					c.errorf("the tombstone has %s: %#v", path, v)
+				}
 			}
-		}
-	}},
-	{"RoleOfTheAppSurvives", "a role that the app assigned survives every sync", raw, func(c *check) {
-		s := c.raw()
-		u := person("user_1", 1)
-		c.offer(s, u, clerksync.Created)
-		c.set(s, "user_1", map[string]any{"role": "ADMIN"})
-		c.offer(s, u, clerksync.Unchanged)
-		got := c.offer(s, person("user_1", 2), clerksync.Updated)
-		if got.Role != clerksync.RoleAdmin {
-			c.errorf("a sync turned the app's role %q into %q", clerksync.RoleAdmin, got.Role)
-		}
-		// One that the app took away stays away.
-		c.set(s, "user_1", map[string]any{"role": nil})
-		c.offer(s, person("user_1", 3), clerksync.Updated)
-		if _, ok := c.fields(s, "user_1")["role"]; ok {
-			c.errorf("a sync wrote a role where the app had removed it")
-		}
-	}},
-	{"RoleFromClerkOverridesAHandEdit", "a role that Clerk owns is healed after a hand edit", raw, func(c *check) {
-		s := c.raw()
-		u := person("user_1", 1)
-		u.RoleFromClerk = true
-		c.offer(s, u, clerksync.Created)
-		c.set(s, "user_1", map[string]any{"role": "ADMIN"})
-		got := c.offer(s, u, clerksync.Updated)
-		if got.Role != clerksync.RoleTeacher {
-			c.errorf("the role is %q, want %q", got.Role, clerksync.RoleTeacher)
-		}
-	}},
-	{"SuspensionSurvives", "a user whom the app suspended stays suspended through every sync", raw, func(c *check) {
-		s := c.raw()
-		u := person("user_1", 1)
-		c.offer(s, u, clerksync.Created)
-		c.set(s, "user_1", map[string]any{"isActive": false})
-		u.IsActive = true
-		c.offer(s, u, clerksync.Unchanged)
-		u.Name = "Grace"
-		c.offer(s, u, clerksync.Updated)
-		u = person("user_1", 2)
-		u.IsActive = true
-		if got := c.offer(s, u, clerksync.Updated); got.IsActive {
-			c.errorf("a sync turned isActive from false into true")
-		}
-		c.offer(s, person("user_1", 1), clerksync.Stale)
-		c.delete(s, "user_1", hour(5))
-	}},
-	{"LocationOfTheAppSurvives", "a location that the app filled in survives every sync", raw, func(c *check) {
-		s := c.raw()
-		u := person("user_1", 1)
-		c.offer(s, u, clerksync.Created)
-		c.set(s, "user_1", map[string]any{"location.city": "Paris", "location.state": nil})
-		c.offer(s, u, clerksync.Unchanged)
-		got := c.offer(s, person("user_1", 2), clerksync.Updated)
-		if got.Location == nil || got.Location.City != "Paris" || got.Location.State != "" {
-			c.errorf("the location is %+v", got.Location)
-		}
-	}},
-	{"HandEditsAreHealed", "a Clerk-owned field that someone edited is as in Clerk after the next sync of the same version", raw, func(c *check) {
-		s := c.raw()
-		u := person("user_1", 1)
-		c.offer(s, u, clerksync.Created)
-		for path, v := range map[string]any{"email": "edited@example.com", "profile.firstName": nil, "banned": true, "plan": "edited", "seats": nil} {
-			c.set(s, "user_1", map[string]any{path: v})
+		},
+	},
+	{
+		name:  "RoleOfTheAppSurvives",
+		rule:  "a role that the app assigned survives every sync",
+		needs: raw,
+		run: func(c *check) {
+			s := c.raw()
+			u := person("user_1", 1)
+			c.offer(s, u, clerksync.Created)
+			c.set(s, "user_1", map[string]any{"role": "ADMIN"})
+			c.offer(s, u, clerksync.Unchanged)
+			got := c.offer(s, person("user_1", 2), clerksync.Updated)
+			if got.Role != clerksync.RoleAdmin {
+				c.errorf("a sync changed the app's role from %q to %q", clerksync.RoleAdmin, got.Role)
+			}
+			// A role that the app removed stays removed.
+			c.set(s, "user_1", map[string]any{"role": nil})
+			c.offer(s, person("user_1", 3), clerksync.Updated)
+			if _, ok := c.fields(s, "user_1")["role"]; ok {
+				c.errorf("a sync wrote a role that the app had removed")
+			}
+		},
+	},
+	{
+		name:  "RoleFromClerkOverridesAHandEdit",
+		rule:  "a sync overwrites a hand edit of a role that Clerk owns",
+		needs: raw,
+		run: func(c *check) {
+			s := c.raw()
+			u := person("user_1", 1)
+			u.RoleFromClerk = true
+			c.offer(s, u, clerksync.Created)
+			c.set(s, "user_1", map[string]any{"role": "ADMIN"})
+			got := c.offer(s, u, clerksync.Updated)
+			if got.Role != clerksync.RoleTeacher {
+				c.errorf("the role is %q, want %q", got.Role, clerksync.RoleTeacher)
+			}
+		},
+	},
+	{
+		name:  "SuspensionSurvives",
+		rule:  "a user whom the app suspended stays suspended through every sync",
+		needs: raw,
+		run: func(c *check) {
+			s := c.raw()
+			u := person("user_1", 1)
+			c.offer(s, u, clerksync.Created)
+			c.set(s, "user_1", map[string]any{"isActive": false})
+			u.IsActive = true
+			c.offer(s, u, clerksync.Unchanged)
+			u.Name = "Grace"
+			c.offer(s, u, clerksync.Updated)
+			u = person("user_1", 2)
+			u.IsActive = true
+			if got := c.offer(s, u, clerksync.Updated); got.IsActive {
+				c.errorf("a sync changed isActive from false to true")
+			}
+			c.offer(s, person("user_1", 1), clerksync.Stale)
+			c.deactivate(s, "user_1", hour(5))
+		},
+	},
+	{
+		name:  "LocationOfTheAppSurvives",
+		rule:  "a location that the app filled in survives every sync",
+		needs: raw,
+		run: func(c *check) {
+			s := c.raw()
+			u := person("user_1", 1)
+			c.offer(s, u, clerksync.Created)
+			c.set(s, "user_1", map[string]any{"location.city": "Paris", "location.state": nil})
+			c.offer(s, u, clerksync.Unchanged)
+			got := c.offer(s, person("user_1", 2), clerksync.Updated)
+			if got.Location == nil || got.Location.City != "Paris" || got.Location.State != "" {
+				c.errorf("the location is %+v", got.Location)
+			}
+		},
+	},
+	{
+		name:  "HandEditsAreHealed",
+		rule:  "a sync of the same version overwrites hand edits of Clerk's fields",
+		needs: raw,
+		run: func(c *check) {
+			s := c.raw()
+			u := person("user_1", 1)
+			c.offer(s, u, clerksync.Created)
+			edits := map[string]any{
+				"email": "edited@example.com", "profile.firstName": nil, "banned": true, "plan": "edited", "seats": nil,
+			}
+			for path, v := range edits {
+				c.set(s, "user_1", map[string]any{path: v})
+				c.offer(s, u, clerksync.Updated)
+				c.offer(s, u, clerksync.Unchanged)
+			}
+		},
+	},
+	{
+		name:  "OldRecordsAreAdopted",
+		rule:  "a record from before clerksync is older than any version, and keeps the app's fields",
+		needs: raw,
+		run: func(c *check) {
+			s := c.raw()
+			c.set(s, "user_1", map[string]any{
+				"email": "old@example.com", "name": "Old", "role": "ADMIN", "profile.birthday": "1900",
+				"location.city": "Paris", "createdAt": hour(-1000),
+			})
+			old := c.record(s, "user_1")
+			if !old.IsActive {
+				c.errorf("a record without isActive is not active")
+			}
+			got := c.offer(s, person("user_1", 1), clerksync.Updated)
+			kept := got.Role == clerksync.RoleAdmin && got.ID == old.ID && got.CreatedAt.Equal(hour(-1000))
+			if !kept || !got.IsActive {
+				c.errorf("the adopted record has role %q, ID %s (was %s), createdAt %v, IsActive %t",
+					got.Role, got.ID, old.ID, got.CreatedAt, got.IsActive)
+			}
+			// Without a version on either side, the versions are equal.
+			c.set(s, "user_2", map[string]any{"email": "old2@example.com"})
+			u := person("user_2", 1)
+			u.ClerkUpdatedAt = time.Time{}
 			c.offer(s, u, clerksync.Updated)
 			c.offer(s, u, clerksync.Unchanged)
-		}
-	}},
-	{"OldRecordsAreAdopted", "a record from before clerksync, without a version, is older than anything; the app's fields stay", raw, func(c *check) {
-		s := c.raw()
-		c.set(s, "user_1", map[string]any{"email": "old@example.com", "name": "Old", "role": "ADMIN", "profile.birthday": "1900", "location.city": "Paris", "createdAt": hour(-1000)})
-		old := c.record(s, "user_1")
-		if !old.IsActive {
-			c.errorf("a record without isActive is not active")
-		}
-		got := c.offer(s, person("user_1", 1), clerksync.Updated)
-		if got.Role != clerksync.RoleAdmin || got.ID != old.ID || !got.CreatedAt.Equal(hour(-1000)) || !got.IsActive {
-			c.errorf("the adopted record has role %q, ID %s (was %s), createdAt %v, IsActive %t", got.Role, got.ID, old.ID, got.CreatedAt, got.IsActive)
-		}
-		// Without a version on either side they are equal.
-		c.set(s, "user_2", map[string]any{"email": "old2@example.com"})
-		u := person("user_2", 1)
-		u.ClerkUpdatedAt = time.Time{}
-		c.offer(s, u, clerksync.Updated)
-		c.offer(s, u, clerksync.Unchanged)
-		// Deletion finds them too.
-		c.set(s, "user_3", map[string]any{"email": "old3@example.com"})
-		c.delete(s, "user_3", hour(1))
-		c.offer(s, person("user_3", 1), clerksync.Deactivated)
-	}},
-	{"ALostVersionIsOlderThanAny", "a record that lost its version takes the next one, whatever its syncedAt says", raw, func(c *check) {
-		s := c.raw()
-		c.offer(s, person("user_1", 5), clerksync.Created)
-		c.set(s, "user_1", map[string]any{"clerkUpdatedAt": nil})
-		c.offer(s, person("user_1", 1), clerksync.Updated)
-	}},
-	{"OneUpsertTouchesNoMore", "an Upsert writes what it may and nothing else; one without effect writes nothing", raw, func(c *check) {
-		s := c.raw()
-		c.offer(s, person("user_1", 1), clerksync.Created)
-		c.set(s, "user_1", map[string]any{"role": "ADMIN", "isActive": false, "location.city": "Paris"})
-		before := c.fields(s, "user_1")
-		c.offer(s, person("user_1", 2), clerksync.Updated)
-		after := c.fields(s, "user_1")
-		c.untouched("after a newer version", after, before, synced...)
-		tick()
-		c.offer(s, person("user_1", 2), clerksync.Unchanged)
-		c.untouched("after the same again", c.fields(s, "user_1"), after)
-		c.offer(s, person("user_1", 1), clerksync.Stale)
-		c.untouched("after an older version", c.fields(s, "user_1"), after)
-		c.delete(s, "user_1", hour(3))
-		gone := c.fields(s, "user_1")
-		c.untouched("after the deletion", gone, after, deleted...)
-		tick()
-		c.offer(s, person("user_1", 4), clerksync.Deactivated)
-		c.delete(s, "user_1", hour(5))
-		c.untouched("after updates and deletions of a deleted user", c.fields(s, "user_1"), gone)
-	}},
-	{"SuspendedIsNotDeleted", "a suspended user is not a deleted one", raw | batch, func(c *check) {
-		s := c.raw()
-		b := s.(clerksync.BatchStore)
-		c.offer(s, person("user_1", 1), clerksync.Created)
-		c.offer(s, person("user_2", 5), clerksync.Created) // banned
-		c.offer(s, person("user_3", 1), clerksync.Created)
-		c.set(s, "user_1", map[string]any{"isActive": false})
-		c.set(s, "user_4", map[string]any{"email": "old@example.com"})
-		c.delete(s, "user_3", hour(2))
-		c.undeleted(b, "user_1", "user_2", "user_4")
-		c.stamps(b, "user_1", "user_2", "user_3", "user_4")
-	}},
+			// Such a record can be deleted too.
+			c.set(s, "user_3", map[string]any{"email": "old3@example.com"})
+			c.deactivate(s, "user_3", hour(1))
+			c.offer(s, person("user_3", 1), clerksync.Deactivated)
+		},
+	},
+	{
+		name:  "ALostVersionIsOlderThanAny",
+		rule:  "a record that lost its version takes the next one, whatever its syncedAt says",
+		needs: raw,
+		run: func(c *check) {
+			s := c.raw()
+			c.offer(s, person("user_1", 5), clerksync.Created)
+			c.set(s, "user_1", map[string]any{"clerkUpdatedAt": nil})
+			c.offer(s, person("user_1", 1), clerksync.Updated)
+		},
+	},
+	{
+		name:  "OneUpsertTouchesNoMore",
+		rule:  "an Upsert writes only the fields it may, and nothing if it has no effect",
+		needs: raw,
+		run: func(c *check) {
+			s := c.raw()
+			c.offer(s, person("user_1", 1), clerksync.Created)
+			c.set(s, "user_1", map[string]any{"role": "ADMIN", "isActive": false, "location.city": "Paris"})
+			before := c.fields(s, "user_1")
+			c.offer(s, person("user_1", 2), clerksync.Updated)
+			after := c.fields(s, "user_1")
+			c.untouched("after a newer version", after, before, synced...)
+			tick()
+			c.offer(s, person("user_1", 2), clerksync.Unchanged)
+			c.untouched("after the same again", c.fields(s, "user_1"), after)
+			c.offer(s, person("user_1", 1), clerksync.Stale)
+			c.untouched("after an older version", c.fields(s, "user_1"), after)
+			c.deactivate(s, "user_1", hour(3))
+			gone := c.fields(s, "user_1")
+			c.untouched("after the deletion", gone, after, deleted...)
+			tick()
+			c.offer(s, person("user_1", 4), clerksync.Deactivated)
+			c.deactivate(s, "user_1", hour(5))
+			c.untouched("after updates and deletions of a deleted user", c.fields(s, "user_1"), gone)
+		},
+	},
+	{
+		name:  "SuspendedIsNotDeleted",
+		rule:  "a suspended user is not deleted",
+		needs: raw | batch,
+		run: func(c *check) {
+			s := c.raw()
+			b := s.(clerksync.BatchStore)
+			c.offer(s, person("user_1", 1), clerksync.Created)
+			c.offer(s, person("user_2", 5), clerksync.Created) // banned
+			c.offer(s, person("user_3", 1), clerksync.Created)
+			c.set(s, "user_1", map[string]any{"isActive": false})
+			c.set(s, "user_4", map[string]any{"email": "old@example.com"})
+			c.deactivate(s, "user_3", hour(2))
+			c.undeleted(b, "user_1", "user_2", "user_4")
+			c.stamps(b, "user_1", "user_2", "user_3", "user_4")
+		},
+	},
 }
 
-// strangeFields are fields of the app that clerksync knows nothing of.
+// strangeFields are fields of the app that clerksync does not know.
 var strangeFields = map[string]any{
 	"points": 7, "nickname": "ada", "settings.theme": "dark", "settings.tags": []any{"a", "b"}, "trialEnds": hour(9),
-	"profile.bio": "mathematician", "profile.links.home": "https://example.com", "location.street": "12 St James's Square",
-	"Email": "another field than email", "clerk": map[string]any{"id": "mine"}, "nothing": Null{}, "ratio": 0.5,
+	"profile.bio": "mathematician", "profile.links.home": "https://example.com",
+	"location.street": "12 St James's Square", "Email": "another field than email", "clerk": map[string]any{"id": "mine"},
+	"nothing": Null{}, "ratio": 0.5,
 }
 
-// Records and fields that others wrote.
+// foreignCases are about records and fields that clerksync does not write.
 var foreignCases = []testCase{
-	{"UnknownFieldsSurvive", "fields that clerksync does not know are never touched, inside profile and location too", foreign, func(c *check) {
-		s := c.raw()
-		c.offer(s, person("user_1", 1), clerksync.Created)
-		c.set(s, "user_1", strangeFields)
-		before := c.fields(s, "user_1")
-		u := person("user_1", 1)
-		u.Name = "Grace"
-		c.offer(s, u, clerksync.Updated)
-		c.untouched("after other content of the same version", c.fields(s, "user_1"), before, synced...)
-		c.offer(s, person("user_1", 2), clerksync.Updated)
-		c.untouched("after a newer version", c.fields(s, "user_1"), before, synced...)
-		c.offer(s, &clerksync.User{ClerkID: "user_1", ClerkUpdatedAt: hour(3)}, clerksync.Updated)
-		c.untouched("after a version without anything", c.fields(s, "user_1"), before, synced...)
-		c.delete(s, "user_1", hour(4))
-		c.untouched("after the deletion", c.fields(s, "user_1"), before, append(slices.Clone(synced), deleted...)...)
-	}},
-	{"UnknownFieldsOfOldRecordsSurvive", "adopting a record from before clerksync leaves the app's fields", foreign, func(c *check) {
-		s := c.raw()
-		c.set(s, "user_1", strangeFields)
-		before := c.fields(s, "user_1")
-		got := c.offer(s, person("user_1", 1), clerksync.Updated)
-		if len(got.Extra) != 2 {
-			c.errorf("the record has Extra %v: the app's fields are not Map's", got.Extra)
-		}
-		c.untouched("after the first sync", c.fields(s, "user_1"), before, synced...)
-	}},
-	{"ExtraIsToldFromTheAppsFields", "Extra holds what Map set and nothing of the app's, and removes no more than that", foreign, func(c *check) {
-		s := c.raw()
-		c.offer(s, person("user_1", 1), clerksync.Created)
-		c.set(s, "user_1", map[string]any{"points": 7})
-		if got := c.record(s, "user_1"); len(got.Extra) != 2 {
-			c.errorf("the record has Extra %v, want only plan and seats", got.Extra)
-		}
-		u := person("user_1", 2)
-		u.Extra = nil
-		c.offer(s, u, clerksync.Updated)
-		f := c.fields(s, "user_1")
-		if _, ok := f["plan"]; ok || f["points"] != int64(7) {
-			c.errorf("after Map set nothing any more, plan is %#v and the app's points are %#v", f["plan"], f["points"])
-		}
-		// A name that was the app's becomes Map's when Map sets it.
-		u = person("user_1", 3)
-		u.Extra = map[string]any{"points": 8}
-		c.offer(s, u, clerksync.Updated)
-		c.offer(s, u, clerksync.Unchanged)
-	}},
-	{"ExtraThatOthersWroteIsCanonical", "values of Extra come back in canonical types, whoever wrote them and how", foreign, func(c *check) {
-		s := c.raw()
-		u := person("user_1", 1)
-		u.Extra = map[string]any{"seats": 3, "list": []any{1, 2}, "nested": map[string]any{"a": 1}}
-		c.offer(s, u, clerksync.Created)
-		c.set(s, "user_1", map[string]any{"seats": int32(3), "list": []any{int32(1), int32(2)}, "nested": map[string]any{"a": int32(1)}})
-		c.offer(s, u, clerksync.Unchanged)
-	}},
-	{"NullsReadAsAbsent", "a null in a record that others wrote reads as absent and does not make writes fail", foreign, func(c *check) {
-		s := c.raw()
-		nulls := make(map[string]any)
-		for _, path := range []string{"email", "role", "name", "profile", "location", "lastSignInAt", "emailVerified", "phoneVerified", "isActive", "banned", "createdAt", "updatedAt", "clerkCreatedAt", "clerkUpdatedAt", "syncedAt", "deletedAt", "extraFields"} {
-			nulls[path] = Null{}
-		}
-		c.adopts(s, nulls)
-	}},
-	{"WrongTypesReadAsAbsent", "a field of a wrong type reads as absent, never as an error, and does not make writes fail", foreign, func(c *check) {
-		s := c.raw()
-		c.adopts(s, map[string]any{
-			"email": 42, "role": true, "name": []any{"Ada"}, "profile": "a text", "location": 3.5, "lastSignInAt": "yesterday",
-			"emailVerified": "yes", "phoneVerified": 1, "isActive": "no", "banned": "true", "createdAt": "2020", "updatedAt": "2020",
-			"clerkCreatedAt": "2020", "clerkUpdatedAt": "2999-01-01", "syncedAt": "2999", "deletedAt": "never", "extraFields": "email",
-		})
-		c.adopts(s, map[string]any{
-			"profile":  map[string]any{"firstName": 1, "fullName": Null{}, "gender": map[string]any{"is": "nested"}},
-			"location": map[string]any{"city": 7}, "deletedAt": false, "extraFields": []any{1, Null{}, "email", "nowhere"},
-		})
-	}},
-	{"StrangeRecordsCanBeDeleted", "a record of whatever shape can be deleted, for good", foreign, func(c *check) {
-		s := c.raw()
-		for i, fields := range []map[string]any{
-			{"deletedAt": Null{}}, {"deletedAt": "never"}, {"deletedAt": false, "isActive": "yes", "profile": Null{}}, {"clerkUpdatedAt": "2999", "createdAt": Null{}},
-		} {
-			id := "user_" + string(rune('a'+i))
-			c.set(s, id, fields)
-			c.delete(s, id, hour(1))
-			c.offer(s, person(id, 2), clerksync.Deactivated)
-		}
-	}},
+	{
+		name:  "UnknownFieldsSurvive",
+		rule:  "fields that clerksync does not know are never touched, not even inside profile and location",
+		needs: foreign,
+		run: func(c *check) {
+			s := c.raw()
+			c.offer(s, person("user_1", 1), clerksync.Created)
+			c.set(s, "user_1", strangeFields)
+			before := c.fields(s, "user_1")
+			u := person("user_1", 1)
+			u.Name = "Grace"
+			c.offer(s, u, clerksync.Updated)
+			c.untouched("after other content of the same version", c.fields(s, "user_1"), before, synced...)
+			c.offer(s, person("user_1", 2), clerksync.Updated)
+			c.untouched("after a newer version", c.fields(s, "user_1"), before, synced...)
+			c.offer(s, &clerksync.User{ClerkID: "user_1", ClerkUpdatedAt: hour(3)}, clerksync.Updated)
+			c.untouched("after a version without anything", c.fields(s, "user_1"), before, synced...)
+			c.deactivate(s, "user_1", hour(4))
+			but := slices.Concat(synced, deleted)
+			c.untouched("after the deletion", c.fields(s, "user_1"), before, but...)
+		},
+	},
+	{
+		name:  "UnknownFieldsOfOldRecordsSurvive",
+		rule:  "adopting a record from before clerksync leaves the app's fields",
+		needs: foreign,
+		run: func(c *check) {
+			s := c.raw()
+			c.set(s, "user_1", strangeFields)
+			before := c.fields(s, "user_1")
+			got := c.offer(s, person("user_1", 1), clerksync.Updated)
+			if len(got.Extra) != 2 {
+				c.errorf("the record has Extra %v: the app's fields are not Map's", got.Extra)
+			}
+			c.untouched("after the first sync", c.fields(s, "user_1"), before, synced...)
+		},
+	},
+	{
+		name:  "ExtraIsToldFromTheAppsFields",
+		rule:  "Extra holds only what Map set, and removing it leaves the app's fields",
+		needs: foreign,
+		run: func(c *check) {
+			s := c.raw()
+			c.offer(s, person("user_1", 1), clerksync.Created)
+			c.set(s, "user_1", map[string]any{"points": 7})
+			if got := c.record(s, "user_1"); len(got.Extra) != 2 {
+				c.errorf("the record has Extra %v, want only plan and seats", got.Extra)
+			}
+			u := person("user_1", 2)
+			u.Extra = nil
+			c.offer(s, u, clerksync.Updated)
+			f := c.fields(s, "user_1")
+			if _, ok := f["plan"]; ok || f["points"] != int64(7) {
+				c.errorf("after Map set no more names, plan is %#v and the app's points are %#v",
+					f["plan"], f["points"])
+			}
+			// A field of the app becomes part of Extra if Map sets it.
+			u = person("user_1", 3)
+			u.Extra = map[string]any{"points": 8}
+			c.offer(s, u, clerksync.Updated)
+			c.offer(s, u, clerksync.Unchanged)
+		},
+	},
+	{
+		name:  "ExtraThatOthersWroteIsCanonical",
+		rule:  "values of Extra come back in canonical types, whoever wrote them",
+		needs: foreign,
+		run: func(c *check) {
+			s := c.raw()
+			u := person("user_1", 1)
+			u.Extra = map[string]any{"seats": 3, "list": []any{1, 2}, "nested": map[string]any{"a": 1}}
+			c.offer(s, u, clerksync.Created)
+			c.set(s, "user_1", map[string]any{
+				"seats": int32(3), "list": []any{int32(1), int32(2)}, "nested": map[string]any{"a": int32(1)},
+			})
+			c.offer(s, u, clerksync.Unchanged)
+		},
+	},
+	{
+		name:  "NullsReadAsAbsent",
+		rule:  "a null in the database reads as absent and does not make writes fail",
+		needs: foreign,
+		run: func(c *check) {
+			s := c.raw()
+			nulls := make(map[string]any)
+			paths := []string{
+				"email", "role", "name", "profile", "location", "lastSignInAt", "emailVerified", "phoneVerified",
+				"isActive", "banned", "createdAt", "updatedAt", "clerkCreatedAt", "clerkUpdatedAt", "syncedAt",
+				"deletedAt", "extraFields",
+			}
+			for _, path := range paths {
+				nulls[path] = Null{}
+			}
+			c.adopts(s, nulls)
+		},
+	},
+	{
+		name:  "WrongTypesReadAsAbsent",
+		rule:  "a field of the wrong type reads as absent, never as an error, and does not make writes fail",
+		needs: foreign,
+		run: func(c *check) {
+			s := c.raw()
+			c.adopts(s, map[string]any{
+				"email": 42, "role": true, "name": []any{"Ada"}, "profile": "a text", "location": 3.5,
+				"lastSignInAt": "yesterday", "emailVerified": "yes", "phoneVerified": 1, "isActive": "no",
+				"banned": "true", "createdAt": "2020", "updatedAt": "2020", "clerkCreatedAt": "2020",
+				"clerkUpdatedAt": "2999-01-01", "syncedAt": "2999", "deletedAt": "never", "extraFields": "email",
+			})
+			c.adopts(s, map[string]any{
+				"profile": map[string]any{
+					"firstName": 1, "fullName": Null{}, "gender": map[string]any{"is": "nested"},
+				},
+				"location": map[string]any{"city": 7}, "deletedAt": false,
+				"extraFields": []any{1, Null{}, "email", "nowhere"},
+			})
+		},
+	},
+	{
+		name:  "StrangeRecordsCanBeDeleted",
+		rule:  "a record of any shape can be deleted for good",
+		needs: foreign,
+		run: func(c *check) {
+			s := c.raw()
+			for i, fields := range []map[string]any{
+				{"deletedAt": Null{}},
+				{"deletedAt": "never"},
+				{"deletedAt": false, "isActive": "yes", "profile": Null{}},
+				{"clerkUpdatedAt": "2999", "createdAt": Null{}},
+			} {
+				id := "user_" + string(rune('a'+i))
+				c.set(s, id, fields)
+				c.deactivate(s, id, hour(1))
+				c.offer(s, person(id, 2), clerksync.Deactivated)
+			}
+		},
+	},
 }
 
-// adopts checks that a record of fields that cannot be used reads as an empty
-// one, and takes the next version.
+// adopts checks that a record of unusable fields reads as an empty record, and that the next
+// version is written to it.
 func (c *check) adopts(s RawStore, fields map[string]any) {
-	c.Helper()
-	for path, v := range fields { // one by one, for the failure's message
+	c.t.Helper()
+	for path, v := range fields { // one at a time, so that a failure names the field
 		id := "user_" + path + strings.Repeat("x", len(fields))
 		c.set(s, id, map[string]any{path: v})
 		got := c.record(s, id)

@@ -14,32 +14,32 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync"
 )
 
-// check runs one case. Its failures begin with the rule that is broken.
+// check is one run of a case. Each failure starts with the broken rule.
 type check struct {
-	testing.TB
+	t        testing.TB
 	rule     string
 	newStore func() clerksync.Store
 }
 
 func (c *check) errorf(format string, args ...any) {
-	c.Helper()
-	c.Errorf("rule broken: "+c.rule+"\n"+format, args...)
+	c.t.Helper()
+	c.t.Errorf("rule broken: "+c.rule+"\n"+format, args...)
 }
 
 func (c *check) fatalf(format string, args ...any) {
-	c.Helper()
-	c.Fatalf("rule broken: "+c.rule+"\n"+format, args...)
+	c.t.Helper()
+	c.t.Fatalf("rule broken: "+c.rule+"\n"+format, args...)
 }
 
-// epoch is the zero hour of the tests' events: long past, so that no Store takes
-// any for one from the future.
+// epoch is hour 0 of the tests' events. It is long past, so that no Store mistakes a version
+// for one from the future.
 var epoch = time.Date(2024, time.March, 1, 12, 0, 0, 0, time.UTC)
 
-// hour is the time of version n.
+// hour returns the time of version n.
 func hour(n int) time.Time { return epoch.Add(time.Duration(n) * time.Hour) }
 
-// person is a user at version n: every field that Clerk owns is set, the strings
-// and numbers tell the version, and evidence and sign-ins grow with it.
+// person returns a user at version n, with every field that Clerk owns. Its strings and
+// numbers contain n, and SyncedAt and LastSignInAt grow with n. Every fifth version is banned.
 func person(id string, n int) *clerksync.User {
 	s := strconv.Itoa(n)
 	return &clerksync.User{
@@ -64,10 +64,10 @@ func person(id string, n int) *clerksync.User {
 	}
 }
 
-// find returns the record, nil where there is none, having checked its form.
+// find returns the record, or nil if there is none. It checks what holds for every record.
 func (c *check) find(s clerksync.Store, id string) *clerksync.User {
-	c.Helper()
-	u, err := s.User(c.Context(), id)
+	c.t.Helper()
+	u, err := s.User(c.t.Context(), id)
 	if errors.Is(err, clerksync.ErrNotFound) {
 		return nil
 	}
@@ -75,27 +75,34 @@ func (c *check) find(s clerksync.Store, id string) *clerksync.User {
 		c.fatalf("User(%q): %v", id, err)
 	}
 	if u == nil {
-		c.fatalf("User(%q) returns neither a record nor an error", id)
+		c.fatalf("User(%q) returns nil and no error", id)
 		return nil
 	}
-	if u.ClerkID != id {
-		c.errorf("User(%q) returns the record of %q", id, u.ClerkID)
-	}
-	if u.ID == "" {
-		c.errorf("User(%q): the record has no ID", id)
-	}
-	if u.RoleFromClerk || u.Partial {
-		c.errorf("User(%q): RoleFromClerk %t, Partial %t: they are part of an argument, never of a record", id, u.RoleFromClerk, u.Partial)
-	}
-	for _, fault := range timeFaults(u) {
-		c.errorf("User(%q): %s", id, fault)
-	}
+	c.wellFormed("User", id, u)
 	return u
 }
 
-// record is find where there must be one.
+// wellFormed checks what holds for every record that a method returns for an id.
+func (c *check) wellFormed(method, id string, u *clerksync.User) {
+	c.t.Helper()
+	if u.ClerkID != id {
+		c.errorf("%s of %q returns the record of %q", method, id, u.ClerkID)
+	}
+	if u.ID == "" {
+		c.errorf("%s of %q: the record has no ID", method, id)
+	}
+	if u.RoleFromClerk || u.Partial {
+		c.errorf("%s of %q: RoleFromClerk %t, Partial %t: want both false in a record",
+			method, id, u.RoleFromClerk, u.Partial)
+	}
+	for _, fault := range timeFaults(u) {
+		c.errorf("%s of %q: %s", method, id, fault)
+	}
+}
+
+// record is find for a record that must exist.
 func (c *check) record(s clerksync.Store, id string) *clerksync.User {
-	c.Helper()
+	c.t.Helper()
 	u := c.find(s, id)
 	if u == nil {
 		c.fatalf("there is no record of %q", id)
@@ -103,24 +110,24 @@ func (c *check) record(s clerksync.Store, id string) *clerksync.User {
 	return u
 }
 
-// same compares whole records.
+// same fails if two records differ in any field.
 func (c *check) same(what string, got, want *clerksync.User) {
-	c.Helper()
+	c.t.Helper()
 	if d := diff(got, want); len(d) > 0 {
 		c.errorf("%s:\n\t%s", what, strings.Join(d, "\n\t"))
 	}
 }
 
-// offer upserts u and compares the outcome with want, the whole record with what
-// the contract makes of it, and the Result with the record, which it returns.
+// offer upserts u and returns the record after it. It checks the outcome, the Result, and
+// that the whole record is what the contract makes of it.
 func (c *check) offer(s clerksync.Store, u *clerksync.User, want clerksync.Outcome) *clerksync.User {
-	c.Helper()
+	c.t.Helper()
 	before := c.find(s, u.ClerkID)
 	canonical, err := u.Canonical()
 	if err != nil {
-		c.Fatalf("storetest: a test's own user is not valid: %v", err)
+		c.t.Fatalf("storetest: the test's user is invalid: %v", err)
 	}
-	res, err := s.Upsert(c.Context(), u)
+	res, err := s.Upsert(c.t.Context(), u)
 	if err != nil {
 		c.fatalf("Upsert of %s: %v", describe(u), err)
 	}
@@ -129,15 +136,15 @@ func (c *check) offer(s clerksync.Store, u *clerksync.User, want clerksync.Outco
 		c.errorf("Upsert of %s over %s: outcome %v, want %v", describe(u), describe(before), res.Outcome, want)
 	}
 	c.result(res, after)
-	c.same("the record after an Upsert that is to end "+want.String(), after, c.expected(before, after, canonical, want))
+	c.same("the record after an Upsert that must be "+want.String(), after, c.expected(before, after, canonical, want))
 	return after
 }
 
-// delete deactivates a user, with the checks of offer.
-func (c *check) delete(s clerksync.Store, id string, at time.Time) *clerksync.User {
-	c.Helper()
+// deactivate deletes a user and returns the record, with the same checks as offer.
+func (c *check) deactivate(s clerksync.Store, id string, at time.Time) *clerksync.User {
+	c.t.Helper()
 	before := c.find(s, id)
-	res, err := s.Deactivate(c.Context(), id, at)
+	res, err := s.Deactivate(c.t.Context(), id, at)
 	if err != nil {
 		c.fatalf("Deactivate of %s: %v", describe(before), err)
 	}
@@ -149,9 +156,9 @@ func (c *check) delete(s clerksync.Store, id string, at time.Time) *clerksync.Us
 	want := before.Clone()
 	switch {
 	case before == nil:
-		want = c.fresh(id, after)
+		want = c.newRecord(id, after)
 	case before.DeletedAt.IsZero():
-		c.moved(want, after)
+		c.allowUpdatedAt(want, after)
 	}
 	if want.DeletedAt.IsZero() {
 		want.IsActive, want.DeletedAt = false, at.UTC().Truncate(time.Millisecond)
@@ -166,29 +173,28 @@ func (c *check) delete(s clerksync.Store, id string, at time.Time) *clerksync.Us
 	return after
 }
 
-// result checks that a Result tells the truth.
+// result checks that a Result holds the stored record, if it holds one.
 func (c *check) result(res clerksync.Result, stored *clerksync.User) {
-	c.Helper()
+	c.t.Helper()
 	if res.User != nil {
-		c.same("Result.User ("+res.Outcome.String()+") against the stored record, which it must equal unless nil", res.User, stored)
+		c.same("Result.User ("+res.Outcome.String()+") against the stored record", res.User, stored)
 	}
 }
 
-// expected is the record that an Upsert of u, in canonical form, with this
-// outcome must leave. ID, CreatedAt and UpdatedAt are the Store's: they are
-// checked here, as far as they can be, and taken from after.
+// expected returns the record that an Upsert of u, in canonical form, must leave. The Store
+// sets ID, CreatedAt and UpdatedAt: they are taken from after, once checked as far as possible.
 func (c *check) expected(before, after, u *clerksync.User, outcome clerksync.Outcome) *clerksync.User {
-	c.Helper()
+	c.t.Helper()
 	want := before.Clone()
 	switch {
 	case outcome == clerksync.Created:
-		want = c.fresh(u.ClerkID, after)
+		want = c.newRecord(u.ClerkID, after)
 		want.Role, want.Location, want.IsActive = u.Role, u.Location, true
 		apply(want, u)
-	case before == nil: // the outcome is wrong, which offer has said
+	case before == nil: // a wrong outcome, which offer has reported
 		return after
 	case outcome == clerksync.Updated:
-		c.moved(want, after)
+		c.allowUpdatedAt(want, after)
 		apply(want, u)
 	case outcome == clerksync.Unchanged:
 		confirm(want, u)
@@ -196,27 +202,27 @@ func (c *check) expected(before, after, u *clerksync.User, outcome clerksync.Out
 	return want
 }
 
-// fresh begins the expectation of a record that was not there before.
-func (c *check) fresh(id string, after *clerksync.User) *clerksync.User {
-	c.Helper()
+// newRecord returns an expected new record, with only the fields that the Store sets.
+func (c *check) newRecord(id string, after *clerksync.User) *clerksync.User {
+	c.t.Helper()
 	for name, t := range map[string]time.Time{"CreatedAt": after.CreatedAt, "UpdatedAt": after.UpdatedAt} {
 		if off := time.Since(t); off.Abs() > time.Hour {
-			c.errorf("%s of a new record is %v, want the Store's clock", name, t)
+			c.errorf("%s of a new record is %v, want about the present", name, t)
 		}
 	}
 	return &clerksync.User{ClerkID: id, ID: after.ID, CreatedAt: after.CreatedAt, UpdatedAt: after.UpdatedAt}
 }
 
-// moved lets UpdatedAt of an expectation be what it is now, if that is forward.
-func (c *check) moved(want, after *clerksync.User) {
-	c.Helper()
+// allowUpdatedAt accepts a later UpdatedAt: it sets the expected one to the actual one.
+func (c *check) allowUpdatedAt(want, after *clerksync.User) {
+	c.t.Helper()
 	if after.UpdatedAt.Before(want.UpdatedAt) {
 		c.errorf("UpdatedAt went back from %v to %v", want.UpdatedAt, after.UpdatedAt)
 	}
 	want.UpdatedAt = after.UpdatedAt
 }
 
-// apply writes u's Clerk-owned fields to r.
+// apply writes to r what an applied sync of u writes.
 func apply(r, u *clerksync.User) {
 	r.Email, r.Name, r.Profile = u.Email, u.Name, u.Profile
 	r.EmailVerified, r.PhoneVerified, r.Banned = u.EmailVerified, u.PhoneVerified, u.Banned
@@ -227,7 +233,7 @@ func apply(r, u *clerksync.User) {
 	confirm(r, u)
 }
 
-// confirm moves forward what may.
+// confirm moves SyncedAt and LastSignInAt forward: all that an Unchanged Upsert may write.
 func confirm(r, u *clerksync.User) {
 	if u.SyncedAt.After(r.SyncedAt) {
 		r.SyncedAt = u.SyncedAt
@@ -237,24 +243,24 @@ func confirm(r, u *clerksync.User) {
 	}
 }
 
-// refused checks an error that must match none of the contract's own ones and
-// give no personal data away.
-func (c *check) refused(what string, err error, u *clerksync.User) {
-	c.Helper()
+// rejected checks that there is an error, and that it contains no personal data of u: errors
+// are logged.
+func (c *check) rejected(what string, err error, u *clerksync.User) {
+	c.t.Helper()
 	if err == nil {
 		c.errorf("%s: no error", what)
 		return
 	}
 	for _, secret := range []string{u.Email, u.Name, u.Profile.PhoneNumber} {
 		if secret != "" && strings.Contains(err.Error(), secret) {
-			c.errorf("%s: the error's text holds personal data, and it is logged: %v", what, err)
+			c.errorf("%s: the error's text contains personal data: %v", what, err)
 		}
 	}
 }
 
-// together runs f(0) to f(n-1) on goroutines that start at once, and waits. f may
-// not stop the test.
-func (c *check) together(n int, f func(i int)) {
+// concurrently runs f(0) to f(n-1) on goroutines that start at the same time, and waits. f
+// must not stop the test.
+func (c *check) concurrently(n int, f func(i int)) {
 	var wg sync.WaitGroup
 	start := make(chan struct{})
 	for i := range n {
@@ -267,30 +273,32 @@ func (c *check) together(n int, f func(i int)) {
 	wg.Wait()
 }
 
-// tick returns when the clock has moved on, so that the times which the Store
-// sets from now on differ from those before.
+// tick returns two milliseconds later, so that a time which the Store sets now differs from
+// those it set before.
 func tick() {
 	for start := time.Now(); time.Since(start) < 2*time.Millisecond; {
 		runtime.Gosched()
 	}
 }
 
-// random is seeded: a failure is the same at the next run.
+// random returns a generator with a fixed seed, so that each run is the same.
 func random(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, seed)) }
 
+// cancelled returns a context that is done.
 func cancelled(c *check) context.Context {
-	ctx, cancel := context.WithCancel(c.Context())
+	ctx, cancel := context.WithCancel(c.t.Context())
 	cancel()
 	return ctx
 }
 
+// expired returns a context whose deadline has passed.
 func expired(c *check) context.Context {
-	ctx, cancel := context.WithDeadline(c.Context(), epoch)
-	c.Cleanup(cancel)
+	ctx, cancel := context.WithDeadline(c.t.Context(), epoch)
+	c.t.Cleanup(cancel)
 	return ctx
 }
 
-// describe names what matters of a record in a failure's message.
+// describe names a record in a failure message.
 func describe(u *clerksync.User) string {
 	switch {
 	case u == nil:
@@ -298,7 +306,7 @@ func describe(u *clerksync.User) string {
 	case !u.DeletedAt.IsZero():
 		return "a deleted record"
 	case u.ClerkUpdatedAt.IsZero():
-		return "one without a version"
+		return "a record without a version"
 	default:
 		return "version " + u.ClerkUpdatedAt.UTC().Format(time.RFC3339Nano)
 	}

@@ -11,8 +11,8 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync"
 )
 
-// diff lists where two records differ, one field a line; none for equal ones. A
-// Location or an Extra without anything in it is the same as none.
+// diff returns the fields in which two records differ, one a line. An empty Location equals
+// none, and so does an empty Extra.
 func diff(got, want *clerksync.User) []string {
 	if got == nil || want == nil {
 		if got == want {
@@ -81,7 +81,8 @@ func orZero(p reflect.Value) reflect.Value {
 	return p.Elem()
 }
 
-// sameValue is equality of type and content; times are equal as instants.
+// sameValue reports whether two values have the same type and content. Times are compared as
+// instants.
 func sameValue(a, b any) bool {
 	switch a := a.(type) {
 	case time.Time:
@@ -112,7 +113,7 @@ func show(v any) string {
 	}
 }
 
-// timeFaults lists the times in u that are not in the contract's form.
+// timeFaults lists the times in u that are not in UTC and whole milliseconds.
 func timeFaults(u *clerksync.User) (faults []string) {
 	inspect := func(name string, t time.Time) {
 		if t.Location() != time.UTC || t.Nanosecond()%int(time.Millisecond) != 0 {

@@ -1,10 +1,9 @@
-// Package storetest is the conformance suite that any [clerksync.Store] must
-// pass: every rule of the Store contract is a named subtest, and so is every
-// failure that clerksync exists to prevent.
+// Package storetest is the conformance suite for [clerksync.Store]. Each rule of the Store
+// contract is a named subtest, and so is each failure that clerksync exists to prevent.
 //
 // # Use
 //
-// Point [Run] at your Store in a test of its package:
+// Call [Run] from a test of your Store's package:
 //
 //	package mystore_test
 //
@@ -28,35 +27,37 @@
 //		})
 //	}
 //
-// newStore must return a fresh, empty Store at each call: its own table,
-// collection or database. It is called at least once in each subtest, sometimes
-// twice, and what one returns must not see the records of another. Its clock
-// must run and be within an hour of time.Now.
+// newStore must return a new, empty Store on each call: its own table, collection or database.
+// Each subtest calls it at least once, and some call it twice; the Stores must not see each
+// other's records. The Store's clock must run and be within an hour of time.Now.
 //
-// The suite sleeps nowhere and is sequential inside; call t.Parallel before Run
-// to run it beside other tests. Run it under the race detector. The cases named
-// Concurrent… start 64 goroutines; as luck decides what they find, repeat them
-// when the Store changes:
+// The suite never sleeps, and runs its cases one after the other. To run it beside other tests,
+// call t.Parallel before Run. Run it under the race detector too.
 //
-//	go test -race -run '/Concurrent' -count=100
+// # How much
 //
-// Run shows that single rules hold. Package
-// [github.com/clerksync/clerksync-go/clerksync/storetest/world] shows that they
-// are enough: it puts the Store, and Syncers on it, through a million random
-// steps with faults. Point it at your Store in the same way, and run the same
-// command as for memstore and mongostore. Its newStore is also given the clock;
-// see there.
+// By default a run is small enough for a Store that scans all records to find one. What the
+// cases named Concurrent… find depends on luck. When the Store changes, repeat them with more
+// goroutines:
 //
-// # What runs
+//	go test -race -run '/Concurrent' -count=100 -storetest.workers=64
 //
-// The cases named Batch… run where the Store is a [clerksync.BatchStore], those
-// named Restore… where it is a [clerksync.RestoreStore].
+// Each test binary that imports this package has these flags. They raise the counts and never
+// skip a case. A value below the default counts as the default.
 //
-// A Store shares its records with the app, which writes to them past clerksync.
-// The cases about that (an app's role, a suspended user, records from before
-// clerksync, fields that it does not know) run where the Store is a [RawStore].
-// A Store itself has no reason to be one; wrap it in the test, embedding the
-// concrete type so that its other methods stay visible:
+//	-storetest.rounds n   repeat each concurrent case and random history (default 6)
+//	-storetest.workers n  goroutines of each concurrent case (default 16)
+//	-storetest.users n    users in the largest batches (default 105)
+//
+// # Which cases run
+//
+// The cases named Batch… run if the Store is a [clerksync.BatchStore], and those named Restore…
+// if it is a [clerksync.RestoreStore].
+//
+// A Store shares its records with the app, which writes to them directly. The cases about that
+// run if the Store is a [RawStore]: roles that the app assigned, suspended users, records from
+// before clerksync, fields that it does not know. A Store need not be a RawStore by itself. Wrap
+// it in the test, and embed the concrete type to keep its other methods:
 //
 //	type rawStore struct {
 //		*mystore.Store
@@ -66,6 +67,13 @@
 //	func (s rawStore) SetFields(ctx context.Context, clerkID string, fields map[string]any) error { … }
 //	func (s rawStore) Fields(ctx context.Context, clerkID string) (map[string]any, error) { … }
 //
-// A case that the Store gives no access to is not registered, rather than
-// skipped: whatever the output names has run.
+// Cases that do not apply are not registered rather than skipped. So each case in the output has
+// run.
+//
+// # The random world
+//
+// Run checks single rules. Package
+// [github.com/clerksync/clerksync-go/clerksync/storetest/world] checks that they are enough: it
+// runs Syncers on the Store through random steps and faults. Call its Run in the same way; its
+// newStore is also given the clock.
 package storetest

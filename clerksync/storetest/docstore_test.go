@@ -16,21 +16,19 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync"
 )
 
-// docStore keeps nested documents, as a document database does, and can hold
-// whatever an app puts into them. With a fault it breaks one rule of the
-// contract.
+// docStore keeps nested documents in memory, as a document database does, including whatever
+// an app writes to them. With a fault it breaks one rule of the contract.
 type docStore struct {
 	fault fault
 
 	mu     sync.Mutex
 	docs   map[string]map[string]any
 	lastID int
-	// generation counts the writes.
-	generation int
-	loaned     map[string]*clerksync.User
+	writes int                        // to tell whether another caller has written
+	lent   map[string]*clerksync.User // by "modifies what it returned"
 }
 
-// fault names what is wrong with a docStore; the zero fault is nothing.
+// fault names what is wrong with a docStore. The zero fault is none.
 type fault string
 
 var (
@@ -40,10 +38,10 @@ var (
 )
 
 func newDocStore(f fault) *docStore {
-	return &docStore{fault: f, docs: make(map[string]map[string]any), loaned: make(map[string]*clerksync.User)}
+	return &docStore{fault: f, docs: make(map[string]map[string]any), lent: make(map[string]*clerksync.User)}
 }
 
-func (s *docStore) alive(ctx context.Context) error {
+func (s *docStore) ctxErr(ctx context.Context) error {
 	if s.fault == "ignores the context" {
 		return nil
 	}
@@ -60,12 +58,15 @@ func (s *docStore) key(id string) string {
 	return id
 }
 
+// doc returns a user's document, or nil if there is none.
+func (s *docStore) doc(id string) map[string]any { return s.docs[s.key(id)] }
+
 func (s *docStore) now() time.Time { return time.Now().UTC().Truncate(time.Millisecond) }
 
-// dawdle lets go of the lock until another has written, or nobody wants to: a
-// race that does not depend on luck.
-func (s *docStore) dawdle() {
-	for before, n := s.generation, 0; s.generation == before && n < 500; n++ {
+// losesRace releases the lock until another caller has written, or for 500 turns if none does.
+// So a race between a check and a write is lost without luck.
+func (s *docStore) losesRace() {
+	for before, n := s.writes, 0; s.writes == before && n < 500; n++ {
 		s.mu.Unlock()
 		runtime.Gosched()
 		s.mu.Lock()
@@ -74,7 +75,7 @@ func (s *docStore) dawdle() {
 
 // User implements clerksync.Store.
 func (s *docStore) User(ctx context.Context, clerkID string) (*clerksync.User, error) {
-	if err := s.alive(ctx); err != nil {
+	if err := s.ctxErr(ctx); err != nil {
 		return nil, err
 	}
 	s.mu.Lock()
@@ -89,34 +90,31 @@ func (s *docStore) User(ctx context.Context, clerkID string) (*clerksync.User, e
 	return nil, clerksync.ErrNotFound
 }
 
-// lend is the place where what was returned may change later.
+// lend returns u, or, with the fault for it, a record that the next lend modifies.
 func (s *docStore) lend(u *clerksync.User) *clerksync.User {
 	if u == nil || s.fault != "modifies what it returned" {
 		return u
 	}
-	if s.loaned[u.ClerkID] == nil {
-		s.loaned[u.ClerkID] = new(clerksync.User)
+	if s.lent[u.ClerkID] == nil {
+		s.lent[u.ClerkID] = new(clerksync.User)
 	}
-	*s.loaned[u.ClerkID] = *u
-	return s.loaned[u.ClerkID]
+	*s.lent[u.ClerkID] = *u
+	return s.lent[u.ClerkID]
 }
 
 // Upsert implements clerksync.Store.
 func (s *docStore) Upsert(ctx context.Context, u *clerksync.User) (clerksync.Result, error) {
-	if err := s.alive(ctx); err != nil {
+	if err := s.ctxErr(ctx); err != nil {
 		return clerksync.Result{}, err
 	}
 	c, err := u.Canonical()
-	switch {
-	case s.fault == "accepts an empty id" && u.ClerkID == "":
-		return clerksync.Result{Outcome: clerksync.Created}, nil
-	case s.fault == "accepts any Extra" && err != nil && u.ClerkID != "":
-		plain := *u
-		plain.Extra = nil
-		return s.Upsert(ctx, &plain)
-	case s.fault == "drops nanoseconds of the argument" && err == nil:
+	if err != nil {
+		return s.upsertInvalid(ctx, u, err)
+	}
+	switch s.fault {
+	case "drops nanoseconds of the argument":
 		u.ClerkUpdatedAt = c.ClerkUpdatedAt
-	case s.fault == "keeps the argument" && err == nil:
+	case "keeps the argument":
 		extra := maps.Clone(u.Extra)
 		for name, v := range extra {
 			if _, ok := v.(map[string]any); !ok {
@@ -124,15 +122,25 @@ func (s *docStore) Upsert(ctx context.Context, u *clerksync.User) (clerksync.Res
 			}
 		}
 		c.Extra = extra
-	case s.fault == "tells personal data" && err != nil:
-		return clerksync.Result{}, fmt.Errorf("user %s: %w", u.Email, err)
-	}
-	if err != nil {
-		return clerksync.Result{}, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.upsert(c, u)
+}
+
+// upsertInvalid is Upsert of a user whose Canonical fails with err.
+func (s *docStore) upsertInvalid(ctx context.Context, u *clerksync.User, err error) (clerksync.Result, error) {
+	switch {
+	case s.fault == "accepts an empty id" && u.ClerkID == "":
+		return clerksync.Result{Outcome: clerksync.Created}, nil
+	case s.fault == "accepts any Extra" && u.ClerkID != "":
+		plain := *u
+		plain.Extra = nil
+		return s.Upsert(ctx, &plain)
+	case s.fault == "tells personal data":
+		return clerksync.Result{}, fmt.Errorf("user %s: %w", u.Email, err)
+	}
+	return clerksync.Result{}, err
 }
 
 func (s *docStore) upsert(u, argument *clerksync.User) (clerksync.Result, error) {
@@ -143,86 +151,24 @@ func (s *docStore) upsert(u, argument *clerksync.User) (clerksync.Result, error)
 	now := s.now()
 	outcome := s.decide(stored, u, now)
 	if s.fault == "check then insert" || s.fault == "check then update" && stored != nil {
-		s.dawdle()
-	}
-	key := s.key(u.ClerkID)
-	switch {
-	case s.fault == "dense unique e-mail" && u.Email == "" && (outcome == clerksync.Created || outcome == clerksync.Updated):
-		for other, doc := range s.docs {
-			if _, has := doc["email"]; !has && other != key {
-				return clerksync.Result{}, &clerksync.ConflictError{Field: "email"}
-			}
-		}
-	case s.fault == "personal data into the tombstone" && outcome == clerksync.Deactivated:
-		s.docs[key]["email"] = u.Email
-	case s.fault == "stale confirms" && outcome == clerksync.Stale:
-		s.confirm(s.docs[key], u)
-	case s.fault == "stale drops Extra" && outcome == clerksync.Stale:
-		delete(s.docs[key], "extraFields")
+		s.losesRace()
 	}
 	switch outcome {
 	case clerksync.Created:
-		doc := s.insert(u.ClerkID, now)
-		doc["isActive"] = s.fault != "inactive until confirmed"
-		put(doc, "role", text(string(u.Role)))
-		if l := u.Location; l != nil {
-			s.locate(doc, l)
-		}
-		if s.fault == "believes the argument" && !u.CreatedAt.IsZero() {
-			doc["createdAt"], doc["isActive"] = u.CreatedAt, u.IsActive
-		}
-		if s.fault == "stores bookkeeping" {
-			doc["roleFromClerk"] = u.RoleFromClerk
-		}
-		s.write(doc, u)
-		s.docs[key] = doc
+		err = s.create(u, now)
 	case clerksync.Updated:
-		doc := s.docs[key]
-		if s.fault == "replaces the document" {
-			doc = map[string]any{"_id": doc["_id"], "clerkId": u.ClerkID, "isActive": doc["isActive"], "createdAt": doc["createdAt"], "role": string(u.Role)}
-			s.docs[key] = doc
-		}
-		if s.fault == "reads, modifies, writes" {
-			doc = cloned(doc).(map[string]any)
-			s.dawdle()
-			s.docs[key] = doc
-		}
-		if s.fault == "resurrects" {
-			delete(doc, "deletedAt")
-			doc["isActive"] = true
-		}
-		if s.fault == "replaces the profile" {
-			delete(doc, "profile")
-		}
-		if _, ok := doc["profile"].(map[string]any); !ok && doc["profile"] != nil {
-			if s.fault == "nulls break writes" {
-				return clerksync.Result{}, errors.New("cannot create a field in profile: null")
-			}
-			delete(doc, "profile")
-		}
-		if s.fault == "role on every sync" {
-			put(doc, "role", text(string(u.Role)))
-		}
-		if s.fault == "location on every sync" && u.Location != nil {
-			s.locate(doc, u.Location)
-		}
-		if s.fault == "reactivates" {
-			doc["isActive"] = true
-		}
-		if s.fault == "createdAt moves" {
-			doc["createdAt"] = now
-		}
-		if s.fault != "updatedAt stays" {
-			doc["updatedAt"] = now
-		}
-		s.write(doc, u)
+		err = s.update(u, now)
 	case clerksync.Unchanged:
-		if s.fault == "updatedAt on every call" {
-			s.docs[key]["updatedAt"] = now
+		s.leaveUnchanged(u, now)
+	case clerksync.Stale:
+		s.leaveStale(u)
+	case clerksync.Deactivated:
+		if s.fault == "personal data into the tombstone" {
+			s.doc(u.ClerkID)["email"] = u.Email
 		}
-		if s.fault != "never confirms" {
-			s.confirm(s.docs[key], u)
-		}
+	}
+	if err != nil {
+		return clerksync.Result{}, err
 	}
 	if s.fault == "echoes the argument" {
 		return clerksync.Result{Outcome: outcome, User: argument.Clone()}, nil
@@ -231,115 +177,162 @@ func (s *docStore) upsert(u, argument *clerksync.User) (clerksync.Result, error)
 	return clerksync.Result{Outcome: outcome, User: s.lend(r)}, err
 }
 
-func (s *docStore) decide(stored, u *clerksync.User, now time.Time) clerksync.Outcome {
-	right := clerksync.Decide(stored, u, now)
-	if stored == nil {
-		return right
+// conflict reports a missing e-mail address as a duplicate, with the fault for it.
+func (s *docStore) conflict(u *clerksync.User) error {
+	if s.fault != "dense unique e-mail" || u.Email != "" {
+		return nil
 	}
-	switch s.fault {
-	case "last write wins":
-		if right != clerksync.Deactivated {
-			return clerksync.Updated
-		}
-	case "first write wins":
-		if right == clerksync.Updated {
-			return clerksync.Unchanged
-		}
-	case "same content is no change":
-		c := u.Clone()
-		c.ClerkUpdatedAt, c.SyncedAt = stored.ClerkUpdatedAt, stored.SyncedAt
-		if right == clerksync.Updated && clerksync.Decide(stored, c, now) == clerksync.Unchanged {
-			return clerksync.Unchanged
-		}
-	case "no evidence is old":
-		if right == clerksync.Updated && u.SyncedAt.IsZero() {
-			return clerksync.Unchanged
-		}
-	case "no versions are not equal":
-		if right != clerksync.Deactivated && u.ClerkUpdatedAt.IsZero() {
-			return clerksync.Stale
-		}
-	case "unbanning revives":
-		if stored.Banned && !u.Banned && right == clerksync.Deactivated {
-			return clerksync.Updated
-		}
-	case "strictly newer":
-		if right == clerksync.Updated && stored.ClerkUpdatedAt.Equal(u.ClerkUpdatedAt) {
-			return clerksync.Stale
-		}
-	case "resurrects":
-		if stored.ClerkUpdatedAt.Before(u.ClerkUpdatedAt) {
-			return clerksync.Updated
-		}
-	case "late evidence undoes":
-		u = u.Clone()
-		u.SyncedAt = time.Time{}
-		return clerksync.Decide(stored, u, now)
-	case "believes the future":
-		return clerksync.Decide(stored, u, now.AddDate(100, 0, 0))
-	case "no version is newest":
-		if right == clerksync.Stale && u.ClerkUpdatedAt.IsZero() {
-			return clerksync.Updated
-		}
-	case "refuses the future":
-		if right == clerksync.Updated && u.ClerkUpdatedAt.After(now) {
-			return clerksync.Stale
-		}
-	case "adopts nothing":
-		if right == clerksync.Updated && stored.ClerkUpdatedAt.IsZero() {
-			return clerksync.Stale
-		}
-	case "compares no Extra":
-		if right == clerksync.Updated && stored.ClerkUpdatedAt.Equal(u.ClerkUpdatedAt) {
-			c := *u
-			c.Extra = stored.Extra
-			return clerksync.Decide(stored, &c, now)
+	for other, doc := range s.docs {
+		if _, has := doc["email"]; !has && other != s.key(u.ClerkID) {
+			return &clerksync.ConflictError{Field: "email"}
 		}
 	}
-	return right
+	return nil
 }
 
-// write applies u's Clerk-owned fields.
+func (s *docStore) create(u *clerksync.User, now time.Time) error {
+	if err := s.conflict(u); err != nil {
+		return err
+	}
+	doc := s.insert(u.ClerkID, now)
+	doc["isActive"] = s.fault != "inactive until confirmed"
+	put(doc, "role", text(string(u.Role)))
+	if u.Location != nil {
+		s.locate(doc, u.Location)
+	}
+	switch s.fault {
+	case "believes the argument":
+		if !u.CreatedAt.IsZero() {
+			doc["createdAt"], doc["isActive"] = u.CreatedAt, u.IsActive
+		}
+	case "stores bookkeeping":
+		doc["roleFromClerk"] = u.RoleFromClerk
+	}
+	s.write(doc, u)
+	s.docs[s.key(u.ClerkID)] = doc
+	return nil
+}
+
+func (s *docStore) update(u *clerksync.User, now time.Time) error {
+	if err := s.conflict(u); err != nil {
+		return err
+	}
+	key := s.key(u.ClerkID)
+	doc := s.docs[key]
+	switch s.fault {
+	case "replaces the document":
+		doc = map[string]any{
+			"_id": doc["_id"], "clerkId": u.ClerkID, "isActive": doc["isActive"], "createdAt": doc["createdAt"],
+			"role": string(u.Role),
+		}
+		s.docs[key] = doc
+	case "reads, modifies, writes":
+		doc = cloned(doc).(map[string]any)
+		s.losesRace()
+		s.docs[key] = doc
+	case "resurrects":
+		delete(doc, "deletedAt")
+		doc["isActive"] = true
+	case "replaces the profile":
+		delete(doc, "profile")
+	case "role on every sync":
+		put(doc, "role", text(string(u.Role)))
+	case "location on every sync":
+		if u.Location != nil {
+			s.locate(doc, u.Location)
+		}
+	case "reactivates":
+		doc["isActive"] = true
+	case "createdAt moves":
+		doc["createdAt"] = now
+	}
+	if _, ok := doc["profile"].(map[string]any); !ok && doc["profile"] != nil {
+		if s.fault == "nulls break writes" {
+			return errors.New("cannot create a field in profile: null")
+		}
+		delete(doc, "profile")
+	}
+	if s.fault != "updatedAt stays" {
+		doc["updatedAt"] = now
+	}
+	s.write(doc, u)
+	return nil
+}
+
+func (s *docStore) leaveUnchanged(u *clerksync.User, now time.Time) {
+	if s.fault == "updatedAt on every call" {
+		s.doc(u.ClerkID)["updatedAt"] = now
+	}
+	if s.fault != "never confirms" {
+		s.confirm(s.doc(u.ClerkID), u)
+	}
+}
+
+func (s *docStore) leaveStale(u *clerksync.User) {
+	switch s.fault {
+	case "stale confirms":
+		s.confirm(s.doc(u.ClerkID), u)
+	case "stale drops Extra":
+		delete(s.doc(u.ClerkID), "extraFields")
+	}
+}
+
+// decide is clerksync.Decide, except with a fault that decides wrongly.
+func (s *docStore) decide(stored, u *clerksync.User, now time.Time) clerksync.Outcome {
+	right := clerksync.Decide(stored, u, now)
+	wrong, ok := wrongDecisions[s.fault]
+	if !ok || stored == nil {
+		return right
+	}
+	return wrong(decision{stored, u, now, right})
+}
+
+// write writes the fields that Clerk owns.
 func (s *docStore) write(doc map[string]any, u *clerksync.User) {
-	s.generation++
-	if s.fault != "Extra is not removed" && s.fault != "Extra is merged" {
-		for _, name := range extraFields(doc) {
+	s.writes++
+	before := extraFields(doc)
+	merges := s.fault == "Extra is merged"
+	if !merges && s.fault != "Extra is not removed" {
+		for _, name := range before {
 			if _, ok := u.Extra[name]; !ok {
 				delete(doc, name)
 			}
 		}
 	}
 	for path, v := range u.ClerkFields() {
-		switch {
-		case v == nil && s.fault == "cleared fields stay":
-		case v == nil && s.fault == "cleared fields are empty":
-			put(doc, path, "")
-		case path == "role" && s.fault == "role from Clerk once" && doc["syncedAt"] != nil:
-		case path == "banned" && s.fault == "forgets banned":
-		default:
-			put(doc, path, s.encode(v))
-		}
+		s.writeField(doc, path, v)
 		if s.fault == "field by field" {
 			s.mu.Unlock()
 			runtime.Gosched()
 			s.mu.Lock()
 		}
 	}
-	var names []any
-	for _, name := range slices.Sorted(maps.Keys(u.Extra)) {
-		names = append(names, name)
+	names := slices.Sorted(maps.Keys(u.Extra))
+	if merges {
+		names = append(names, before...)
 	}
-	if s.fault == "Extra is merged" {
-		for _, name := range extraFields(doc) {
-			names = append(names, name)
-		}
+	list := make([]any, len(names))
+	for i, name := range names {
+		list[i] = name
 	}
 	delete(doc, "extraFields")
-	if len(names) > 0 {
-		doc["extraFields"] = names
+	if len(list) > 0 {
+		doc["extraFields"] = list
 	}
 	put(doc, "clerkUpdatedAt", s.date(u.ClerkUpdatedAt))
 	s.confirm(doc, u)
+}
+
+func (s *docStore) writeField(doc map[string]any, path string, v any) {
+	switch {
+	case v == nil && s.fault == "cleared fields stay":
+	case v == nil && s.fault == "cleared fields are empty":
+		put(doc, path, "")
+	case path == "role" && s.fault == "role from Clerk once" && doc["syncedAt"] != nil:
+	case path == "banned" && s.fault == "forgets banned":
+	default:
+		put(doc, path, s.encode(v))
+	}
 }
 
 func (s *docStore) confirm(doc map[string]any, u *clerksync.User) {
@@ -352,9 +345,10 @@ func (s *docStore) confirm(doc map[string]any, u *clerksync.User) {
 }
 
 func (s *docStore) locate(doc map[string]any, l *clerksync.Location) {
-	for name, v := range map[string]string{"country": l.Country, "city": l.City, "state": l.State, "timezone": l.Timezone} {
-		put(doc, "location."+name, text(v))
-	}
+	put(doc, "location.country", text(l.Country))
+	put(doc, "location.city", text(l.City))
+	put(doc, "location.state", text(l.State))
+	put(doc, "location.timezone", text(l.Timezone))
 }
 
 func (s *docStore) insert(id string, now time.Time) map[string]any {
@@ -391,7 +385,7 @@ func (s *docStore) date(t time.Time) any {
 
 // Deactivate implements clerksync.Store.
 func (s *docStore) Deactivate(ctx context.Context, clerkID string, at time.Time) (clerksync.Result, error) {
-	if err := s.alive(ctx); err != nil {
+	if err := s.ctxErr(ctx); err != nil {
 		return clerksync.Result{}, err
 	}
 	if clerkID == "" && s.fault != "accepts an empty id" {
@@ -400,43 +394,49 @@ func (s *docStore) Deactivate(ctx context.Context, clerkID string, at time.Time)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now, key := s.now(), s.key(clerkID)
-	at = at.UTC().Truncate(time.Millisecond)
-	if at.IsZero() && s.fault != "zero deletes nothing" {
-		at = now
-	}
 	stored, err := s.read(clerkID)
 	if err != nil {
 		return clerksync.Result{}, err
 	}
-	if stored == nil {
-		if s.fault == "no tombstone" {
-			return clerksync.Result{Outcome: clerksync.Deactivated}, nil
-		}
+	if stored == nil && s.fault != "no tombstone" {
 		s.docs[key] = s.insert(clerkID, now)
 	}
 	if s.fault == "check then delete" {
-		s.dawdle()
-	}
-	if _, has := s.docs[key]["deletedAt"]; has && s.fault == "any deletedAt is one" {
-		return clerksync.Result{Outcome: clerksync.Deactivated}, nil
+		s.losesRace()
 	}
 	if stored == nil || stored.DeletedAt.IsZero() || s.fault == "the last deletion counts" {
-		doc := s.docs[key]
-		if s.fault == "deletes the record" {
-			delete(s.docs, key)
-			return clerksync.Result{Outcome: clerksync.Deactivated}, nil
-		}
-		s.generation++
-		put(doc, "deletedAt", s.date(at))
-		doc["isActive"], doc["updatedAt"] = s.fault == "deleted but active", now
+		s.markDeleted(key, at.UTC().Truncate(time.Millisecond), now)
 	}
 	r, err := s.read(clerkID)
 	return clerksync.Result{Outcome: clerksync.Deactivated, User: s.lend(r)}, err
 }
 
+func (s *docStore) markDeleted(key string, at, now time.Time) {
+	doc := s.docs[key]
+	if at.IsZero() && s.fault != "zero deletes nothing" {
+		at = now
+	}
+	switch s.fault {
+	case "no tombstone":
+		if doc == nil {
+			return
+		}
+	case "any deletedAt is one":
+		if _, has := doc["deletedAt"]; has {
+			return
+		}
+	case "deletes the record":
+		delete(s.docs, key)
+		return
+	}
+	s.writes++
+	put(doc, "deletedAt", s.date(at))
+	doc["isActive"], doc["updatedAt"] = s.fault == "deleted but active", now
+}
+
 // Restore implements clerksync.RestoreStore.
 func (s *docStore) Restore(ctx context.Context, clerkID string, before time.Time) (bool, error) {
-	if err := s.alive(ctx); err != nil {
+	if err := s.ctxErr(ctx); err != nil {
 		return false, err
 	}
 	if clerkID == "" && s.fault != "accepts an empty id" {
@@ -455,33 +455,46 @@ func (s *docStore) Restore(ctx context.Context, clerkID string, before time.Time
 		}
 		return false, nil
 	}
-	doc := s.docs[key]
-	switch {
-	case s.fault == "restores nothing":
-		return false, nil
-	case s.fault == "restores versions only" && stored.ClerkUpdatedAt.IsZero():
-		return false, nil
-	case s.fault == "restores the undeleted" && stored.DeletedAt.IsZero():
-	case s.fault == "restores any deletion" && !stored.DeletedAt.IsZero():
-	case stored.DeletedAt.IsZero():
-		if s.fault == "lifts suspensions" {
-			doc["isActive"] = true
+	if !s.restorable(stored, before) {
+		if s.fault == "lifts suspensions" && stored.DeletedAt.IsZero() {
+			s.docs[key]["isActive"] = true
 		}
-		return false, nil
-	case !stored.DeletedAt.Before(before.UTC().Truncate(time.Millisecond)):
 		return false, nil
 	}
 	if s.fault == "check then restore" {
-		s.dawdle()
+		s.losesRace()
 	}
-	s.generation++
+	s.restore(s.docs[key], now)
+	return true, nil
+}
+
+// restorable reports whether the record was deleted before the given time.
+func (s *docStore) restorable(stored *clerksync.User, before time.Time) bool {
+	deleted := !stored.DeletedAt.IsZero()
+	switch s.fault {
+	case "restores nothing":
+		return false
+	case "restores versions only":
+		deleted = deleted && !stored.ClerkUpdatedAt.IsZero()
+	case "restores the undeleted":
+		if !deleted {
+			return true
+		}
+	case "restores any deletion":
+		return deleted
+	}
+	return deleted && stored.DeletedAt.Before(before.UTC().Truncate(time.Millisecond))
+}
+
+func (s *docStore) restore(doc map[string]any, now time.Time) {
+	s.writes++
 	delete(doc, "deletedAt")
 	if s.fault != "restores an equal version" {
 		delete(doc, "clerkUpdatedAt")
 	}
 	switch s.fault {
 	case "restores field by field":
-		s.dawdle()
+		s.losesRace()
 	case "restored means null":
 		doc["deletedAt"] = Null{}
 	case "restores what it knows":
@@ -491,12 +504,11 @@ func (s *docStore) Restore(ctx context.Context, clerkID string, before time.Time
 	if s.fault != "restores quietly" {
 		doc["updatedAt"] = now
 	}
-	return true, nil
 }
 
 // UpsertBatch implements clerksync.BatchStore.
 func (s *docStore) UpsertBatch(ctx context.Context, us []*clerksync.User) ([]clerksync.Result, error) {
-	if err := s.alive(ctx); err != nil {
+	if err := s.ctxErr(ctx); err != nil {
 		return nil, err
 	}
 	if len(us) == 0 && s.fault == "a batch needs users" {
@@ -537,14 +549,14 @@ func (s *docStore) UpsertBatch(ctx context.Context, us []*clerksync.User) ([]cle
 
 // Users implements clerksync.BatchStore.
 func (s *docStore) Users(ctx context.Context, clerkIDs []string) (map[string]*clerksync.User, error) {
-	if err := s.alive(ctx); err != nil {
+	if err := s.ctxErr(ctx); err != nil {
 		return nil, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	found := make(map[string]*clerksync.User)
 	for i, id := range clerkIDs {
-		if s.fault == "two hundred at most" && i == 200 {
+		if s.fault == "a hundred at most" && i == 100 {
 			break
 		}
 		u, err := s.read(id)
@@ -586,17 +598,17 @@ func (s *docStore) Undeleted(ctx context.Context) iter.Seq2[clerksync.Stamp, err
 				yield(clerksync.Stamp{}, err)
 				return
 			}
-			if u.DeletedAt.IsZero() && (u.IsActive || s.fault != "suspended is deleted") || s.fault == "Undeleted yields all" {
+			if s.undeleted(u) {
 				stamps = append(stamps, stampOf(u))
 			}
 		}
-		generation := s.generation
+		writes := s.writes
 		s.mu.Unlock()
 		if s.fault != "Undeleted in no order" {
 			slices.SortFunc(stamps, func(a, b clerksync.Stamp) int { return cmp.Compare(a.ClerkID, b.ClerkID) })
 		}
 		for _, st := range stamps {
-			if err := s.alive(ctx); err != nil {
+			if err := s.ctxErr(ctx); err != nil {
 				if s.fault != "Undeleted ends quietly" {
 					yield(clerksync.Stamp{}, err)
 				}
@@ -605,11 +617,22 @@ func (s *docStore) Undeleted(ctx context.Context) iter.Seq2[clerksync.Stamp, err
 			if !yield(st, nil) {
 				return
 			}
-			if s.fault == "Undeleted ends at a write" && s.generation != generation {
+			if s.fault == "Undeleted ends at a write" && s.writes != writes {
 				return
 			}
 		}
 	}
+}
+
+// undeleted reports whether Undeleted yields the record.
+func (s *docStore) undeleted(u *clerksync.User) bool {
+	switch s.fault {
+	case "Undeleted yields all":
+		return true
+	case "suspended is deleted":
+		return u.IsActive
+	}
+	return u.DeletedAt.IsZero()
 }
 
 // SetFields implements RawStore.
@@ -625,7 +648,7 @@ func (s *docStore) SetFields(_ context.Context, clerkID string, fields map[strin
 	for path, v := range fields {
 		put(doc, path, v)
 	}
-	s.generation++
+	s.writes++
 	return nil
 }
 
@@ -640,24 +663,70 @@ func (s *docStore) Fields(_ context.Context, clerkID string) (map[string]any, er
 	return cloned(doc).(map[string]any), nil
 }
 
-// read decodes a document, taking what has a wrong type for absent.
+// read decodes a document. A field of the wrong type counts as absent.
 func (s *docStore) read(clerkID string) (*clerksync.User, error) {
-	doc := s.docs[s.key(clerkID)]
+	doc := s.doc(clerkID)
 	if doc == nil {
 		return nil, nil
 	}
-	if s.fault == "wrong types are errors" {
-		if v, ok := doc["email"]; ok {
-			if _, ok := v.(string); !ok {
-				return nil, errors.New("email is no string")
+	if _, isText := doc["email"].(string); !isText && doc["email"] != nil && s.fault == "wrong types are errors" {
+		return nil, errors.New("email is not a string")
+	}
+	u := decode(doc)
+	active, ok := doc["isActive"].(bool)
+	u.IsActive = active || !ok && s.fault != "absent is inactive"
+	if s.fault == "null is deleted" && doc["deletedAt"] != nil && u.DeletedAt.IsZero() {
+		u.DeletedAt = epoch
+	}
+	u.Extra = s.extra(doc)
+	switch s.fault {
+	case "keeps the argument":
+		return u.Clone(), nil
+	case "numbers as they are":
+		return u, nil
+	}
+	if c, err := u.Canonical(); err == nil {
+		u.Extra = c.Extra
+	}
+	return u, nil
+}
+
+// extra returns the fields that Map has set, nil for none.
+func (s *docStore) extra(doc map[string]any) map[string]any {
+	names := extraFields(doc)
+	if s.fault == "the app's fields are Extra" {
+		known := append(slices.Clone(synced), "_id", "clerkId", "profile", "location", "role", "isActive", "createdAt")
+		for name := range doc {
+			if !slices.Contains(known, name) {
+				names = append(names, name)
 			}
 		}
 	}
+	var extra map[string]any
+	for _, name := range names {
+		v, ok := doc[name]
+		if !ok {
+			continue
+		}
+		if s.fault != "keeps the argument" {
+			v = cloned(v)
+		}
+		if extra == nil {
+			extra = make(map[string]any)
+		}
+		extra[name] = v
+	}
+	return extra
+}
+
+// decode reads all fields but isActive and Extra.
+func decode(doc map[string]any) *clerksync.User {
 	str := func(path string) string { v, _ := get(doc, path).(string); return v }
 	date := func(path string) time.Time { v, _ := get(doc, path).(time.Time); return v }
 	flag := func(path string) bool { v, _ := get(doc, path).(bool); return v }
 	u := &clerksync.User{
-		ID: str("_id"), ClerkID: str("clerkId"), Email: str("email"), Name: str("name"), Role: clerksync.Role(str("role")),
+		ID: str("_id"), ClerkID: str("clerkId"),
+		Email: str("email"), Name: str("name"), Role: clerksync.Role(str("role")),
 		Profile: clerksync.Profile{
 			FirstName: str("profile.firstName"), LastName: str("profile.lastName"), FullName: str("profile.fullName"),
 			ImageURL: str("profile.imageUrl"), PhoneNumber: str("profile.phoneNumber"),
@@ -668,43 +737,14 @@ func (s *docStore) read(clerkID string) (*clerksync.User, error) {
 		ClerkCreatedAt: date("clerkCreatedAt"), ClerkUpdatedAt: date("clerkUpdatedAt"),
 		SyncedAt: date("syncedAt"), DeletedAt: date("deletedAt"),
 	}
-	active, ok := doc["isActive"].(bool)
-	u.IsActive = active || !ok && s.fault != "absent is inactive"
-	if s.fault == "null is deleted" && doc["deletedAt"] != nil && u.DeletedAt.IsZero() {
-		u.DeletedAt = epoch
+	location := clerksync.Location{
+		Country: str("location.country"), City: str("location.city"),
+		State: str("location.state"), Timezone: str("location.timezone"),
 	}
-	if l := (clerksync.Location{Country: str("location.country"), City: str("location.city"), State: str("location.state"), Timezone: str("location.timezone")}); l != (clerksync.Location{}) {
-		u.Location = &l
+	if location != (clerksync.Location{}) {
+		u.Location = &location
 	}
-	extra := make(map[string]any)
-	names := extraFields(doc)
-	if s.fault == "the app's fields are Extra" {
-		for name := range doc {
-			if !slices.Contains(append(slices.Clone(synced), "_id", "clerkId", "profile", "location", "role", "isActive", "createdAt"), name) {
-				names = append(names, name)
-			}
-		}
-	}
-	for _, name := range names {
-		if v, ok := doc[name]; ok {
-			extra[name] = v
-		}
-	}
-	if s.fault != "keeps the argument" {
-		for name, v := range extra {
-			extra[name] = cloned(v)
-		}
-	}
-	if len(extra) > 0 {
-		u.Extra = extra
-		if c, err := u.Canonical(); err == nil && s.fault != "numbers as they are" && s.fault != "keeps the argument" {
-			u.Extra = c.Extra
-		}
-	}
-	if s.fault == "keeps the argument" {
-		return u.Clone(), nil
-	}
-	return u, nil
+	return u
 }
 
 func extraFields(doc map[string]any) (names []string) {
@@ -717,6 +757,7 @@ func extraFields(doc map[string]any) (names []string) {
 	return names
 }
 
+// text returns s, or nil if it is empty.
 func text(s string) any {
 	if s == "" {
 		return nil
@@ -724,6 +765,7 @@ func text(s string) any {
 	return s
 }
 
+// get returns the value at a dotted path.
 func get(doc map[string]any, path string) any {
 	head, rest, nested := strings.Cut(path, ".")
 	if !nested {
@@ -733,6 +775,7 @@ func get(doc map[string]any, path string) any {
 	return get(sub, rest)
 }
 
+// put writes the value at a dotted path; nil removes the field.
 func put(doc map[string]any, path string, v any) {
 	head, rest, nested := strings.Cut(path, ".")
 	switch {

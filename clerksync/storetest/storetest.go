@@ -9,61 +9,57 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync"
 )
 
-// RawStore is a [clerksync.Store] whose records a test can write and read as the
-// app does that owns the database. Fields have the names of the record
-// ("clerkUpdatedAt", "profile.firstName"), whatever the Store calls them.
+// RawStore is a [clerksync.Store] whose records a test can read and write directly, as the app
+// that owns the database does. Fields have the names of the contract ("clerkUpdatedAt",
+// "profile.firstName"), whatever the Store calls them.
 type RawStore interface {
 	clerksync.Store
 
-	// SetFields writes fields of a record, by dotted path, and touches no
-	// other; it creates the record if there is none. It sees to nothing else:
-	// no version, no updatedAt. A nil value removes the field, [Null] stores a
-	// null. Values are a string, a bool, an int, an int32, an int64, a float64,
-	// a [time.Time], a []any or a map[string]any of these.
+	// SetFields writes these fields of a record, by dotted path, and nothing else: no version
+	// and no updatedAt. It creates the record if there is none. A nil value removes the field,
+	// and [Null] stores a null. A value is a string, a bool, an int, an int32, an int64, a
+	// float64, a [time.Time], or a []any or map[string]any of these.
 	//
-	// A Store whose records cannot hold a field that clerksync does not know,
-	// a null, or a value of another type than the field's, returns an error
-	// that matches [errors.ErrUnsupported]; the cases about those do not run
-	// then.
+	// A Store may be unable to hold a field that clerksync does not know, a null, or a value
+	// of the wrong type. Then it returns an error that matches [errors.ErrUnsupported], and the
+	// cases about those do not run.
 	SetFields(ctx context.Context, clerkID string, fields map[string]any) error
 
-	// Fields returns the whole record as the database holds it, with a
-	// map[string]any for each nested one: dates as [time.Time], numbers as any
-	// Go type of numbers, absent fields absent. Without a record the error
-	// matches [clerksync.ErrNotFound].
+	// Fields returns the whole record as the database holds it. Nested objects are
+	// map[string]any, dates are [time.Time], and numbers are any numeric Go type. Absent fields
+	// are absent. If there is no record, the error matches [clerksync.ErrNotFound].
 	Fields(ctx context.Context, clerkID string) (map[string]any, error)
 }
 
-// Null stands for a stored null in [RawStore].SetFields and Fields.
+// Null is a stored null in the arguments of [RawStore].SetFields and the results of Fields.
 type Null struct{}
 
-// Run checks that the Stores which newStore returns keep the contract of
-// [clerksync.Store], and of [clerksync.BatchStore] and [clerksync.RestoreStore] if
-// they have their methods.
-// Each case is a subtest; see the package comment for what newStore must do.
+// Run checks that the Stores that newStore returns keep the contract of [clerksync.Store], and
+// those of [clerksync.BatchStore] and [clerksync.RestoreStore] if they have the methods. Each case
+// is a subtest. See the package comment for what newStore must do.
 func Run(t *testing.T, newStore func(t *testing.T) clerksync.Store) {
 	t.Helper()
 	able := abilities(t, newStore(t))
 	for _, k := range cases {
 		if k.needs&^able == 0 {
 			t.Run(k.name, func(t *testing.T) {
-				k.run(&check{TB: t, rule: k.rule, newStore: func() clerksync.Store { return newStore(t) }})
+				k.run(&check{t: t, rule: k.rule, newStore: func() clerksync.Store { return newStore(t) }})
 			})
 		}
 	}
 }
 
-// ability is what a case needs the Store under test to be besides a Store.
+// ability is what a Store offers beyond [clerksync.Store]. A case needs some of it.
 type ability uint
 
 const (
 	batch    ability = 1 << iota // a clerksync.BatchStore
 	restores                     // a clerksync.RestoreStore
 	raw                          // a RawStore
-	foreign                      // a RawStore that holds what clerksync does not write
+	foreign                      // a RawStore that can hold fields and types unknown to clerksync
 )
 
-// abilities finds out what an empty Store is able to do.
+// abilities returns what a Store offers. It writes a record to the Store to find out.
 func abilities(t testing.TB, s clerksync.Store) (able ability) {
 	t.Helper()
 	if _, ok := s.(clerksync.BatchStore); ok {
@@ -77,12 +73,13 @@ func abilities(t testing.TB, s clerksync.Store) (able ability) {
 		return able
 	}
 	able |= raw
-	err := r.SetFields(t.Context(), "user_probe", map[string]any{"favouriteColour": "green", "email": 42, "name": Null{}})
+	unusual := map[string]any{"favouriteColour": "green", "email": 42, "name": Null{}}
+	err := r.SetFields(t.Context(), "user_probe", unusual)
 	switch {
 	case err == nil:
 		able |= foreign
 	case !errors.Is(err, errors.ErrUnsupported):
-		t.Fatalf("RawStore.SetFields of unusual fields: %v, want none or one matching errors.ErrUnsupported", err)
+		t.Fatalf("RawStore.SetFields of unusual fields: %v, want nil or an error matching errors.ErrUnsupported", err)
 	}
 	return able
 }
@@ -90,7 +87,7 @@ func abilities(t testing.TB, s clerksync.Store) (able ability) {
 // testCase is one rule of the contract.
 type testCase struct {
 	name  string
-	rule  string // in words; part of every failure's message
+	rule  string // part of each failure message
 	needs ability
 	run   func(*check)
 }

@@ -3,8 +3,8 @@ package world
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
-	"time"
 
 	"github.com/clerk/clerk-sdk-go/v2"
 
@@ -12,33 +12,34 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
 )
 
-// user is what the world knows of a user: Clerk's truth, and what the app wrote.
+// user is what the world knows about a user: the truth in Clerk, and what the app wrote.
 type user struct {
 	id        string
 	email     string
 	born      int64
-	deletedAt int64 // in Clerk; 0: lives
+	deletedAt int64 // in Clerk; 0 if the user lives
 	signedIn  int64 // last_sign_in_at
 	states    []state
 	app       appOwned
 	records   []*snapshot
 	webhookAt uint64 // when a webhook of this user was last applied, by world.seq
-	emails    int    // addresses that it had, to make fresh ones
-	silent    bool   // it changed without a new version, or the app edited a role of Clerk's
+	emails    int    // how many addresses the user has had, to make new ones
+	silent    bool   // it changed without a new version, or the app edited a role that Clerk owns
 	edited    bool   // the role is the app's
 	unbanLost bool   // the event that lifted its ban was lost
 }
 
 // state is one state of a user in Clerk.
 type state struct {
-	facts
-	role        clerksync.Role // "" where the app owns it; the plan tells apart what differs in it
-	from, until int64          // in ms, both inclusive, as two changes may share one
+	facts facts
+	role  clerksync.Role // "" if the app owns it. States that differ in it differ in facts.Plan too.
+	// In milliseconds, both inclusive, because two changes may share a millisecond.
+	from, until int64
 }
 
 const forever = 1<<63 - 1
 
-// last is the record as it is, nil where there is none.
+// last returns the present record, or nil if there is none.
 func (u *user) last() *snapshot {
 	if len(u.records) == 0 {
 		return nil
@@ -48,7 +49,7 @@ func (u *user) last() *snapshot {
 
 func (u *user) lives() bool { return u.deletedAt == 0 }
 
-// now is the state in Clerk.
+// now returns the state in Clerk.
 func (u *user) now() *state { return &u.states[len(u.states)-1] }
 
 // wasSince reports whether f was the user's state at some time from at on.
@@ -59,6 +60,11 @@ func (u *user) wasSince(f facts, at int64) bool {
 		}
 	}
 	return false
+}
+
+// equals reports whether a record is what a state in Clerk makes of it.
+func (s *state) equals(r *clerksync.User) bool {
+	return factsOfRecord(r) == s.facts && (s.role == "" || r.Role == s.role)
 }
 
 // changed reads the truth after a change in Clerk.
@@ -79,13 +85,32 @@ func (w *world) changed(u *user) {
 	u.signedIn = signedIn
 }
 
-// lost makes a change in Clerk whose events are lost at once, or are not.
-func (w *world) lost(lost bool, change func()) {
-	w.losing = lost
-	change()
-	w.losing = false
+// maxLiving bounds the users, and so the cost of an ending.
+const maxLiving = 8
+
+func (w *world) living() (n int) {
+	for _, u := range w.users {
+		if u.lives() {
+			n++
+		}
+	}
+	return n
 }
 
+// newUser signs a user up, with the address of a deleted one if the kind says so.
+func (w *world) newUser(o op, _ moment) {
+	if w.living() >= maxLiving {
+		return
+	}
+	if o.kind == signUp {
+		w.signUp("")
+	} else if email := w.emailOfDeleted(); email != "" {
+		w.counts.add(sameEmail)
+		w.signUp(email)
+	}
+}
+
+// signUp creates a user in Clerk. An empty email means a new one.
 func (w *world) signUp(email string) {
 	w.born++
 	u := &user{id: fmt.Sprintf("user_%04dw", w.born), born: ms(w.clock.Now())}
@@ -98,7 +123,8 @@ func (w *world) signUp(email string) {
 	w.byID[u.id] = u
 	w.clerk.CreateUser(fakeclerk.NewUser{
 		ID: u.id, FirstName: "Ada", LastName: "No" + strconv.Itoa(w.born), Email: email,
-		EmailUnverified: w.born%3 == 0, PublicMetadata: map[string]any{"plan": "free", "role": []string{"", "ADMIN"}[w.born%2]},
+		EmailUnverified: w.born%3 == 0,
+		PublicMetadata:  map[string]any{"plan": "free", "role": []string{"", "ADMIN"}[w.born%2]},
 	})
 	w.changed(u)
 }
@@ -108,54 +134,116 @@ func (u *user) freshEmail() string {
 	return fmt.Sprintf("%s.%d@example.com", u.id, u.emails)
 }
 
-// change changes a user in Clerk, in one of many ways.
-func (w *world) change(u *user, n int, silently bool) {
-	s := strconv.Itoa(n) + "." + strconv.Itoa(len(u.states))
-	f := func(o *fakeclerk.UserObject) {
-		switch n % 16 {
-		case 0, 1, 2:
-			o.FirstName = clerk.String("First " + s)
-		case 3:
-			o.FirstName, o.LastName = nil, nil
-		case 4:
-			o.LastName = clerk.String("Last " + s)
-		case 5:
-			u.email = u.freshEmail()
-			o.EmailAddresses = nil
-			o.PrimaryEmailAddressID = clerk.String(o.AddEmailAddress(u.email, n%2 == 0))
-		case 6:
-			o.AddEmailAddress("second."+u.freshEmail(), true)
-		case 7:
-			for _, e := range o.EmailAddresses {
-				e.Verification.Status = []string{"verified", "failed"}[len(u.states)%2]
-			}
-		case 8:
-			o.PrimaryPhoneNumberID = clerk.String(o.AddPhoneNumber("+1555"+strconv.Itoa(len(u.states)), n%3 == 0))
-		case 9:
-			o.PhoneNumbers, o.PrimaryPhoneNumberID = nil, nil
-		case 10:
-			o.ImageURL = clerk.String("https://img.example.com/" + s)
-		case 11:
-			o.PublicMetadata = json.RawMessage(`{"plan":"plan ` + s + `","gender":"x` + s + `","role":"` + []string{"", "TEACHER", "ADMIN"}[len(u.states)%3] + `"}`)
-		case 12:
-			o.PublicMetadata = json.RawMessage(`{}`)
-		case 13:
-			o.UnsafeMetadata = json.RawMessage(`{"birthday":"1815-12-` + s + `"}`)
-		case 14:
-			o.Birthday = clerk.String("1815-11-" + s)
-		case 15:
-			o.Deprovisioned = !o.Deprovisioned
+// emailOfDeleted returns the address of a deleted user that no living one has, "" if there is none.
+func (w *world) emailOfDeleted() string {
+	for _, u := range slices.Backward(w.users) {
+		inUse := func(other *user) bool { return other.lives() && other.email == u.email }
+		if !u.lives() && !slices.ContainsFunc(w.users, inUse) {
+			return u.email
 		}
 	}
+	return ""
+}
+
+// changeInClerk is a change of a user in Clerk. Its webhook may be delivered at once.
+func (w *world) changeInClerk(o op, m moment) {
+	if m.u.lives() {
+		w.clerkChanges(o, m.u)
+	}
+	if n := len(w.pending); o.delivered && n > 0 && w.pending[n-1].user == m.u {
+		w.deliver(op{kind: deliver}, n-1, m.p, m.depth())
+	}
+	w.clock.Advance(o.d)
+}
+
+func (w *world) clerkChanges(o op, u *user) {
+	switch o.kind {
+	case update:
+		w.change(u, o.n, false)
+	case silent:
+		w.change(u, o.n, true)
+	case silentSignIn:
+		w.signIn(u, true)
+	case signIn:
+		w.signIn(u, false)
+	case ban:
+		w.withWebhook(!o.flag, func() { w.ban(u, true) })
+	case unban:
+		isBanned := func(u *user) bool { return u.lives() && u.now().facts.Banned }
+		if i := slices.IndexFunc(w.users, isBanned); i >= 0 {
+			u = w.users[i]
+		}
+		s := u.last()
+		wasBanned := s != nil && s.key.bannedOnly()
+		w.withWebhook(!o.flag, func() { w.ban(u, false) })
+		u.unbanLost = o.flag && wasBanned
+	case deleteUser:
+		if w.living() > 1 {
+			w.withWebhook(!o.flag, func() { w.delete(u) })
+		}
+	}
+}
+
+// withWebhook makes a change in Clerk. If not sent, its events are lost at once.
+func (w *world) withWebhook(sent bool, change func()) {
+	w.losing = !sent
+	change()
+	w.losing = false
+}
+
+// change changes a user in Clerk in one of many ways. Silently means without a new version.
+func (w *world) change(u *user, n int, silently bool) {
+	edit := func(o *fakeclerk.UserObject) { u.edit(o, n) }
 	if silently {
 		u.silent = true
-		w.must(w.clerk.UpdateUserSilently(u.id, f))
+		w.must(w.clerk.UpdateUserSilently(u.id, edit))
 	} else {
-		w.must(w.clerk.UpdateUser(u.id, f))
+		w.must(w.clerk.UpdateUser(u.id, edit))
 	}
 	w.changed(u)
 }
 
+// edit makes change n%16.
+func (u *user) edit(o *fakeclerk.UserObject, n int) {
+	s := strconv.Itoa(n) + "." + strconv.Itoa(len(u.states))
+	switch n % 16 {
+	case 0, 1, 2:
+		o.FirstName = clerk.String("First " + s)
+	case 3:
+		o.FirstName, o.LastName = nil, nil
+	case 4:
+		o.LastName = clerk.String("Last " + s)
+	case 5:
+		u.email = u.freshEmail()
+		o.EmailAddresses = nil
+		o.PrimaryEmailAddressID = clerk.String(o.AddEmailAddress(u.email, n%2 == 0))
+	case 6:
+		o.AddEmailAddress("second."+u.freshEmail(), true)
+	case 7:
+		for _, e := range o.EmailAddresses {
+			e.Verification.Status = []string{"verified", "failed"}[len(u.states)%2]
+		}
+	case 8:
+		o.PrimaryPhoneNumberID = clerk.String(o.AddPhoneNumber("+1555"+strconv.Itoa(len(u.states)), n%3 == 0))
+	case 9:
+		o.PhoneNumbers, o.PrimaryPhoneNumberID = nil, nil
+	case 10:
+		o.ImageURL = clerk.String("https://img.example.com/" + s)
+	case 11:
+		role := []string{"", "TEACHER", "ADMIN"}[len(u.states)%3]
+		o.PublicMetadata = json.RawMessage(`{"plan":"plan ` + s + `","gender":"x` + s + `","role":"` + role + `"}`)
+	case 12:
+		o.PublicMetadata = json.RawMessage(`{}`)
+	case 13:
+		o.UnsafeMetadata = json.RawMessage(`{"birthday":"1815-12-` + s + `"}`)
+	case 14:
+		o.Birthday = clerk.String("1815-11-" + s)
+	case 15:
+		o.Deprovisioned = !o.Deprovisioned
+	}
+}
+
+// must fails if a call that cannot fail does.
 func (w *world) must(err error) {
 	if err != nil {
 		w.fail("%v", err)
@@ -185,68 +273,4 @@ func (w *world) signIn(u *user, silently bool) {
 func (w *world) delete(u *user) {
 	w.must(w.clerk.DeleteUser(u.id))
 	u.deletedAt = max(ms(w.clock.Now()), 1)
-}
-
-// message is one webhook event.
-type message struct {
-	fakeclerk.Message
-	user     *user
-	version  int64 // 0 for a deletion
-	due      time.Time
-	attempts int
-	copies   int
-	applied  bool // some attempt was acknowledged
-	lost     bool // no attempt is to come, and none was acknowledged
-}
-
-// retryDelays are Svix's.
-var retryDelays = []time.Duration{
-	5 * time.Second, 5 * time.Minute, 30 * time.Minute, 2 * time.Hour, 5 * time.Hour, 10 * time.Hour, 10 * time.Hour,
-}
-
-// receive takes an event in as Clerk makes it. The endpoint of fakeclerk drops it then:
-// the world delivers, as it would have to wait for the endpoint otherwise.
-func (w *world) receive(m fakeclerk.Message) fakeclerk.Delivery {
-	var e struct {
-		Data struct {
-			ID      string
-			Updated int64 `json:"updated_at"`
-			User    struct {
-				ID      string
-				Updated int64 `json:"updated_at"`
-			}
-		}
-	}
-	if err := json.Unmarshal(m.Body, &e); err != nil {
-		panic(err)
-	}
-	id, version := e.Data.ID, e.Data.Updated
-	switch m.Type {
-	case "session.created":
-		id, version = e.Data.User.ID, e.Data.User.Updated
-	case "user.deleted":
-		version = 0
-	}
-	msg := &message{Message: m, user: w.byID[id], version: version, due: w.clock.Now()}
-	w.sent = append(w.sent, msg)
-	if w.losing {
-		msg.lost = true
-		w.counts.add(string(dropHook))
-		return fakeclerk.Delivery{Drop: true}
-	}
-	w.mail = append(w.mail, msg)
-	if len(w.mail) > 60 {
-		w.drop(0)
-	}
-	return fakeclerk.Delivery{Drop: true}
-}
-
-// drop loses message i.
-func (w *world) drop(i int) {
-	m := w.mail[i]
-	w.mail = append(w.mail[:i:i], w.mail[i+1:]...)
-	if !m.applied {
-		m.lost = true
-	}
-	w.counts.add(string(dropHook))
 }

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// processClock is the clock of one process: the world's, ahead or behind.
+// processClock is the clock of one process: the world's clock, ahead or behind by skew.
 type processClock struct {
 	w    *world
 	skew time.Duration
@@ -13,14 +13,14 @@ type processClock struct {
 
 func (c processClock) Now() time.Time { return c.w.clock.Now().Add(c.skew) }
 
-// AfterFunc is that of the world's clock: a timeout fires when something else takes
-// that long.
+// AfterFunc calls f after d of the world's time. So a timeout fires when something else takes that
+// long.
 func (c processClock) AfterFunc(d time.Duration, f func()) (stop func() bool) {
 	return c.w.clock.AfterFunc(d, f)
 }
 
-// Sleep passes here and now, on the goroutine that waits. So nothing ever waits for a
-// driver that waits for it.
+// Sleep advances the world's clock at once, on the goroutine that sleeps. So nothing ever waits for
+// a test that waits for it.
 func (c processClock) Sleep(ctx context.Context, d time.Duration) error {
 	c.w.clock.Advance(c.w.withoutJitter(d))
 	return context.Cause(ctx)
@@ -33,9 +33,8 @@ const (
 	bulkAttemptTimeout = 30 * time.Second
 )
 
-// withoutJitter gives a wait a length that is the same in each run. The jitter is
-// of clerksync's own random numbers, which no seed reaches; what Clerk asked for by
-// Retry-After is kept.
+// withoutJitter makes a wait the same in each run: clerksync's random numbers do not have a seed.
+// It keeps what Clerk asked for in Retry-After.
 func (w *world) withoutJitter(d time.Duration) time.Duration {
 	switch {
 	case w.reconciling > 0 && d <= 45*time.Second:
@@ -48,8 +47,8 @@ func (w *world) withoutJitter(d time.Duration) time.Duration {
 	}
 }
 
-// align takes away what is left of the jitter after a Reconcile: how often it tried
-// before it gave up.
+// align removes what is left of the jitter after a Reconcile: the number of its attempts. It
+// advances the clock to a multiple of grid.
 func (w *world) align() {
 	if !w.jittered.Load() || w.reconciling > 0 {
 		return

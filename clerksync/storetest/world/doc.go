@@ -1,22 +1,25 @@
-// Package world puts a Store, and the Syncers on it, into a random world and checks that
-// they keep clerksync's promise there: whatever order webhooks, visits and reconciles
-// arrive in, and however often, each Clerk user has one record, it converges to Clerk's
-// latest state, what the app owns in it stays the app's, and a deleted user never comes
-// back.
+// Package world runs Syncers on a Store through random steps in virtual time, and checks that
+// clerksync keeps its promise: whatever order webhooks, visits and reconciles arrive in, and
+// however often, each Clerk user has exactly one record, it converges to Clerk's latest state, what
+// the app owns in it stays the app's, and a deleted user never comes back.
 //
-// In a world, users are created, changed, banned and deleted in a
-// [github.com/clerksync/clerksync-go/clerksync/fakeclerk.Server]; webhooks are dropped,
-// doubled, delayed, reordered and replayed; visits, Sync and Reconcile come at any moment
-// to two or three processes, each a Syncer with a cache of its own, one of them perhaps
-// with its clock ahead or behind; Clerk and the Store fail, stall and return; the app
-// writes what it owns; in half of the worlds Clerk owns the roles of those users who have
-// one in their metadata. An operation is as likely as not interrupted by another one, at
-// any of its calls to the Store or to Clerk.
+// A world consists of a [github.com/clerksync/clerksync-go/clerksync/fakeclerk.Server], the Store,
+// and two or three processes, each a Syncer with its own cache. In it
+//
+//   - users are created, changed, banned and deleted in Clerk,
+//   - webhooks are dropped, doubled, delayed, reordered and replayed,
+//   - visits, Sync and Reconcile come to any process at any time,
+//   - Clerk and the Store fail, stall and recover,
+//   - the app writes the fields it owns,
+//   - the clock of one process may be ahead or behind,
+//   - Clerk owns the roles in half of the worlds, of those users who have one in their metadata.
+//
+// About half of the operations are interrupted by another one, at any of their calls to the Store
+// or to Clerk.
 //
 // # Use
 //
-// A Store author points [Run] at the Store, as with storetest.Run, in a test of its
-// package:
+// Call [Run] from a test of your Store's package:
 //
 //	func TestWorld(t *testing.T) {
 //		world.Run(t, func(t testing.TB, now func() time.Time) clerksync.Store {
@@ -28,49 +31,60 @@
 //		}, world.Options{})
 //	}
 //
-// The times that the Store sets must come from now. What the app owns is edited, and
-// looked at, where the Store is a storetest.RawStore; Reconcile looks for ghosts where it
-// is a clerksync.BatchStore; second records of a user are counted where it is a [Counter].
-// [Options] say whether an e-mail address may be there twice, and whether a deletion erases.
+// The Store must take its times from now. If it is a storetest.RawStore, the world also writes and
+// checks what the app owns. If it is a clerksync.BatchStore, Reconcile looks for ghosts too. If it
+// is a [Counter], the world counts second records of a user. [Options] say whether two records may
+// have the same e-mail address, and whether a deletion erases.
 //
 // # How much
 //
-// The flags of pgregory.net/rapid say how many worlds there are and how many steps each
-// has on average, and win over the [Options] given:
+// By default a run is short. The flags of pgregory.net/rapid set the number of worlds and the
+// average number of steps in each. They override the [Options].
 //
-//	go test ./clerksync/storetest/world                          # in CI: 2 × 30,000 steps at most
-//	go test ./clerksync/storetest/world -run 'TestMemstore$' -v -timeout 2h -rapid.checks=2800 -rapid.steps=400   # 1,000,000
-//	go test ./mongostore -run 'TestWorld$' -v -timeout 2h -rapid.checks=250 -rapid.steps=200                      # 50,000
+//	go test ./clerksync/storetest/world    # some 12,000 steps
+//	go test ./clerksync/storetest/world -run 'TestMemstore$' -v -timeout 2h \
+//		-rapid.checks=2800 -rapid.steps=400    # 1,000,000 steps
+//	go test ./mongostore -run 'TestWorld$' -v -timeout 2h \
+//		-rapid.checks=250 -rapid.steps=200     # 50,000 steps
 //
-// With -v the run prints how often each fault, Outcome and interleaving occurred. From
-// 20,000 steps on, one that never did fails it; in shorter runs the rarest may be missing.
-// The interleavings that matter most are also subtests by themselves, in a shortest form.
+// With -v a run prints how often each fault, Outcome and interleaving happened. From 20,000 steps
+// on, it fails if one of them never happened. In a shorter run the rarest may be missing. Each of
+// the most important interleavings also has a subtest, which is as short as possible.
 //
 // # When it fails
 //
-// rapid makes the run shorter, and prints the operations that are left, and a seed. The
-// flag -rapid.seed repeats that run exactly, with the same -rapid.checks and -rapid.steps:
-// one thing happens at a time, in virtual time, and nothing waits for real. What is in
-// the middle of an operation runs inside of it, on its goroutine, and a background
-// refresh waits at Clerk's door until its turn comes.
+// rapid shortens the run, and prints the remaining operations and a seed. The flag -rapid.seed
+// repeats that run exactly, with the same -rapid.checks and -rapid.steps. This works because one
+// thing happens at a time, in virtual time, and nothing waits for real. An operation in the middle
+// of another one runs inside it, on the same goroutine. A background refresh waits in the HTTP
+// transport for its turn.
 //
 // # What is checked
 //
-// After each write: no field of the app's changed, no deletion was taken back, neither
-// the version nor lastSignInAt nor syncedAt went back, and the record equals a state that
-// the user had in Clerk at syncedAt or later, with Clerk's role if it had one then. A
-// deletion leaves the record as it was, or erased, and so it stays; only its e-mail
-// address goes, where two records may not share one, once another has it; and nobody is
-// refused an address that no such record has. In each request: no handler runs for a user
-// whom the process knows to be deleted, or with a record from before the last webhook,
-// Sync or Forget in its process, or with one that is longer out of date than a cache may
-// keep it, or older than its token says; without a fault nobody is refused without a
-// reason. After each webhook: what was acknowledged is written.
+// After each write:
 //
-// Every so often the world goes quiet, and must converge. Either RefreshAfter, CacheTTL
-// and the holdback pass, and one Reconcile without a limit leaves exactly one record
-// each, equal to Clerk, nobody deleted active, and nothing to do for a dry run. Or
-// RefreshAfter passes (a day, where tokens confirm the records), each user who lives
-// visits twice with a drain in between, and the record and what is served equal Clerk.
-// Both wait for as long more as the processes' clocks disagree.
+//   - no field of the app changed, and no deletion was undone;
+//   - the version, lastSignInAt and syncedAt did not go back;
+//   - the record equals a state that the user had in Clerk at syncedAt or later, with Clerk's role
+//     if Clerk had one;
+//   - a deletion left the record as it was, or erased it, and a deleted record did not change. If
+//     two records must not share an e-mail address, it loses its address to another record;
+//   - the Store rejected an address only if another record, not deleted, has it.
+//
+// In each request, no handler runs
+//
+//   - for a user whom the process knows to be deleted;
+//   - with a record from before the last webhook, Sync or Forget in its process;
+//   - with a record that has been outdated for longer than a cache may keep it;
+//   - with a record older than the visitor's token says.
+//
+// Without a fault no request is refused without a reason. A webhook that was acknowledged is
+// written.
+//
+// From time to time the world becomes quiet and must converge, in one of two ways. Either
+// RefreshAfter, CacheTTL and the holdback pass. Then one Reconcile without a limit must leave
+// exactly one record for each user, equal to Clerk, no deleted user active, and nothing for a dry
+// run to find. Or RefreshAfter passes (a day, if tokens confirm the records), and each user who
+// lives visits twice. Then the record, and what the second visit is served, must equal Clerk. Both
+// wait longer by the difference between the processes' clocks.
 package world

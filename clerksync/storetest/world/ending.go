@@ -10,10 +10,10 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync"
 )
 
-// end makes the world quiet, and checks that it converges: in one of two ways. Webhooks
-// that are still on their way stay there and come later, as old ones.
-func (w *world) end(o op) {
-	w.clerkIsDown, w.storeIsDown = false, false
+// end makes the world quiet and checks that it converges, by a Reconcile or by visits. Webhooks
+// that are not delivered yet come later, as old ones.
+func (w *world) end(o op, _ moment) {
+	w.clerkOutage.down, w.storeOutage.down = false, false
 	for _, p := range w.procs {
 		p.drain(false)
 	}
@@ -31,8 +31,8 @@ func (w *world) end(o op) {
 	}
 }
 
-// disagreement is how far the processes' clocks are apart: what one confirmed an hour
-// ago, another may hold for confirmed that much later or earlier.
+// disagreement returns how far apart the processes' clocks are. What one process confirmed an hour
+// ago may look that much newer or older to another.
 func (w *world) disagreement() time.Duration {
 	var ahead, behind time.Duration
 	for _, p := range w.procs {
@@ -41,19 +41,21 @@ func (w *world) disagreement() time.Duration {
 	return ahead + behind
 }
 
+// holdback is the reconcile's.
 const holdback = 10 * time.Minute
 
-// endByReconcile: time passes, one Reconcile runs, and everything is in step. Without
-// Force it finds nothing that changed at an equal version.
+// endByReconcile lets time pass, runs one Reconcile, and checks that all records equal Clerk.
+// Without Force a Reconcile does not find what changed without a new version.
 func (w *world) endByReconcile(p *process, force bool) {
 	w.counts.add(endingReconcile)
 	w.clock.Advance(refreshAfter + holdback + time.Minute + w.disagreement())
 	options := clerksync.ReconcileOptions{
-		Force: force, MaxDeactivations: -1, InstanceID: w.clerk.InstanceID(), RequestsPerSecond: math.Inf(1), Writers: 1,
+		Force: force, MaxDeactivations: -1, InstanceID: w.clerk.InstanceID(),
+		RequestsPerSecond: math.Inf(1), Writers: 1,
 	}
-	report, _, err := w.runReconcile(op{kind: reconcile}, p, 0, options, omission{})
+	report, _, err := w.runReconcile(op{kind: reconcile}, moment{p: p}, options, omission{})
 	if err != nil {
-		w.fail("the Reconcile that ends all failed: %v", err)
+		w.fail("the last Reconcile failed: %v", err)
 		return
 	}
 	for _, u := range w.users {
@@ -66,19 +68,19 @@ func (w *world) endByReconcile(p *process, force bool) {
 	}
 	w.checkCount()
 	options.DryRun = true
-	report, _, err = w.runReconcile(op{kind: reconcile}, p, 0, options, omission{})
+	report, _, err = w.runReconcile(op{kind: reconcile}, moment{p: p}, options, omission{})
 	if err != nil || w.able.batch && !report.InStep() {
 		w.fail("after a Reconcile a dry run finds %+v, %v", report, err)
 	}
-	// The keys, the count, the one page, and the count again.
+	// The keys, the count, the only page, and the count again.
 	if report.ClerkCalls > 4 {
-		w.fail("a Reconcile that finds nothing took %d calls to Clerk", report.ClerkCalls)
+		w.fail("a Reconcile that finds nothing made %d calls to Clerk", report.ClerkCalls)
 	}
 }
 
-// endByVisits: time passes, everybody who lives visits twice, and their records are in
-// step. A token that confirms a record puts its re-reading off for a day; before that,
-// what changed without a new version, or was confirmed by a clock that is off, may stay.
+// endByVisits lets time pass, makes each user who lives visit twice, and checks that their records
+// equal Clerk. A token that confirms a record postpones its re-read for a day. Before that, a
+// change without a new version may be missing, and so may what a wrong clock confirmed.
 func (w *world) endByVisits(p *process, c claim, wait time.Duration) {
 	ending, exact := endingVisits, true
 	if c != noClaim {
@@ -87,54 +89,67 @@ func (w *world) endByVisits(p *process, c claim, wait time.Duration) {
 	w.counts.add(ending)
 	w.clock.Advance(wait + time.Minute + w.disagreement())
 	for _, u := range w.users {
-		if !u.lives() || !exact && (u.silent || w.skewed || w.confirmedByOldToken(u, c)) {
-			continue
-		}
-		first := w.lastVisit(p, u, c)
-		p.drain(false)
-		last := w.lastVisit(p, u, c)
-		p.drain(false)
-		if last.status == http.StatusConflict && w.emailTaken(u) {
-			w.counts.add("ending: a user whose address an unnoticed ghost holds")
-			continue
-		}
-		w.checkInStep(u)
-		barred := u.app.Suspended || u.now().Banned
-		switch {
-		case barred && last.status != http.StatusForbidden, !barred && last.status != http.StatusOK:
-			w.fail("in the end a visit of %s (suspended: %t, banned: %t) is answered %d %s", u.id, u.app.Suspended, u.now().Banned, last.status, last.code)
-		case !barred && first.status != http.StatusOK && first.status != http.StatusConflict:
-			w.fail("in the end the first visit of %s is answered %d %s", u.id, first.status, first.code)
-		case !barred && !u.now().equals(last.served):
-			w.fail("in the end the second visit of %s is served\n%+v\nwhere Clerk has\n%+v", u.id, last.served, u.now())
+		if u.lives() && (exact || !u.silent && !w.skewed && !w.confirmedByOldToken(u, c)) {
+			w.endByVisitsOf(u, p, c)
 		}
 	}
 }
 
-// confirmedByOldToken reports whether the user's token confirms a record that is out of
-// date, as it is as old itself.
+func (w *world) endByVisitsOf(u *user, p *process, c claim) {
+	first := w.lastVisit(p, u, c)
+	p.drain(false)
+	last := w.lastVisit(p, u, c)
+	p.drain(false)
+	if last.status == http.StatusConflict && w.emailTaken(u) {
+		w.counts.add("ending: a user whose address an unnoticed ghost holds")
+		return
+	}
+	w.checkInStep(u)
+	if u.app.Suspended || u.now().facts.Banned {
+		if last.status != http.StatusForbidden {
+			w.fail("in the end a visit of %s (suspended: %t, banned: %t) is answered %d %s",
+				u.id, u.app.Suspended, u.now().facts.Banned, last.status, last.code)
+		}
+		return
+	}
+	switch {
+	case last.status != http.StatusOK:
+		w.fail("in the end the second visit of %s is answered %d %s", u.id, last.status, last.code)
+	case first.status != http.StatusOK && first.status != http.StatusConflict:
+		w.fail("in the end the first visit of %s is answered %d %s", u.id, first.status, first.code)
+	case !u.now().equals(last.served):
+		w.fail("in the end the second visit of %s is served\n%+v\nand Clerk has\n%+v", u.id, last.served, u.now())
+	}
+}
+
+// confirmedByOldToken reports whether the user's token confirms an outdated record, because the
+// token is just as old.
 func (w *world) confirmedByOldToken(u *user, c claim) bool {
 	s := u.last()
-	return c == claimOld && s != nil && s.key.Version != u.now().Version && s.key.Version == w.token(op{claim: c}, u).version
+	if c != claimOld || s == nil {
+		return false
+	}
+	version := s.key.facts.Version
+	return version != u.now().facts.Version && version == w.token(op{claim: c}, u).version
 }
 
 func (w *world) lastVisit(p *process, u *user, c claim) *run {
 	o := op{kind: visit, claim: c}
 	r := w.newRun(p, visit, o, u, 0)
-	claim := w.token(o, u)
-	p.visitor(context.WithValue(context.Background(), runKey{}, r), r, claim)
-	w.visited(r, true, claim)
+	token := w.token(o, u)
+	p.visitor(context.WithValue(context.Background(), runKey{}, r), r, token)
+	w.visited(r, true, token)
 	return r
 }
 
-// emailTaken reports whether a record of somebody who is gone, which nobody has noticed,
-// holds the user's address: only Reconcile can tell then.
+// emailTaken reports whether a ghost holds the user's address: a record that is not marked deleted
+// although the user is. Only Reconcile can resolve that.
 func (w *world) emailTaken(u *user) bool {
 	holder := w.holder(u.id, u.email)
 	return holder != nil && !holder.lives()
 }
 
-// checkInStep compares the record of one who lives with Clerk.
+// checkInStep checks that the record of a user who lives equals Clerk.
 func (w *world) checkInStep(u *user) {
 	r, err := w.store.inner.User(context.Background(), u.id)
 	if err != nil {
@@ -143,24 +158,25 @@ func (w *world) checkInStep(u *user) {
 	}
 	key := keyOf(r)
 	if !u.now().equals(r) || key.SignedIn != u.signedIn || key.Deleted != 0 {
-		w.fail("in the end the record of %s is\n%+v\nwhere Clerk has\n%+v signed in at %d", u.id, key, u.now(), u.signedIn)
+		w.fail("in the end the record of %s is\n%+v\nand Clerk has\n%+v signed in at %d",
+			u.id, key, u.now(), u.signedIn)
 	}
 	w.checkRecord(u, &key)
 	w.checkTheme(u)
 }
 
-// checkTheme looks at the field that clerksync does not know.
+// checkTheme checks the field that clerksync does not know.
 func (w *world) checkTheme(u *user) {
 	if !w.able.foreign || u.app.Theme == "" {
 		return
 	}
 	fields, err := w.raw.Fields(context.Background(), u.id)
 	if err != nil || fields["theme"] != u.app.Theme {
-		w.fail("the app's own field of %s is %v, %v; it wrote %q", u.id, fields["theme"], err, u.app.Theme)
+		w.fail("the app's field of %s is %v, %v; it wrote %q", u.id, fields["theme"], err, u.app.Theme)
 	}
 }
 
-// checkGone checks that one whom Clerk deleted is not active.
+// checkGone checks that a user whom Clerk deleted is not active.
 func (w *world) checkGone(u *user) {
 	r, err := w.store.inner.User(context.Background(), u.id)
 	switch {
@@ -174,7 +190,7 @@ func (w *world) checkGone(u *user) {
 	}
 }
 
-// checkCount checks that there is one record each, and no other.
+// checkCount checks that each user who lives has one record, and that there are no others.
 func (w *world) checkCount() {
 	b, ok := w.store.inner.(clerksync.BatchStore)
 	if !ok {
@@ -188,12 +204,12 @@ func (w *world) checkCount() {
 		}
 		u := w.byID[stamp.ClerkID]
 		if u == nil || !u.lives() || seen[stamp.ClerkID] {
-			w.fail("in the end there is a record too many of %q", stamp.ClerkID)
+			w.fail("in the end there is an unexpected record of %q", stamp.ClerkID)
 		}
 		seen[stamp.ClerkID] = true
 	}
 	if len(seen) != w.living() {
-		w.fail("in the end there are %d records of %d users", len(seen), w.living())
+		w.fail("in the end there are %d records for %d users", len(seen), w.living())
 	}
 	counter, ok := w.store.inner.(Counter)
 	if !ok {

@@ -8,7 +8,7 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync"
 )
 
-// facts are what Clerk owns in a record, and the version. They are comparable.
+// facts is what Clerk owns in a record, and the version. It is comparable.
 type facts struct {
 	Email, Name, First, Last, Full, Image, Phone, Birthday, Gender, Plan string
 
@@ -16,8 +16,8 @@ type facts struct {
 	Created, Version                     int64
 }
 
-// factsOfClerk maps Clerk's JSON by the documented rules, once more and on its own:
-// the oracle may not rest on the code that it judges. role is what RoleOf makes of it.
+// factsOfClerk maps Clerk's JSON by the documented rules. It does not use clerksync's own mapping,
+// which it checks. role is what RoleOf returns.
 func factsOfClerk(raw json.RawMessage) (f facts, role clerksync.Role, lastSignIn int64) {
 	type identifier struct {
 		ID           string
@@ -75,7 +75,7 @@ func factsOfClerk(raw json.RawMessage) (f facts, role clerksync.Role, lastSignIn
 	return f, clerksync.Role(text), u.SignedIn
 }
 
-// factsOfRecord are the same of a record.
+// factsOfRecord returns the facts in a record.
 func factsOfRecord(u *clerksync.User) facts {
 	f := facts{
 		Email: u.Email, Name: u.Name, First: u.Profile.FirstName, Last: u.Profile.LastName, Full: u.Profile.FullName,
@@ -87,7 +87,7 @@ func factsOfRecord(u *clerksync.User) facts {
 	return f
 }
 
-// ms is a time in milliseconds, 0 for none.
+// ms returns a time in milliseconds, 0 for none.
 func ms(t time.Time) int64 {
 	if t.IsZero() {
 		return 0
@@ -95,20 +95,14 @@ func ms(t time.Time) int64 {
 	return t.UnixMilli()
 }
 
-// appOwned is what only the app may change in a record.
-type appOwned struct {
-	Role      clerksync.Role
-	City      string
-	Theme     string // a field that clerksync does not know
-	Suspended bool
-}
-
-// recordKey is a whole record, comparable.
+// recordKey is a whole record in a comparable form.
 type recordKey struct {
-	facts
-	Role                                              clerksync.Role
-	Location                                          clerksync.Location
-	Active                                            bool
+	facts    facts
+	Role     clerksync.Role
+	Location clerksync.Location
+	Active   bool
+
+	// In milliseconds, 0 for none.
 	SignedIn, Synced, Deleted, RecordCreated, Updated int64
 }
 
@@ -124,5 +118,8 @@ func keyOf(u *clerksync.User) recordKey {
 	return k
 }
 
-// refused reports whether the record bars its user.
-func (k *recordKey) refused() bool { return !k.Active || k.Banned || k.Deleted != 0 }
+// barred reports whether the record bars its user.
+func (k *recordKey) barred() bool { return !k.Active || k.facts.Banned || k.Deleted != 0 }
+
+// bannedOnly reports whether the user is banned and not deleted.
+func (k *recordKey) bannedOnly() bool { return k.facts.Banned && k.Deleted == 0 }

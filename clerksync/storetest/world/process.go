@@ -18,43 +18,44 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync/internal/clock"
 )
 
-// process is one app process: a Syncer with a cache of its own, and what the process
-// was told and so must know.
+// process is one process of the app: a Syncer with its cache, and what the process must know.
 type process struct {
-	w      *world
-	skew   time.Duration
-	ttl    time.Duration
-	open   bool // FailOpen
-	syncer *clerksync.Syncer
-	app    http.Handler
-	hook   http.Handler
+	w        *world
+	skew     time.Duration
+	ttl      time.Duration // the CacheTTL
+	failOpen bool
+	syncer   *clerksync.Syncer
+	app      http.Handler
+	hook     http.Handler
 
-	known  map[string]time.Time // users that it knows are deleted, and since when
-	floor  map[string]uint64    // when a webhook, Sync or Forget last became visible to it, by world.seq
-	forgot map[string]uint64    // when it last forgot a flight, by world.seq
-	hasty  bool                 // no refresh may wait
+	// By user. The numbers are of world.seq.
+	knownDeleted map[string]time.Time // since when the process knows that the user is deleted
+	floor        map[string]uint64    // when a webhook, Sync or Forget last took effect
+	forgot       map[string]uint64    // when it last forgot a lookup
+
+	hasty bool // no refresh may wait
 
 	mu         sync.Mutex
-	refreshing map[*run]*run // by the run of the visit that caused it
+	refreshing map[*run]*run // the refresh, by the visit that caused it
 	parked     []*parked
-	slots      int // refreshes that reached Clerk and did not end
+	slots      int // refreshes that reached the transport and have not ended
 	abandoned  bool
 }
 
-// parked is a refresh that waits on its way to Clerk.
+// parked is a refresh that waits in the transport.
 type parked struct {
 	run  *run
-	of   *run // the visit's
-	wait bool // longer than the visit
-	let  chan struct{}
+	of   *run          // the visit
+	wait bool          // beyond the end of the visit
+	let  chan struct{} // closed to let it continue
 }
 
 const webhookSecret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 func (w *world) newProcess(skew time.Duration, options int) *process {
 	p := &process{
-		w: w, skew: skew, ttl: 30 * time.Second, open: options%3 == 1,
-		known: make(map[string]time.Time), floor: make(map[string]uint64), forgot: make(map[string]uint64),
+		w: w, skew: skew, ttl: 30 * time.Second, failOpen: options%3 == 1,
+		knownDeleted: make(map[string]time.Time), floor: make(map[string]uint64), forgot: make(map[string]uint64),
 		refreshing: make(map[*run]*run),
 	}
 	cfg := clerksync.Config{
@@ -66,7 +67,7 @@ func (w *world) newProcess(skew time.Duration, options int) *process {
 	if options%6 == 5 {
 		p.ttl, cfg.CacheTTL = 0, -1
 	}
-	if p.open {
+	if p.failOpen {
 		cfg.OnFailure = clerksync.FailOpen
 	}
 	if w.clerksRoles {
@@ -78,7 +79,8 @@ func (w *world) newProcess(skew time.Duration, options int) *process {
 		panic(err)
 	}
 	p.app = p.syncer.Middleware(http.HandlerFunc(p.handle))
-	if p.hook, err = p.syncer.WebhookHandler(clerksync.WebhookConfig{Secrets: []string{webhookSecret}, InstanceID: w.clerk.InstanceID()}); err != nil {
+	webhooks := clerksync.WebhookConfig{Secrets: []string{webhookSecret}, InstanceID: w.clerk.InstanceID()}
+	if p.hook, err = p.syncer.WebhookHandler(webhooks); err != nil {
 		panic(err)
 	}
 	return p
@@ -86,7 +88,7 @@ func (w *world) newProcess(skew time.Duration, options int) *process {
 
 const refreshAfter = time.Hour
 
-// mapPlan is the app's Map: a field of its own, removed where Clerk has none.
+// mapPlan is the app's Map. It sets one field if Clerk has it.
 func mapPlan(cu *clerk.User, u *clerksync.User) error {
 	var public struct{ Plan any }
 	_ = json.Unmarshal(cu.PublicMetadata, &public)
@@ -110,61 +112,35 @@ func (p *process) handle(_ http.ResponseWriter, request *http.Request) {
 	served, ok := clerksync.UserFromContext(request.Context())
 	id := r.user.id
 	if !ok || served.ClerkID != id {
-		w.fail("the handler got %+v for %s", served, id)
+		w.fail("the handler got the user %+v for %s", served, id)
 		return
 	}
 	r.served = served
-	since, known := p.known[id]
+	since, known := p.knownDeleted[id]
 	if known && !(served.Partial && w.clock.Now().Sub(since) > standbyFor) {
-		w.fail("a handler ran for %s, who is deleted, and the process knows", id)
+		w.fail("a handler ran for %s, and the process knows that the user is deleted", id)
 	}
 	switch {
 	case served.Partial:
 		w.counts.add("served a Partial user")
-		if r.healthy() || !p.open {
-			w.fail("a Partial user without an outage")
+		if r.healthy() || !p.failOpen {
+			w.fail("the handler got a Partial user without an outage")
 		}
 		return
 	case !served.IsActive, served.Banned, !served.DeletedAt.IsZero():
-		w.fail("a handler ran for a refused record of %s: %+v", id, served)
+		w.fail("a handler ran for a barred record of %s: %+v", id, served)
 	}
 	w.checkServed(r, served)
 }
 
-// standbyFor is how long what a process knows outlasts its cache in an outage.
+// standbyFor is how long a process keeps what it knows for an outage.
 const standbyFor = time.Hour
 
-// checkServed checks that a record is one that the Store had, after the process last
-// dropped it, and not longer ago than a cache may keep it.
-func (w *world) checkServed(r *run, served *clerksync.User) {
-	key := keyOf(served)
-	floor := r.p.floor[r.user.id]
-	i := len(r.user.records) - 1
-	for ; i >= 0; i-- {
-		if r.user.records[i].key == key {
-			break
-		}
-	}
-	if i < 0 {
-		w.fail("the handler got a record of %s that the Store never held:\n%+v\nit holds\n%+v", r.user.id, key, r.user.last().key)
-		return
-	}
-	s := r.user.records[i]
-	if s.until != 0 && s.until < floor {
-		w.fail("the handler got a record of %s from before a webhook, Sync or Forget in its process:\n%+v\nthe Store holds\n%+v", r.user.id, key, r.user.last().key)
-	}
-	// What was loaded slowly counts from the end of the loading.
-	settled := w.clock.Now().Sub(w.lastTrouble) > 2*r.p.ttl
-	if s.until != 0 && settled && r.healthy() && r.start.Sub(s.supersededAt) > r.p.ttl {
-		w.fail("the handler got a record of %s that was changed %v before, and the cache may keep it for %v", r.user.id, r.start.Sub(s.supersededAt), r.p.ttl)
-	}
-}
-
-// visitor runs one visit to its end, on this goroutine.
-func (p *process) visitor(ctx context.Context, r *run, claim freshness) {
+// visitor runs one visit to its end, on the caller's goroutine.
+func (p *process) visitor(ctx context.Context, r *run, token tokenVersion) {
 	claims := &clerk.SessionClaims{RegisteredClaims: clerk.RegisteredClaims{Subject: r.user.id}}
-	if claim.text != "" {
-		claims.Custom = &clerksync.FreshnessClaims{UpdatedAt: json.RawMessage(claim.text)}
+	if token.text != "" {
+		claims.Custom = &clerksync.FreshnessClaims{UpdatedAt: json.RawMessage(token.text)}
 	}
 	ctx = clerk.ContextWithSessionClaims(context.WithValue(ctx, visitorKey{}, r), claims)
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://app.example/", nil)
@@ -176,14 +152,7 @@ func (p *process) visitor(ctx context.Context, r *run, claim freshness) {
 	r.status, r.code = answer.result()
 }
 
-// freshness is what a token says of the user's version.
-type freshness struct {
-	text    string
-	version int64 // ms
-	seconds bool
-}
-
-// recorder is the least of an http.ResponseWriter.
+// recorder is a minimal http.ResponseWriter.
 type recorder struct {
 	header http.Header
 	status int
@@ -208,7 +177,7 @@ func (r *recorder) result() (status int, code string) {
 	return r.status, problem.Code
 }
 
-// park holds a refresh back until the world lets it go on.
+// park holds a refresh until the world lets it continue. It returns nil if the world ends first.
 func (p *process) park(visitRun *run) *run {
 	r := p.w.newRun(p, runRefresh, op{kind: runRefresh}, visitRun.user, 0)
 	waiting := &parked{run: r, of: visitRun, wait: visitRun.op.flag, let: make(chan struct{})}
@@ -226,14 +195,14 @@ func (p *process) park(visitRun *run) *run {
 	return r
 }
 
-// refreshOf is the refresh behind a visit, nil where there is none.
+// refreshOf returns the refresh behind a visit, or nil if there is none.
 func (p *process) refreshOf(visitRun *run) *run {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.refreshing[visitRun]
 }
 
-// arrived waits until each refresh that was begun has come as far as Clerk's door.
+// arrived waits until each refresh that has begun waits in the transport.
 func (p *process) arrived() {
 	for {
 		p.mu.Lock()
@@ -246,7 +215,7 @@ func (p *process) arrived() {
 	}
 }
 
-// goOn lets refresh i run to its end.
+// goOn runs refresh i to its end.
 func (p *process) goOn(i int, o op, depth int) {
 	p.mu.Lock()
 	waiting := p.parked[i]
@@ -269,7 +238,7 @@ func (p *process) goOn(i int, o op, depth int) {
 	p.w.counts.add("refresh behind a visit")
 }
 
-// drain runs all refreshes that wait; with lazy, those only that need not wait longer.
+// drain runs all waiting refreshes, or, if lazy, those that need not wait beyond their visit.
 func (p *process) drain(lazy bool) {
 	p.arrived()
 	for i := 0; i < len(p.parked); {
@@ -281,26 +250,37 @@ func (p *process) drain(lazy bool) {
 	}
 }
 
-// post delivers a message and returns the answer's status.
+// post delivers a message and returns the status of the answer.
 func (p *process) post(ctx context.Context, m *message) int {
 	request := fakeclerk.SignedRequest(ctx, "http://app.example/webhooks", webhookSecret,
-		fakeclerk.Event{ID: m.ID, Body: m.Body, Time: p.w.clock.Now()})
+		fakeclerk.Event{ID: m.event.ID, Body: m.event.Body, Time: p.w.clock.Now()})
 	var answer recorder
 	p.hook.ServeHTTP(&answer, request)
 	status, _ := answer.result()
 	return status
 }
 
-// stop closes the Syncer, having run what waits behind it.
+// stop runs the waiting refreshes and closes the Syncer.
 func (p *process) stop() {
 	p.drain(false)
 	_ = p.syncer.Close()
 }
 
-func number(n int64) string { return strconv.FormatInt(n, 10) }
+// restart replaces a process by a new one with a cold cache. In the middle of an operation, the old
+// one is stopped only after it.
+func (w *world) restart(o op, m moment) {
+	i := o.proc % len(w.procs)
+	old := w.procs[i]
+	w.procs[i] = w.newProcess(old.skew, o.n)
+	if m.around != nil {
+		w.retired = append(w.retired, old)
+		return
+	}
+	old.stop()
+}
 
-// abandon ends what waits behind the Syncer without letting it reach Clerk, where a
-// world ends in the middle of something.
+// abandon closes the Syncer. Waiting refreshes fail: the world may end in the middle of an
+// operation.
 func (p *process) abandon() {
 	p.mu.Lock()
 	waiting := p.parked
@@ -311,3 +291,5 @@ func (p *process) abandon() {
 	}
 	_ = p.syncer.Close()
 }
+
+func number(n int64) string { return strconv.FormatInt(n, 10) }

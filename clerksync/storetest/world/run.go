@@ -7,51 +7,52 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync"
 )
 
-// run is an operation of a process that is under way. It travels in the context, so
-// that each call to the Store or to Clerk knows whose it is.
+// run is an operation that a process is running. It is in the context, so that each call to the
+// Store or to Clerk finds it.
 type run struct {
 	w     *world
 	p     *process
 	kind  kind // deliver for all webhooks
 	op    op
-	user  *user // nil where there is none
+	user  *user // or nil
 	depth int
 
-	calls    int
-	repeated int // the fault that goes on, and how often it will
-	left     int
+	calls     int // how many it has made
+	lastFault int // the fault that repeats
+	repeats   int // how often it still does
 
-	start       time.Time
-	seq         uint64
-	troubles    int // world.troubles at the start
-	storeRead   uint64
-	clerkRead   uint64 // when Clerk last answered, by world.seq
+	start    time.Time
+	seq      uint64
+	troubles int    // world.troubles at the start
+	wroteAt  uint64 // when its write began, by world.seq
+
+	storeRead   uint64   // when it first read from the Store, by world.seq
+	clerkRead   uint64   // when Clerk last answered, by world.seq
+	offers      []string // users that it offered to the Store
 	deactivated []string
-	dry         bool
+	sawDeleted  bool // an Upsert found the record deleted
 
-	cancel     context.CancelFunc
-	returned   chan struct{} // a visitor's
-	leaves     bool
-	joined     []joined // visitors who wait for its flight
-	joiners    int
-	flight     uint64   // when its latest flight began, by world.seq
-	readBack   bool     // the Store did not return what it wrote: the same flight reads it
-	wroteAt    uint64   // when its write began, by world.seq
-	offers     []string // users that it offered to the Store
-	sawDeleted bool     // an Upsert found the record deleted
+	// Of a visit.
+	cancel   context.CancelFunc // of a Reconcile too
+	returned chan struct{}      // closed when the visitor has its answer
+	leaves   bool               // the visitor gave up
+	joined   []joined           // visitors who wait for its lookup
+	joiners  int
+	lookup   uint64        // when its latest lookup began, by world.seq
+	readBack bool          // the next read belongs to the same lookup: the Store did not return what it wrote
+	ended    chan struct{} // receives when the refresh behind it was observed
+	status   int
+	code     string
+	served   *clerksync.User
 
-	status int
-	code   string
-	served *clerksync.User
-
-	ended chan struct{} // a visit's: the refresh behind it was observed
-
-	pages *pages // of a Reconcile
+	// Of a Reconcile.
+	dry   bool
+	pages *pages
 	omits omission
 }
 
-// runKey is whose the calls are; visitorKey is who gets the answer. They differ for one
-// who joins another's flight.
+// runKey is the key of the run that makes the calls, and visitorKey of the one that gets the
+// answer. They differ if a visitor joins another's lookup.
 type (
 	runKey     struct{}
 	visitorKey struct{}
@@ -69,7 +70,10 @@ func runOf(ctx context.Context) *run {
 
 func (w *world) newRun(p *process, kind kind, o op, u *user, depth int) *run {
 	w.seq++
-	return &run{w: w, p: p, kind: kind, op: o, user: u, depth: depth, start: w.clock.Now(), seq: w.seq, troubles: w.troubles, ended: make(chan struct{}, 8)}
+	return &run{
+		w: w, p: p, kind: kind, op: o, user: u, depth: depth, ended: make(chan struct{}, 8),
+		start: w.clock.Now(), seq: w.seq, troubles: w.troubles,
+	}
 }
 
 // touch numbers a call.
@@ -79,40 +83,39 @@ func (r *run) touch() int {
 	return n
 }
 
-// fault is what hits call n, 0 for nothing.
+// fault returns the fault of call n, 0 for none.
 func (r *run) fault(n int) int {
 	for _, in := range r.op.breaks {
 		if in.fault != 0 && in.call == n {
-			r.repeated, r.left = in.fault, in.repeat
+			r.lastFault, r.repeats = in.fault, in.repeat
 			return in.fault
 		}
 	}
-	if r.left > 0 {
-		r.left--
-		return r.repeated
+	if r.repeats > 0 {
+		r.repeats--
+		return r.lastFault
 	}
 	return 0
 }
 
-// interrupt runs what is to happen at call n.
+// interrupt runs the operations that happen before or after call n.
 func (r *run) interrupt(n int, after bool) {
 	for _, in := range r.op.breaks {
 		if in.do == nil || in.call != n || in.after != after {
 			continue
 		}
-		o := *in.do
 		r.w.depth++
-		r.w.do(o, r)
+		r.w.do(*in.do, r)
 		r.w.depth--
 	}
 }
 
-// readsStore notes that a flight begins, as each does by a read of the Store.
+// readsStore notes a read of the Store. Each lookup begins with one.
 func (r *run) readsStore() {
-	r.w.flights.Lock()
-	defer r.w.flights.Unlock()
+	r.w.lookups.Lock()
+	defer r.w.lookups.Unlock()
 	if !r.readBack {
-		r.flight = r.w.seq
+		r.lookup = r.w.seq
 	}
 	r.readBack = false
 	if r.storeRead == 0 {
@@ -127,15 +130,16 @@ func (r *run) writes(what string) {
 	}
 }
 
-// healthy reports whether nothing went wrong that could excuse a failure: no fault,
-// no outage, and no time passed that a timeout could have noticed.
+// healthy reports whether nothing happened that could excuse a failure: no fault, no outage, and
+// not enough time for a timeout.
 func (r *run) healthy() bool {
-	return !r.leaves && r.w.troubles == r.troubles && !r.w.clerkIsDown && !r.w.storeIsDown && r.w.clock.Now().Sub(r.start) < callTimeout
+	w := r.w
+	return !r.leaves && w.troubles == r.troubles && !w.clerkOutage.down && !w.storeOutage.down &&
+		w.clock.Now().Sub(r.start) < callTimeout
 }
 
 // trouble notes a fault.
-func (w *world) trouble(r *run) {
+func (w *world) trouble() {
 	w.troubles++
 	w.lastTrouble = w.clock.Now()
-	_ = r
 }

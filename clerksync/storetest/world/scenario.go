@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// scenario is one of the interleavings by itself, the shortest way into it. Both endings
-// follow. It is run where what happens in it can.
+// scenario is a short way into one interleaving, followed by both endings. It runs if the Store
+// makes the interleaving possible.
 type scenario struct {
 	name     string
 	happened string // what must have been counted
@@ -14,39 +14,46 @@ type scenario struct {
 	ops      []op
 }
 
-// The proxy's 404 among the faults.
+// proxy404Fault is the interrupt.fault of proxy404.
 const proxy404Fault = 2
 
 var scenarios = []scenario{
 	{name: "EqualVersionWithOtherContent", happened: equalVersion, ops: []op{
 		{kind: deliverAll}, {kind: visit},
-		{kind: silent}, {kind: deliverAny}, // by its webhook
-		{kind: silent, n: 4}, {kind: dropHook}, // by a read, its webhook lost
+		{kind: silent}, {kind: deliverAny}, // found by its webhook
+		{kind: silent, n: 4}, {kind: dropHook}, // found by a read: its webhook is lost
 	}},
 	{name: "ReadFromClerkRacesAWebhook", happened: readRacesWebhook, ops: []op{
 		{kind: dropHook},
-		{kind: visit, breaks: []interrupt{{call: 1, after: true, do: &op{kind: update, user: sameUser, lands: true}}}},
-		{kind: syncNow, breaks: []interrupt{{call: 0, after: true, do: &op{kind: silent, n: 4, user: sameUser, lands: true, proc: 1}}}},
-		{kind: syncNow, breaks: []interrupt{{call: 0, after: true, do: &op{kind: deleteUser, user: sameUser, lands: true, proc: 1}}}},
+		{kind: visit, breaks: []interrupt{afterCall(1, op{kind: update, user: sameUser, delivered: true})}},
+		{kind: syncNow, breaks: []interrupt{
+			afterCall(0, op{kind: silent, n: 4, user: sameUser, delivered: true, proc: 1}),
+		}},
+		{kind: syncNow, breaks: []interrupt{
+			afterCall(0, op{kind: deleteUser, user: sameUser, delivered: true, proc: 1}),
+		}},
 		{kind: visit}, {kind: visit, proc: 1},
-		// A change that comes between Clerk's answer and its arrival is not in it.
-		{kind: syncNow, user: 1, breaks: []interrupt{{call: 0, after: true, do: &op{kind: silent, n: 4, user: sameUser, d: 2 * time.Second}}}},
+		// A change between Clerk's answer and its arrival is not in the answer.
+		{kind: syncNow, user: 1, breaks: []interrupt{
+			afterCall(0, op{kind: silent, n: 4, user: sameUser, d: 2 * time.Second}),
+		}},
 	}},
 	{name: "InvalidationDuringALoad", happened: invalidatedLoad, ops: []op{
 		{kind: deliverAll}, {kind: restart},
-		{kind: visit, breaks: []interrupt{{call: 0, after: true, do: &op{kind: update, user: sameUser, lands: true}}}},
+		{kind: visit, breaks: []interrupt{afterCall(0, op{kind: update, user: sameUser, delivered: true})}},
 		{kind: visit}, {kind: restart},
 		{kind: visit, breaks: []interrupt{
-			{call: 0, after: true, do: &op{kind: editApp, user: sameUser, n: 1}},
-			{call: 0, after: true, do: &op{kind: forget, user: sameUser}},
+			afterCall(0, op{kind: editApp, user: sameUser, n: 1}),
+			afterCall(0, op{kind: forget, user: sameUser}),
 		}},
 		{kind: visit}, {kind: restart},
-		{kind: visit, breaks: []interrupt{{call: 0, after: true, do: &op{kind: deleteUser, user: sameUser, lands: true}}}},
+		{kind: visit, breaks: []interrupt{afterCall(0, op{kind: deleteUser, user: sameUser, delivered: true})}},
 		{kind: visit},
 	}},
 	{name: "OldWebhookAfterALostNewerOne", happened: oldAfterLost, ops: []op{
 		{kind: deliverAll}, {kind: update}, {kind: pass, d: time.Second}, {kind: update, n: 4},
-		{kind: dropHook, n: 1}, {kind: visit}, {kind: pass, d: 2 * time.Hour}, {kind: visit}, {kind: deliverAny}, {kind: visit},
+		{kind: dropHook, n: 1}, {kind: visit}, {kind: pass, d: 2 * time.Hour},
+		{kind: visit}, {kind: deliverAny}, {kind: visit},
 		{kind: pass, d: 80 * time.Hour}, {kind: replayHook, n: 1},
 	}},
 	{name: "BanWhoseLiftingWasLost", happened: banLiftingLost, ops: []op{
@@ -54,28 +61,35 @@ var scenarios = []scenario{
 		{kind: unban, flag: true}, {kind: visit}, {kind: pass, d: 61 * time.Second}, {kind: visit},
 	}},
 	{name: "SuspendedUserDeletedInClerk", happened: suspendedDeleted, ops: []op{
-		{kind: deliverAll}, {kind: visit}, {kind: suspend}, {kind: deleteUser}, {kind: deliverAll}, {kind: visit}, {kind: replayHook, n: 1},
-		{kind: suspend, user: 1}, {kind: deleteUser, user: 1, flag: true}, // for Reconcile to find
+		{kind: deliverAll}, {kind: visit}, {kind: suspend}, {kind: deleteUser},
+		{kind: deliverAll}, {kind: visit}, {kind: replayHook, n: 1},
+		{kind: suspend, user: 1}, {kind: deleteUser, user: 1, flag: true}, // Reconcile finds it
 	}},
 	{name: "TwoUpdatesInASecondUnderAClaimInSeconds", happened: twoInASecond, ops: []op{
-		{kind: deliverAll}, {kind: pass, d: 3 * time.Second}, {kind: update}, {kind: deliverAll}, {kind: visit, claim: claimSeconds},
+		{kind: deliverAll}, {kind: pass, d: 3 * time.Second}, {kind: update},
+		{kind: deliverAll}, {kind: visit, claim: claimSeconds},
 		{kind: pass, d: 10 * time.Millisecond}, {kind: update, n: 4}, {kind: dropHook},
-		{kind: visit, claim: claimSeconds}, {kind: quiet, n: 24 + 32}, {kind: visit, claim: claimSeconds},
+		{kind: visit, claim: claimSeconds}, {kind: quiet, n: 24 + 32},
+		{kind: visit, claim: claimSeconds},
 	}},
 	{name: "TokenOlderThanTheRecord", happened: endingClaims, ops: []op{
-		{kind: deliverAll}, {kind: update}, {kind: deliverAll}, {kind: pass, d: time.Second}, {kind: update, n: 4}, {kind: dropHook}, {kind: quiet, n: 26},
+		{kind: deliverAll}, {kind: update}, {kind: deliverAll},
+		{kind: pass, d: time.Second}, {kind: update, n: 4}, {kind: dropHook},
+		{kind: quiet, n: 26},
 	}},
 	{name: "FirstWaiterLeaves", happened: firstWaiterLeaves, ops: []op{
 		{kind: visit, breaks: []interrupt{
-			{call: 1, do: &op{kind: visit, user: sameUser}},
-			{call: 1, do: &op{kind: leave}},
+			beforeCall(1, op{kind: visit, user: sameUser}),
+			beforeCall(1, op{kind: leave}),
 		}},
 		{kind: visit},
-		{kind: visit, user: 1, breaks: []interrupt{{call: 0, do: &op{kind: leave}}}}, // nobody stays
+		{kind: visit, user: 1, breaks: []interrupt{beforeCall(0, op{kind: leave})}}, // nobody else waits
 		{kind: visit, user: 1},
 	}},
 	{name: "ClockAhead", happened: clockAhead, kind: 4, ops: []op{
-		{kind: visit, proc: 1}, {kind: silent}, {kind: pass, d: time.Second}, {kind: syncNow}, {kind: visit}, {kind: pass, d: 61 * time.Second}, {kind: visit}, {kind: deliverAll},
+		{kind: visit, proc: 1}, {kind: silent}, {kind: pass, d: time.Second},
+		{kind: syncNow}, {kind: visit}, {kind: pass, d: 61 * time.Second}, {kind: visit},
+		{kind: deliverAll},
 		{kind: update}, {kind: deliverAll, proc: 1}, {kind: syncNow, proc: 1}, {kind: visit},
 	}},
 	{name: "NotFoundFromAProxy", happened: proxysNotFound, ops: []op{
@@ -83,43 +97,56 @@ var scenarios = []scenario{
 		{kind: syncNow, breaks: []interrupt{{call: 0, fault: proxy404Fault}}},
 		{kind: reconcile, n: 32 + 64, breaks: []interrupt{{call: 0, fault: proxy404Fault, repeat: 40}}},
 	}},
-	{name: "AccountMadeAnewWithTheSameEmail", happened: madeAnew, ops: []op{
-		{kind: visit}, {kind: deleteUser}, {kind: makeAnew}, {kind: deliverAny, user: 1}, {kind: deliverAny, user: 1}, {kind: visit},
-		{kind: deleteUser, flag: true}, {kind: makeAnew}, {kind: visit}, // whose deletion nobody hears of
+	{name: "NewAccountWithTheSameEmail", happened: sameEmail, ops: []op{
+		{kind: visit}, {kind: deleteUser}, {kind: signUpAgain}, {kind: deliverAny, user: 1},
+		{kind: deliverAny, user: 1}, {kind: visit},
+		{kind: deleteUser, flag: true}, {kind: signUpAgain}, {kind: visit}, // nobody is told of the deletion
 	}},
 	{name: "EmailOfADeletedRecord", happened: emailGivenUp, ops: []op{
-		{kind: deliverAll}, {kind: visit}, {kind: deleteUser}, {kind: deliverAll}, {kind: makeAnew}, {kind: deliverAll}, {kind: visit},
-		{kind: deleteUser}, {kind: deliverAll}, {kind: makeAnew}, {kind: dropHook}, {kind: reconcile, n: 32 + 64}, {kind: visit}, // by the batch
+		{kind: deliverAll}, {kind: visit}, {kind: deleteUser}, {kind: deliverAll},
+		{kind: signUpAgain}, {kind: deliverAll}, {kind: visit},
+		{kind: deleteUser}, {kind: deliverAll}, {kind: signUpAgain}, {kind: dropHook},
+		{kind: reconcile, n: 32 + 64}, {kind: visit}, // written by the batch
 	}},
-	{name: "EmailOfARecordInTheWay", happened: emailConflict, ops: []op{
-		{kind: deliverAll}, {kind: deleteUser}, {kind: makeAnew}, {kind: visit}, {kind: syncNow}, {kind: deliverAny},
-		{kind: deliverAny, user: 1}, {kind: visit}, // the way is free
+	{name: "EmailInUse", happened: emailConflict, ops: []op{
+		{kind: deliverAll}, {kind: deleteUser}, {kind: signUpAgain}, {kind: visit},
+		{kind: syncNow}, {kind: deliverAny},
+		{kind: deliverAny, user: 1}, {kind: visit}, // the address is free
 	}},
 	{name: "RecordErased", happened: erased, ops: []op{
-		{kind: deliverAll}, {kind: signIn}, {kind: update, n: 11}, {kind: editApp, n: 5}, {kind: deliverAll},
+		{kind: deliverAll}, {kind: signIn}, {kind: update, n: 11}, {kind: editApp, n: 5},
+		{kind: deliverAll},
 		{kind: deleteUser}, {kind: deliverAll}, {kind: visit}, {kind: replayHook, n: 1},
-		{kind: deleteUser, user: 1, flag: true}, // for Reconcile to find
+		{kind: deleteUser, user: 1, flag: true}, // Reconcile finds it
 	}},
-	{name: "RoleOfClerksOverAnEdit", happened: roleOverEdit, kind: 16, ops: []op{
-		{kind: deliverAll}, {kind: editApp, n: 5}, {kind: update, n: 11}, {kind: deliverAll}, {kind: visit},
+	{name: "RoleFromClerkOverwritesAnEdit", happened: roleOverEdit, kind: 16, ops: []op{
+		{kind: deliverAll}, {kind: editApp, n: 5}, {kind: update, n: 11},
+		{kind: deliverAll}, {kind: visit},
 		{kind: editApp, n: 5}, {kind: syncNow}, {kind: visit}, // at the same version
-		{kind: editApp, n: 5}, {kind: replayHook, n: 1}, {kind: visit}, // for an ending to find
+		{kind: editApp, n: 5}, {kind: replayHook, n: 1}, {kind: visit}, // an ending finds it
 	}},
-	{name: "EditOfARoleThatClerkHasNotOutlivesASync", happened: editOverSync, kind: 16, ops: []op{
-		{kind: deliverAll}, {kind: update, n: 11}, {kind: deliverAll}, {kind: update, n: 12}, {kind: deliverAll}, // Clerk gives it up
-		{kind: visit}, {kind: editApp, n: 5}, {kind: update}, {kind: deliverAll}, {kind: visit}, {kind: syncNow}, {kind: visit},
+	{name: "EditedRoleSurvivesASyncWithoutOne", happened: editOverSync, kind: 16, ops: []op{
+		{kind: deliverAll}, {kind: update, n: 11}, {kind: deliverAll},
+		{kind: update, n: 12}, {kind: deliverAll}, // Clerk has no role any more
+		{kind: visit}, {kind: editApp, n: 5}, {kind: update}, {kind: deliverAll},
+		{kind: visit}, {kind: syncNow}, {kind: visit},
 	}},
 }
 
+func beforeCall(call int, do op) interrupt { return interrupt{call: call, do: &do} }
+
+func afterCall(call int, do op) interrupt { return interrupt{call: call, after: true, do: &do} }
+
+// runScenario runs the operations, then both endings.
 func runScenario(t *testing.T, newStore NewStore, opts Options, s scenario) {
 	w := newWorld(t, newStore, opts, 1, s.kind)
 	defer w.close()
 	for _, o := range s.ops {
 		w.step(t, o)
 	}
-	w.step(t, op{kind: quiet, n: 16})
-	w.step(t, op{kind: quiet})
+	w.step(t, op{kind: quiet, n: 16}) // by visits
+	w.step(t, op{kind: quiet})        // by a Reconcile
 	if w.counts.n[s.happened] == 0 {
-		t.Errorf("it did not happen:\n%v\n%s", w.counts, w.story())
+		t.Errorf("the interleaving did not happen:\n%v\n%s", w.counts, w.story())
 	}
 }

@@ -9,19 +9,20 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync"
 )
 
-// store stands between the processes and the Store under test: it fails, stalls,
-// lets other operations in between, and looks at each record that was written.
+// store is between the processes and the Store under test. It fails, stalls, runs the operations
+// that happen in the middle of a call, and checks each record that was written.
 type store struct {
 	w     *world
 	inner clerksync.Store
 }
 
-// batchStore is store where the Store under test is a BatchStore.
+// batchStore is a store if the Store under test is a BatchStore.
 type batchStore struct {
 	*store
 	inner clerksync.BatchStore
 }
 
+// newStoreOf also returns the Store for the processes, which is a BatchStore if inner is one.
 func newStoreOf(w *world, inner clerksync.Store) (*store, clerksync.Store) {
 	s := &store{w: w, inner: inner}
 	if b, ok := inner.(clerksync.BatchStore); ok {
@@ -40,7 +41,10 @@ const (
 	stallAfter  = "Store stalls after the write"
 )
 
-// call is one call of a process: before it, do, after it.
+var storeFaults = []string{failBefore, failAfter, stallBefore, stallAfter}
+
+// call makes one call of a process, with its faults and interrupts. write is the method's name if
+// it writes.
 func (s *store) call(ctx context.Context, write string, do func(context.Context) error) error {
 	w, r := s.w, runOf(ctx)
 	if r == nil {
@@ -51,33 +55,25 @@ func (s *store) call(ctx context.Context, write string, do func(context.Context)
 	}
 	n := r.touch()
 	r.interrupt(n, false)
-	fault := 0
-	if f := r.fault(n); f != 0 {
-		fault = 1 + f%4
-	} else if w.storeIsDown {
-		fault = 1
-	}
-	if fault != 0 {
-		w.trouble(r)
-	}
+	fault := w.storeFault(r, n)
 	switch fault {
-	case 1:
-		w.counts.add(failBefore)
+	case failBefore:
+		w.counts.add(fault)
 		return errStore
-	case 3:
-		w.counts.add(stallBefore)
+	case stallBefore:
+		w.counts.add(fault)
 		w.clock.Advance(stall(r, n))
 	}
 	if err := context.Cause(ctx); err != nil {
 		return err
 	}
-	err := do(context.WithoutCancel(ctx)) // once begun it is done, whether or not somebody waits
+	err := do(context.WithoutCancel(ctx)) // a call that has begun ends, even if nobody waits
 	switch fault {
-	case 2:
-		w.counts.add(failAfter)
+	case failAfter:
+		w.counts.add(fault)
 		err = errStore
-	case 4:
-		w.counts.add(stallAfter)
+	case stallAfter:
+		w.counts.add(fault)
 		w.clock.Advance(stall(r, n))
 		if cause := context.Cause(ctx); cause != nil {
 			err = cause
@@ -87,9 +83,26 @@ func (s *store) call(ctx context.Context, write string, do func(context.Context)
 	return err
 }
 
-// stall is how long a call stalls: within the caller's patience, or past it.
+// storeFault returns the fault of call n, "" for none.
+func (w *world) storeFault(r *run, n int) string {
+	fault := ""
+	if f := r.fault(n); f != 0 {
+		fault = storeFaults[f%len(storeFaults)]
+	} else if w.storeOutage.down {
+		fault = failBefore
+	}
+	if fault != "" {
+		w.trouble()
+	}
+	return fault
+}
+
+// stall returns how long a call stalls: shorter than the caller's timeout, or longer.
 func stall(r *run, n int) time.Duration {
-	return []time.Duration{2 * time.Second, callTimeout + time.Second, deliveryTimeout + time.Second, bulkAttemptTimeout + time.Second}[(n+len(r.op.breaks)+r.op.n)%4]
+	lengths := []time.Duration{
+		2 * time.Second, callTimeout + time.Second, deliveryTimeout + time.Second, bulkAttemptTimeout + time.Second,
+	}
+	return lengths[(n+len(r.op.breaks)+r.op.n)%len(lengths)]
 }
 
 func (s *store) User(ctx context.Context, id string) (u *clerksync.User, err error) {
@@ -118,9 +131,9 @@ func (s *store) Upsert(ctx context.Context, u *clerksync.User) (res clerksync.Re
 	}
 	r := runOf(ctx)
 	r.sawDeleted = res.Outcome == clerksync.Deactivated
-	r.w.flights.Lock()
+	r.w.lookups.Lock()
 	r.readBack = res.User == nil
-	r.w.flights.Unlock()
+	r.w.lookups.Unlock()
 	s.w.outcome(res.Outcome)
 	return res, nil
 }
@@ -173,7 +186,7 @@ func (s batchStore) UpsertBatch(ctx context.Context, us []*clerksync.User) (resu
 
 func (s batchStore) Users(ctx context.Context, ids []string) (found map[string]*clerksync.User, err error) {
 	if p := runOf(ctx).pages; p != nil {
-		p.begin()
+		p.compare()
 	}
 	fault := s.call(ctx, "", func(ctx context.Context) error {
 		found, err = s.inner.Users(ctx, ids)
@@ -187,7 +200,7 @@ func (s batchStore) Users(ctx context.Context, ids []string) (found map[string]*
 
 func (s batchStore) Stamps(ctx context.Context, ids []string) (found map[string]clerksync.Stamp, err error) {
 	if p := runOf(ctx).pages; p != nil {
-		p.begin()
+		p.compare()
 	}
 	fault := s.call(ctx, "", func(ctx context.Context) error {
 		found, err = s.inner.Stamps(ctx, ids)
@@ -199,7 +212,7 @@ func (s batchStore) Stamps(ctx context.Context, ids []string) (found map[string]
 	return found, nil
 }
 
-// Undeleted fails before the first stamp or after the last.
+// Undeleted fails before the first stamp or after the last one.
 func (s batchStore) Undeleted(ctx context.Context) iter.Seq2[clerksync.Stamp, error] {
 	return func(yield func(clerksync.Stamp, error) bool) {
 		var stamps []clerksync.Stamp
@@ -223,27 +236,27 @@ func (s batchStore) Undeleted(ctx context.Context) iter.Seq2[clerksync.Stamp, er
 	}
 }
 
-// snapshot is a record as it was from one write to the next.
+// snapshot is a record between one write and the next.
 type snapshot struct {
 	key          recordKey
 	record       *clerksync.User
-	from, until  uint64    // by world.seq; until is 0 while it is the record's state
-	supersededAt time.Time // zero while it is
+	from, until  uint64    // by world.seq; until is 0 for the present record
+	supersededAt time.Time // zero for the present record
 }
 
-// upserted looks at what came of an Upsert.
+// upserted checks what an Upsert did.
 func (s *store) upserted(u *clerksync.User, outcome clerksync.Outcome, err error) {
 	s.note(u.ClerkID, outcome == clerksync.Created || outcome == clerksync.Updated)
-	s.w.contended(u, err)
+	s.w.checkEmail(u, err)
 }
 
-// note looks at a record after a write, and checks what must hold after each. A sync
-// that was applied may have changed the role.
+// note reads a record after a write and checks what must hold after each write. synced says that
+// a sync was applied, which may have changed the role.
 func (s *store) note(id string, synced bool) {
 	w := s.w
 	u := w.byID[id]
 	if u == nil {
-		w.fail("a record of %s, whom Clerk never had, was written", id)
+		w.fail("a record of %s, who was never in Clerk, was written", id)
 		return
 	}
 	r, err := s.inner.User(context.Background(), id)
@@ -276,7 +289,7 @@ func (s *store) note(id string, synced bool) {
 	w.checkRecord(u, &key)
 }
 
-// compare checks what may never go back.
+// compare checks that nothing went back that never may.
 func (s *store) compare(u *user, before, after *clerksync.User) {
 	w := s.w
 	if after.ID != before.ID {
@@ -302,12 +315,12 @@ func (s *store) compare(u *user, before, after *clerksync.User) {
 	}
 }
 
-// checkRecord checks a record by itself: the app's fields, and that it is a state that
-// the user had in Clerk.
+// checkRecord checks one record: the app's fields are as the app wrote them, and the others are a
+// state that the user had in Clerk at syncedAt or later.
 func (w *world) checkRecord(u *user, key *recordKey) {
 	if key.Deleted != 0 {
 		if u.deletedAt == 0 {
-			w.fail("%s is marked deleted and lives in Clerk", u.id)
+			w.fail("%s is marked deleted and is in Clerk", u.id)
 		}
 		if key.Active {
 			w.fail("%s is deleted and active", u.id)
@@ -315,7 +328,7 @@ func (w *world) checkRecord(u *user, key *recordKey) {
 		return // see checkDeletion
 	}
 	if key.Active == u.app.Suspended {
-		w.fail("isActive of %s is %t, and the app's suspension %t", u.id, key.Active, u.app.Suspended)
+		w.fail("isActive of %s is %t, and the app suspended the user: %t", u.id, key.Active, u.app.Suspended)
 	}
 	if key.Role != u.app.Role || key.Location != (clerksync.Location{City: u.app.City}) {
 		w.fail("the app's fields of %s are %s, %+v; it wrote %+v", u.id, key.Role, key.Location, u.app)
@@ -324,17 +337,18 @@ func (w *world) checkRecord(u *user, key *recordKey) {
 		w.fail("lastSignInAt of %s is ahead of Clerk's", u.id)
 	}
 	if w.ahead {
-		return // syncedAt is not to be believed then
+		return // then syncedAt may be wrong
 	}
 	if key.Synced > ms(w.clock.Now()) {
 		w.fail("syncedAt of %s is in the future", u.id)
 	}
 	if !u.wasSince(key.facts, key.Synced) {
-		w.fail("the record of %s says that it equals Clerk as of %d, and has not since then:\n%+v\nClerk's history: %+v", u.id, key.Synced, key.facts, u.states)
+		w.fail("the record of %s was confirmed at %d, and was not the state in Clerk since:\n%+v\nClerk's history: %+v",
+			u.id, key.Synced, key.facts, u.states)
 	}
 }
 
-// offered counts the interleavings that show in what is offered to the Store.
+// offered counts interleavings that show in what a run offers to the Store.
 func (s *store) offered(r *run, u *clerksync.User) {
 	w := s.w
 	known := w.byID[u.ClerkID]
@@ -342,7 +356,7 @@ func (s *store) offered(r *run, u *clerksync.User) {
 		return
 	}
 	last := known.last()
-	if last != nil && last.key.Deleted == 0 && last.key.Version == ms(u.ClerkUpdatedAt) {
+	if last != nil && last.key.Deleted == 0 && last.key.facts.Version == ms(u.ClerkUpdatedAt) {
 		if f := factsOfRecord(u); f != last.key.facts {
 			w.counts.add(equalVersion)
 		}
@@ -355,7 +369,7 @@ func (s *store) offered(r *run, u *clerksync.User) {
 	}
 }
 
-// deactivating checks that it is somebody's to do.
+// deactivating checks that the run may delete the user.
 func (s *store) deactivating(r *run, id string) {
 	w := s.w
 	u := w.byID[id]
@@ -363,7 +377,7 @@ func (s *store) deactivating(r *run, id string) {
 	case u == nil:
 		return
 	case u.deletedAt == 0:
-		w.fail("%s deactivates %s, who lives in Clerk", r.kind, id)
+		w.fail("%s deactivates %s, who is in Clerk", r.kind, id)
 	case r.kind != deliver && r.kind != reconcile:
 		w.fail("%s deactivates %s: only a webhook and Reconcile may", r.kind, id)
 	}

@@ -2,8 +2,8 @@ package world
 
 import "context"
 
-// checkDeletion checks what a deletion made of a record: it says so, and keeps the rest,
-// but what Clerk told about the person where the Store erases that.
+// checkDeletion checks what a deletion made of a record. It marks the record deleted and leaves the
+// rest. A Store that erases also removes what Clerk told about the person.
 func (w *world) checkDeletion(u *user, was, is *recordKey) {
 	want := *was
 	want.Active, want.Deleted, want.Updated = false, is.Deleted, is.Updated
@@ -12,20 +12,23 @@ func (w *world) checkDeletion(u *user, was, is *recordKey) {
 		w.checkErased(u, was)
 	}
 	if *is != want {
-		w.fail("the record of %s became by its deletion\n%+v\nwhich is to be\n%+v", u.id, *is, want)
+		w.fail("after its deletion the record of %s is\n%+v\nwant\n%+v", u.id, *is, want)
 	}
 }
 
-// erase leaves of what Clerk told what is about no person: the flags and the version.
+// erase leaves only those of Clerk's fields that are not personal: the flags and the version.
 func (k *recordKey) erase() {
-	k.facts = facts{EmailVerified: k.EmailVerified, PhoneVerified: k.PhoneVerified, Banned: k.Banned, Version: k.Version}
+	k.facts = facts{
+		EmailVerified: k.facts.EmailVerified, PhoneVerified: k.facts.PhoneVerified, Banned: k.facts.Banned,
+		Version: k.facts.Version,
+	}
 	k.SignedIn = 0
 }
 
-// checkErased looks for what a record does not show, once its deletion has forgotten that
-// it was Map's.
+// checkErased checks that the database does not hold the field that Map set. The record does not
+// show it, because the deletion also removed the list of Map's fields.
 func (w *world) checkErased(u *user, was *recordKey) {
-	if was.Plan != "" {
+	if was.facts.Plan != "" {
 		w.counts.add(erased)
 	}
 	if !w.able.foreign {
@@ -33,16 +36,16 @@ func (w *world) checkErased(u *user, was *recordKey) {
 	}
 	fields, err := w.raw.Fields(context.Background(), u.id)
 	if plan, there := fields["plan"]; there || err != nil {
-		w.fail("the record of %s, who is deleted, has still %v, %v", u.id, plan, err)
+		w.fail("the record of %s, who is deleted, still has plan %v, %v", u.id, plan, err)
 	}
 }
 
-// checkTombstone checks that a deleted record stays as it is, but for the e-mail address
-// where another record took that.
+// checkTombstone checks that a deleted record did not change, except that it lost its e-mail
+// address to another record.
 func (w *world) checkTombstone(u *user, was, is *recordKey) {
 	want := *was
-	if w.opts.UniqueEmail && is.Email == "" && w.holder(u.id, was.Email) != nil {
-		want.Email, want.Updated = "", is.Updated
+	if w.opts.UniqueEmail && is.facts.Email == "" && w.holder(u.id, was.facts.Email) != nil {
+		want.facts.Email, want.Updated = "", is.Updated
 		w.counts.add(emailGivenUp)
 	}
 	if *is != want {

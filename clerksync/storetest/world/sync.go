@@ -1,0 +1,69 @@
+package world
+
+import (
+	"context"
+	"errors"
+
+	"github.com/clerksync/clerksync-go/clerksync"
+)
+
+// sync is one Sync.
+func (w *world) sync(o op, m moment) {
+	p, u := m.p, m.u
+	r := w.newRun(p, syncNow, o, u, m.depth())
+	lived := u.lives()
+	res, err := p.syncer.Sync(context.WithValue(context.Background(), runKey{}, r), u.id)
+	w.invalidated(r)
+	if err == nil {
+		w.dropped(p, u, r.wroteAt)
+	}
+	var conflict *clerksync.ConflictError
+	switch {
+	case err == nil && res.Outcome == clerksync.Deactivated:
+		p.knownDeleted[u.id] = w.clock.Now()
+	case err == nil:
+		w.checkSynced(r)
+	case errors.Is(err, clerksync.ErrUserUnknown):
+		if u.lives() {
+			w.fail("Sync of %s, whom Clerk has: %v", u.id, err)
+		}
+	case errors.As(err, &conflict):
+		w.counts.add("Sync in conflict")
+	case r.healthy() && lived:
+		w.fail("Sync of %s failed without a fault: %v", u.id, err)
+	}
+}
+
+// checkSynced checks that the record is what Clerk had after the Sync began.
+func (w *world) checkSynced(r *run) {
+	u := r.user
+	last := u.last()
+	if last == nil {
+		w.fail("after Sync there is no record of %s", u.id)
+		return
+	}
+	// If some clock is ahead, its confirmations are not believed. Then an older event of the same
+	// version may overwrite what the Sync wrote.
+	overtaken := w.ahead && last.from > r.wroteAt+1
+	if last.key.Deleted == 0 && r.p.isRight(r) && !overtaken && !u.wasSince(last.key.facts, ms(r.start)) {
+		w.fail("after Sync the record of %s is not what Clerk had since: %+v", u.id, last)
+	}
+}
+
+// isRight reports whether the time at which a run read from Clerk counts more than what other
+// processes wrote: the process's clock is right, and if another one is ahead, no time passed.
+func (p *process) isRight(r *run) bool {
+	return p.skew == 0 && (!p.w.ahead || p.w.clock.Now().Equal(r.start))
+}
+
+// dropped notes that the process must no longer serve what it had of a user before at.
+func (w *world) dropped(p *process, u *user, at uint64) { p.floor[u.id] = max(p.floor[u.id], at) }
+
+// invalidated notes the users whom an operation made its process load again, whether or not it
+// succeeded.
+func (w *world) invalidated(r *run) {
+	w.seq++
+	for _, id := range r.offers {
+		r.p.forgot[id] = w.seq
+	}
+}
