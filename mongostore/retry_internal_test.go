@@ -223,34 +223,3 @@ func TestDuplicateKeys(t *testing.T) {
 		}
 	}
 }
-
-// FuzzDecode: whatever document there is, reading it fails at nothing.
-func FuzzDecode(f *testing.F) {
-	for _, d := range []bson.D{
-		{},
-		{{Key: "_id", Value: bson.NewObjectID()}, {Key: "clerkId", Value: "user_1"}, {Key: "extraFields", Value: bson.A{"a", "b", 1, "role"}},
-			{Key: "a", Value: bson.D{{Key: "x", Value: bson.A{1, 2.5, "s", nil, bson.D{}, true, time.Unix(0, 0)}}}}, {Key: "b", Value: int32(1)}},
-		{{Key: "profile", Value: bson.A{"x"}}, {Key: "deletedAt", Value: "x"}, {Key: "isActive", Value: 0}, {Key: "_id", Value: bson.Binary{Subtype: 4, Data: make([]byte, 16)}}},
-	} {
-		raw, err := bson.Marshal(d)
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(raw)
-	}
-	f.Fuzz(func(t *testing.T, raw []byte) {
-		if bson.Raw(raw).Validate() != nil {
-			return // no document
-		}
-		r := &record{raw: raw}
-		if c, err := r.user().Canonical(); err == nil && c.ClerkID != r.clerkID() {
-			t.Errorf("clerkId %q is not kept", r.clerkID())
-		}
-		u := &clerksync.User{ClerkID: "user_1", ClerkUpdatedAt: time.Unix(1, 0).UTC()}
-		_ = r.decide(u, time.Unix(2, 0))
-		_ = r.lost(u)
-		_ = r.asRead()
-		_ = r.flatProfile()
-		_ = r.stamp()
-	})
-}
