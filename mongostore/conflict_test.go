@@ -475,3 +475,72 @@ func TestConcurrentRemakes(t *testing.T) {
 		}
 	}
 }
+
+// isRelease reports whether a command takes a value from deleted records.
+func isRelease(cmd bson.Raw) bool {
+	multi, _ := cmd.Lookup("updates", "0", "multi").BooleanOK()
+	return multi
+}
+
+// TestReleasedByAnotherCall lets another call take the address from the deleted record
+// between the read that finds it there and the write that releases it.
+func TestReleasedByAnotherCall(t *testing.T) {
+	remade := func(name string) *clerksync.User {
+		u := person(name, 3)
+		u.Email = "ada@example.com"
+		return u
+	}
+	for name, c := range map[string]struct {
+		other    func(ctx context.Context, s rawStore) error
+		want     clerksync.Outcome
+		conflict bool
+	}{
+		"WhichWritesTheSameUser": {
+			other: func(ctx context.Context, s rawStore) error { _, err := s.Upsert(ctx, remade("again")); return err },
+			want:  clerksync.Unchanged,
+		},
+		"WhichDies": {
+			other: func(ctx context.Context, s rawStore) error {
+				return s.SetFields(ctx, "user_ada", map[string]any{"email": nil})
+			},
+			want: clerksync.Created,
+		},
+		"WhichWritesAnotherUser": {
+			other:    func(ctx context.Context, s rawStore) error { _, err := s.Upsert(ctx, remade("other")); return err },
+			conflict: true,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			base := newUniqueStore(t, "email")
+			upsert(t, base, ada(1), clerksync.Created)
+			if _, err := base.Deactivate(t.Context(), "user_ada", hour(2)); err != nil {
+				t.Fatal(err)
+			}
+			releases := 0
+			s := open(t, newHooked(t, base.coll, func(cmd bson.Raw) {
+				if !isRelease(cmd) {
+					return
+				}
+				if releases++; releases == 1 {
+					if err := c.other(t.Context(), base); err != nil {
+						t.Error(err)
+					}
+				}
+			}), &mongostore.Options{BatchSize: batchSize, AllowUnique: []string{"email"}})
+			res, err := s.Upsert(t.Context(), remade("again"))
+			if releases == 0 {
+				t.Fatal("nothing was released")
+			}
+			if c.conflict {
+				wantConflict(t, err, "email")
+				return
+			}
+			if err != nil || res.Outcome != c.want {
+				t.Errorf("Upsert: %v, %v, want %v", res.Outcome, err, c.want)
+			}
+			if got := base.fields(t, "user_again")["email"]; got != "ada@example.com" {
+				t.Errorf("email of the new record: %v", got)
+			}
+		})
+	}
+}

@@ -189,7 +189,7 @@ func TestDescribe(t *testing.T) {
 		"client is disconnected": mongo.ErrClientDisconnected,
 		"*errors.errorString":    errors.New(secret),
 	} {
-		got := fail(t.Context(), "upsert", err)
+		got := wrapDriverErr(t.Context(), "upsert", err)
 		if got.Error() != "mongostore: upsert: "+want {
 			t.Errorf("%v, want %s", got, want)
 		}
@@ -201,12 +201,12 @@ func TestDescribe(t *testing.T) {
 
 func TestUnreachable(t *testing.T) {
 	for _, err := range []error{mongo.ErrClientDisconnected, context.Canceled, mongo.CommandError{Labels: []string{"NetworkError"}}} {
-		if !unreachable(fail(t.Context(), "op", err)) {
+		if !unreachable(wrapDriverErr(t.Context(), "op", err)) {
 			t.Errorf("%v counts as an answer", err)
 		}
 	}
 	for _, err := range []error{errLostRace, mongo.CommandError{Code: 13}, writeError(121, nil), &clerksync.ConflictError{}} {
-		if unreachable(fail(t.Context(), "op", err)) {
+		if unreachable(wrapDriverErr(t.Context(), "op", err)) {
 			t.Errorf("%v counts as no answer", err)
 		}
 	}
