@@ -109,39 +109,6 @@ func TestBatchByAClockThatStands(t *testing.T) {
 	}
 }
 
-// A refused conflict costs its own settling, and no other user's.
-func TestRoundTripsOfAConflict(t *testing.T) {
-	base := newUniqueStore(t, "email")
-	upsert(t, base, ada(1), clerksync.Created)
-	coll, sent := newMonitored(t, base.coll)
-	s := open(t, coll, &mongostore.Options{AllowUnique: []string{"email"}, BatchSize: batchSize})
-	const n = 10
-	var us []*clerksync.User
-	for i := range n {
-		us = append(us, person(fmt.Sprint("n", i), 1))
-	}
-	us[n-1].Email = "ada@example.com"
-	sent.take()
-	_, err := s.UpsertBatch(t.Context(), us)
-	var failed *clerksync.BatchError
-	if !errors.As(err, &failed) || len(failed.Errs) != 1 {
-		t.Fatalf("error %v", err)
-	}
-	wantConflict(t, failed.Errs[n-1], "email")
-	var got []string
-	for _, cmd := range sent.take() {
-		got = append(got, commandName(cmd))
-	}
-	if want := []string{
-		"update", "find", // all at once, and who was refused
-		"insert", "find", // it may have been a race
-		"update", "findAndModify", "find", // alone
-		"find", "update", // who else has the address, and whether a deleted record gives it up
-	}; !slices.Equal(got, want) {
-		t.Errorf("sends %q, want %q", got, want)
-	}
-}
-
 // Who inserts a record has Created it, also where another writer changes it before
 // the batch can find out what became of its writes.
 func TestBatchCreatedAndChangedAtOnce(t *testing.T) {

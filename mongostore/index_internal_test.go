@@ -1,29 +1,13 @@
 package mongostore
 
 import (
-	"bytes"
 	"errors"
 	"strings"
 	"testing"
-	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
-	"go.mongodb.org/mongo-driver/v2/mongo/options"
-
-	"github.com/clerksync/clerksync-go/clerksync"
 )
-
-// offline is a Store that never reaches a server.
-func offline(t *testing.T) *Store {
-	t.Helper()
-	client, err := mongo.Connect(options.Client().SetHosts([]string{"127.0.0.1:1"}).SetServerSelectionTimeout(time.Millisecond))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = client.Disconnect(t.Context()) })
-	return &Store{coll: client.Database("app").Collection("users"), now: time.Now, batchSize: 500}
-}
 
 func TestJudge(t *testing.T) {
 	raw := func(d bson.D) bson.Raw {
@@ -138,50 +122,6 @@ func TestJudgeDefaultCollation(t *testing.T) {
 	plain.collation = nil
 	if faults := offline(t).judge([]index{id, plain}, nil); faults != nil {
 		t.Errorf("faults: %v", faults)
-	}
-}
-
-// What another record must have to stand in the way of one that has an array, no
-// tenant, and a number of its app's own.
-func TestUniqueKey(t *testing.T) {
-	s := offline(t)
-	up, err := s.newUpsert(&clerksync.User{ClerkID: "user_ada", Email: "ada@example.com", Extra: map[string]any{"plan": "free"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	raw, err := bson.Marshal(bson.D{{Key: "email", Value: "old@example.com"}, {Key: "tags", Value: bson.A{"a", "b"}}, {Key: "seat", Value: bson.D{{Key: "row", Value: int32(7)}}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for fields, want := range map[string]string{
-		"email":         `{"email": "ada@example.com"}`,
-		"tags email":    `{"tags": {"$in": ["a","b"]},"email": "ada@example.com"}`,
-		"tenant email":  `{"tenant": null,"email": "ada@example.com"}`,
-		"seat.row plan": `{"seat.row": {"$numberInt":"7"},"plan": "free"}`,
-		"email name":    `{"email": "ada@example.com","name": null}`,
-		"name":          "", // Clerk has none
-		"tenant tags":   "",
-		"email clerkId": "",
-		"email _id":     "",
-	} {
-		key := up.key(&record{raw: raw}, strings.Fields(fields))
-		if key == nil {
-			if want != "" {
-				t.Errorf("%s: no key", fields)
-			}
-			continue
-		}
-		got, err := bson.MarshalExtJSON(key.filter, true, false)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var gotRaw, wantRaw bson.Raw
-		if err := errors.Join(bson.UnmarshalExtJSON(got, true, &gotRaw), bson.UnmarshalExtJSON([]byte(want), true, &wantRaw)); err != nil {
-			t.Fatalf("%s: %s, %v", fields, got, err)
-		}
-		if !bytes.Equal(gotRaw, wantRaw) {
-			t.Errorf("%s: %s, want %s", fields, got, want)
-		}
 	}
 }
 

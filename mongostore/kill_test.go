@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
-	"slices"
 	"testing"
 	"time"
 
@@ -85,15 +84,6 @@ func TestReconcileKilled(t *testing.T) {
 // killedOptions make a run of many small steps.
 func killedOptions(token string, progress func(clerksync.Progress)) clerksync.ReconcileOptions {
 	return clerksync.ReconcileOptions{Resume: token, PageSize: 5, Writers: 2, RequestsPerSecond: 1e6, MaxDeactivations: 50, Progress: progress}
-}
-
-func newReconciler(t testing.TB, coll *mongo.Collection, clerk *fakeclerk.Server) *clerksync.Syncer {
-	t.Helper()
-	s, err := clerksync.New(clerksync.Config{Store: open(t, coll, nil), SecretKey: clerk.SecretKey(), APIURL: clerk.APIURL()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
 }
 
 // drift fills the collection with what a backfill, a lost webhook and an app have
@@ -219,64 +209,4 @@ func runChild() error {
 		fmt.Println(p.Report.Resume)
 	}))
 	return err
-}
-
-// TestReconcileRoundTrips counts the commands of whole pages.
-func TestReconcileRoundTrips(t *testing.T) {
-	clerk, err := fakeclerk.Start(fakeclerk.Config{RateLimit: -1, Population: 2 * batchSize})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = clerk.Close() }()
-	coll, sent := newMonitored(t, newCollection(t))
-	s := newReconciler(t, coll, clerk)
-	run := func(opts clerksync.ReconcileOptions) clerksync.Report {
-		t.Helper()
-		clerk.ResetCalls()
-		sent.take()
-		opts.PageSize, opts.RequestsPerSecond, opts.Writers = batchSize, 1e6, 1
-		report, err := s.Reconcile(t.Context(), opts)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return report
-	}
-	writes := func() (n int) {
-		for _, cmd := range sent.take() {
-			if name := commandName(cmd); slices.Contains([]string{"insert", "update", "delete", "findAndModify"}, name) {
-				n++
-			}
-		}
-		return n
-	}
-
-	report := run(clerksync.ReconcileOptions{})
-	if n := writes(); report.Created.Count != 2*batchSize || n != 2 {
-		t.Errorf("a backfill of two pages took %d writes: %+v", n, report)
-	}
-	if lists := clerk.Calls("GET /v1/users"); lists != 3 { // the last one is empty
-		t.Errorf("a backfill of two pages took %d lists", lists)
-	}
-	report = run(clerksync.ReconcileOptions{})
-	if n := writes(); report.Unchanged != 2*batchSize || n != 0 {
-		t.Errorf("a run that found all in step took %d writes: %+v", n, report)
-	}
-	// One of each page has changed. The first run writes one page as if it were of new
-	// users still, which the Store learns from.
-	for round := range 2 {
-		for _, i := range []int{3, batchSize + 3} {
-			if err := clerk.UpdateUser(clerk.PopulationID(i), func(u *fakeclerk.UserObject) { u.Banned = round == 0 }); err != nil {
-				t.Fatal(err)
-			}
-		}
-		report = run(clerksync.ReconcileOptions{})
-	}
-	var names []string
-	for _, cmd := range sent.take() {
-		names = append(names, commandName(cmd))
-	}
-	// The instance's check; a read and a write for each page; the walk over the records.
-	if want := []string{"find", "find", "update", "find", "update", "find", "find"}; report.Updated.Count != 2 || !slices.Equal(names, want) {
-		t.Errorf("a run that found one user of each page changed sent %v, want %v: %+v", names, want, report)
-	}
 }

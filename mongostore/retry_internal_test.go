@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -15,16 +14,6 @@ import (
 
 	"github.com/clerksync/clerksync-go/clerksync"
 )
-
-func writeError(code int, raw bson.D) error {
-	b, err := bson.Marshal(append(bson.D{}, raw...))
-	if err != nil {
-		panic(err)
-	}
-	return mongo.WriteException{WriteErrors: mongo.WriteErrors{{Code: code, Message: "of ada@example.com", Raw: b}}}
-}
-
-func newOffline() *Store { return &Store{deadlocked: make(chan struct{}, 1)} }
 
 func TestRetry(t *testing.T) {
 	passing := map[string]error{
@@ -171,55 +160,6 @@ func TestRetryAfter(t *testing.T) {
 	for _, err := range []error{errLostRace, mongo.CommandError{Code: 16500}, mongo.WriteException{}} {
 		if got := retryAfter(err); got != 0 {
 			t.Errorf("%v of %v, want 0", got, err)
-		}
-	}
-}
-
-func TestDescribe(t *testing.T) {
-	const secret = "ada@example.com"
-	for want, err := range map[string]error{
-		"server error 11000":                               writeError(11000, nil),
-		"server error 13, Unauthorized":                    mongo.CommandError{Code: 13, Name: "Unauthorized", Message: secret},
-		"RetryableWriteError, NetworkError, network error": mongo.CommandError{Labels: []string{"RetryableWriteError", "NetworkError"}, Message: secret},
-		"server error 50, MaxTimeMSExpired, timed out":     mongo.CommandError{Code: 50, Name: "MaxTimeMSExpired", Message: secret},
-		"server error 64":                                  mongo.WriteException{WriteConcernError: &mongo.WriteConcernError{Code: 64, Message: secret}},
-		"server error 1, server error 11000": mongo.BulkWriteException{WriteErrors: []mongo.BulkWriteError{
-			{WriteError: mongo.WriteError{Code: 11000, Message: secret}}, {WriteError: mongo.WriteError{Code: 1}}, {WriteError: mongo.WriteError{Code: 11000}},
-		}},
-		"client is disconnected": mongo.ErrClientDisconnected,
-		"*errors.errorString":    errors.New(secret),
-	} {
-		got := wrapDriverErr(t.Context(), "upsert", err)
-		if got.Error() != "mongostore: upsert: "+want {
-			t.Errorf("%v, want %s", got, want)
-		}
-		if !errors.Is(got, err) && !strings.HasPrefix(want, "server") && !strings.HasPrefix(want, "Retry") {
-			t.Errorf("%v is not the driver's error any more", got)
-		}
-	}
-}
-
-func TestUnreachable(t *testing.T) {
-	for _, err := range []error{mongo.ErrClientDisconnected, context.Canceled, mongo.CommandError{Labels: []string{"NetworkError"}}} {
-		if !unreachable(wrapDriverErr(t.Context(), "op", err)) {
-			t.Errorf("%v counts as an answer", err)
-		}
-	}
-	for _, err := range []error{errLostRace, mongo.CommandError{Code: 13}, writeError(121, nil), &clerksync.ConflictError{}} {
-		if unreachable(wrapDriverErr(t.Context(), "op", err)) {
-			t.Errorf("%v counts as no answer", err)
-		}
-	}
-}
-
-func TestDuplicateKeys(t *testing.T) {
-	err := writeError(11000, bson.D{{Key: "keyPattern", Value: bson.D{{Key: "tenant", Value: 1}, {Key: "email", Value: 1}}}})
-	if got := duplicateKeys(err); len(got) != 2 || got[0] != "tenant" || got[1] != "email" {
-		t.Errorf("%q", got)
-	}
-	for _, err := range []error{nil, errLostRace, writeError(11000, nil), writeError(11000, bson.D{{Key: "keyPattern", Value: 1}})} {
-		if got := duplicateKeys(err); got != nil {
-			t.Errorf("%q of %v", got, err)
 		}
 	}
 }

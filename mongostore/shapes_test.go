@@ -13,52 +13,6 @@ import (
 	"github.com/clerksync/clerksync-go/mongostore"
 )
 
-func hour(n int) time.Time {
-	return time.Date(2024, time.March, 1, 12+n, 0, 0, 0, time.UTC)
-}
-
-// ada is a user at version n, with all that Clerk may know.
-func ada(n int) *clerksync.User { return person("ada", n) }
-
-func person(name string, n int) *clerksync.User {
-	return &clerksync.User{
-		ClerkID: "user_" + name,
-		Email:   name + "@example.com",
-		Name:    fmt.Sprintf("%s %d", name, n),
-		Role:    clerksync.RoleTeacher,
-		Profile: clerksync.Profile{
-			FirstName: name, LastName: fmt.Sprint(n), FullName: fmt.Sprintf("%s %d", name, n),
-			ImageURL: "https://img.example.com/" + name, PhoneNumber: "+1555" + name, Birthday: "1815-12-10", Gender: "female",
-		},
-		Location:       &clerksync.Location{Country: "GB", City: "London"},
-		LastSignInAt:   hour(n),
-		EmailVerified:  true,
-		Extra:          map[string]any{"plan": fmt.Sprintf("plan %d", n), "seats": int64(n)},
-		ClerkCreatedAt: hour(0),
-		ClerkUpdatedAt: hour(n),
-		SyncedAt:       hour(n),
-	}
-}
-
-// upsert checks the outcome, and returns the record.
-func upsert(t testing.TB, s clerksync.Store, u *clerksync.User, want clerksync.Outcome) *clerksync.User {
-	t.Helper()
-	res, err := s.Upsert(t.Context(), u)
-	if err != nil || res.Outcome != want {
-		t.Fatalf("Upsert: %v, %v, want %v", res.Outcome, err, want)
-	}
-	stored, err := s.User(t.Context(), u.ClerkID)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if res.User != nil {
-		if d := cmp.Diff(stored, res.User); d != "" {
-			t.Errorf("Result.User is not the record (- stored, + result):\n%s", d)
-		}
-	}
-	return stored
-}
-
 // A record of an app that had no clerksync.
 func TestShapeWithoutVersion(t *testing.T) {
 	s := newStore(t)
@@ -285,67 +239,6 @@ func TestShapeForgedExtraFields(t *testing.T) {
 	if _, kept := fields["extraFields"]; kept {
 		t.Errorf("extraFields: %v", fields["extraFields"])
 	}
-}
-
-func TestEraseOnDelete(t *testing.T) {
-	coll := newCollection(t)
-	now := hour(100)
-	s := rawStore{open(t, coll, &mongostore.Options{EraseOnDelete: true, Now: func() time.Time { return now }}), coll}
-	created := upsert(t, s, ada(1), clerksync.Created)
-	if err := s.SetFields(t.Context(), "user_ada", map[string]any{"profile.bio": "of the app", "cart": "full", "role": "ADMIN"}); err != nil {
-		t.Fatal(err)
-	}
-	now = hour(200)
-	if _, err := s.Deactivate(t.Context(), "user_ada", hour(2)); err != nil {
-		t.Fatal(err)
-	}
-	want := map[string]any{
-		"_id": created.ID, "clerkId": "user_ada", "role": "ADMIN", "cart": "full",
-		"profile":  map[string]any{"bio": "of the app"},
-		"location": map[string]any{"country": "GB", "city": "London"},
-		"isActive": false, "emailVerified": true, "phoneVerified": false, "banned": false,
-		"createdAt": hour(100), "updatedAt": hour(200), "clerkUpdatedAt": hour(1), "syncedAt": hour(1), "deletedAt": hour(2),
-	}
-	if d := cmp.Diff(want, s.fields(t, "user_ada")); d != "" {
-		t.Errorf("the record (- want, + got):\n%s", d)
-	}
-	upsert(t, s, ada(3), clerksync.Deactivated)
-
-	if _, err := s.Deactivate(t.Context(), "user_unknown", time.Time{}); err != nil {
-		t.Fatal(err)
-	}
-	tombstone := s.fields(t, "user_unknown")
-	want = map[string]any{
-		"_id": tombstone["_id"], "clerkId": "user_unknown", "isActive": false,
-		"createdAt": hour(200), "updatedAt": hour(200), "deletedAt": hour(200),
-	}
-	if d := cmp.Diff(want, tombstone); d != "" {
-		t.Errorf("the tombstone (- want, + got):\n%s", d)
-	}
-}
-
-// By default a deleted record keeps its fields.
-func TestDeleteKeeps(t *testing.T) {
-	s := newStore(t)
-	upsert(t, s, ada(1), clerksync.Created)
-	want := s.fields(t, "user_ada")
-	if _, err := s.Deactivate(t.Context(), "user_ada", hour(2)); err != nil {
-		t.Fatal(err)
-	}
-	got := s.fields(t, "user_ada")
-	want["isActive"], want["deletedAt"], want["updatedAt"] = false, hour(2), got["updatedAt"]
-	if d := cmp.Diff(want, got); d != "" {
-		t.Errorf("the record (- want, + got):\n%s", d)
-	}
-}
-
-// A deletion from before 1970 would be no tombstone to the filters.
-func TestDeactivateBefore1970(t *testing.T) {
-	s := newStore(t)
-	if _, err := s.Deactivate(t.Context(), "user_ada", time.UnixMilli(-1)); err != nil {
-		t.Fatal(err)
-	}
-	upsert(t, s, ada(1), clerksync.Deactivated)
 }
 
 // What Created returns is what a read gives, also where there is nothing to write.
