@@ -49,6 +49,7 @@ func (m *mortal) die() {
 
 // A batch does not ask a server that has gone for each of its users.
 func TestBatchOnDyingServer(t *testing.T) {
+	t.Parallel()
 	for name, dying := range map[string]string{"BeforeTheRead": "find", "BeforeTheWrite": "update"} {
 		t.Run(name, func(t *testing.T) {
 			base := newCollection(t)

@@ -18,6 +18,7 @@ import (
 )
 
 func TestConflictOnInsert(t *testing.T) {
+	t.Parallel()
 	s := newUniqueStore(t, "email")
 	upsert(t, s, ada(1), clerksync.Created)
 	u := person("bob", 1)
@@ -34,6 +35,7 @@ func TestConflictOnInsert(t *testing.T) {
 }
 
 func TestConflictOnUpdate(t *testing.T) {
+	t.Parallel()
 	s := newUniqueStore(t, "email")
 	upsert(t, s, ada(1), clerksync.Created)
 	upsert(t, s, person("bob", 1), clerksync.Created)
@@ -55,6 +57,7 @@ func TestConflictOnUpdate(t *testing.T) {
 }
 
 func TestConflictInBatch(t *testing.T) {
+	t.Parallel()
 	s := newUniqueStore(t, "email")
 	upsert(t, s, ada(1), clerksync.Created)
 	upsert(t, s, person("old", 1), clerksync.Created)
@@ -90,6 +93,7 @@ func TestConflictInBatch(t *testing.T) {
 
 // The account was deleted and made anew: the deleted record gives the address up.
 func TestConflictWithDeletedRecord(t *testing.T) {
+	t.Parallel()
 	for name, prepare := range map[string]func(s rawStore, u *clerksync.User){
 		"Insert": func(rawStore, *clerksync.User) {},
 		"Update": func(s rawStore, u *clerksync.User) { upsert(t, s, person("new", 1), clerksync.Created) },
@@ -128,6 +132,7 @@ func TestConflictWithDeletedRecord(t *testing.T) {
 
 // Other fields that Clerk owns, and the app's Map made unique.
 func TestConflictOnOtherFields(t *testing.T) {
+	t.Parallel()
 	for field, set := range map[string]func(u *clerksync.User){
 		"profile.phoneNumber": func(u *clerksync.User) { u.Profile.PhoneNumber = "+1555000" },
 		"username":            func(u *clerksync.User) { u.Extra["username"] = "ada" },
@@ -150,6 +155,7 @@ func TestConflictOnOtherFields(t *testing.T) {
 
 // A deleted record's value of a field that its own Map did not write is the app's.
 func TestConflictLeavesTheAppsFields(t *testing.T) {
+	t.Parallel()
 	s := newUniqueStore(t, "username")
 	insert(t, s.coll, bson.D{{Key: "clerkId", Value: "user_ada"}, {Key: "username", Value: "ada"}, {Key: "deletedAt", Value: hour(1)}})
 	u := person("bob", 1)
@@ -163,6 +169,7 @@ func TestConflictLeavesTheAppsFields(t *testing.T) {
 
 // An index on two fields refuses a record that has both of another, and no other.
 func TestConflictOnTwoFields(t *testing.T) {
+	t.Parallel()
 	coll := newCollection(t)
 	createIndex(t, coll, ascending("name", "email"), options.Index().SetUnique(true).SetSparse(true).SetName("both"))
 	s := rawStore{open(t, coll, &mongostore.Options{BatchSize: batchSize, AllowUnique: []string{"both"}}), coll}
@@ -197,6 +204,7 @@ func TestConflictOnTwoFields(t *testing.T) {
 
 // One of the two fields is the app's: what the record has there decides.
 func TestConflictWithinTenant(t *testing.T) {
+	t.Parallel()
 	for name, prepare := range map[string]func(t *testing.T, s rawStore){
 		"Update": func(t *testing.T, s rawStore) {
 			upsert(t, s, person("bob", 1), clerksync.Created)
@@ -243,6 +251,7 @@ func TestConflictWithinTenant(t *testing.T) {
 // A deleted record cannot give its address up where it would be in the way without one,
 // too. That is a conflict like any other, on servers that see one there.
 func TestConflictOfARelease(t *testing.T) {
+	t.Parallel()
 	coll := newCollection(t)
 	createIndex(t, coll, ascending("tenant", "email"), options.Index().SetUnique(true).SetSparse(true).SetName("both"))
 	s := open(t, coll, &mongostore.Options{BatchSize: batchSize, AllowUnique: []string{"both"}})
@@ -260,6 +269,7 @@ func TestConflictOfARelease(t *testing.T) {
 
 // A new record's role is written once, and counts in the app's index on it.
 func TestConflictWithFirstFields(t *testing.T) {
+	t.Parallel()
 	coll := newCollection(t)
 	createIndex(t, coll, ascending("role", "email"), options.Index().SetUnique(true).SetSparse(true).SetName("both"))
 	s := rawStore{open(t, coll, &mongostore.Options{BatchSize: batchSize, AllowUnique: []string{"both"}}), coll}
@@ -276,6 +286,7 @@ func TestConflictWithFirstFields(t *testing.T) {
 
 // An index that nothing in the record explains: two fields together.
 func TestConflictWithoutRival(t *testing.T) {
+	t.Parallel()
 	coll := newCollection(t)
 	createIndex(t, coll, ascending("tenant", "team"), options.Index().SetUnique(true).SetName("theirs"))
 	s := open(t, coll, &mongostore.Options{AllowUnique: []string{"theirs"}})
@@ -293,10 +304,12 @@ func TestConflictWithoutRival(t *testing.T) {
 	}
 }
 
-// Many take over a deleted user's address at once: one gets it.
+// TestConcurrentRemakes has many users take over a deleted user's address at once: one
+// gets it.
 func TestConcurrentRemakes(t *testing.T) {
+	t.Parallel()
 	const workers = 16
-	for round := range 3 {
+	for round := range *rounds {
 		s := newUniqueStore(t, "email")
 		upsert(t, s, ada(1), clerksync.Created)
 		if _, err := s.Deactivate(t.Context(), "user_ada", hour(2)); err != nil {
@@ -330,6 +343,7 @@ func TestConcurrentRemakes(t *testing.T) {
 // TestReleasedByAnotherCall lets another call take the address from the deleted record
 // between the read that finds it there and the write that releases it.
 func TestReleasedByAnotherCall(t *testing.T) {
+	t.Parallel()
 	remade := func(name string) *clerksync.User {
 		u := person(name, 3)
 		u.Email = "ada@example.com"

@@ -11,6 +11,7 @@ import (
 )
 
 func TestEraseOnDelete(t *testing.T) {
+	t.Parallel()
 	coll := newCollection(t)
 	now := hour(100)
 	s := rawStore{open(t, coll, &mongostore.Options{EraseOnDelete: true, Now: func() time.Time { return now }}), coll}
@@ -49,6 +50,7 @@ func TestEraseOnDelete(t *testing.T) {
 
 // By default a deleted record keeps its fields.
 func TestDeleteKeeps(t *testing.T) {
+	t.Parallel()
 	s := newStore(t)
 	upsert(t, s, ada(1), clerksync.Created)
 	want := s.fields(t, "user_ada")
@@ -64,6 +66,7 @@ func TestDeleteKeeps(t *testing.T) {
 
 // A deletion from before 1970 would be no tombstone to the filters.
 func TestDeactivateBefore1970(t *testing.T) {
+	t.Parallel()
 	s := newStore(t)
 	if _, err := s.Deactivate(t.Context(), "user_ada", time.UnixMilli(-1)); err != nil {
 		t.Fatal(err)

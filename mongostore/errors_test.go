@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 
@@ -15,6 +16,7 @@ import (
 )
 
 func TestErrorsGiveNothingAway(t *testing.T) {
+	t.Parallel()
 	s := newUniqueStore(t, "email")
 	upsert(t, s, ada(1), clerksync.Created)
 	u := person("bob", 1)
@@ -36,9 +38,8 @@ func TestErrorsGiveNothingAway(t *testing.T) {
 	_, errs["cancelled"] = s.Upsert(cancelled, u)
 	_, errs["unreachable"] = mongostore.Open(t.Context(), gone, nil)
 	_, errs["not found"] = s.User(t.Context(), "user_nobody")
-	_, errs["too large"] = s.Upsert(t.Context(), large)
-	if errs["too large"] == nil { // the embedded server takes what MongoDB does not
-		delete(errs, "too large")
+	if os.Getenv("MONGODB_URI") != "" { // the embedded database takes it, in ten seconds
+		_, errs["too large"] = s.Upsert(t.Context(), large)
 	}
 	for name, err := range errs {
 		if err == nil {
@@ -53,6 +54,7 @@ func TestErrorsGiveNothingAway(t *testing.T) {
 }
 
 func TestErrorsOfContext(t *testing.T) {
+	t.Parallel()
 	s := newStore(t)
 	cause := errors.New("the app shuts down")
 	ctx, cancel := context.WithCancelCause(t.Context())
@@ -83,6 +85,7 @@ func TestErrorsOfContext(t *testing.T) {
 
 // A context that ends while the server is asked.
 func TestErrorsOfContextUnderWay(t *testing.T) {
+	t.Parallel()
 	base := newCollection(t)
 	open(t, base, nil)
 	for name, call := range map[string]func(ctx context.Context, s *mongostore.Store) error{

@@ -199,6 +199,14 @@ func (c *commands) take() []bson.Raw {
 	return sent
 }
 
+// names returns the names of the commands since the last call.
+func (c *commands) names() (names []string) {
+	for _, cmd := range c.take() {
+		names = append(names, commandName(cmd))
+	}
+	return names
+}
+
 // newHooked is coll through a client that calls hook before it sends a command.
 func newHooked(t testing.TB, coll *mongo.Collection, hook func(cmd bson.Raw)) *mongo.Collection {
 	t.Helper()
@@ -398,8 +406,8 @@ func upsert(t testing.TB, s clerksync.Store, u *clerksync.User, want clerksync.O
 	return stored
 }
 
-// twice is a Store of which the server gets each write twice, and the Store only the
-// answer to the second: the first's was lost, and the driver sent it again.
+// twice is a Store whose writes the server gets twice. The Store sees only the answer to
+// the second one, as if the first answer was lost and the driver sent the write again.
 func twice(t *testing.T) rawStore {
 	t.Helper()
 	base := newCollection(t)
@@ -422,8 +430,8 @@ func twice(t *testing.T) rawStore {
 	return rawStore{open(t, hooked, nil), base}
 }
 
-// interrupted is a Store in whose nth command of a kind someone else comes in
-// just before.
+// interrupted is a Store that calls other just before its nth command of a kind. The test
+// fails if it sends fewer.
 func interrupted(t *testing.T, base rawStore, kind string, nth int64, other func()) *mongostore.Store {
 	t.Helper()
 	var seen atomic.Int64
@@ -434,6 +442,11 @@ func interrupted(t *testing.T, base rawStore, kind string, nth int64, other func
 		}
 	}), nil)
 	armed = true
+	t.Cleanup(func() {
+		if n := seen.Load(); n < nth {
+			t.Errorf("the Store sent %d %ss, and is to be interrupted before number %d", n, kind, nth)
+		}
+	})
 	return s
 }
 
@@ -479,4 +492,12 @@ func newReconciler(t testing.TB, coll *mongo.Collection, clerk *fakeclerk.Server
 		t.Fatal(err)
 	}
 	return s
+}
+
+// deactivate must succeed.
+func deactivate(t testing.TB, s clerksync.Store, id string, at time.Time) {
+	t.Helper()
+	if res, err := s.Deactivate(t.Context(), id, at); err != nil || res.Outcome != clerksync.Deactivated {
+		t.Fatalf("Deactivate of %s: %v, %v", id, res.Outcome, err)
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -21,7 +22,14 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync/storetest"
 )
 
-// What TestMain sets up for all tests.
+// The defaults are few, so that the tests are quick on the embedded database, which reads
+// a whole collection to find one record. The flags raise them.
+var (
+	kills  = flag.Int("kills", 4, "kill `n` processes in TestReconcileKilled")
+	rounds = flag.Int("rounds", 1, "repeat the tests of concurrent calls `n` times")
+)
+
+// TestMain sets these for all tests.
 var (
 	uri      string
 	client   *mongo.Client
@@ -48,7 +56,7 @@ func run(m *testing.M) (code int, err error) {
 	stop := func() error { return nil }
 	if uri = os.Getenv("MONGODB_URI"); uri == "" {
 		if uri, stop, err = startEmbedded(); err != nil {
-			return 1, fmt.Errorf("cannot start the embedded database (set MONGODB_URI to test on a server of your own): %w", err)
+			return 1, fmt.Errorf("cannot start the embedded database (set MONGODB_URI to test on your own server): %w", err)
 		}
 	}
 	defer func() { err = errors.Join(err, stop()) }()
@@ -69,8 +77,8 @@ func run(m *testing.M) (code int, err error) {
 	return code, err
 }
 
-// startEmbedded runs the examples' embedded database, which is in a module of its
-// own, as a program that ends with its standard input.
+// startEmbedded runs the examples' embedded database. It is in another module, so it runs
+// as a program, which ends when its standard input does.
 func startEmbedded() (uri string, stop func() error, err error) {
 	dir, err := os.MkdirTemp("", "mongostore-test-")
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -25,35 +26,50 @@ import (
 	"github.com/clerksync/clerksync-go/mongostore"
 )
 
-// Nothing listens there, and the error says so.
+// TestOpenUnreachable opens a Store on a port without a server. The bubble's clock moves
+// only while all wait, so each dial fails before a timeout ends.
 func TestOpenUnreachable(t *testing.T) {
+	t.Parallel()
 	const password = "p4ssw0rd"
-	set := func(o *options.ClientOptions) {
-		o.SetHosts([]string{"127.0.0.1:1"}).SetAuth(options.Credential{Username: "app", Password: password})
+	nobody := func(t *testing.T, timeout time.Duration) *mongo.Collection {
+		return newClient(t, func(o *options.ClientOptions) {
+			o.SetHosts([]string{"127.0.0.1:1"}).SetAuth(options.Credential{Username: "app", Password: password})
+			o.SetServerSelectionTimeout(timeout)
+		}).Database("app").Collection("users")
 	}
-	coll := newClient(t, set).Database("app").Collection("users")
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
-	defer cancel()
-	_, err := mongostore.Open(ctx, coll, nil)
-	wantError(t, err, "mongostore: open: MongoDB cannot be reached: ", "127.0.0.1:1", "refused")
-	if !errors.Is(err, context.DeadlineExceeded) || strings.Contains(err.Error(), password) {
-		t.Errorf("error %v", err)
-	}
-
-	// The client's own timeout, and a caller that gives up.
-	coll = newClient(t, func(o *options.ClientOptions) { set(o); o.SetServerSelectionTimeout(3 * time.Second) }).Database("app").Collection("users")
-	_, err = mongostore.Open(t.Context(), coll, nil)
-	wantError(t, err, "127.0.0.1:1", "refused")
-	cause := errors.New("the app shuts down")
-	ctx, stop := context.WithCancelCause(t.Context())
-	time.AfterFunc(50*time.Millisecond, func() { stop(cause) })
-	if _, err := mongostore.Open(ctx, coll, nil); !errors.Is(err, context.Canceled) || !errors.Is(err, cause) {
-		t.Errorf("cancelled: %v", err)
-	}
+	t.Run("Deadline", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+			defer cancel()
+			_, err := mongostore.Open(ctx, nobody(t, time.Minute), nil)
+			wantError(t, err, "mongostore: open: MongoDB cannot be reached: ", "127.0.0.1:1", "refused")
+			if !errors.Is(err, context.DeadlineExceeded) || strings.Contains(err.Error(), password) {
+				t.Errorf("error %v", err)
+			}
+		})
+	})
+	t.Run("ClientTimeout", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			_, err := mongostore.Open(t.Context(), nobody(t, 3*time.Second), nil)
+			wantError(t, err, "127.0.0.1:1", "refused")
+		})
+	})
+	t.Run("Cancelled", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			cause := errors.New("the app shuts down")
+			ctx, stop := context.WithCancelCause(t.Context())
+			time.AfterFunc(50*time.Millisecond, func() { stop(cause) })
+			_, err := mongostore.Open(ctx, nobody(t, time.Minute), nil)
+			if !errors.Is(err, context.Canceled) || !errors.Is(err, cause) {
+				t.Errorf("error %v", err)
+			}
+		})
+	})
 }
 
 // A server that refuses the user, or knows no users, is told without the password.
 func TestOpenUnauthenticated(t *testing.T) {
+	t.Parallel()
 	const password = "p4ssw0rd"
 	coll := newClient(t, func(o *options.ClientOptions) {
 		o.SetAuth(options.Credential{AuthMechanism: "SCRAM-SHA-256", Username: "nobody", Password: password})
@@ -69,6 +85,7 @@ func TestOpenUnauthenticated(t *testing.T) {
 }
 
 func TestOpenCreatesSparseUniqueIndex(t *testing.T) {
+	t.Parallel()
 	coll := newCollection(t)
 	insert(t, coll, bson.D{{Key: "email", Value: "a@example.com"}}, bson.D{{Key: "name", Value: "no id"}}, bson.D{})
 	open(t, coll, nil)
@@ -95,6 +112,7 @@ func TestOpenCreatesSparseUniqueIndex(t *testing.T) {
 }
 
 func TestOpenAcceptsUniqueIndex(t *testing.T) {
+	t.Parallel()
 	cases := map[string]mongo.IndexModel{
 		"Unique":     {Keys: ascending("clerkId"), Options: options.Index().SetUnique(true)},
 		"Sparse":     {Keys: ascending("clerkId"), Options: options.Index().SetUnique(true).SetSparse(true)},
@@ -129,6 +147,7 @@ func TestOpenAcceptsUniqueIndex(t *testing.T) {
 
 // A partial index that leaves out records of clerksync is none.
 func TestOpenDoesNotTrustOtherPartialIndexes(t *testing.T) {
+	t.Parallel()
 	if !partialIndexes() {
 		t.Log("the server has no partial indexes")
 		return
@@ -140,6 +159,7 @@ func TestOpenDoesNotTrustOtherPartialIndexes(t *testing.T) {
 }
 
 func TestOpenWithNonUniqueIndexOnClerkID(t *testing.T) {
+	t.Parallel()
 	coll := newCollection(t)
 	createIndex(t, coll, ascending("clerkId"), options.Index())
 	mayStandInTheWay(t, coll, "clerkId_1")
@@ -165,6 +185,7 @@ func mayStandInTheWay(t *testing.T, coll *mongo.Collection, name string) {
 }
 
 func TestOpenNamesDuplicates(t *testing.T) {
+	t.Parallel()
 	coll := newCollection(t)
 	for i := range 8 {
 		for range i + 1 {
@@ -186,6 +207,7 @@ func TestOpenNamesDuplicates(t *testing.T) {
 
 // As a Mongoose model declares it: email: {type: String, unique: true}.
 func TestOpenRefusesMongooseUniqueEmail(t *testing.T) {
+	t.Parallel()
 	coll := newCollection(t)
 	createIndex(t, coll, ascending("email"), options.Index().SetUnique(true))
 	_, err := mongostore.Open(t.Context(), coll, nil)
@@ -203,6 +225,7 @@ func TestOpenRefusesMongooseUniqueEmail(t *testing.T) {
 }
 
 func TestOpenAcceptsIndexesThatAdmitAnyRecord(t *testing.T) {
+	t.Parallel()
 	cases := map[string]func(coll *mongo.Collection){
 		"NotUnique": func(coll *mongo.Collection) {
 			createIndex(t, coll, ascending("email"), options.Index())
@@ -240,6 +263,7 @@ func TestOpenAcceptsIndexesThatAdmitAnyRecord(t *testing.T) {
 }
 
 func TestOpenReportsAllFaults(t *testing.T) {
+	t.Parallel()
 	coll := newCollection(t)
 	createIndex(t, coll, ascending("email"), options.Index().SetUnique(true))
 	createIndex(t, coll, ascending("tenant", "username"), options.Index().SetUnique(true))
@@ -253,6 +277,7 @@ func TestOpenReportsAllFaults(t *testing.T) {
 }
 
 func TestOpenRefusesUnacknowledgedWrites(t *testing.T) {
+	t.Parallel()
 	coll := newCollection(t)
 	_, err := mongostore.Open(t.Context(), coll.Clone(options.Collection().SetWriteConcern(writeconcern.Unacknowledged())), nil)
 	wantError(t, err, "write concern 0")
@@ -270,6 +295,7 @@ func TestOpenRefusesUnacknowledgedWrites(t *testing.T) {
 }
 
 func TestOpenChecksItsArguments(t *testing.T) {
+	t.Parallel()
 	if _, err := mongostore.Open(t.Context(), nil, nil); err == nil {
 		t.Error("nil collection: no error")
 	}
@@ -285,7 +311,8 @@ func TestOpenChecksItsArguments(t *testing.T) {
 }
 
 func TestOpenTwiceAtOnce(t *testing.T) {
-	for range 3 {
+	t.Parallel()
+	for range *rounds {
 		coll := newCollection(t)
 		var wg sync.WaitGroup
 		for range 4 {
@@ -308,6 +335,7 @@ func TestOpenTwiceAtOnce(t *testing.T) {
 }
 
 func TestOpenReadsFromThePrimary(t *testing.T) {
+	t.Parallel()
 	c := newClient(t, func(o *options.ClientOptions) {
 		o.SetDialer(replicaSet{}).SetRetryWrites(false).SetServerSelectionTimeout(10 * time.Second)
 	})
@@ -399,6 +427,7 @@ func (c *replicaSetConn) rewrite(message []byte) []byte {
 
 // An app may have taught its client to write times as text.
 func TestOpenHasItsOwnRegistry(t *testing.T) {
+	t.Parallel()
 	registry := bson.NewRegistry()
 	registry.RegisterTypeEncoder(reflect.TypeFor[time.Time](), bson.ValueEncoderFunc(func(_ bson.EncodeContext, w bson.ValueWriter, v reflect.Value) error {
 		return w.WriteString(v.Interface().(time.Time).String())

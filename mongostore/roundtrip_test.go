@@ -17,33 +17,48 @@ import (
 	"github.com/clerksync/clerksync-go/mongostore"
 )
 
+// step is a call and the commands that it must send.
+type step struct {
+	name string
+	call func() error
+	want []string
+}
+
+// manyUsers makes a batch part of a backfill in TestRoundTrips, and is its BatchSize.
+const manyUsers = 20
+
 func TestRoundTrips(t *testing.T) {
+	t.Parallel()
 	coll, sent := newMonitored(t, newCollection(t))
-	s := open(t, coll, nil)
+	s := open(t, coll, &mongostore.Options{BatchSize: manyUsers})
+	s.SetBackfillSize(manyUsers)
 	erasing := open(t, coll, &mongostore.Options{EraseOnDelete: true, BatchSize: batchSize})
-	changed := func(n int, change func(u *clerksync.User)) *clerksync.User {
-		u := ada(n)
-		change(u)
-		return u
-	}
-	crowd := func(n int, kind string, version int) (us []*clerksync.User) {
-		for i := range n {
-			us = append(us, person(fmt.Sprint(kind, i), version))
+	steps := slices.Concat(singleSteps(t, s, erasing), batchSteps(t, s))
+	for _, step := range steps {
+		sent.take()
+		if err := step.call(); err != nil {
+			t.Errorf("%s: %v", step.name, err)
 		}
-		return us
+		got := sent.names()
+		if !slices.Equal(got, step.want) {
+			t.Errorf("%s: sends %q, want %q", step.name, got, step.want)
+		}
+		t.Logf("%-28s %d round trips: %v", step.name, len(got), got)
 	}
-	people := func(kind string, version int, odd ...*clerksync.User) []*clerksync.User {
-		return append(crowd(10, kind, version), odd...)
+}
+
+// change returns u after f has changed it.
+func change(u *clerksync.User, f func(u *clerksync.User)) *clerksync.User { f(u); return u }
+
+// crowd returns n users.
+func crowd(n int, kind string, version int) (us []*clerksync.User) {
+	for i := range n {
+		us = append(us, person(fmt.Sprint(kind, i), version))
 	}
-	odd := func(version int, change func(u *clerksync.User)) *clerksync.User {
-		u := person("odd", version)
-		change(u)
-		return u
-	}
-	var ids []string
-	for _, u := range crowd(batchSize, "n", 1) {
-		ids = append(ids, u.ClerkID)
-	}
+	return us
+}
+
+func singleSteps(t *testing.T, s, erasing *mongostore.Store) []step {
 	upsert := func(u *clerksync.User, want clerksync.Outcome) func() error {
 		return func() error {
 			res, err := s.Upsert(t.Context(), u)
@@ -53,8 +68,52 @@ func TestRoundTrips(t *testing.T) {
 			return err
 		}
 	}
-	// upsertBatch wants the last one, or all where no other is named, to end so.
-	upsertBatch := func(us []*clerksync.User, want clerksync.Outcome, others ...clerksync.Outcome) func() error {
+	deactivate := func(s *mongostore.Store, id string) func() error {
+		return func() error { _, err := s.Deactivate(t.Context(), id, hour(9)); return err }
+	}
+	read := func() error { _, err := s.User(t.Context(), "user_ada"); return err }
+	restore := func() error {
+		restored, err := s.Restore(t.Context(), "user_ada", hour(10))
+		if !restored {
+			err = errors.Join(err, errors.New("was not restored"))
+		}
+		return err
+	}
+	adaWith := func(n, synced int, name string) *clerksync.User {
+		return change(ada(n), func(u *clerksync.User) { u.SyncedAt, u.Name = hour(synced), name })
+	}
+	noExtras := change(ada(4), func(u *clerksync.User) { u.Extra = nil })
+	bob := &clerksync.User{ClerkID: "user_bob"}
+	const created, updated, unchanged = clerksync.Created, clerksync.Updated, clerksync.Unchanged
+	refused := []string{"update", "findAndModify", "find"} // and why
+	rewritten := append(slices.Clone(refused), "update")
+	return []step{
+		{"create", upsert(ada(1), created), []string{"update"}},
+		{"read", read, []string{"find"}},
+		{"newer", upsert(ada(3), updated), []string{"update"}},
+		{"again", upsert(ada(3), unchanged), []string{"update", "findAndModify"}},
+		{"again, seen later", upsert(adaWith(3, 4, "ada 3"), unchanged), []string{"update", "findAndModify"}},
+		{"again, seen before", upsert(adaWith(3, 2, "x"), unchanged), refused},
+		{"same version, other fields", upsert(adaWith(3, 5, "x"), updated), rewritten},
+		{"older", upsert(ada(2), clerksync.Stale), refused},
+		{"newer, other extras", upsert(noExtras, updated), rewritten},
+		{"delete", deactivate(s, "user_ada"), []string{"update"}},
+		{"delete again", deactivate(s, "user_ada"), []string{"update", "find"}},
+		{"deleted", upsert(ada(5), clerksync.Deactivated), refused},
+		{"delete unknown", deactivate(s, "user_none"), []string{"update"}},
+		{"restore", restore, []string{"update"}},
+		{"restored", upsert(adaWith(4, 6, "ada 4"), updated), rewritten},
+		{"delete once more", deactivate(s, "user_ada"), []string{"update"}},
+		{"create without version", upsert(bob, created), []string{"find", "insert"}},
+		{"again without version", upsert(bob, unchanged), []string{"find"}},
+		{"erase", deactivate(erasing, "user_bob"), []string{"find", "update"}},
+		{"erase unknown", deactivate(erasing, "user_cid"), []string{"find", "insert"}},
+	}
+}
+
+func batchSteps(t *testing.T, s *mongostore.Store) []step {
+	// batch wants the last user to have this outcome, and all users if there are no others.
+	batch := func(us []*clerksync.User, want clerksync.Outcome, others ...clerksync.Outcome) func() error {
 		return func() error {
 			res, err := s.UpsertBatch(t.Context(), us)
 			for i, r := range res {
@@ -69,85 +128,55 @@ func TestRoundTrips(t *testing.T) {
 			return err
 		}
 	}
-	const created, updated, unchanged, stale, deactivated = clerksync.Created, clerksync.Updated, clerksync.Unchanged, clerksync.Stale, clerksync.Deactivated
-	deactivate := func(s *mongostore.Store, id string) func() error {
-		return func() error { _, err := s.Deactivate(t.Context(), id, hour(9)); return err }
+	few := func(kind string, version int, odd ...*clerksync.User) []*clerksync.User {
+		return append(crowd(manyUsers/2, kind, version), odd...)
 	}
-	for _, step := range []struct {
-		name string
-		call func() error
-		want []string
-	}{
-		{"create", upsert(ada(1), clerksync.Created), []string{"update"}},
-		{"read", func() error { _, err := s.User(t.Context(), "user_ada"); return err }, []string{"find"}},
-		{"newer", upsert(ada(3), clerksync.Updated), []string{"update"}},
-		{"again", upsert(ada(3), clerksync.Unchanged), []string{"update", "findAndModify"}},
-		{"again, seen later", upsert(changed(3, func(u *clerksync.User) { u.SyncedAt = hour(4) }), clerksync.Unchanged), []string{"update", "findAndModify"}},
-		{"again, seen before", upsert(changed(3, func(u *clerksync.User) { u.SyncedAt, u.Name = hour(2), "x" }), clerksync.Unchanged), []string{"update", "findAndModify", "find"}},
-		{"same version, other fields", upsert(changed(3, func(u *clerksync.User) { u.SyncedAt, u.Name = hour(5), "x" }), clerksync.Updated), []string{"update", "findAndModify", "find", "update"}},
-		{"older", upsert(ada(2), clerksync.Stale), []string{"update", "findAndModify", "find"}},
-		{"newer, other extras", upsert(changed(4, func(u *clerksync.User) { u.Extra = nil }), clerksync.Updated), []string{"update", "findAndModify", "find", "update"}},
-		{"delete", deactivate(s, "user_ada"), []string{"update"}},
-		{"delete again", deactivate(s, "user_ada"), []string{"update", "find"}},
-		{"deleted", upsert(ada(5), clerksync.Deactivated), []string{"update", "findAndModify", "find"}},
-		{"delete unknown", deactivate(s, "user_none"), []string{"update"}},
-		{"restore", func() error {
-			restored, err := s.Restore(t.Context(), "user_ada", hour(10))
-			if !restored {
-				err = errors.Join(err, errors.New("was not restored"))
-			}
-			return err
-		}, []string{"update"}},
-		{"restored", upsert(changed(4, func(u *clerksync.User) { u.SyncedAt = hour(6) }), clerksync.Updated), []string{"update", "findAndModify", "find", "update"}},
-		{"delete once more", deactivate(s, "user_ada"), []string{"update"}},
-		{"create without version", upsert(&clerksync.User{ClerkID: "user_bob"}, clerksync.Created), []string{"find", "insert"}},
-		{"again without version", upsert(&clerksync.User{ClerkID: "user_bob"}, clerksync.Unchanged), []string{"find"}},
-		{"erase", deactivate(erasing, "user_bob"), []string{"find", "update"}},
-		{"erase unknown", deactivate(erasing, "user_cid"), []string{"find", "insert"}},
-		{"batch: new", upsertBatch(crowd(batchSize, "n", 1), created), []string{"update"}},
-		{"batch: new after new", upsertBatch(crowd(batchSize, "m", 1), created), []string{"insert"}},
-		{"batch: many older after new", upsertBatch(crowd(batchSize, "n", 2), updated), []string{"insert", "find", "update"}},
-		{"batch: older", upsertBatch(people("n", 3), updated), []string{"update"}},
-		{"batch: new and older", upsertBatch(append(people("n", 4), people("k", 1)...), created, updated, created), []string{"update"}},
-		{"batch: one new", upsertBatch(people("n", 5, person("odd", 2)), created, updated), []string{"update"}},
-		{"batch: one equal", upsertBatch(people("n", 6, person("odd", 2)), unchanged, updated), []string{"update", "find"}},
-		{"batch: one equal, seen later", upsertBatch(people("n", 7, odd(2, func(u *clerksync.User) { u.SyncedAt = hour(3) })), unchanged, updated), []string{"update", "find", "update"}},
-		{"batch: one newer", upsertBatch(people("n", 8, person("odd", 1)), stale, updated), []string{"update", "find"}},
-		{"batch: one of equal version", upsertBatch(people("n", 9, odd(2, func(u *clerksync.User) { u.Name, u.SyncedAt = "x", hour(4) })), updated, updated), []string{"update", "find", "update"}},
-		{"batch: one of other extras", upsertBatch(people("n", 10, odd(5, func(u *clerksync.User) { u.Extra = nil })), updated, updated), []string{"update", "find", "update"}},
-		{"batch: one without version", upsertBatch(people("n", 11, &clerksync.User{ClerkID: "user_dot"}), created, updated), []string{"update", "find", "insert"}},
-		{"batch: one deleted", upsertBatch(people("n", 12, ada(9)), deactivated, updated), []string{"update", "find"}},
-		{"batch: equal", upsertBatch(people("m", 1), unchanged), []string{"update", "find"}},
-		{"batch: equal after equal", upsertBatch(people("m", 1), unchanged), []string{"find"}},
-		{"batch: newer after equal", upsertBatch(people("n", 1), stale), []string{"find"}},
-		{"batch: older after equal", upsertBatch(people("m", 2), updated), []string{"find", "update"}},
-		{"batch: older again", upsertBatch(people("m", 3), updated), []string{"update"}},
-		{"batch: many new after older", upsertBatch(crowd(batchSize, "l", 1), created), []string{"update"}},
-		{"batch: few older after new", upsertBatch(people("n", 13), updated), []string{"update"}},
-		{"users", func() error { _, err := s.Users(t.Context(), ids); return err }, []string{"find"}},
-		{"stamps", func() error { _, err := s.Stamps(t.Context(), ids); return err }, []string{"find"}},
-		{"two pages", func() error {
-			_, err := s.Stamps(t.Context(), append(slices.Clone(ids), "user_ada"))
-			return err
-		}, []string{"find", "find"}},
-	} {
-		sent.take()
-		if err := step.call(); err != nil {
-			t.Errorf("%s: %v", step.name, err)
-		}
-		var got []string
-		for _, cmd := range sent.take() {
-			got = append(got, commandName(cmd))
-		}
-		if !slices.Equal(got, step.want) {
-			t.Errorf("%s: sends %q, want %q", step.name, got, step.want)
-		}
-		t.Logf("%-28s %d round trips: %v", step.name, len(got), got)
+	odd := func(version int, f func(u *clerksync.User)) *clerksync.User { return change(person("odd", version), f) }
+	later := odd(2, func(u *clerksync.User) { u.SyncedAt = hour(3) })
+	renamed := odd(2, func(u *clerksync.User) { u.Name, u.SyncedAt = "x", hour(4) })
+	noExtras := odd(5, func(u *clerksync.User) { u.Extra = nil })
+	noVersion := &clerksync.User{ClerkID: "user_dot"}
+	var ids []string
+	for _, u := range crowd(manyUsers, "n", 1) {
+		ids = append(ids, u.ClerkID)
+	}
+	users := func() error { _, err := s.Users(t.Context(), ids); return err }
+	stamps := func() error { _, err := s.Stamps(t.Context(), ids); return err }
+	twoPages := func() error { _, err := s.Stamps(t.Context(), append(slices.Clone(ids), "user_ada")); return err }
+	const created, updated, unchanged = clerksync.Created, clerksync.Updated, clerksync.Unchanged
+	const stale, deactivated = clerksync.Stale, clerksync.Deactivated
+	read := []string{"update", "find"}
+	rewritten := []string{"update", "find", "update"}
+	return []step{
+		{"new", batch(crowd(manyUsers, "n", 1), created), []string{"update"}},
+		{"new after new", batch(crowd(manyUsers, "m", 1), created), []string{"insert"}},
+		{"many newer after new", batch(crowd(manyUsers, "n", 2), updated), []string{"insert", "find", "update"}},
+		{"newer", batch(few("n", 3), updated), []string{"update"}},
+		{"new and newer", batch(append(few("n", 4), few("k", 1)...), created, updated, created), []string{"update"}},
+		{"one new", batch(few("n", 5, person("odd", 2)), created, updated), []string{"update"}},
+		{"one equal", batch(few("n", 6, person("odd", 2)), unchanged, updated), read},
+		{"one equal, seen later", batch(few("n", 7, later), unchanged, updated), rewritten},
+		{"one older", batch(few("n", 8, person("odd", 1)), stale, updated), read},
+		{"one of equal version", batch(few("n", 9, renamed), updated, updated), rewritten},
+		{"one of other extras", batch(few("n", 10, noExtras), updated, updated), rewritten},
+		{"one without version", batch(few("n", 11, noVersion), created, updated), []string{"update", "find", "insert"}},
+		{"one deleted", batch(few("n", 12, ada(9)), deactivated, updated), read},
+		{"equal", batch(few("m", 1), unchanged), read},
+		{"equal after equal", batch(few("m", 1), unchanged), []string{"find"}},
+		{"older after equal", batch(few("n", 1), stale), []string{"find"}},
+		{"newer after older", batch(few("m", 2), updated), []string{"find", "update"}},
+		{"newer again", batch(few("m", 3), updated), []string{"update"}},
+		{"many new after newer", batch(crowd(manyUsers, "l", 1), created), []string{"update"}},
+		{"few newer after new", batch(few("n", 13), updated), []string{"update"}},
+		{"users", users, []string{"find"}},
+		{"stamps", stamps, []string{"find"}},
+		{"two pages", twoPages, []string{"find", "find"}},
 	}
 }
 
 // TestReconcileRoundTrips counts the commands of whole pages.
 func TestReconcileRoundTrips(t *testing.T) {
+	t.Parallel()
 	clerk, err := fakeclerk.Start(fakeclerk.Config{RateLimit: -1, Population: 2 * batchSize})
 	if err != nil {
 		t.Fatal(err)
@@ -304,6 +333,7 @@ func TestRoundTripsOfWebhooks(t *testing.T) {
 
 // A refused conflict costs its own settling, and no other user's.
 func TestRoundTripsOfAConflict(t *testing.T) {
+	t.Parallel()
 	base := newUniqueStore(t, "email")
 	upsert(t, base, ada(1), clerksync.Created)
 	coll, sent := newMonitored(t, base.coll)

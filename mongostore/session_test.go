@@ -14,6 +14,7 @@ import (
 // a transaction that is rolled back, nor of a session that has ended, nor of one
 // of another client.
 func TestCallsJoinNoSession(t *testing.T) {
+	t.Parallel()
 	session, err := newClient(t, nil).StartSession()
 	if err != nil {
 		t.Fatal(err)

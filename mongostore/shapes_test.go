@@ -15,6 +15,7 @@ import (
 
 // A record of an app that had no clerksync.
 func TestShapeWithoutVersion(t *testing.T) {
+	t.Parallel()
 	s := newStore(t)
 	insert(t, s.coll, bson.D{
 		{Key: "clerkId", Value: "user_ada"}, {Key: "email", Value: "old@example.com"}, {Key: "role", Value: "ADMIN"},
@@ -42,6 +43,7 @@ func TestShapeWithoutVersion(t *testing.T) {
 
 // No version, neither in the record nor in what is offered.
 func TestShapeWithoutVersionAtAll(t *testing.T) {
+	t.Parallel()
 	s := newStore(t)
 	u := ada(1)
 	u.ClerkUpdatedAt = time.Time{}
@@ -54,6 +56,7 @@ func TestShapeWithoutVersionAtAll(t *testing.T) {
 }
 
 func TestShapeDeletedAtNull(t *testing.T) {
+	t.Parallel()
 	s := newStore(t)
 	insert(t, s.coll, bson.D{{Key: "clerkId", Value: "user_ada"}, {Key: "deletedAt", Value: nil}})
 	upsert(t, s, ada(1), clerksync.Updated)
@@ -70,6 +73,7 @@ func TestShapeDeletedAtNull(t *testing.T) {
 }
 
 func TestShapeDeletedByHand(t *testing.T) {
+	t.Parallel()
 	s := newStore(t)
 	insert(t, s.coll, bson.D{{Key: "clerkId", Value: "user_ada"}, {Key: "email", Value: "ada@example.com"}, {Key: "deletedAt", Value: hour(5)}})
 	before := s.fields(t, "user_ada")
@@ -83,6 +87,7 @@ func TestShapeDeletedByHand(t *testing.T) {
 }
 
 func TestShapeProfileIsNoDocument(t *testing.T) {
+	t.Parallel()
 	for name, profile := range map[string]any{"Null": nil, "String": "a teacher", "Number": 7, "Array": bson.A{"x"}, "EmptyArray": bson.A{}, "Bool": false} {
 		t.Run(name, func(t *testing.T) {
 			s := newStore(t)
@@ -128,6 +133,7 @@ func TestShapeProfileIsNoDocument(t *testing.T) {
 
 // Each field as someone else may have written it.
 func TestShapeWrongTypes(t *testing.T) {
+	t.Parallel()
 	fields := []string{
 		"email", "role", "name", "profile.firstName", "profile.lastName", "profile.fullName", "profile.imageUrl",
 		"profile.phoneNumber", "profile.birthday", "profile.gender", "location.country", "location", "lastSignInAt",
@@ -178,6 +184,7 @@ func TestShapeWrongTypes(t *testing.T) {
 }
 
 func TestShapeWithoutClerkID(t *testing.T) {
+	t.Parallel()
 	s := newStore(t)
 	insert(t, s.coll,
 		bson.D{{Key: "email", Value: "one@example.com"}}, bson.D{{Key: "email", Value: "two@example.com"}},
@@ -203,6 +210,7 @@ func TestShapeWithoutClerkID(t *testing.T) {
 
 // Other applications choose their own _id.
 func TestShapeForeignIDs(t *testing.T) {
+	t.Parallel()
 	s := newStore(t)
 	for i, c := range []struct {
 		id   any
@@ -221,6 +229,7 @@ func TestShapeForeignIDs(t *testing.T) {
 
 // extraFields that name what is not clerksync's to remove.
 func TestShapeForgedExtraFields(t *testing.T) {
+	t.Parallel()
 	s := newStore(t)
 	insert(t, s.coll, bson.D{
 		{Key: "clerkId", Value: "user_ada"}, {Key: "role", Value: "ADMIN"}, {Key: "__v", Value: 1}, {Key: "plan", Value: "old"},
@@ -243,6 +252,7 @@ func TestShapeForgedExtraFields(t *testing.T) {
 
 // What Created returns is what a read gives, also where there is nothing to write.
 func TestCreatedIsAsRead(t *testing.T) {
+	t.Parallel()
 	s := newStore(t)
 	upsert(t, s, &clerksync.User{
 		ClerkID: "user_ada", Location: &clerksync.Location{}, Extra: map[string]any{"plan": nil},
