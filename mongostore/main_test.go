@@ -97,6 +97,7 @@ func startEmbedded() (uri string, stop func() error, err error) {
 		return "", nil, fmt.Errorf("%v: %w\n%s", build, err, out)
 	}
 	serve := exec.Command(program)
+	serve.Env = append(os.Environ(), "GOGC=800") // it allocates much and keeps little: a third less time
 	serve.Stderr = os.Stderr
 	stdin, err := serve.StdinPipe()
 	if err != nil {
