@@ -157,10 +157,25 @@ func (b *batch) plan(it *item, r *record) mongo.WriteModel {
 	}
 }
 
-// wrote reports whether r equals u because this item's guarded upsert wrote it. If the
-// server did not say whether it did, updatedAt tells.
+// wrote reports whether r equals u because this item's guarded upsert updated it.
 func (it *item) wrote(r *record) bool {
-	return it.sent && !r.is(it.up.id) && dateOf(r.raw, "updatedAt").Equal(it.up.time)
+	return it.sent && !r.is(it.up.id) && it.stamped(r)
+}
+
+// stamped reports whether this item wrote r last, and not another call with the same user.
+// If the server did not say what it wrote, updatedAt tells.
+func (it *item) stamped(r *record) bool { return dateOf(r.raw, "updatedAt").Equal(it.up.time) }
+
+// didWrite reports whether r, which equals u, is the result of the planned write.
+func (it *item) didWrite(r *record) bool {
+	switch it.result.Outcome {
+	case clerksync.Created:
+		return r.is(it.up.id)
+	case clerksync.Updated:
+		return it.stamped(r)
+	default:
+		return true
+	}
 }
 
 // wouldPass reports whether a guarded upsert over r writes.
@@ -181,8 +196,7 @@ func (b *batch) check(ctx context.Context, planned []*item) (done, rest []*item)
 	}
 	for _, it := range planned {
 		r := records[it.up.u.ClerkID]
-		if r == nil || r.decide(it.up.u, it.up.time) != clerksync.Unchanged ||
-			it.result.Outcome == clerksync.Created && !r.is(it.up.id) {
+		if r == nil || r.decide(it.up.u, it.up.time) != clerksync.Unchanged || !it.didWrite(r) {
 			rest = append(rest, it)
 			continue
 		}
