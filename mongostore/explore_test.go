@@ -25,7 +25,7 @@ var explore = flag.String("explore", "some", "TestExplore: `some` scenarios, cho
 	"one: all, with one preemption; two: also two preemptions")
 
 // someScenarios is how many scenarios TestExplore runs by default.
-const someScenarios = 40
+const someScenarios = 80
 
 // TestExplore runs operation B in the middle of operation A: before each command of A, it
 // runs B to its end, and A then goes on. With two preemptions, B stops before each of its
@@ -363,7 +363,7 @@ func (a *actor) end() {
 // faults returns a description of each schedule whose end differs from both serial orders.
 func (e *explorer) faults(t *testing.T, sc scenario, twoPreemptions bool) (faults []string) {
 	t.Helper()
-	want := e.serialOutcomes(t, sc)
+	var want map[string]string
 	// Before its first command A has done nothing: that is B, then A.
 	for i := 2; ; i++ {
 		last := 0
@@ -384,8 +384,12 @@ func (e *explorer) faults(t *testing.T, sc scenario, twoPreemptions bool) (fault
 				e.b.end()
 			}
 			e.schedules++
-			if got := e.outcome(t); want[got] == "" {
-				faults = append(faults, describeFault(sc, e.trace, got, want))
+			got, trace := e.outcome(t), e.trace
+			if want == nil {
+				want = e.serialOutcomes(t, sc)
+			}
+			if want[got] == "" {
+				faults = append(faults, describeFault(sc, trace, got, want))
 			}
 			if j > 1 && !bPauses {
 				break // B has no more commands
