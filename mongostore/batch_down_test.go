@@ -16,7 +16,7 @@ import (
 	"github.com/clerksync/clerksync-go/mongostore"
 )
 
-// mortal dials connections that all break at once, for good.
+// mortal dials connections. After die, all of them are broken, and it dials no more.
 type mortal struct {
 	net.Dialer
 	mu    sync.Mutex
@@ -47,7 +47,8 @@ func (m *mortal) die() {
 	}
 }
 
-// A batch does not ask a server that has gone for each of its users.
+// TestBatchOnDyingServer checks that a batch does not go on, user by user, on a server that
+// is gone.
 func TestBatchOnDyingServer(t *testing.T) {
 	t.Parallel()
 	for name, dying := range map[string]string{"BeforeTheRead": "find", "BeforeTheWrite": "update"} {

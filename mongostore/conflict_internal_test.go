@@ -11,15 +11,20 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync"
 )
 
-// What another record must have to stand in the way of one that has an array, no
-// tenant, and a number of its app's own.
+// TestUniqueKey checks what another record must have to conflict with one that has an
+// array, a number of the app's, and no tenant.
 func TestUniqueKey(t *testing.T) {
 	s := offline(t)
-	up, err := s.newUpsert(&clerksync.User{ClerkID: "user_ada", Email: "ada@example.com", Extra: map[string]any{"plan": "free"}})
+	up, err := s.newUpsert(&clerksync.User{
+		ClerkID: "user_ada", Email: "ada@example.com", Extra: map[string]any{"plan": "free"},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	raw, err := bson.Marshal(bson.D{{Key: "email", Value: "old@example.com"}, {Key: "tags", Value: bson.A{"a", "b"}}, {Key: "seat", Value: bson.D{{Key: "row", Value: int32(7)}}}})
+	raw, err := bson.Marshal(bson.D{
+		{Key: "email", Value: "old@example.com"}, {Key: "tags", Value: bson.A{"a", "b"}},
+		{Key: "seat", Value: bson.D{{Key: "row", Value: int32(7)}}},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,7 +51,8 @@ func TestUniqueKey(t *testing.T) {
 			t.Fatal(err)
 		}
 		var gotRaw, wantRaw bson.Raw
-		if err := errors.Join(bson.UnmarshalExtJSON(got, true, &gotRaw), bson.UnmarshalExtJSON([]byte(want), true, &wantRaw)); err != nil {
+		err = errors.Join(bson.UnmarshalExtJSON(got, true, &gotRaw), bson.UnmarshalExtJSON([]byte(want), true, &wantRaw))
+		if err != nil {
 			t.Fatalf("%s: %s, %v", fields, got, err)
 		}
 		if !bytes.Equal(gotRaw, wantRaw) {
@@ -56,11 +62,13 @@ func TestUniqueKey(t *testing.T) {
 }
 
 func TestDuplicateKeys(t *testing.T) {
-	err := writeError(11000, bson.D{{Key: "keyPattern", Value: bson.D{{Key: "tenant", Value: 1}, {Key: "email", Value: 1}}}})
+	pattern := bson.D{{Key: "tenant", Value: 1}, {Key: "email", Value: 1}}
+	err := writeError(11000, bson.D{{Key: "keyPattern", Value: pattern}})
 	if got := duplicateKeys(err); len(got) != 2 || got[0] != "tenant" || got[1] != "email" {
 		t.Errorf("%q", got)
 	}
-	for _, err := range []error{nil, errLostRace, writeError(11000, nil), writeError(11000, bson.D{{Key: "keyPattern", Value: 1}})} {
+	odd := writeError(11000, bson.D{{Key: "keyPattern", Value: 1}})
+	for _, err := range []error{nil, errLostRace, writeError(11000, nil), odd} {
 		if got := duplicateKeys(err); got != nil {
 			t.Errorf("%q of %v", got, err)
 		}

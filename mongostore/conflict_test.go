@@ -91,7 +91,8 @@ func TestConflictInBatch(t *testing.T) {
 	}
 }
 
-// The account was deleted and made anew: the deleted record gives the address up.
+// TestConflictWithDeletedRecord has a user who was deleted and signed up again: the deleted
+// record gives the address up.
 func TestConflictWithDeletedRecord(t *testing.T) {
 	t.Parallel()
 	for name, prepare := range map[string]func(s rawStore, u *clerksync.User){
@@ -130,7 +131,7 @@ func TestConflictWithDeletedRecord(t *testing.T) {
 	}
 }
 
-// Other fields that Clerk owns, and the app's Map made unique.
+// TestConflictOnOtherFields has unique indexes on another field of Clerk's and on an Extra.
 func TestConflictOnOtherFields(t *testing.T) {
 	t.Parallel()
 	for field, set := range map[string]func(u *clerksync.User){
@@ -153,11 +154,14 @@ func TestConflictOnOtherFields(t *testing.T) {
 	}
 }
 
-// A deleted record's value of a field that its own Map did not write is the app's.
+// TestConflictLeavesTheAppsFields has a deleted record with a field that no Map wrote: it is
+// the app's.
 func TestConflictLeavesTheAppsFields(t *testing.T) {
 	t.Parallel()
 	s := newUniqueStore(t, "username")
-	insert(t, s.coll, bson.D{{Key: "clerkId", Value: "user_ada"}, {Key: "username", Value: "ada"}, {Key: "deletedAt", Value: hour(1)}})
+	insert(t, s.coll, bson.D{
+		{Key: "clerkId", Value: "user_ada"}, {Key: "username", Value: "ada"}, {Key: "deletedAt", Value: hour(1)},
+	})
 	u := person("bob", 1)
 	u.Extra["username"] = "ada"
 	_, err := s.Upsert(t.Context(), u)
@@ -167,7 +171,8 @@ func TestConflictLeavesTheAppsFields(t *testing.T) {
 	}
 }
 
-// An index on two fields refuses a record that has both of another, and no other.
+// TestConflictOnTwoFields has an index on two fields, which rejects only a record with both
+// values of another.
 func TestConflictOnTwoFields(t *testing.T) {
 	t.Parallel()
 	coll := newCollection(t)
@@ -202,7 +207,12 @@ func TestConflictOnTwoFields(t *testing.T) {
 	}
 }
 
-// One of the two fields is the app's: what the record has there decides.
+func inTenant(id, tenant, email string) bson.D {
+	return bson.D{{Key: "clerkId", Value: id}, {Key: "tenant", Value: tenant}, {Key: "email", Value: email}}
+}
+
+// TestConflictWithinTenant has an index on a field of the app's and one of Clerk's: the value
+// that the record has in the app's field decides.
 func TestConflictWithinTenant(t *testing.T) {
 	t.Parallel()
 	for name, prepare := range map[string]func(t *testing.T, s rawStore){
@@ -213,7 +223,7 @@ func TestConflictWithinTenant(t *testing.T) {
 			}
 		},
 		"NoVersion": func(t *testing.T, s rawStore) {
-			insert(t, s.coll, bson.D{{Key: "clerkId", Value: "user_bob"}, {Key: "tenant", Value: "x"}, {Key: "email", Value: "bob@example.com"}})
+			insert(t, s.coll, inTenant("user_bob", "x", "bob@example.com"))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -221,7 +231,7 @@ func TestConflictWithinTenant(t *testing.T) {
 			createIndex(t, coll, ascending("tenant", "email"), options.Index().SetUnique(true).SetSparse(true).SetName("both"))
 			s := rawStore{open(t, coll, &mongostore.Options{BatchSize: batchSize, AllowUnique: []string{"both"}}), coll}
 			for id, tenant := range map[string]string{"ada": "x", "elsewhere": "y"} {
-				insert(t, coll, bson.D{{Key: "clerkId", Value: "user_" + id}, {Key: "tenant", Value: tenant}, {Key: "email", Value: "ada@example.com"}})
+				insert(t, coll, inTenant("user_"+id, tenant, "ada@example.com"))
 			}
 			prepare(t, s)
 			if _, err := s.Deactivate(t.Context(), "user_elsewhere", hour(2)); err != nil {
@@ -248,15 +258,15 @@ func TestConflictWithinTenant(t *testing.T) {
 	}
 }
 
-// A deleted record cannot give its address up where it would be in the way without one,
-// too. That is a conflict like any other, on servers that see one there.
+// TestConflictOfARelease has a deleted record that would conflict with another one without
+// its address too. On servers that see it so, that is a conflict like any other.
 func TestConflictOfARelease(t *testing.T) {
 	t.Parallel()
 	coll := newCollection(t)
 	createIndex(t, coll, ascending("tenant", "email"), options.Index().SetUnique(true).SetSparse(true).SetName("both"))
 	s := open(t, coll, &mongostore.Options{BatchSize: batchSize, AllowUnique: []string{"both"}})
 	insert(t, coll, bson.D{{Key: "clerkId", Value: "user_bob"}, {Key: "tenant", Value: "x"}})
-	insert(t, coll, bson.D{{Key: "clerkId", Value: "user_ada"}, {Key: "tenant", Value: "x"}, {Key: "email", Value: "ada@example.com"}})
+	insert(t, coll, inTenant("user_ada", "x", "ada@example.com"))
 	if _, err := s.Deactivate(t.Context(), "user_ada", hour(2)); err != nil {
 		t.Fatal(err)
 	}
@@ -267,7 +277,7 @@ func TestConflictOfARelease(t *testing.T) {
 	}
 }
 
-// A new record's role is written once, and counts in the app's index on it.
+// TestConflictWithFirstFields has an index on role, which only a new record gets.
 func TestConflictWithFirstFields(t *testing.T) {
 	t.Parallel()
 	coll := newCollection(t)
@@ -284,7 +294,7 @@ func TestConflictWithFirstFields(t *testing.T) {
 	upsert(t, s, u, clerksync.Created)
 }
 
-// An index that nothing in the record explains: two fields together.
+// TestConflictWithoutRival has a unique index on two fields that clerksync does not write.
 func TestConflictWithoutRival(t *testing.T) {
 	t.Parallel()
 	coll := newCollection(t)

@@ -16,7 +16,8 @@ func TestEraseOnDelete(t *testing.T) {
 	now := hour(100)
 	s := rawStore{open(t, coll, &mongostore.Options{EraseOnDelete: true, Now: func() time.Time { return now }}), coll}
 	created := upsert(t, s, ada(1), clerksync.Created)
-	if err := s.SetFields(t.Context(), "user_ada", map[string]any{"profile.bio": "of the app", "cart": "full", "role": "ADMIN"}); err != nil {
+	ofTheApp := map[string]any{"profile.bio": "of the app", "cart": "full", "role": "ADMIN"}
+	if err := s.SetFields(t.Context(), "user_ada", ofTheApp); err != nil {
 		t.Fatal(err)
 	}
 	now = hour(200)
@@ -48,7 +49,7 @@ func TestEraseOnDelete(t *testing.T) {
 	}
 }
 
-// By default a deleted record keeps its fields.
+// TestDeleteKeeps checks that by default a deleted record keeps its fields.
 func TestDeleteKeeps(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
@@ -64,7 +65,7 @@ func TestDeleteKeeps(t *testing.T) {
 	}
 }
 
-// A deletion from before 1970 would be no tombstone to the filters.
+// TestDeactivateBefore1970 has a date that the filters do not take for a tombstone.
 func TestDeactivateBefore1970(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)

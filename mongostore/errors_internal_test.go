@@ -13,14 +13,21 @@ import (
 
 func TestDescribe(t *testing.T) {
 	const secret = "ada@example.com"
+	command := func(code int32, name string, labels ...string) error {
+		return mongo.CommandError{Code: code, Name: name, Labels: labels, Message: secret}
+	}
 	for want, err := range map[string]error{
 		"server error 11000":                               writeError(11000, nil),
-		"server error 13, Unauthorized":                    mongo.CommandError{Code: 13, Name: "Unauthorized", Message: secret},
-		"RetryableWriteError, NetworkError, network error": mongo.CommandError{Labels: []string{"RetryableWriteError", "NetworkError"}, Message: secret},
-		"server error 50, MaxTimeMSExpired, timed out":     mongo.CommandError{Code: 50, Name: "MaxTimeMSExpired", Message: secret},
-		"server error 64":                                  mongo.WriteException{WriteConcernError: &mongo.WriteConcernError{Code: 64, Message: secret}},
+		"server error 13, Unauthorized":                    command(13, "Unauthorized"),
+		"RetryableWriteError, NetworkError, network error": command(0, "", "RetryableWriteError", "NetworkError"),
+		"server error 50, MaxTimeMSExpired, timed out":     command(50, "MaxTimeMSExpired"),
+		"server error 64": mongo.WriteException{
+			WriteConcernError: &mongo.WriteConcernError{Code: 64, Message: secret},
+		},
 		"server error 1, server error 11000": mongo.BulkWriteException{WriteErrors: []mongo.BulkWriteError{
-			{WriteError: mongo.WriteError{Code: 11000, Message: secret}}, {WriteError: mongo.WriteError{Code: 1}}, {WriteError: mongo.WriteError{Code: 11000}},
+			{WriteError: mongo.WriteError{Code: 11000, Message: secret}},
+			{WriteError: mongo.WriteError{Code: 1}},
+			{WriteError: mongo.WriteError{Code: 11000}},
 		}},
 		"client is disconnected": mongo.ErrClientDisconnected,
 		"*errors.errorString":    errors.New(secret),
@@ -36,12 +43,14 @@ func TestDescribe(t *testing.T) {
 }
 
 func TestUnreachable(t *testing.T) {
-	for _, err := range []error{mongo.ErrClientDisconnected, context.Canceled, mongo.CommandError{Labels: []string{"NetworkError"}}} {
+	network := mongo.CommandError{Labels: []string{"NetworkError"}}
+	for _, err := range []error{mongo.ErrClientDisconnected, context.Canceled, network} {
 		if !unreachable(wrapDriverErr(t.Context(), "op", err)) {
 			t.Errorf("%v counts as an answer", err)
 		}
 	}
-	for _, err := range []error{errLostRace, mongo.CommandError{Code: 13}, writeError(121, nil), &clerksync.ConflictError{}} {
+	conflict := &clerksync.ConflictError{}
+	for _, err := range []error{errLostRace, mongo.CommandError{Code: 13}, writeError(121, nil), conflict} {
 		if unreachable(wrapDriverErr(t.Context(), "op", err)) {
 			t.Errorf("%v counts as no answer", err)
 		}

@@ -83,7 +83,7 @@ func TestErrorsOfContext(t *testing.T) {
 	}
 }
 
-// A context that ends while the server is asked.
+// TestErrorsOfContextUnderWay has a context that ends before a command is sent.
 func TestErrorsOfContextUnderWay(t *testing.T) {
 	t.Parallel()
 	base := newCollection(t)

@@ -313,7 +313,10 @@ func newExplorer(t *testing.T) *explorer {
 	now := func() time.Time { return hour(30).Add(time.Duration(calls.Add(1)) * time.Millisecond) }
 	e.direct = openStores(t, e.base.coll, now)
 	newActor := func(name string) *actor {
-		a := &actor{name: name, trace: &e.trace, paused: make(chan struct{}), resume: make(chan struct{}), ended: make(chan results)}
+		a := &actor{
+			name: name, trace: &e.trace,
+			paused: make(chan struct{}), resume: make(chan struct{}), ended: make(chan results),
+		}
 		a.stores = openStores(t, newHooked(t, e.base.coll, a.before), now)
 		a.armed = true
 		return a
@@ -503,7 +506,8 @@ func recordText(u *clerksync.User) string {
 		}
 		return fmt.Sprint(at.Sub(hour(0)).Hours())
 	}
-	text := fmt.Sprintf("v%s %q synced %s active %t role %s extra %v", hours(u.ClerkUpdatedAt), u.Name, hours(u.SyncedAt), u.IsActive, u.Role, u.Extra)
+	text := fmt.Sprintf("v%s %q synced %s active %t role %s extra %v",
+		hours(u.ClerkUpdatedAt), u.Name, hours(u.SyncedAt), u.IsActive, u.Role, u.Extra)
 	if !u.DeletedAt.IsZero() {
 		return text + " deleted " + hours(u.DeletedAt)
 	}

@@ -28,11 +28,11 @@ import (
 
 var collections atomic.Int64
 
-// newCollection is an empty collection of the test's own.
+// newCollection returns an empty collection that only this test uses.
 func newCollection(t testing.TB) *mongo.Collection {
 	t.Helper()
-	// The go command caches a result by the variables that were read; those
-	// before m.Run it does not see.
+	// The go command caches results by the variables that tests read. It does not see
+	// those that were read before m.Run.
 	_ = os.Getenv("MONGODB_URI")
 	coll := database.Collection("users_" + strconv.FormatInt(collections.Add(1), 10))
 	t.Cleanup(func() {
@@ -43,7 +43,7 @@ func newCollection(t testing.TB) *mongo.Collection {
 	return coll
 }
 
-// batchSize is what the embedded server takes.
+// batchSize is the most that the embedded database takes.
 const batchSize = 100
 
 func open(t testing.TB, coll *mongo.Collection, opts *mongostore.Options) *mongostore.Store {
@@ -58,14 +58,14 @@ func open(t testing.TB, coll *mongo.Collection, opts *mongostore.Options) *mongo
 	return s
 }
 
-// newStore is a Store on an empty collection.
+// newStore returns a Store on an empty collection.
 func newStore(t testing.TB) rawStore {
 	t.Helper()
 	coll := newCollection(t)
 	return rawStore{open(t, coll, nil), coll}
 }
 
-// rawStore adds the app's own access to a Store.
+// rawStore adds the app's access to the records to a Store.
 type rawStore struct {
 	*mongostore.Store
 	coll *mongo.Collection
@@ -109,7 +109,7 @@ func (s rawStore) Fields(ctx context.Context, clerkID string) (map[string]any, e
 	return plain(bson.RawValue{Type: bson.TypeEmbeddedDocument, Value: raw}).(map[string]any), nil
 }
 
-// fields is the whole record, which must exist.
+// fields returns the whole record, which must exist.
 func (s rawStore) fields(t testing.TB, clerkID string) map[string]any {
 	t.Helper()
 	f, err := s.Fields(t.Context(), clerkID)
@@ -119,7 +119,7 @@ func (s rawStore) fields(t testing.TB, clerkID string) map[string]any {
 	return f
 }
 
-// plain is a value of a document in Go's own types.
+// plain returns a value of a document in Go's own types.
 func plain(v bson.RawValue) any {
 	switch v.Type {
 	case bson.TypeEmbeddedDocument:
@@ -173,13 +173,13 @@ func insert(t testing.TB, coll *mongo.Collection, docs ...bson.D) {
 	}
 }
 
-// commands records what a client of its own sends.
+// commands records what one client sends.
 type commands struct {
 	mu   sync.Mutex
 	sent []bson.Raw
 }
 
-// newMonitored is coll through a client whose commands are recorded.
+// newMonitored returns coll on a new client whose commands are recorded.
 func newMonitored(t testing.TB, coll *mongo.Collection) (*mongo.Collection, *commands) {
 	t.Helper()
 	c := &commands{}
@@ -207,7 +207,7 @@ func (c *commands) names() (names []string) {
 	return names
 }
 
-// newHooked is coll through a client that calls hook before it sends a command.
+// newHooked returns coll on a new client that calls hook before each command.
 func newHooked(t testing.TB, coll *mongo.Collection, hook func(cmd bson.Raw)) *mongo.Collection {
 	t.Helper()
 	return newClient(t, func(o *options.ClientOptions) {
@@ -217,7 +217,7 @@ func newHooked(t testing.TB, coll *mongo.Collection, hook func(cmd bson.Raw)) *m
 	}).Database(coll.Database().Name()).Collection(coll.Name())
 }
 
-// commandName is what a command does.
+// commandName returns the name of a command, "find" for one.
 func commandName(cmd bson.Raw) string { return cmd.Index(0).Key() }
 
 func newClient(t testing.TB, set func(*options.ClientOptions)) *mongo.Client {
@@ -266,8 +266,8 @@ func indexSpecs(t testing.TB, coll *mongo.Collection) map[string]mongo.IndexSpec
 	return m
 }
 
-// The embedded server has no partial indexes, and does not list an index as
-// sparse. What a server can do is found by trying.
+// The embedded database does not have partial indexes, and does not list an index as
+// sparse. These find out by trying.
 var (
 	partialIndexes = sync.OnceValue(func() bool {
 		return tryIndex(options.Index().SetUnique(true).SetPartialFilterExpression(exists("email"))).PartialFilterExpression != nil
@@ -306,7 +306,7 @@ func exists(field string) bson.D {
 	return bson.D{{Key: field, Value: bson.D{{Key: "$exists", Value: true}}}}
 }
 
-// wantError checks that err's text has all of these parts, and returns it.
+// wantError checks that err's text has all of these parts.
 func wantError(t testing.TB, err error, parts ...string) {
 	t.Helper()
 	if err == nil {
@@ -319,19 +319,19 @@ func wantError(t testing.TB, err error, parts ...string) {
 	}
 }
 
-// newUniqueStore is a Store whose app has a unique index on each of fields.
+// newUniqueStore returns a Store whose app has a unique index on each of fields.
 func newUniqueStore(t testing.TB, fields ...string) rawStore {
 	t.Helper()
 	coll := newCollection(t)
 	opts := &mongostore.Options{BatchSize: batchSize}
 	for _, f := range fields {
 		createIndex(t, coll, ascending(f), options.Index().SetUnique(true).SetSparse(true).SetName(f))
-		opts.AllowUnique = append(opts.AllowUnique, f) // the embedded server does not list it as sparse
+		opts.AllowUnique = append(opts.AllowUnique, f) // the embedded database does not list it as sparse
 	}
 	return rawStore{open(t, coll, opts), coll}
 }
 
-// wantConflict checks a ConflictError, and that it gives nothing away.
+// wantConflict checks a ConflictError, and that it does not show personal data.
 func wantConflict(t testing.TB, err error, field string) {
 	t.Helper()
 	conflict := (*clerksync.ConflictError)(nil)
@@ -460,8 +460,8 @@ func commandKind(cmd bson.Raw) string {
 	}
 }
 
-// newApp is a Syncer between a fake Clerk and a collection, and what it sends to
-// the server.
+// newApp returns a fake Clerk, a Syncer on it and coll, and the commands that the Syncer
+// sends.
 func newApp(t *testing.T, coll *mongo.Collection) (*fakeclerk.Server, *clerksync.Syncer, *commands) {
 	t.Helper()
 	server, err := fakeclerk.Start(fakeclerk.Config{RateLimit: -1})
@@ -487,7 +487,9 @@ func newApp(t *testing.T, coll *mongo.Collection) (*fakeclerk.Server, *clerksync
 
 func newReconciler(t testing.TB, coll *mongo.Collection, clerk *fakeclerk.Server) *clerksync.Syncer {
 	t.Helper()
-	s, err := clerksync.New(clerksync.Config{Store: open(t, coll, nil), SecretKey: clerk.SecretKey(), APIURL: clerk.APIURL()})
+	s, err := clerksync.New(clerksync.Config{
+		Store: open(t, coll, nil), SecretKey: clerk.SecretKey(), APIURL: clerk.APIURL(),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -44,7 +44,8 @@ func TestReconcileKilled(t *testing.T) {
 	defer func() { _ = clerk.Close() }()
 	for i := range killedUsers {
 		clerk.CreateUser(fakeclerk.NewUser{
-			FirstName: fmt.Sprint("First", i), Email: fmt.Sprintf("u%d@example.com", i), CreatedAt: hour(0).Add(time.Duration(i) * time.Second),
+			FirstName: fmt.Sprint("First", i), Email: fmt.Sprintf("u%d@example.com", i),
+			CreatedAt: hour(0).Add(time.Duration(i) * time.Second),
 		})
 	}
 	want, commands := undisturbed(t, clerk)
@@ -74,7 +75,8 @@ func TestReconcileKilled(t *testing.T) {
 		}
 		finished++
 		if diff := cmp.Diff(want, state(t, coll)); diff != "" {
-			t.Fatalf("after %d kills and %d resumptions the end differs from an undisturbed run's (-want +got):\n%s", killed, resumed, diff)
+			t.Fatalf("after %d kills and %d resumptions the end differs from an undisturbed run's (-want +got):\n%s",
+				killed, resumed, diff)
 		}
 		token = ""
 		drift(t, coll, clerk)

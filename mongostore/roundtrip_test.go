@@ -219,7 +219,8 @@ func TestReconcileRoundTrips(t *testing.T) {
 	// users still, which the Store learns from.
 	for round := range 2 {
 		for _, i := range []int{3, batchSize + 3} {
-			if err := clerk.UpdateUser(clerk.PopulationID(i), func(u *fakeclerk.UserObject) { u.Banned = round == 0 }); err != nil {
+			ban := func(u *fakeclerk.UserObject) { u.Banned = round == 0 }
+			if err := clerk.UpdateUser(clerk.PopulationID(i), ban); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -230,13 +231,14 @@ func TestReconcileRoundTrips(t *testing.T) {
 		names = append(names, commandName(cmd))
 	}
 	// The instance's check; a read and a write for each page; the walk over the records.
-	if want := []string{"find", "find", "update", "find", "update", "find", "find"}; report.Updated.Count != 2 || !slices.Equal(names, want) {
+	want := []string{"find", "find", "update", "find", "update", "find", "find"}
+	if report.Updated.Count != 2 || !slices.Equal(names, want) {
 		t.Errorf("a run that found one user of each page changed sent %v, want %v: %+v", names, want, report)
 	}
 }
 
-// A first visit costs one call of Clerk's and two round trips, however many come
-// at once; a cached one costs nothing.
+// TestRoundTripsOfVisits checks that first visits take one Clerk call and two round trips,
+// even if many come at once, and that cached ones take none.
 func TestRoundTripsOfVisits(t *testing.T) {
 	t.Parallel()
 	for name, visitors := range map[string]int{"one": 1, "thousand at once": 1000} {
@@ -266,7 +268,7 @@ func TestRoundTripsOfVisits(t *testing.T) {
 	}
 }
 
-// One more where another process was faster.
+// TestRoundTripsOfARaceLost takes one round trip more, because another process was faster.
 func TestRoundTripsOfARaceLost(t *testing.T) {
 	t.Parallel()
 	coll := newCollection(t)
@@ -276,7 +278,9 @@ func TestRoundTripsOfARaceLost(t *testing.T) {
 	server.SetFault(func(*http.Request) *fakeclerk.Fault { // between the read and the write
 		server.SetFault(nil)
 		client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-		faster, err := clerksync.New(clerksync.Config{Store: other, SecretKey: server.SecretKey(), APIURL: server.APIURL(), HTTPClient: client})
+		faster, err := clerksync.New(clerksync.Config{
+			Store: other, SecretKey: server.SecretKey(), APIURL: server.APIURL(), HTTPClient: client,
+		})
 		if err != nil {
 			t.Error(err)
 			return nil
@@ -331,7 +335,7 @@ func TestRoundTripsOfWebhooks(t *testing.T) {
 	}
 }
 
-// A refused conflict costs its own settling, and no other user's.
+// TestRoundTripsOfAConflict checks that a conflict in a batch costs commands for its user only.
 func TestRoundTripsOfAConflict(t *testing.T) {
 	t.Parallel()
 	base := newUniqueStore(t, "email")

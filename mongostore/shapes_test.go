@@ -13,7 +13,7 @@ import (
 	"github.com/clerksync/clerksync-go/mongostore"
 )
 
-// A record of an app that had no clerksync.
+// TestShapeWithoutVersion takes over a record from before clerksync.
 func TestShapeWithoutVersion(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
@@ -25,7 +25,8 @@ func TestShapeWithoutVersion(t *testing.T) {
 	u := ada(1)
 	u.Profile.Gender = ""
 	got := upsert(t, s, u, clerksync.Updated)
-	if got.Role != clerksync.RoleAdmin || !got.IsActive || got.Location != nil || got.Email != "ada@example.com" || !got.ClerkUpdatedAt.Equal(hour(1)) {
+	if got.Role != clerksync.RoleAdmin || !got.IsActive || got.Location != nil ||
+		got.Email != "ada@example.com" || !got.ClerkUpdatedAt.Equal(hour(1)) {
 		t.Errorf("record: %+v", got)
 	}
 	fields := s.fields(t, "user_ada")
@@ -41,7 +42,7 @@ func TestShapeWithoutVersion(t *testing.T) {
 	}
 }
 
-// No version, neither in the record nor in what is offered.
+// TestShapeWithoutVersionAtAll has no version, neither in the record nor in the user.
 func TestShapeWithoutVersionAtAll(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
@@ -75,10 +76,13 @@ func TestShapeDeletedAtNull(t *testing.T) {
 func TestShapeDeletedByHand(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
-	insert(t, s.coll, bson.D{{Key: "clerkId", Value: "user_ada"}, {Key: "email", Value: "ada@example.com"}, {Key: "deletedAt", Value: hour(5)}})
+	insert(t, s.coll, bson.D{
+		{Key: "clerkId", Value: "user_ada"}, {Key: "email", Value: "ada@example.com"}, {Key: "deletedAt", Value: hour(5)},
+	})
 	before := s.fields(t, "user_ada")
 	upsert(t, s, ada(9), clerksync.Deactivated)
-	if res, err := s.Deactivate(t.Context(), "user_ada", hour(9)); err != nil || res.User == nil || !res.User.DeletedAt.Equal(hour(5)) {
+	res, err := s.Deactivate(t.Context(), "user_ada", hour(9))
+	if err != nil || res.User == nil || !res.User.DeletedAt.Equal(hour(5)) {
 		t.Errorf("Deactivate: %+v, %v", res, err)
 	}
 	if d := cmp.Diff(before, s.fields(t, "user_ada")); d != "" {
@@ -88,11 +92,15 @@ func TestShapeDeletedByHand(t *testing.T) {
 
 func TestShapeProfileIsNoDocument(t *testing.T) {
 	t.Parallel()
-	for name, profile := range map[string]any{"Null": nil, "String": "a teacher", "Number": 7, "Array": bson.A{"x"}, "EmptyArray": bson.A{}, "Bool": false} {
+	for name, profile := range map[string]any{
+		"Null": nil, "String": "a teacher", "Number": 7, "Array": bson.A{"x"}, "EmptyArray": bson.A{}, "Bool": false,
+	} {
 		t.Run(name, func(t *testing.T) {
 			s := newStore(t)
 			shape := func(id string) {
-				insert(t, s.coll, bson.D{{Key: "clerkId", Value: id}, {Key: "profile", Value: profile}, {Key: "cart", Value: "full"}})
+				insert(t, s.coll, bson.D{
+					{Key: "clerkId", Value: id}, {Key: "profile", Value: profile}, {Key: "cart", Value: "full"},
+				})
 			}
 			shape("user_ada")
 			if u, err := s.User(t.Context(), "user_ada"); err != nil || u.Profile != (clerksync.Profile{}) {
@@ -115,7 +123,8 @@ func TestShapeProfileIsNoDocument(t *testing.T) {
 			shape("user_bob")
 			shape("user_cid")
 			res, err := s.UpsertBatch(t.Context(), []*clerksync.User{person("bob", 1), person("cid", 1), person("dot", 1)})
-			if err != nil || res[0].Outcome != clerksync.Updated || res[1].Outcome != clerksync.Updated || res[2].Outcome != clerksync.Created {
+			if err != nil || res[0].Outcome != clerksync.Updated ||
+				res[1].Outcome != clerksync.Updated || res[2].Outcome != clerksync.Created {
 				t.Errorf("batch: %v, %v", res, err)
 			}
 			shape("user_eve")
@@ -222,7 +231,7 @@ func TestShapeWithoutClerkID(t *testing.T) {
 	}
 }
 
-// Other applications choose their own _id.
+// TestShapeForeignIDs has _ids of the types that other applications use.
 func TestShapeForeignIDs(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
@@ -241,7 +250,7 @@ func TestShapeForeignIDs(t *testing.T) {
 	}
 }
 
-// extraFields that name what is not clerksync's to remove.
+// TestShapeForgedExtraFields has extraFields that name what clerksync must not remove.
 func TestShapeForgedExtraFields(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
@@ -264,7 +273,8 @@ func TestShapeForgedExtraFields(t *testing.T) {
 	}
 }
 
-// What Created returns is what a read gives, also where there is nothing to write.
+// TestCreatedIsAsRead checks that Created returns what a read returns, even if u has empty
+// values and fields that the Store sets itself.
 func TestCreatedIsAsRead(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)

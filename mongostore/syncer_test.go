@@ -14,16 +14,22 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
 )
 
-// Clerk's own example events go through the handler into the database.
+// TestClerksExampleEvents sends Clerk's own example events through the handler into the
+// database.
 func TestClerksExampleEvents(t *testing.T) {
 	t.Parallel()
 	const secret = "whsec_dGVzdC1zZWNyZXQtdGVzdC1zZWNyZXQ="
 	at := func(ms int64) time.Time { return time.UnixMilli(ms).UTC() }
+	profile := func(first, last, image string) map[string]any {
+		return map[string]any{"firstName": first, "lastName": last, "fullName": first + " " + last, "imageUrl": image}
+	}
 	john := map[string]any{
-		"clerkId": "user_2g7np7Hrk0SN6kj5EDMLDaKNL0S", "name": "John Doe", "role": "STUDENT", "isActive": true, "banned": false,
+		"clerkId": "user_2g7np7Hrk0SN6kj5EDMLDaKNL0S", "name": "John Doe", "role": "STUDENT",
+		"isActive": true, "banned": false,
 		"emailVerified": false, "phoneVerified": false, // no addresses, though a primary one is named
-		"profile":      map[string]any{"firstName": "John", "lastName": "Doe", "fullName": "John Doe", "imageUrl": "https://img.clerk.com/xxxxxx"},
-		"lastSignInAt": at(1716883200000), "clerkCreatedAt": at(1716883200000), "clerkUpdatedAt": at(1716883200000), "syncedAt": at(1716883200000),
+		"profile":      profile("John", "Doe", "https://img.clerk.com/xxxxxx"),
+		"lastSignInAt": at(1716883200000), "clerkCreatedAt": at(1716883200000),
+		"clerkUpdatedAt": at(1716883200000), "syncedAt": at(1716883200000),
 	}
 	with := func(changes map[string]any) map[string]any {
 		m := make(map[string]any)
@@ -38,16 +44,21 @@ func TestClerksExampleEvents(t *testing.T) {
 		"openapi-user.created.json":    john,
 		"openapi-session.created.json": john,
 		"openapi-user.updated.json": with(map[string]any{
-			"name":         "John Doe Updated",
-			"profile":      map[string]any{"firstName": "John", "lastName": "Doe Updated", "fullName": "John Doe Updated", "imageUrl": "https://img.clerk.com/yyyyy"},
-			"lastSignInAt": at(1716883400000), "clerkUpdatedAt": at(1716883500000), // the envelope's timestamp is older than the version
+			"name":           "John Doe Updated",
+			"profile":        profile("John", "Doe Updated", "https://img.clerk.com/yyyyy"),
+			"lastSignInAt":   at(1716883400000),
+			"clerkUpdatedAt": at(1716883500000), // the envelope's timestamp is older than the version
 		}),
-		"openapi-user.deleted.json": {"clerkId": "user_2g7np7Hrk0SN6kj5EDMLDaKNL0S", "isActive": false, "deletedAt": at(1716883200000)},
+		"openapi-user.deleted.json": {
+			"clerkId": "user_2g7np7Hrk0SN6kj5EDMLDaKNL0S", "isActive": false, "deletedAt": at(1716883200000),
+		},
 		"documentation-user.created.json": {
-			"clerkId": "user_29w83sxmDNGwOuEthce5gg56FcC", "email": "example@example.org", "emailVerified": true, "phoneVerified": false,
+			"clerkId": "user_29w83sxmDNGwOuEthce5gg56FcC",
+			"email":   "example@example.org", "emailVerified": true, "phoneVerified": false,
 			"name": "Example Example", "role": "STUDENT", "isActive": true, "banned": false,
-			"profile":      map[string]any{"firstName": "Example", "lastName": "Example", "fullName": "Example Example", "imageUrl": "https://img.clerk.com/xxxxxx"},
-			"lastSignInAt": at(1654012591514), "clerkCreatedAt": at(1654012591514), "clerkUpdatedAt": at(1654012591835), "syncedAt": at(1654012591835),
+			"profile":      profile("Example", "Example", "https://img.clerk.com/xxxxxx"),
+			"lastSignInAt": at(1654012591514), "clerkCreatedAt": at(1654012591514),
+			"clerkUpdatedAt": at(1654012591835), "syncedAt": at(1654012591835),
 		},
 	} {
 		t.Run(file, func(t *testing.T) {
