@@ -29,7 +29,8 @@ var fuzzSeeds = map[string]bson.D{
 		{Key: "clerkId", Value: "user_\xff"}, {Key: "extraFields", Value: bson.A{"\xff"}}, {Key: "\xff", Value: "\xff"},
 	},
 	"a name that occurs twice": {
-		{Key: "clerkId", Value: "user_1"}, {Key: "clerkId", Value: 2}, {Key: "deletedAt", Value: nil}, {Key: "deletedAt", Value: 1},
+		{Key: "clerkId", Value: "user_1"}, {Key: "clerkId", Value: 2},
+		{Key: "deletedAt", Value: nil}, {Key: "deletedAt", Value: 1},
 	},
 }
 

@@ -25,7 +25,7 @@ var explore = flag.String("explore", "some", "TestExplore: `some` scenarios, cho
 	"one: all, with one preemption; two: also two preemptions")
 
 // someScenarios is how many scenarios TestExplore runs by default.
-const someScenarios = 80
+const someScenarios = 50
 
 // TestExplore runs operation B in the middle of operation A: before each command of A, it
 // runs B to its end, and A then goes on. With two preemptions, B stops before each of its

@@ -22,7 +22,8 @@ func newOffline() *Store { return &Store{deadlocked: make(chan struct{}, 1)} }
 // offline is a Store that never reaches a server.
 func offline(t *testing.T) *Store {
 	t.Helper()
-	client, err := mongo.Connect(options.Client().SetHosts([]string{"127.0.0.1:1"}).SetServerSelectionTimeout(time.Millisecond))
+	o := options.Client().SetHosts([]string{"127.0.0.1:1"}).SetServerSelectionTimeout(time.Millisecond)
+	client, err := mongo.Connect(o)
 	if err != nil {
 		t.Fatal(err)
 	}

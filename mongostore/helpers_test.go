@@ -270,7 +270,8 @@ func indexSpecs(t testing.TB, coll *mongo.Collection) map[string]mongo.IndexSpec
 // sparse. These find out by trying.
 var (
 	partialIndexes = sync.OnceValue(func() bool {
-		return tryIndex(options.Index().SetUnique(true).SetPartialFilterExpression(exists("email"))).PartialFilterExpression != nil
+		partial := options.Index().SetUnique(true).SetPartialFilterExpression(exists("email"))
+		return tryIndex(partial).PartialFilterExpression != nil
 	})
 	listsSparse = sync.OnceValue(func() bool {
 		sparse := tryIndex(options.Index().SetUnique(true).SetSparse(true)).Sparse

@@ -249,8 +249,9 @@ func TestHostileWebhookIntoTheDatabase(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			id := "user_" + strings.ReplaceAll(strings.ReplaceAll(name, " ", "_"), "'", "")
-			body := fmt.Sprintf(`{"type":%q,"timestamp":1772366400000,"data":{"id":%q,"updated_at":1772366400000,"first_name":"$first","last_name":"{\"$gt\":\"\"}",
-				"primary_email_address_id":"i","email_addresses":[{"id":"i","email_address":"{\"$ne\":null}"}],%s}}`, tt.typ, id, tt.data)
+			body := fmt.Sprintf(`{"type":%q,"timestamp":1772366400000,"data":{"id":%q,"updated_at":1772366400000,
+				"first_name":"$first","last_name":"{\"$gt\":\"\"}","primary_email_address_id":"i",
+				"email_addresses":[{"id":"i","email_address":"{\"$ne\":null}"}],%s}}`, tt.typ, id, tt.data)
 			app := httptest.NewServer(webhook)
 			defer app.Close()
 			event := fakeclerk.Event{Body: []byte(body)}

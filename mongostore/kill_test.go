@@ -181,7 +181,9 @@ const childVariable = "CLERKSYNC_TEST_CHILD"
 // reconcileInChild runs a Reconcile in a process that kills itself before the command with
 // the number killAt, never if that is 0. It returns the last token that the process
 // printed, and whether it was killed before the end.
-func reconcileInChild(t testing.TB, coll *mongo.Collection, clerk *fakeclerk.Server, token string, killAt int) (last string, killed bool) {
+func reconcileInChild(
+	t testing.TB, coll *mongo.Collection, clerk *fakeclerk.Server, token string, killAt int,
+) (last string, killed bool) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(),

@@ -67,7 +67,8 @@ func TestOpenUnreachable(t *testing.T) {
 	})
 }
 
-// A server that refuses the user, or knows no users, is told without the password.
+// TestOpenUnauthenticated opens a Store as a user whom the server does not know. The error
+// must not show the password.
 func TestOpenUnauthenticated(t *testing.T) {
 	t.Parallel()
 	const password = "p4ssw0rd"
@@ -120,7 +121,8 @@ func TestOpenAcceptsUniqueIndex(t *testing.T) {
 		"Named":      {Keys: ascending("clerkId"), Options: options.Index().SetUnique(true).SetName("theirs")},
 	}
 	if partialIndexes() {
-		cases["PartialExists"] = mongo.IndexModel{Keys: ascending("clerkId"), Options: options.Index().SetUnique(true).SetPartialFilterExpression(exists("clerkId"))}
+		cases["PartialExists"] = mongo.IndexModel{Keys: ascending("clerkId"), Options: options.Index().SetUnique(true).
+			SetPartialFilterExpression(exists("clerkId"))}
 		cases["PartialString"] = mongo.IndexModel{Keys: ascending("clerkId"), Options: options.Index().SetUnique(true).
 			SetPartialFilterExpression(bson.D{{Key: "clerkId", Value: bson.D{{Key: "$type", Value: "string"}}}})}
 	}
@@ -145,7 +147,7 @@ func TestOpenAcceptsUniqueIndex(t *testing.T) {
 	}
 }
 
-// A partial index that leaves out records of clerksync is none.
+// TestOpenDoesNotTrustOtherPartialIndexes has a partial index that leaves out some records.
 func TestOpenDoesNotTrustOtherPartialIndexes(t *testing.T) {
 	t.Parallel()
 	if !partialIndexes() {
@@ -165,8 +167,8 @@ func TestOpenWithNonUniqueIndexOnClerkID(t *testing.T) {
 	mayStandInTheWay(t, coll, "clerkId_1")
 }
 
-// mayStandInTheWay checks Open where a useless index on clerkId exists: some servers
-// allow another one beside it.
+// mayStandInTheWay checks Open with a useless index on clerkId. Some servers allow another
+// one beside it.
 func mayStandInTheWay(t *testing.T, coll *mongo.Collection, name string) {
 	t.Helper()
 	_, err := mongostore.Open(t.Context(), coll, nil)
@@ -193,7 +195,8 @@ func TestOpenNamesDuplicates(t *testing.T) {
 		}
 	}
 	_, err := mongostore.Open(t.Context(), coll, nil)
-	wantError(t, err, `8 records have "user_7", 7 records have "user_6"`, `"user_3", and others`, "keep one record of each", coll.Name())
+	wantError(t, err, `8 records have "user_7", 7 records have "user_6"`, `"user_3", and others`,
+		"keep one record of each", coll.Name())
 	for _, wrong := range []string{"user_2", "user_0", "example.com"} {
 		if strings.Contains(err.Error(), wrong) {
 			t.Errorf("the error has %q: %v", wrong, err)
@@ -205,14 +208,16 @@ func TestOpenNamesDuplicates(t *testing.T) {
 	open(t, coll, nil)
 }
 
-// As a Mongoose model declares it: email: {type: String, unique: true}.
+// TestOpenRefusesMongooseUniqueEmail has the index of a Mongoose model with
+// email: {type: String, unique: true}.
 func TestOpenRefusesMongooseUniqueEmail(t *testing.T) {
 	t.Parallel()
 	coll := newCollection(t)
 	createIndex(t, coll, ascending("email"), options.Index().SetUnique(true))
 	_, err := mongostore.Open(t.Context(), coll, nil)
 	wantError(t, err, `"email_1"`, "neither sparse nor partial",
-		`dropIndex("email_1")`, `createIndex({"email": {"$numberInt":"1"}}, {unique: true, partialFilterExpression: {"email": {$exists: true}}})`)
+		`dropIndex("email_1")`, `createIndex({"email": {"$numberInt":"1"}}, `+
+			`{unique: true, partialFilterExpression: {"email": {$exists: true}}})`)
 	open(t, coll, &mongostore.Options{AllowUnique: []string{"no_such_index", "email_1"}})
 
 	if partialIndexes() {
@@ -251,7 +256,8 @@ func TestOpenAcceptsIndexesThatAdmitAnyRecord(t *testing.T) {
 			s := open(t, coll, nil)
 			// Users without an e-mail address, and tombstones.
 			for i := range 2 {
-				if _, err := s.Upsert(t.Context(), &clerksync.User{ClerkID: fmt.Sprintf("user_phone%d", i), ClerkUpdatedAt: hour(1)}); err != nil {
+				u := &clerksync.User{ClerkID: fmt.Sprintf("user_phone%d", i), ClerkUpdatedAt: hour(1)}
+				if _, err := s.Upsert(t.Context(), u); err != nil {
 					t.Error(err)
 				}
 				if _, err := s.Deactivate(t.Context(), fmt.Sprintf("user_gone%d", i), hour(1)); err != nil {
@@ -268,10 +274,14 @@ func TestOpenReportsAllFaults(t *testing.T) {
 	createIndex(t, coll, ascending("email"), options.Index().SetUnique(true))
 	createIndex(t, coll, ascending("tenant", "username"), options.Index().SetUnique(true))
 	for _, name := range []string{"ada", "bob"} {
-		insert(t, coll, bson.D{{Key: "clerkId", Value: "user_1"}, {Key: "email", Value: name}, {Key: "username", Value: name}})
+		insert(t, coll, bson.D{
+			{Key: "clerkId", Value: "user_1"}, {Key: "email", Value: name}, {Key: "username", Value: name},
+		})
 	}
-	_, err := mongostore.Open(t.Context(), coll.Clone(options.Collection().SetWriteConcern(writeconcern.Unacknowledged())), nil)
-	wantError(t, err, "write concern 0", `"email_1"`, `"tenant_1_username_1"`, `"tenant": {$exists: true}, "username": {$exists: true}`)
+	unacknowledged := options.Collection().SetWriteConcern(writeconcern.Unacknowledged())
+	_, err := mongostore.Open(t.Context(), coll.Clone(unacknowledged), nil)
+	wantError(t, err, "write concern 0", `"email_1"`, `"tenant_1_username_1"`,
+		`"tenant": {$exists: true}, "username": {$exists: true}`)
 	_, err = mongostore.Open(t.Context(), coll, nil)
 	wantError(t, err, `"email_1"`, `"tenant_1_username_1"`, `2 records have "user_1"`)
 }
@@ -279,9 +289,12 @@ func TestOpenReportsAllFaults(t *testing.T) {
 func TestOpenRefusesUnacknowledgedWrites(t *testing.T) {
 	t.Parallel()
 	coll := newCollection(t)
-	_, err := mongostore.Open(t.Context(), coll.Clone(options.Collection().SetWriteConcern(writeconcern.Unacknowledged())), nil)
+	unacknowledged := options.Collection().SetWriteConcern(writeconcern.Unacknowledged())
+	_, err := mongostore.Open(t.Context(), coll.Clone(unacknowledged), nil)
 	wantError(t, err, "write concern 0")
-	for name, wc := range map[string]*writeconcern.WriteConcern{"W1": writeconcern.W1(), "Majority": writeconcern.Majority()} {
+	for name, wc := range map[string]*writeconcern.WriteConcern{
+		"W1": writeconcern.W1(), "Majority": writeconcern.Majority(),
+	} {
 		t.Run(name, func(t *testing.T) {
 			s := open(t, coll.Clone(options.Collection().SetWriteConcern(wc)), nil)
 			if _, err := s.Upsert(t.Context(), ada(1)); err != nil {
@@ -340,7 +353,8 @@ func TestOpenReadsFromThePrimary(t *testing.T) {
 		o.SetDialer(replicaSet{}).SetRetryWrites(false).SetServerSelectionTimeout(10 * time.Second)
 	})
 	coll := newCollection(t)
-	coll = c.Database(coll.Database().Name()).Collection(coll.Name(), options.Collection().SetReadPreference(readpref.Secondary()))
+	secondary := options.Collection().SetReadPreference(readpref.Secondary())
+	coll = c.Database(coll.Database().Name()).Collection(coll.Name(), secondary)
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	if err := coll.FindOne(ctx, bson.D{}).Err(); !errors.Is(err, context.DeadlineExceeded) {
@@ -365,9 +379,8 @@ func TestOpenReadsFromThePrimary(t *testing.T) {
 	}
 }
 
-// replicaSet dials a server that stands alone and has it say that it is the primary
-// of a replica set without secondaries: the driver ignores read preferences
-// on a server that stands alone.
+// replicaSet dials a standalone server, and makes it say that it is the primary of a replica
+// set without secondaries: the driver ignores read preferences on a standalone server.
 type replicaSet struct{ net.Dialer }
 
 func (d replicaSet) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
@@ -412,7 +425,7 @@ func (c *replicaSetConn) rewrite(message []byte) []byte {
 		panic(err)
 	}
 	if slices.ContainsFunc(hello, func(e bson.E) bool { return e.Key == "setName" || e.Key == "msg" }) {
-		return message // it is one, or the router of a sharded cluster
+		return message // it is a replica set already, or the router of a sharded cluster
 	}
 	doc, err := bson.Marshal(append(hello,
 		bson.E{Key: "setName", Value: "rs"}, bson.E{Key: "hosts", Value: bson.A{c.address}},
@@ -425,13 +438,14 @@ func (c *replicaSetConn) rewrite(message []byte) []byte {
 	return message
 }
 
-// An app may have taught its client to write times as text.
+// TestOpenHasItsOwnRegistry has a client that writes times as text.
 func TestOpenHasItsOwnRegistry(t *testing.T) {
 	t.Parallel()
 	registry := bson.NewRegistry()
-	registry.RegisterTypeEncoder(reflect.TypeFor[time.Time](), bson.ValueEncoderFunc(func(_ bson.EncodeContext, w bson.ValueWriter, v reflect.Value) error {
+	asText := func(_ bson.EncodeContext, w bson.ValueWriter, v reflect.Value) error {
 		return w.WriteString(v.Interface().(time.Time).String())
-	}))
+	}
+	registry.RegisterTypeEncoder(reflect.TypeFor[time.Time](), bson.ValueEncoderFunc(asText))
 	coll := newCollection(t)
 	s := open(t, coll.Clone(options.Collection().SetRegistry(registry)), nil)
 	if _, err := s.Upsert(t.Context(), ada(1)); err != nil {

@@ -16,20 +16,20 @@ import (
 )
 
 func TestRetry(t *testing.T) {
-	passing := map[string]error{
+	transient := map[string]error{
 		"LostRace":      errLostRace,
 		"LockTimeout":   mongo.CommandError{Code: 24},
 		"WriteConflict": mongo.CommandError{Code: 112},
 		"Throttled":     writeError(16500, nil),
 		"Deadlock":      mongo.CommandError{Code: 16908292, Message: "deadlock detected"},
 	}
-	for name, passing := range passing {
+	for name, transient := range transient {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				calls := 0
 				err := newOffline().retry(t.Context(), "op", func() error {
 					if calls++; calls < 5 {
-						return passing
+						return transient
 					}
 					return nil
 				})
@@ -55,7 +55,8 @@ func TestRetry(t *testing.T) {
 	}
 }
 
-// Calls that ended in a deadlock try again one at a time.
+// TestRetryAfterDeadlockQueues checks that calls that ended in a deadlock try again one at a
+// time.
 func TestRetryAfterDeadlockQueues(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newOffline()
@@ -98,7 +99,8 @@ func TestRetryIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start, calls := time.Now(), 0
 		err := newOffline().retry(t.Context(), "upsert", func() error { calls++; return errLostRace })
-		if err == nil || err.Error() != "mongostore: upsert: too many concurrent writes to this record" || !errors.Is(err, errLostRace) {
+		const want = "mongostore: upsert: too many concurrent writes to this record"
+		if err == nil || err.Error() != want || !errors.Is(err, errLostRace) {
 			t.Errorf("error %v", err)
 		}
 		if took := time.Since(start); calls != maxAttempts || took < time.Second || took > 25*time.Second {
@@ -121,14 +123,16 @@ func TestRetryEndsWithTheContext(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		start := time.Now()
-		err := newOffline().retry(ctx, "op", func() error { return writeError(16500, bson.D{{Key: "RetryAfterMs", Value: 2000}}) })
+		throttled := writeError(16500, bson.D{{Key: "RetryAfterMs", Value: 2000}})
+		err := newOffline().retry(ctx, "op", func() error { return throttled })
 		if err == nil || time.Since(start) != 0 {
 			t.Errorf("%v after %v: want no pause that outlasts the context", err, time.Since(start))
 		}
 	})
 }
 
-// A server that asks for long pauses does not stretch a call without a deadline.
+// TestRetryBoundsItsPauses has a server that asks for long pauses, and a call without a
+// deadline.
 func TestRetryBoundsItsPauses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start, calls := time.Now(), 0

@@ -255,7 +255,8 @@ func TestShapeForgedExtraFields(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
 	insert(t, s.coll, bson.D{
-		{Key: "clerkId", Value: "user_ada"}, {Key: "role", Value: "ADMIN"}, {Key: "__v", Value: 1}, {Key: "plan", Value: "old"},
+		{Key: "clerkId", Value: "user_ada"}, {Key: "role", Value: "ADMIN"},
+		{Key: "__v", Value: 1}, {Key: "plan", Value: "old"},
 		{Key: "extraFields", Value: bson.A{"_id", "clerkId", "role", "__v", "", "a.b", "$set", 5, "plan", "plan"}},
 	})
 	u := ada(1)
