@@ -183,7 +183,7 @@ func TestHostileExtraNames(t *testing.T) {
 		"\u202e", "'", "' OR 1=1 --", strings.Repeat("n", 1000),
 	}
 	if os.Getenv("MONGODB_URI") != "" {
-		names = append(names, `"`, `{"x":1}`, "a\nb", `\`) // the embedded server answers these with an InternalError
+		names = append(names, `"`, `{"x":1}`, "a\nb", `\`) // the embedded database answers these with an InternalError
 	}
 	for i, name := range names {
 		u := person(fmt.Sprint(i), 1)

@@ -29,7 +29,7 @@ func TestWorldUniqueEmail(t *testing.T) {
 		coll := newCollection(t)
 		createIndex(t, coll, ascending("email"), options.Index().SetUnique(true).SetSparse(true).SetName("email"))
 		opts := worldOptions(now)
-		opts.AllowUnique = []string{"email"} // the embedded server does not list it as sparse
+		opts.AllowUnique = []string{"email"} // the embedded database does not list it as sparse
 		return countingStore{rawStore{open(t, coll, opts), coll}}
 	}, world.Options{Checks: 2, Steps: 150, UniqueEmail: true})
 }
