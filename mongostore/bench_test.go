@@ -15,10 +15,10 @@ import (
 	"github.com/clerksync/clerksync-go/mongostore"
 )
 
-// The benchmarks measure the Store against the driver alone: the same fields, by
-// an upsert on clerkId that guards nothing. Both alternate in one run, and
-// the metric "ratio" is the quotient of their medians; "store-ns" and "bare-ns" are
-// these; below 1 is faster than the driver alone. Not for the embedded server, which reads whole collections.
+// The benchmarks compare the Store with the driver alone, which writes the same fields by an
+// upsert on clerkId without a guard. Both take turns in one run. The metrics "store-ns" and
+// "bare-ns" are their medians, and "ratio" is the quotient: below 1, the Store is faster. Do
+// not run them on the embedded database, which reads whole collections.
 //
 //	MONGODB_URI=… go test -run '^$' -bench . -benchtime 3000x ./mongostore
 
@@ -49,7 +49,7 @@ func BenchmarkUpsertBatch(b *testing.B) {
 		compareBatches(b, size, func(round, i int) *clerksync.User { return person(fmt.Sprint(round, "_", i), 1) })
 	})
 	b.Run("Newer", func(b *testing.B) {
-		const sets = 20 // to take turns: a record is not updated time and again
+		const sets = 20 // so that no record is updated in every round
 		compareBatches(b, size, func(round, i int) *clerksync.User { return person(fmt.Sprint(round%sets, "_", i), 1+round) })
 	})
 }
@@ -75,10 +75,10 @@ func compareBatches(b *testing.B, size int, user func(round, i int) *clerksync.U
 	})
 }
 
-// BenchmarkBackfill is a first run on an empty collection: pages of new users. The
-// bare driver does it by upserts, and by inserts, which a second program at work
-// on the same users, a webhook say, would make fail. Their documents have an _id, as
-// the Store's do: the driver does not tell what it gave to those of a bulk write.
+// BenchmarkBackfill is a first run on an empty collection: pages of new users. The bare
+// driver does it by upserts, and by inserts, which fail if another program, such as a
+// webhook, writes the same users. Their documents have an _id, as the Store's do, because the
+// driver does not tell which _ids it makes for a bulk write.
 func BenchmarkBackfill(b *testing.B) {
 	const size = 500
 	coll := newCollection(b)
@@ -105,7 +105,8 @@ func BenchmarkBackfill(b *testing.B) {
 		_, err := s.UpsertBatch(b.Context(), page(round))
 		return err
 	}, bare(func(u *clerksync.User) mongo.WriteModel {
-		return mongo.NewInsertOneModel().SetDocument(append(bson.D{{Key: "_id", Value: bson.NewObjectID()}}, bareDocument(u)...))
+		id := bson.D{{Key: "_id", Value: bson.NewObjectID()}}
+		return mongo.NewInsertOneModel().SetDocument(append(id, bareDocument(u)...))
 	}), bare(func(u *clerksync.User) mongo.WriteModel {
 		filter, update := bareUpsert(u)
 		return mongo.NewUpdateOneModel().SetFilter(filter).SetUpdate(update).SetUpsert(true)
@@ -117,7 +118,7 @@ func BenchmarkBackfill(b *testing.B) {
 	b.ReportMetric(medians[2], "upserts-ns")
 }
 
-// bareUpsert is what an app would write without clerksync.
+// bareUpsert returns what an app would write without clerksync.
 func bareUpsert(u *clerksync.User) (filter, update bson.D) {
 	set := bson.D{
 		{Key: "email", Value: u.Email}, {Key: "name", Value: u.Name}, {Key: "role", Value: u.Role},
@@ -129,14 +130,17 @@ func bareUpsert(u *clerksync.User) (filter, update bson.D) {
 		{Key: "lastSignInAt", Value: u.LastSignInAt}, {Key: "updatedAt", Value: time.Now()},
 		{Key: "emailVerified", Value: u.EmailVerified}, {Key: "phoneVerified", Value: u.PhoneVerified},
 		{Key: "banned", Value: u.Banned},
-		{Key: "plan", Value: u.Extra["plan"]}, {Key: "seats", Value: u.Extra["seats"]}, {Key: "extraFields", Value: []string{"plan", "seats"}},
-		{Key: "clerkCreatedAt", Value: u.ClerkCreatedAt}, {Key: "clerkUpdatedAt", Value: u.ClerkUpdatedAt}, {Key: "syncedAt", Value: u.SyncedAt},
+		{Key: "plan", Value: u.Extra["plan"]}, {Key: "seats", Value: u.Extra["seats"]},
+		{Key: "extraFields", Value: []string{"plan", "seats"}},
+		{Key: "clerkCreatedAt", Value: u.ClerkCreatedAt}, {Key: "clerkUpdatedAt", Value: u.ClerkUpdatedAt},
+		{Key: "syncedAt", Value: u.SyncedAt},
 	}
 	onInsert := bson.D{{Key: "isActive", Value: true}, {Key: "createdAt", Value: time.Now()}}
-	return bson.D{{Key: "clerkId", Value: u.ClerkID}}, bson.D{{Key: "$set", Value: set}, {Key: "$setOnInsert", Value: onInsert}}
+	filter = bson.D{{Key: "clerkId", Value: u.ClerkID}}
+	return filter, bson.D{{Key: "$set", Value: set}, {Key: "$setOnInsert", Value: onInsert}}
 }
 
-// bareDocument is what bareUpsert inserts.
+// bareDocument returns what bareUpsert inserts.
 func bareDocument(u *clerksync.User) bson.D {
 	filter, update := bareUpsert(u)
 	doc, nested := slices.Clone(filter), make(map[string]bson.D)
@@ -155,7 +159,7 @@ func bareDocument(u *clerksync.User) bson.D {
 	return doc
 }
 
-// compare alternates the two.
+// compare runs the two in turn.
 func compare(b *testing.B, store, bare func(round int) error) {
 	b.Helper()
 	medians := turns(b, store, bare)
@@ -164,7 +168,7 @@ func compare(b *testing.B, store, bare func(round int) error) {
 	b.ReportMetric(medians[1], "bare-ns")
 }
 
-// turns runs each of fs in turn, another one first each time, and returns the median
+// turns runs all fs in each round, another one first each time, and returns their median
 // times.
 func turns(b *testing.B, fs ...func(round int) error) []float64 {
 	b.Helper()

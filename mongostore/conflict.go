@@ -13,84 +13,102 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync"
 )
 
-// maxRefusals is how often a duplicate key that nothing explains is put down to a race
-// (the record was removed, or is not yet visible to a majority read) before
-// it is reported as a conflict.
-const maxRefusals = 6
+// maxUnexplained is how many duplicate key errors that no record explains a call takes
+// for races (the record was removed, or a majority read does not see it yet) before it
+// reports a conflict.
+const maxUnexplained = 6
 
-// obstacle finds out why the server refused to write a record that the filter
-// matched. It removes what it can, and returns errLostRace then. It goes by what is
-// stored: codes and texts of these errors differ between servers.
-func (up *upsert) obstacle(ctx context.Context, err error) error {
+// diagnose finds out why the server failed to write a record that the filter matched.
+// It returns errLostRace if it removed the cause. It decides by what is stored, because
+// the codes and texts of these errors differ between servers.
+func (up *upsert) diagnose(ctx context.Context, err error) error {
 	server := mongo.ServerError(nil)
-	if !errors.As(err, &server) || passing(err) || mongo.IsNetworkError(err) || mongo.IsTimeout(err) {
+	if !errors.As(err, &server) || transient(err) || mongo.IsNetworkError(err) || mongo.IsTimeout(err) {
 		return err
 	}
-	r, readErr := up.read(ctx, up.u.ClerkID)
+	r, readErr := up.store.read(ctx, up.u.ClerkID)
 	if readErr != nil {
 		return err
 	}
 	if r != nil && r.flatProfile() {
-		// profile: null, as a Mongoose model may leave it. It holds nothing that
-		// clerksync or an app could read as a profile.
-		filter := bson.D{{Key: "clerkId", Value: up.u.ClerkID}, r.equal("profile")}
-		_, err := up.write(ctx, filter, bson.D{{Key: "$unset", Value: bson.D{{Key: "profile", Value: ""}}}}, false)
-		if err == nil {
-			err = errLostRace
-		}
+		return up.removeFlatProfile(ctx, r)
+	}
+	if !mongo.IsDuplicateKeyError(err) && !hasCode(err, codeInternal) {
 		return err
 	}
-	if mongo.IsDuplicateKeyError(err) || hasCode(err, codeInternal) {
-		if r == nil {
-			return up.conflict(ctx, err)
-		}
-		return up.conflictOf(ctx, r, err)
+	if r == nil {
+		return up.insertConflict(ctx, err)
 	}
-	return err
+	return up.conflict(ctx, r, err)
 }
 
-// conflict is conflictOf for a record that could not be inserted.
-func (up *upsert) conflict(ctx context.Context, err error) error {
+// removeFlatProfile removes a profile that is not a document, such as the null that a
+// Mongoose model may leave. Neither clerksync nor an app can read it as a profile.
+func (up *upsert) removeFlatProfile(ctx context.Context, r *record) error {
+	filter := bson.D{{Key: "clerkId", Value: up.u.ClerkID}, r.equal("profile")}
+	update := bson.D{{Key: "$unset", Value: bson.D{{Key: "profile", Value: ""}}}}
+	if _, err := up.store.write(ctx, filter, update, false); err != nil {
+		return err
+	}
+	return errLostRace
+}
+
+// insertConflict is conflict for a record that could not be inserted.
+func (up *upsert) insertConflict(ctx context.Context, err error) error {
 	raw, e := bson.Marshal(up.document())
 	if e != nil {
 		return err
 	}
-	return up.conflictOf(ctx, &record{raw: raw}, err)
+	return up.conflict(ctx, &record{raw: raw}, err)
 }
 
-// conflictOf deals with a unique index other than clerkId's, which refuses to have u
-// written to r. Deleted records give up the values, and errLostRace asks to try
-// again; where another user has them the error is a [*clerksync.ConflictError].
-func (up *upsert) conflictOf(ctx context.Context, r *record, err error) error {
-	key, e := up.rival(ctx, r, up.suspects(err))
-	switch {
-	case e != nil:
+// conflict deals with a unique index other than clerkId's, which keeps u from being
+// written to r. Deleted records give up the values, and errLostRace asks for another
+// attempt. If another user has them, it returns a [*clerksync.ConflictError].
+func (up *upsert) conflict(ctx context.Context, r *record, err error) error {
+	indexes := up.candidateIndexes(err)
+	key, deleted, e := up.findConflict(ctx, r, indexes)
+	if e != nil {
 		return e
-	case key != nil:
-		released, e := up.release(ctx, key)
-		if e != nil && !mongo.IsDuplicateKeyError(e) { // without its values it may be in the way of others
-			return e
-		}
-		if released {
-			return errLostRace
-		}
-		return &clerksync.ConflictError{Field: key.written[0], Err: fail(ctx, "upsert", err)}
-	case mongo.IsDuplicateKeyError(err):
-		return up.refused(ctx, "upsert", err, &up.refusals)
-	default:
-		return err // no unique violation after all
 	}
-}
-
-// refused is for a duplicate key that no record explains: a race at first, a
-// [*clerksync.ConflictError] when it persists.
-func (s *Store) refused(ctx context.Context, op string, err error, refusals *int) error {
-	*refusals++
-	keys := duplicateKeys(err)
-	if *refusals <= maxRefusals || slices.Contains(keys, "clerkId") {
+	if key == nil && mongo.IsDuplicateKeyError(err) {
+		return up.store.unexplained(ctx, "upsert", err, &up.duplicates)
+	}
+	if key == nil {
+		return err // not a unique violation after all
+	}
+	released, e := up.release(ctx, key)
+	if e != nil && !mongo.IsDuplicateKeyError(e) {
+		return e
+	}
+	if released {
 		return errLostRace
 	}
-	conflict := &clerksync.ConflictError{Err: fail(ctx, op, err)}
+	// The release itself may violate the index: without the value, the deleted record
+	// may equal another one. That is a conflict too.
+	if e == nil && deleted {
+		// Another call may have released the value after the read above.
+		held, _, e := up.findConflict(ctx, r, indexes)
+		if e != nil {
+			return e
+		}
+		if held == nil {
+			return errLostRace
+		}
+	}
+	return &clerksync.ConflictError{Field: key.written[0], Err: wrapDriverErr(ctx, "upsert", err)}
+}
+
+// unexplained deals with a duplicate key error that no record explains. It takes the
+// first ones for races, and returns a [*clerksync.ConflictError] if they go on. count
+// counts those of the call.
+func (s *Store) unexplained(ctx context.Context, op string, err error, count *int) error {
+	*count++
+	keys := duplicateKeys(err)
+	if *count <= maxUnexplained || slices.Contains(keys, "clerkId") {
+		return errLostRace
+	}
+	conflict := &clerksync.ConflictError{Err: wrapDriverErr(ctx, op, err)}
 	switch {
 	case len(keys) > 0:
 		conflict.Field = keys[0]
@@ -100,8 +118,8 @@ func (s *Store) refused(ctx context.Context, op string, err error, refusals *int
 	return conflict
 }
 
-// duplicateKeys are the fields of the index that err is about, as MongoDB tells
-// since 4.4; other servers do not.
+// duplicateKeys returns the fields of the index that err is about. MongoDB has told
+// them since 4.4; other servers do not.
 func duplicateKeys(err error) []string {
 	we := firstWriteError(err)
 	if we == nil {
@@ -116,28 +134,28 @@ func duplicateKeys(err error) []string {
 	return keys
 }
 
-// suspects are the fields of each index that err may be about: one where the server
-// says which.
-func (up *upsert) suspects(err error) [][]string {
+// candidateIndexes returns the fields of each index that err may be about: of only one
+// if the server names it.
+func (up *upsert) candidateIndexes(err error) [][]string {
 	if keys := duplicateKeys(err); len(keys) > 0 {
 		return [][]string{keys}
 	}
-	for _, fields := range up.unique {
+	for _, fields := range up.store.unique {
 		if slices.Contains(fields, "email") {
-			return up.unique
+			return up.store.unique
 		}
 	}
-	return append(slices.Clone(up.unique), []string{"email"}) // made after Open, perhaps
+	return append(slices.Clone(up.store.unique), []string{"email"}) // perhaps made after Open
 }
 
-// uniqueKey is what a unique index refuses to have twice.
+// uniqueKey is what a unique index does not let two records have.
 type uniqueKey struct {
-	filter  bson.D   // by all fields of the index
+	filter  bson.D   // on all fields of the index
 	written []string // those of them that u gives a value
 }
 
-// key is what the record would have in an index on fields if u were written to r; nil
-// if nothing of that is from u, or no other record can have the same.
+// key returns what r would have in an index on fields if u were written to it. It is
+// nil if none of the values comes from u, or if no other record can have the same.
 func (up *upsert) key(r *record, fields []string) *uniqueKey {
 	if slices.Contains(fields, "clerkId") || slices.Contains(fields, "_id") {
 		return nil
@@ -159,8 +177,20 @@ func (up *upsert) key(r *record, fields []string) *uniqueKey {
 	return k
 }
 
-// stored is what a filter wants of a field that is not u's to write, in which another
-// record stands in r's way: in an index no value is null, and each of an array counts.
+// value returns what u wants to write to a field, nil for none, and whether Clerk owns
+// the field.
+func (up *upsert) value(field string) (value any, owned bool) {
+	for path, value := range up.u.ClerkFields() {
+		if path == field {
+			return encode(value), true
+		}
+	}
+	return nil, false
+}
+
+// stored returns the condition under which another record has the same index entry as r
+// in a field that u does not write. An index stores null for an absent field, and one
+// entry for each element of an array.
 func stored(r *record, field string) any {
 	value, err := r.raw.LookupErr(strings.Split(field, ".")...)
 	if err != nil {
@@ -172,52 +202,43 @@ func stored(r *record, field string) any {
 	return value
 }
 
-// rival returns the key of the first index in which a record of someone else has the
-// same, nil if there is none.
-func (up *upsert) rival(ctx context.Context, r *record, indexes [][]string) (*uniqueKey, error) {
+// findConflict returns the key of the first index in which another user's record has
+// the same key, and whether that record is deleted. The key is nil if there is none.
+func (up *upsert) findConflict(ctx context.Context, r *record, indexes [][]string) (key *uniqueKey, deleted bool, err error) {
 	for _, fields := range indexes {
 		key := up.key(r, fields)
 		if key == nil {
 			continue
 		}
-		filter := append(slices.Clone(key.filter), bson.E{Key: "clerkId", Value: bson.D{{Key: "$ne", Value: up.u.ClerkID}}})
-		err := up.coll.FindOne(ctx, filter, options.FindOne().SetProjection(bson.D{{Key: "_id", Value: 1}})).Err()
+		others := bson.E{Key: "clerkId", Value: bson.D{{Key: "$ne", Value: up.u.ClerkID}}}
+		holder, err := up.store.coll.FindOne(ctx, append(slices.Clone(key.filter), others),
+			options.FindOne().SetProjection(bson.D{{Key: "deletedAt", Value: 1}})).Raw()
 		if err == nil {
-			return key, nil
+			return key, !deletedAt(holder).IsZero(), nil
 		}
 		if !errors.Is(err, mongo.ErrNoDocuments) {
-			return nil, err
+			return nil, false, err
 		}
 	}
-	return nil, nil
+	return nil, false, nil
 }
 
-// value is what u wants to write to a field, nil for none, and whether that is Clerk's
-// to say.
-func (up *upsert) value(field string) (value any, owned bool) {
-	for path, value := range up.u.ClerkFields() {
-		if path == field {
-			return encode(value), true
-		}
-	}
-	return nil, false
-}
-
-// release removes what u writes of a key from the deleted records that have the whole
-// key, and reports whether there were any.
+// release removes the values that u writes from the deleted records that have the whole
+// key. It reports whether there were any.
 func (up *upsert) release(ctx context.Context, key *uniqueKey) (bool, error) {
 	filter := append(slices.Clone(key.filter), bson.E{Key: "deletedAt", Value: bson.D{{Key: "$gte", Value: epoch}}})
 	isExtra := func(field string) bool { _, extra := up.u.Extra[field]; return extra }
 	remove := slices.DeleteFunc(slices.Clone(key.written), isExtra)
 	if len(remove) == 0 {
 		remove = key.written
-		filter = append(filter, bson.E{Key: "extraFields", Value: bson.D{{Key: "$all", Value: remove}}}) // else the app's own of that name
+		// In a record whose extraFields do not name it, the field is the app's.
+		filter = append(filter, bson.E{Key: "extraFields", Value: bson.D{{Key: "$all", Value: remove}}})
 	}
 	unset := make(bson.D, len(remove))
 	for i, field := range remove {
 		unset[i] = bson.E{Key: field, Value: ""}
 	}
-	res, err := up.coll.UpdateMany(ctx, filter, bson.D{
+	res, err := up.store.coll.UpdateMany(ctx, filter, bson.D{
 		{Key: "$unset", Value: unset},
 		{Key: "$set", Value: bson.D{{Key: "updatedAt", Value: up.time}}},
 	})

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -12,49 +11,14 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"go.mongodb.org/mongo-driver/v2/bson"
-	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/clerksync/clerksync-go/clerksync"
 	"github.com/clerksync/clerksync-go/mongostore"
 )
 
-// newUniqueStore is a Store whose app has a unique index on each of fields.
-func newUniqueStore(t testing.TB, fields ...string) rawStore {
-	t.Helper()
-	coll := newCollection(t)
-	opts := &mongostore.Options{BatchSize: batchSize}
-	for _, f := range fields {
-		createIndex(t, coll, ascending(f), options.Index().SetUnique(true).SetSparse(true).SetName(f))
-		opts.AllowUnique = append(opts.AllowUnique, f) // the embedded server does not list it as sparse
-	}
-	return rawStore{open(t, coll, opts), coll}
-}
-
-// wantConflict checks a ConflictError, and that it gives nothing away.
-func wantConflict(t testing.TB, err error, field string) {
-	t.Helper()
-	conflict := (*clerksync.ConflictError)(nil)
-	if !errors.As(err, &conflict) || conflict.Field != field {
-		t.Errorf("error %v, want a ConflictError about %q", err, field)
-		return
-	}
-	for _, err := range []error{err, conflict.Err} {
-		if text := fmt.Sprintf("%v %+v", err, err); strings.Contains(text, "@") || strings.Contains(text, "+1555") {
-			t.Errorf("the error gives personal data away: %s", text)
-		}
-	}
-	if !mongo.IsDuplicateKeyError(conflict.Err) && !isCode(conflict.Err, 1) {
-		t.Errorf("ConflictError.Err is %v, want the driver's error", conflict.Err)
-	}
-}
-
-func isCode(err error, code int) bool {
-	server := mongo.ServerError(nil)
-	return errors.As(err, &server) && server.HasErrorCode(code)
-}
-
 func TestConflictOnInsert(t *testing.T) {
+	t.Parallel()
 	s := newUniqueStore(t, "email")
 	upsert(t, s, ada(1), clerksync.Created)
 	u := person("bob", 1)
@@ -71,6 +35,7 @@ func TestConflictOnInsert(t *testing.T) {
 }
 
 func TestConflictOnUpdate(t *testing.T) {
+	t.Parallel()
 	s := newUniqueStore(t, "email")
 	upsert(t, s, ada(1), clerksync.Created)
 	upsert(t, s, person("bob", 1), clerksync.Created)
@@ -92,6 +57,7 @@ func TestConflictOnUpdate(t *testing.T) {
 }
 
 func TestConflictInBatch(t *testing.T) {
+	t.Parallel()
 	s := newUniqueStore(t, "email")
 	upsert(t, s, ada(1), clerksync.Created)
 	upsert(t, s, person("old", 1), clerksync.Created)
@@ -125,8 +91,10 @@ func TestConflictInBatch(t *testing.T) {
 	}
 }
 
-// The account was deleted and made anew: the deleted record gives the address up.
+// TestConflictWithDeletedRecord has a user who was deleted and signed up again: the deleted
+// record gives the address up.
 func TestConflictWithDeletedRecord(t *testing.T) {
+	t.Parallel()
 	for name, prepare := range map[string]func(s rawStore, u *clerksync.User){
 		"Insert": func(rawStore, *clerksync.User) {},
 		"Update": func(s rawStore, u *clerksync.User) { upsert(t, s, person("new", 1), clerksync.Created) },
@@ -163,8 +131,9 @@ func TestConflictWithDeletedRecord(t *testing.T) {
 	}
 }
 
-// Other fields that Clerk owns, and the app's Map made unique.
+// TestConflictOnOtherFields has unique indexes on another field of Clerk's and on an Extra.
 func TestConflictOnOtherFields(t *testing.T) {
+	t.Parallel()
 	for field, set := range map[string]func(u *clerksync.User){
 		"profile.phoneNumber": func(u *clerksync.User) { u.Profile.PhoneNumber = "+1555000" },
 		"username":            func(u *clerksync.User) { u.Extra["username"] = "ada" },
@@ -185,10 +154,14 @@ func TestConflictOnOtherFields(t *testing.T) {
 	}
 }
 
-// A deleted record's value of a field that its own Map did not write is the app's.
+// TestConflictLeavesTheAppsFields has a deleted record with a field that no Map wrote: it is
+// the app's.
 func TestConflictLeavesTheAppsFields(t *testing.T) {
+	t.Parallel()
 	s := newUniqueStore(t, "username")
-	insert(t, s.coll, bson.D{{Key: "clerkId", Value: "user_ada"}, {Key: "username", Value: "ada"}, {Key: "deletedAt", Value: hour(1)}})
+	insert(t, s.coll, bson.D{
+		{Key: "clerkId", Value: "user_ada"}, {Key: "username", Value: "ada"}, {Key: "deletedAt", Value: hour(1)},
+	})
 	u := person("bob", 1)
 	u.Extra["username"] = "ada"
 	_, err := s.Upsert(t.Context(), u)
@@ -198,8 +171,10 @@ func TestConflictLeavesTheAppsFields(t *testing.T) {
 	}
 }
 
-// An index on two fields refuses a record that has both of another, and no other.
+// TestConflictOnTwoFields has an index on two fields, which rejects only a record with both
+// values of another.
 func TestConflictOnTwoFields(t *testing.T) {
+	t.Parallel()
 	coll := newCollection(t)
 	createIndex(t, coll, ascending("name", "email"), options.Index().SetUnique(true).SetSparse(true).SetName("both"))
 	s := rawStore{open(t, coll, &mongostore.Options{BatchSize: batchSize, AllowUnique: []string{"both"}}), coll}
@@ -232,8 +207,14 @@ func TestConflictOnTwoFields(t *testing.T) {
 	}
 }
 
-// One of the two fields is the app's: what the record has there decides.
+func inTenant(id, tenant, email string) bson.D {
+	return bson.D{{Key: "clerkId", Value: id}, {Key: "tenant", Value: tenant}, {Key: "email", Value: email}}
+}
+
+// TestConflictWithinTenant has an index on a field of the app's and one of Clerk's: the value
+// that the record has in the app's field decides.
 func TestConflictWithinTenant(t *testing.T) {
+	t.Parallel()
 	for name, prepare := range map[string]func(t *testing.T, s rawStore){
 		"Update": func(t *testing.T, s rawStore) {
 			upsert(t, s, person("bob", 1), clerksync.Created)
@@ -242,7 +223,7 @@ func TestConflictWithinTenant(t *testing.T) {
 			}
 		},
 		"NoVersion": func(t *testing.T, s rawStore) {
-			insert(t, s.coll, bson.D{{Key: "clerkId", Value: "user_bob"}, {Key: "tenant", Value: "x"}, {Key: "email", Value: "bob@example.com"}})
+			insert(t, s.coll, inTenant("user_bob", "x", "bob@example.com"))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -250,7 +231,7 @@ func TestConflictWithinTenant(t *testing.T) {
 			createIndex(t, coll, ascending("tenant", "email"), options.Index().SetUnique(true).SetSparse(true).SetName("both"))
 			s := rawStore{open(t, coll, &mongostore.Options{BatchSize: batchSize, AllowUnique: []string{"both"}}), coll}
 			for id, tenant := range map[string]string{"ada": "x", "elsewhere": "y"} {
-				insert(t, coll, bson.D{{Key: "clerkId", Value: "user_" + id}, {Key: "tenant", Value: tenant}, {Key: "email", Value: "ada@example.com"}})
+				insert(t, coll, inTenant("user_"+id, tenant, "ada@example.com"))
 			}
 			prepare(t, s)
 			if _, err := s.Deactivate(t.Context(), "user_elsewhere", hour(2)); err != nil {
@@ -277,14 +258,15 @@ func TestConflictWithinTenant(t *testing.T) {
 	}
 }
 
-// A deleted record cannot give its address up where it would be in the way without one,
-// too. That is a conflict like any other, on servers that see one there.
+// TestConflictOfARelease has a deleted record that would conflict with another one without
+// its address too. On servers that see it so, that is a conflict like any other.
 func TestConflictOfARelease(t *testing.T) {
+	t.Parallel()
 	coll := newCollection(t)
 	createIndex(t, coll, ascending("tenant", "email"), options.Index().SetUnique(true).SetSparse(true).SetName("both"))
 	s := open(t, coll, &mongostore.Options{BatchSize: batchSize, AllowUnique: []string{"both"}})
 	insert(t, coll, bson.D{{Key: "clerkId", Value: "user_bob"}, {Key: "tenant", Value: "x"}})
-	insert(t, coll, bson.D{{Key: "clerkId", Value: "user_ada"}, {Key: "tenant", Value: "x"}, {Key: "email", Value: "ada@example.com"}})
+	insert(t, coll, inTenant("user_ada", "x", "ada@example.com"))
 	if _, err := s.Deactivate(t.Context(), "user_ada", hour(2)); err != nil {
 		t.Fatal(err)
 	}
@@ -295,8 +277,9 @@ func TestConflictOfARelease(t *testing.T) {
 	}
 }
 
-// A new record's role is written once, and counts in the app's index on it.
+// TestConflictWithFirstFields has an index on role, which only a new record gets.
 func TestConflictWithFirstFields(t *testing.T) {
+	t.Parallel()
 	coll := newCollection(t)
 	createIndex(t, coll, ascending("role", "email"), options.Index().SetUnique(true).SetSparse(true).SetName("both"))
 	s := rawStore{open(t, coll, &mongostore.Options{BatchSize: batchSize, AllowUnique: []string{"both"}}), coll}
@@ -311,8 +294,9 @@ func TestConflictWithFirstFields(t *testing.T) {
 	upsert(t, s, u, clerksync.Created)
 }
 
-// An index that nothing in the record explains: two fields together.
+// TestConflictWithoutRival has a unique index on two fields that clerksync does not write.
 func TestConflictWithoutRival(t *testing.T) {
+	t.Parallel()
 	coll := newCollection(t)
 	createIndex(t, coll, ascending("tenant", "team"), options.Index().SetUnique(true).SetName("theirs"))
 	s := open(t, coll, &mongostore.Options{AllowUnique: []string{"theirs"}})
@@ -330,122 +314,12 @@ func TestConflictWithoutRival(t *testing.T) {
 	}
 }
 
-func TestErrorsGiveNothingAway(t *testing.T) {
-	s := newUniqueStore(t, "email")
-	upsert(t, s, ada(1), clerksync.Created)
-	u := person("bob", 1)
-	u.Email = "ada@example.com"
-	large := ada(2)
-	large.Extra = map[string]any{"email2": strings.Repeat("secret@example.com ", 1<<20)}
-	bad := ada(2)
-	bad.Extra = map[string]any{"a.b": "secret@example.com"}
-	cancelled, cancel := context.WithCancel(t.Context())
-	cancel()
-	gone := newClient(t, func(o *options.ClientOptions) {
-		o.SetHosts([]string{"127.0.0.1:1"}).SetServerSelectionTimeout(1)
-	}).Database("x").Collection("users")
-
-	errs := make(map[string]error)
-	_, errs["conflict"] = s.Upsert(t.Context(), u)
-	_, errs["conflict in a batch"] = s.UpsertBatch(t.Context(), []*clerksync.User{u})
-	_, errs["invalid"] = s.Upsert(t.Context(), bad)
-	_, errs["cancelled"] = s.Upsert(cancelled, u)
-	_, errs["unreachable"] = mongostore.Open(t.Context(), gone, nil)
-	_, errs["not found"] = s.User(t.Context(), "user_nobody")
-	_, errs["too large"] = s.Upsert(t.Context(), large)
-	if errs["too large"] == nil { // the embedded server takes what MongoDB does not
-		delete(errs, "too large")
-	}
-	for name, err := range errs {
-		if err == nil {
-			t.Errorf("%s: no error", name)
-			continue
-		}
-		t.Logf("%s: %v", name, err)
-		if text := fmt.Sprintf("%v %+v", err, err); strings.Contains(text, "@") {
-			t.Errorf("%s: %s", name, text)
-		}
-	}
-}
-
-func TestErrorsOfContext(t *testing.T) {
-	s := newStore(t)
-	cause := errors.New("the app shuts down")
-	ctx, cancel := context.WithCancelCause(t.Context())
-	cancel(cause)
-	calls := map[string]func() error{
-		"User":        func() error { _, err := s.User(ctx, "user_ada"); return err },
-		"Upsert":      func() error { _, err := s.Upsert(ctx, ada(1)); return err },
-		"Deactivate":  func() error { _, err := s.Deactivate(ctx, "user_ada", hour(1)); return err },
-		"Restore":     func() error { _, err := s.Restore(ctx, "user_ada", hour(1)); return err },
-		"UpsertBatch": func() error { _, err := s.UpsertBatch(ctx, []*clerksync.User{ada(1)}); return err },
-		"Users":       func() error { _, err := s.Users(ctx, []string{"user_ada"}); return err },
-		"Stamps":      func() error { _, err := s.Stamps(ctx, nil); return err },
-		"Undeleted": func() (err error) {
-			for _, err = range s.Undeleted(ctx) {
-			}
-			return err
-		},
-	}
-	for name, call := range calls {
-		if err := call(); !errors.Is(err, context.Canceled) || !errors.Is(err, cause) {
-			t.Errorf("%s: %v, want both context.Canceled and its cause", name, err)
-		}
-	}
-	if n, err := s.coll.CountDocuments(t.Context(), bson.D{}); err != nil || n != 0 {
-		t.Errorf("%d documents, %v", n, err)
-	}
-}
-
-// A context that ends while the server is asked.
-func TestErrorsOfContextUnderWay(t *testing.T) {
-	base := newCollection(t)
-	open(t, base, nil)
-	for name, call := range map[string]func(ctx context.Context, s *mongostore.Store) error{
-		"User":   func(ctx context.Context, s *mongostore.Store) error { _, err := s.User(ctx, "user_ada"); return err },
-		"Upsert": func(ctx context.Context, s *mongostore.Store) error { _, err := s.Upsert(ctx, ada(1)); return err },
-		"Deactivate": func(ctx context.Context, s *mongostore.Store) error {
-			_, err := s.Deactivate(ctx, "user_bob", hour(1))
-			return err
-		},
-		"UpsertBatch": func(ctx context.Context, s *mongostore.Store) error {
-			_, err := s.UpsertBatch(ctx, []*clerksync.User{person("cid", 1), person("dot", 1)})
-			return err
-		},
-		"Restore": func(ctx context.Context, s *mongostore.Store) error {
-			_, err := s.Restore(ctx, "user_bob", hour(1))
-			return err
-		},
-		"Users": func(ctx context.Context, s *mongostore.Store) error {
-			_, err := s.Users(ctx, []string{"user_ada"})
-			return err
-		},
-		"Undeleted": func(ctx context.Context, s *mongostore.Store) (err error) {
-			for _, err = range s.Undeleted(ctx) {
-			}
-			return err
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			ctx, cancel := context.WithCancel(t.Context())
-			armed := false
-			s := open(t, newHooked(t, base, func(bson.Raw) {
-				if armed {
-					cancel()
-				}
-			}), nil)
-			armed = true
-			if err := call(ctx, s); !errors.Is(err, context.Canceled) {
-				t.Errorf("error %v, want context.Canceled", err)
-			}
-		})
-	}
-}
-
-// Many take over a deleted user's address at once: one gets it.
+// TestConcurrentRemakes has many users take over a deleted user's address at once: one
+// gets it.
 func TestConcurrentRemakes(t *testing.T) {
+	t.Parallel()
 	const workers = 16
-	for round := range 3 {
+	for round := range *rounds {
 		s := newUniqueStore(t, "email")
 		upsert(t, s, ada(1), clerksync.Created)
 		if _, err := s.Deactivate(t.Context(), "user_ada", hour(2)); err != nil {
@@ -473,5 +347,69 @@ func TestConcurrentRemakes(t *testing.T) {
 		if created.Load() != 1 || conflicts.Load() != workers-1 {
 			t.Errorf("round %d: %d created, %d conflicts", round, created.Load(), conflicts.Load())
 		}
+	}
+}
+
+// TestReleasedByAnotherCall lets another call take the address from the deleted record
+// between the read that finds it there and the write that releases it.
+func TestReleasedByAnotherCall(t *testing.T) {
+	t.Parallel()
+	remade := func(name string) *clerksync.User {
+		u := person(name, 3)
+		u.Email = "ada@example.com"
+		return u
+	}
+	for name, c := range map[string]struct {
+		other    func(ctx context.Context, s rawStore) error
+		want     clerksync.Outcome
+		conflict bool
+	}{
+		"WhichWritesTheSameUser": {
+			other: func(ctx context.Context, s rawStore) error { _, err := s.Upsert(ctx, remade("again")); return err },
+			want:  clerksync.Unchanged,
+		},
+		"WhichDies": {
+			other: func(ctx context.Context, s rawStore) error {
+				return s.SetFields(ctx, "user_ada", map[string]any{"email": nil})
+			},
+			want: clerksync.Created,
+		},
+		"WhichWritesAnotherUser": {
+			other:    func(ctx context.Context, s rawStore) error { _, err := s.Upsert(ctx, remade("other")); return err },
+			conflict: true,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			base := newUniqueStore(t, "email")
+			upsert(t, base, ada(1), clerksync.Created)
+			if _, err := base.Deactivate(t.Context(), "user_ada", hour(2)); err != nil {
+				t.Fatal(err)
+			}
+			releases := 0
+			s := open(t, newHooked(t, base.coll, func(cmd bson.Raw) {
+				if !isRelease(cmd) {
+					return
+				}
+				if releases++; releases == 1 {
+					if err := c.other(t.Context(), base); err != nil {
+						t.Error(err)
+					}
+				}
+			}), &mongostore.Options{BatchSize: batchSize, AllowUnique: []string{"email"}})
+			res, err := s.Upsert(t.Context(), remade("again"))
+			if releases == 0 {
+				t.Fatal("nothing was released")
+			}
+			if c.conflict {
+				wantConflict(t, err, "email")
+				return
+			}
+			if err != nil || res.Outcome != c.want {
+				t.Errorf("Upsert: %v, %v, want %v", res.Outcome, err, c.want)
+			}
+			if got := base.fields(t, "user_again")["email"]; got != "ada@example.com" {
+				t.Errorf("email of the new record: %v", got)
+			}
+		})
 	}
 }

@@ -12,31 +12,30 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync"
 )
 
-// Deactivate implements [clerksync.Store], in one round trip. An at that is zero
-// or before 1970 stands for now. The Result's User is nil unless the record
-// was deleted before.
+// Deactivate implements [clerksync.Store], in one round trip. An at that is zero or
+// before 1970 means now. The Result's User is nil unless the record was deleted before.
 //
-// With [Options].EraseOnDelete it takes two, and the record loses
-// email, name, profile.firstName, .lastName, .fullName, .imageUrl, .phoneNumber,
-// .birthday and .gender, clerkCreatedAt, lastSignInAt, and the fields that
-// [clerksync.Config].Map added to Extra, with extraFields. It keeps _id, clerkId, the flags
-// (isActive, emailVerified, phoneVerified, banned), the record's own times
-// and what the app owns: role, location and each field that clerksync does not
-// know. A record that is already deleted stays as it is.
+// With [Options].EraseOnDelete it takes two round trips, and the record loses email,
+// name, profile.firstName, .lastName, .fullName, .imageUrl, .phoneNumber, .birthday and
+// .gender, clerkCreatedAt, lastSignInAt, and the fields that [clerksync.Config].Map
+// added to Extra, with extraFields. It keeps _id, clerkId, the flags (isActive,
+// emailVerified, phoneVerified, banned), the record's own times, and the app's fields:
+// role, location and each field that clerksync does not know. A record that is already
+// deleted stays as it is.
 func (s *Store) Deactivate(ctx context.Context, clerkID string, at time.Time) (clerksync.Result, error) {
 	const op = "deactivate"
-	ctx, err := enter(ctx, op)
+	ctx, err := begin(ctx, op)
 	if err != nil {
 		return clerksync.Result{}, err
 	}
 	if clerkID == "" {
 		return clerksync.Result{}, errors.New("mongostore: deactivate: no clerkID")
 	}
-	now := s.millis()
-	if at.Before(epoch) { // the filters take no such date for a tombstone
+	now := s.nowMillis()
+	if at.Before(epoch) { // to the filters, such a date is not a tombstone
 		at = now
 	}
-	d := &deactivation{Store: s, clerkID: clerkID, id: bson.NewObjectID(), time: now, at: at}
+	d := &deactivation{store: s, erase: s.erase, clerkID: clerkID, id: bson.NewObjectID(), time: now, at: at}
 	res := clerksync.Result{Outcome: clerksync.Deactivated}
 	err = s.retry(ctx, op, func() (err error) {
 		res.User, err = d.try(ctx)
@@ -50,36 +49,33 @@ func (s *Store) Deactivate(ctx context.Context, clerkID string, at time.Time) (c
 
 // deactivation is one call of Deactivate, over all its attempts.
 type deactivation struct {
-	*Store
-	clerkID  string
-	id       bson.ObjectID // of the tombstone, if this call inserts it
-	time, at time.Time
-	attempts int
-	refusals int
+	store      *Store
+	erase      bool
+	clerkID    string
+	id         bson.ObjectID // of the tombstone, if this call inserts it
+	time       time.Time     // when the call began
+	at         time.Time     // of the deletion
+	attempts   int
+	duplicates int // duplicate key errors that no record explained
 }
 
-// try returns the record if it was deleted before.
+// try makes one attempt. It returns the record if it was deleted before.
 func (d *deactivation) try(ctx context.Context) (*clerksync.User, error) {
 	if d.attempts++; d.attempts == 1 && !d.erase {
 		filter := bson.D{{Key: "clerkId", Value: d.clerkID}, undeleted}
 		onInsert := bson.D{{Key: "_id", Value: d.id}, {Key: "createdAt", Value: d.time}}
 		update := bson.D{{Key: "$set", Value: d.fields()}, {Key: "$setOnInsert", Value: onInsert}}
-		_, err := d.write(ctx, filter, update, true)
+		_, err := d.store.write(ctx, filter, update, true)
 		if !mongo.IsDuplicateKeyError(err) {
 			return nil, err
 		}
 	}
-	r, err := d.read(ctx, d.clerkID)
+	r, err := d.store.read(ctx, d.clerkID)
 	switch {
 	case err != nil:
 		return nil, err
 	case r == nil:
-		tombstone := bson.D{{Key: "_id", Value: d.id}, {Key: "clerkId", Value: d.clerkID}, {Key: "createdAt", Value: d.time}}
-		_, err = d.coll.InsertOne(ctx, append(tombstone, d.fields()...))
-		if mongo.IsDuplicateKeyError(err) {
-			return nil, d.refused(ctx, "deactivate", err, &d.refusals)
-		}
-		return nil, err
+		return nil, d.insertTombstone(ctx)
 	case !deletedAt(r.raw).IsZero():
 		return r.user(), nil
 	}
@@ -87,17 +83,26 @@ func (d *deactivation) try(ctx context.Context) (*clerksync.User, error) {
 	if d.erase {
 		update = append(update, bson.E{Key: "$unset", Value: erasure(r)})
 	}
-	_, err = d.write(ctx, r.asRead(), update, false)
+	_, err = d.store.write(ctx, r.asRead(), update, false)
 	return nil, err
 }
 
-// fields are what makes a record a tombstone.
+func (d *deactivation) insertTombstone(ctx context.Context) error {
+	tombstone := bson.D{{Key: "_id", Value: d.id}, {Key: "clerkId", Value: d.clerkID}, {Key: "createdAt", Value: d.time}}
+	_, err := d.store.coll.InsertOne(ctx, append(tombstone, d.fields()...))
+	if mongo.IsDuplicateKeyError(err) {
+		return d.store.unexplained(ctx, "deactivate", err, &d.duplicates)
+	}
+	return err
+}
+
+// fields returns what makes a record a tombstone.
 func (d *deactivation) fields() bson.D {
 	return bson.D{{Key: "isActive", Value: false}, {Key: "deletedAt", Value: d.at}, {Key: "updatedAt", Value: d.time}}
 }
 
-// erasure removes everything that a sync would remove of a user of whom Clerk
-// knows nothing, and lastSignInAt.
+// erasure removes everything that a sync would remove if Clerk knew nothing about the
+// user, and lastSignInAt.
 func erasure(r *record) bson.D {
 	nobody := &clerksync.User{}
 	unset := bson.D{{Key: "lastSignInAt", Value: ""}, {Key: "extraFields", Value: ""}}

@@ -9,13 +9,13 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync"
 )
 
-// record is a document as it was read.
+// record is a document as it was read from the database.
 type record struct {
 	raw     bson.Raw
 	decoded *clerksync.User
 }
 
-// user is the document as clerksync understands it.
+// user returns the document decoded.
 func (r *record) user() *clerksync.User {
 	if r.decoded == nil {
 		r.decoded = decode(r.raw)
@@ -23,14 +23,14 @@ func (r *record) user() *clerksync.User {
 	return r.decoded
 }
 
-// clerkID is empty if the document's is no string.
+// clerkID returns the clerkId, empty if it is not a string.
 func (r *record) clerkID() string { return textOf(r.raw, "clerkId") }
 
-// is reports whether the record was created under this _id.
+// is reports whether the record has this _id.
 func (r *record) is(id bson.ObjectID) bool { return idOf(r.raw.Lookup("_id")) == id.Hex() }
 
-// decide is [clerksync.Decide] about a record that may be nil. It decodes the whole of it
-// only where that matters, at equal versions: most of a batch is newer.
+// decide is [clerksync.Decide] for a record that may be nil. It decodes the whole record
+// only at equal versions, because most users of a batch are newer.
 func (r *record) decide(u *clerksync.User, now time.Time) clerksync.Outcome {
 	if r == nil {
 		return clerksync.Decide(nil, u, now)
@@ -42,9 +42,9 @@ func (r *record) decide(u *clerksync.User, now time.Time) clerksync.Outcome {
 	return clerksync.Decide(brief, u, now)
 }
 
-// asRead is the filter of a compare-and-set: it matches the record as long as no
-// other writer has changed what a decision rests on. The values are those of
-// the document, not their decoded form, which may stand for several.
+// asRead returns the filter of a compare-and-set: it matches the record until another
+// writer changes a field that the decision depends on. It compares the stored values,
+// because several of them may decode to the same one.
 func (r *record) asRead() bson.D {
 	filter := bson.D{{Key: "clerkId", Value: r.clerkID()}}
 	for _, field := range []string{"clerkUpdatedAt", "syncedAt", "extraFields", "deletedAt"} {
@@ -53,25 +53,24 @@ func (r *record) asRead() bson.D {
 	return filter
 }
 
-// equal matches documents that have the same value as r in field, or none if r
-// has none. The operator is there for values that a filter would take for more
-// than a value.
+// equal matches documents whose field has the same value as r's, or is absent if r's is.
+// Without the operator, a filter would take some values for conditions.
 func (r *record) equal(field string) bson.E {
-	var value any // null matches an absent field too
+	var value any // null also matches an absent field
 	if v, err := r.raw.LookupErr(field); err == nil {
 		value = v
 	}
 	return bson.E{Key: field, Value: bson.D{{Key: "$eq", Value: value}}}
 }
 
-// flatProfile reports whether profile is there and no document, so that no
-// update can write into it.
+// flatProfile reports whether the record has a profile that is not a document. No update
+// can write into it.
 func (r *record) flatProfile() bool {
 	v, err := r.raw.LookupErr("profile")
 	return err == nil && v.Type != bson.TypeEmbeddedDocument
 }
 
-// lost are the names of the record's Extra that u does not have.
+// lost returns the names of the record's Extra that u does not have.
 func (r *record) lost(u *clerksync.User) []string {
 	return slices.DeleteFunc(extraFields(r.raw), func(name string) bool {
 		_, kept := u.Extra[name]
@@ -79,8 +78,8 @@ func (r *record) lost(u *clerksync.User) []string {
 	})
 }
 
-// confirmed is the record after a write that moved forward what a u of the same
-// content may move, and whether there was anything to move.
+// confirmed returns the record as it is after a u with the same content has moved the two
+// times forward, and whether there is anything to move.
 func (r *record) confirmed(u *clerksync.User) (after *clerksync.User, moved bool) {
 	after = r.user()
 	if u.SyncedAt.After(after.SyncedAt) || u.LastSignInAt.After(after.LastSignInAt) {
@@ -98,8 +97,8 @@ func latest(a, b time.Time) time.Time {
 	return a
 }
 
-// decode reads a document as others may have written it: a field of a wrong type
-// is absent.
+// decode reads a document that others may have written: a field of a wrong type counts
+// as absent.
 func decode(raw bson.Raw) *clerksync.User {
 	text := func(path ...string) string { return textOf(raw, path...) }
 	date := func(field string) time.Time { return dateOf(raw, field) }
@@ -157,7 +156,8 @@ func decode(raw bson.Raw) *clerksync.User {
 	return u
 }
 
-// deletedAt counts from 1970 on, as the filters have it.
+// deletedAt returns the time of the deletion, zero before 1970: the filters take only later
+// dates for tombstones.
 func deletedAt(raw bson.Raw) time.Time {
 	at := dateOf(raw, "deletedAt")
 	if at.Before(epoch) {
@@ -166,8 +166,8 @@ func deletedAt(raw bson.Raw) time.Time {
 	return at
 }
 
-// extraFields are the names that clerksync wrote from an Extra, without those that
-// it cannot have written: a record is not to make clerksync remove its _id.
+// extraFields returns the names that clerksync wrote from an Extra. It leaves out names
+// that clerksync cannot have written, so that no record makes it remove an _id.
 func extraFields(raw bson.Raw) []string {
 	list, _ := raw.Lookup("extraFields").ArrayOK()
 	values, _ := list.Values()
@@ -194,8 +194,7 @@ func canBeExtra(names ...string) bool {
 	return err == nil
 }
 
-// idOf is the _id in hex, the string itself, or Extended JSON for the types that
-// other applications use.
+// idOf returns an ObjectID in hex, a string as it is, and any other type as Extended JSON.
 func idOf(v bson.RawValue) string {
 	if id, ok := v.ObjectIDOK(); ok {
 		return id.Hex()
@@ -220,15 +219,15 @@ func timeOf(v bson.RawValue) time.Time {
 	return time.Time{}
 }
 
-// valueOf is the value of an Extra field in the types of [clerksync.User.Canonical],
-// nil if it is of another type, which clerksync did not write.
+// valueOf returns the value of an Extra field in the types of [clerksync.User.Canonical].
+// It is nil for other types, which clerksync does not write.
 func valueOf(v bson.RawValue) any {
 	switch v.Type {
 	case bson.TypeString:
 		return v.StringValue()
 	case bson.TypeBoolean:
 		return v.Boolean()
-	case bson.TypeInt32: // mongosh writes whole numbers so
+	case bson.TypeInt32: // mongosh writes whole numbers like this
 		return int64(v.Int32())
 	case bson.TypeInt64:
 		return v.Int64()
@@ -255,7 +254,7 @@ func valueOf(v bson.RawValue) any {
 	}
 }
 
-// stamp is what Reconcile needs of the record.
+// stamp returns what Reconcile needs of the record.
 func (r *record) stamp() clerksync.Stamp {
 	u := r.user()
 	return clerksync.Stamp{
@@ -265,7 +264,7 @@ func (r *record) stamp() clerksync.Stamp {
 	}
 }
 
-// stampFields is what stamp needs, as a projection.
+// stampFields is the projection that stamp needs.
 var stampFields = bson.D{
 	{Key: "clerkId", Value: 1}, {Key: "clerkUpdatedAt", Value: 1}, {Key: "syncedAt", Value: 1},
 	{Key: "createdAt", Value: 1}, {Key: "deletedAt", Value: 1}, {Key: "isActive", Value: 1},

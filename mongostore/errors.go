@@ -12,13 +12,13 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync"
 )
 
-// databaseError is what every failure of the database becomes on its way out.
-// The server's own text stays behind: that of a duplicate key error quotes the
-// value, an e-mail address as a rule.
+// databaseError wraps every failure of the database before the caller sees it. It does
+// not show the server's text, because a duplicate key error quotes the value, which is
+// often an e-mail address.
 type databaseError struct {
 	op    string
 	cause []error // the driver's error last; before it the context's, if it is done
-	text  string  // where the driver's text may be shown; else empty
+	text  string  // the driver's text if it may be shown; else empty
 }
 
 func (e *databaseError) Error() string {
@@ -29,33 +29,34 @@ func (e *databaseError) Error() string {
 	return "mongostore: " + e.op + ": " + text
 }
 
-// Unwrap gives the driver's error, so that errors.As and mongo.IsTimeout work.
-// Its text may hold personal data.
+// Unwrap returns the driver's error too, so that errors.As and mongo.IsTimeout work.
+// The text of that error may hold personal data.
 func (e *databaseError) Unwrap() []error { return e.cause }
 
-// fail prepares err for the caller.
-func fail(ctx context.Context, op string, err error) error {
+// wrapDriverErr wraps err for the caller. It returns a [*clerksync.ConflictError] as it is.
+func wrapDriverErr(ctx context.Context, op string, err error) error {
 	if conflict := (*clerksync.ConflictError)(nil); errors.As(err, &conflict) {
 		return err
 	}
-	return &databaseError{op: op, cause: append(done(ctx), err)}
+	return &databaseError{op: op, cause: append(ctxCauses(ctx), err)}
 }
 
-// unreached is the failure of a ping, which carries nothing of a record: the driver's
-// text names the servers that do not answer, and why. It quotes no password.
-func unreached(ctx context.Context, err error) error {
-	e := &databaseError{op: "open: MongoDB cannot be reached", cause: append(done(ctx), err)}
+// wrapPingErr wraps the error of a ping. A ping sends nothing of a record, so the
+// driver's text may be shown: it names the servers that do not answer, and why. It does
+// not quote the password.
+func wrapPingErr(ctx context.Context, err error) error {
+	e := &databaseError{op: "open: MongoDB cannot be reached", cause: append(ctxCauses(ctx), err)}
 	if !errors.Is(ctx.Err(), context.Canceled) {
 		e.text = err.Error()
 	}
 	return e
 }
 
-// enter begins a call: it returns an error if ctx is done, else ctx without the
-// driver's session. An app may call within a transaction of its own, and what the
-// Store writes must neither be rolled back with that nor fail with it.
-func enter(ctx context.Context, op string) (context.Context, error) {
-	if err := alive(ctx, op); err != nil {
+// begin starts a call. It fails if ctx is done; otherwise it returns ctx without the
+// driver's session: an app may call the Store inside a transaction, and the Store's
+// writes must not be rolled back or fail with it.
+func begin(ctx context.Context, op string) (context.Context, error) {
+	if err := ctxErr(ctx, op); err != nil {
 		return nil, err
 	}
 	if mongo.SessionFromContext(ctx) != nil {
@@ -64,16 +65,17 @@ func enter(ctx context.Context, op string) (context.Context, error) {
 	return ctx, nil
 }
 
-// alive returns an error if ctx is done.
-func alive(ctx context.Context, op string) error {
-	if errs := done(ctx); errs != nil {
-		return &databaseError{op: op, cause: errs}
+// ctxErr returns an error if ctx is done.
+func ctxErr(ctx context.Context, op string) error {
+	if causes := ctxCauses(ctx); causes != nil {
+		return &databaseError{op: op, cause: causes}
 	}
 	return nil
 }
 
-// done returns why ctx is done, nil if it is not. An own cause is among it.
-func done(ctx context.Context) []error {
+// ctxCauses returns why ctx is done: its error, and its cause if that is another one.
+// It is nil if ctx is not done.
+func ctxCauses(ctx context.Context) []error {
 	err := ctx.Err()
 	if err == nil {
 		return nil
@@ -84,8 +86,8 @@ func done(ctx context.Context) []error {
 	return []error{err}
 }
 
-// describe tells an error by what cannot hold personal data: codes, code names,
-// labels, kinds.
+// describe describes an error by what cannot hold personal data: codes, code names,
+// labels, types.
 func describe(err error) string {
 	for _, known := range []error{context.Canceled, errLostRace, mongo.ErrClientDisconnected} {
 		if errors.Is(err, known) {
@@ -111,7 +113,7 @@ func describe(err error) string {
 		parts = append(parts, "network error")
 	}
 	if len(parts) == 0 {
-		// The type at the root says most: topology.ServerSelectionError, for one.
+		// The innermost type says most: topology.ServerSelectionError, for one.
 		for next := err; next != nil; next = errors.Unwrap(next) {
 			err = next
 		}
@@ -120,8 +122,8 @@ func describe(err error) string {
 	return strings.Join(parts, ", ")
 }
 
-// unreachable reports whether err says that nobody answered, so that the next
-// call will hardly fare better.
+// unreachable reports whether err says that no server answered. The next call would
+// most likely fail too.
 func unreachable(err error) bool {
 	if errors.Is(err, context.Canceled) || mongo.IsTimeout(err) || mongo.IsNetworkError(err) {
 		return true
@@ -135,7 +137,7 @@ func hasCode(err error, codes ...int) bool {
 	return errors.As(err, &server) && slices.ContainsFunc(codes, server.HasErrorCode)
 }
 
-// codes are those that the server gave, none if it gave no answer.
+// codes returns the codes that the server gave. It is empty if no server answered.
 func codes(err error) []int {
 	server := mongo.ServerError(nil)
 	if !errors.As(err, &server) {

@@ -12,7 +12,7 @@ import (
 	"github.com/clerksync/clerksync-go/mongostore"
 )
 
-// A Store for production, handed to clerksync.
+// Open a Store for production and hand it to clerksync.
 func ExampleOpen() {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
@@ -23,7 +23,7 @@ func ExampleOpen() {
 	}
 	store, err := mongostore.Open(ctx, client.Database("app").Collection("users"), nil)
 	if err != nil {
-		log.Fatal(err) // says what to do: which index to drop or create, which records are double
+		log.Fatal(err) // says which index to drop or create, or which records are duplicates
 	}
 	syncer, err := clerksync.New(clerksync.Config{Store: store, SecretKey: "sk_live_…"})
 	if err != nil {
@@ -32,8 +32,7 @@ func ExampleOpen() {
 	_ = syncer // see package clerksync
 }
 
-// An app that erases people's data when they delete their account, and whose
-// every user has a username.
+// This app erases personal data on deletion, and each of its users has a username.
 func ExampleOptions() {
 	client, err := mongo.Connect(options.Client().ApplyURI("mongodb://127.0.0.1:27017"))
 	if err != nil {

@@ -11,36 +11,36 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync"
 )
 
-// guess is how UpsertBatch begins: with the one command that would be enough if
-// the batch is like the last one. A wrong guess costs that command, and nothing
-// else: what is not certain to be done is read and decided on.
+// guess is how UpsertBatch begins: with the one command that suffices if the batch is
+// like the last one. A wrong guess costs only that command: users who are not certainly
+// written are then read and decided on.
 type guess int32
 
 const (
-	// guessWritable: most are new or newer. Guarded upserts write these.
+	// guessWritable: most users are new or newer. Guarded upserts write these.
 	guessWritable guess = iota
-	// guessNew: all are new and many, as in a backfill. Inserts take half the time of
-	// upserts.
+	// guessNew: all users are new, and many, as in a backfill. Inserts take half the
+	// time of upserts.
 	guessNew
-	// guessRefused: most are as the record, older, deleted or with other names in
-	// Extra, and their guarded upserts would be refused. Read first.
-	guessRefused
+	// guessReadFirst: most users are equal to their records, older, deleted or with other
+	// names in Extra, and their guarded upserts would fail. Read first.
+	guessReadFirst
 )
 
-// manyNew is how many users make a batch part of a backfill. Inserts do not pay for
-// the few of a run that keeps up.
-const manyNew = 100
+// backfillSize is how many users make a batch part of a backfill. For the few of a run
+// that keeps up, inserts do not pay.
+const backfillSize = 100
 
-// guess is what to begin with for these items.
+// guess returns what to begin with for these items.
 func (b *batch) guess(items []*item) guess {
-	g := guess(b.next.Load())
-	if g == guessNew && len(items) < manyNew {
+	g := guess(b.store.next.Load())
+	if g == guessNew && len(items) < b.store.backfillSize {
 		return guessWritable
 	}
 	return g
 }
 
-// learn guesses the next batch from this one.
+// learn sets the guess for the next batch by the results of this one.
 func (b *batch) learn(items []*item) {
 	created, passed := 0, 0
 	for _, it := range items {
@@ -53,61 +53,32 @@ func (b *batch) learn(items []*item) {
 	}
 	next := guessWritable
 	switch {
-	case created == len(items) && created >= manyNew:
+	case created == len(items) && created >= b.store.backfillSize:
 		next = guessNew
 	case passed < len(items)-passed:
-		next = guessRefused
+		next = guessReadFirst
 	}
-	b.next.Store(int32(next))
+	b.store.next.Store(int32(next))
 }
 
-// try writes items unread, in one command, and returns those not known to be done.
-// What was created is told by _ids, which servers get right even where they
-// number the models of a bulk wrongly.
-func (b *batch) try(ctx context.Context, items []*item, g guess) (rest []*item) {
-	var sent []*item
-	var models []mongo.WriteModel
-	for _, it := range items {
-		switch {
-		case g == guessNew:
-			models = append(models, mongo.NewInsertOneModel().SetDocument(it.document()))
-		case g == guessWritable && !it.u.ClerkUpdatedAt.IsZero():
-			models = append(models, mongo.NewUpdateOneModel().SetFilter(it.guard()).SetUpdate(it.guardedUpdate()).SetUpsert(true))
-			it.sent = true
-		default:
-			rest = append(rest, it)
-			continue
-		}
-		sent = append(sent, it)
-	}
+// tryUnread writes items in one command without reading them first. It returns those
+// that are not certainly written.
+func (b *batch) tryUnread(ctx context.Context, items []*item, g guess) (rest []*item) {
+	sent, models, rest := unreadModels(items, g)
 	if len(models) == 0 {
 		return rest
 	}
-	res, err := b.coll.BulkWrite(ctx, models, options.BulkWrite().SetOrdered(false))
-	if res == nil {
-		res = &mongo.BulkWriteResult{}
-	}
-	written := res.InsertedCount + res.MatchedCount + res.UpsertedCount
-	all := err == nil && written == int64(len(models)) && res.UpsertedCount == int64(len(res.UpsertedIDs))
-	if bulk := (mongo.BulkWriteException{}); errors.As(err, &bulk) && written+int64(len(bulk.WriteErrors)) == int64(len(models)) {
-		for _, we := range bulk.WriteErrors {
-			if 0 <= we.Index && we.Index < len(sent) {
-				sent[we.Index].sent = false
-			}
-		}
-	}
-	upserted := make(map[bson.ObjectID]bool, len(res.UpsertedIDs))
-	for _, id := range res.UpsertedIDs {
-		if id, ok := id.(bson.ObjectID); ok {
-			upserted[id] = true
-		}
+	res, err := b.store.coll.BulkWrite(ctx, models, options.BulkWrite().SetOrdered(false))
+	told := readBulk(res, err, len(models))
+	for _, i := range told.failed {
+		sent[i].sent = false
 	}
 	for _, it := range sent {
 		switch {
-		case upserted[it.id], all && g == guessNew:
-			b.results[it.index] = it.written(clerksync.Created)
-		case all:
-			b.results[it.index] = it.written(clerksync.Updated)
+		case told.upserted[it.up.id], told.all && g == guessNew:
+			b.results[it.index] = it.up.written(clerksync.Created)
+		case told.all:
+			b.results[it.index] = it.up.written(clerksync.Updated)
 		default:
 			rest = append(rest, it)
 			continue
@@ -115,4 +86,60 @@ func (b *batch) try(ctx context.Context, items []*item, g guess) (rest []*item) 
 		it.passes = true
 	}
 	return rest
+}
+
+// unreadModels returns the writes to begin with and their items, and apart from them the
+// items that must be read first.
+func unreadModels(items []*item, g guess) (sent []*item, models []mongo.WriteModel, rest []*item) {
+	for _, it := range items {
+		switch {
+		case g == guessNew:
+			models = append(models, mongo.NewInsertOneModel().SetDocument(it.up.document()))
+		case g == guessWritable && !it.up.u.ClerkUpdatedAt.IsZero():
+			models = append(models, mongo.NewUpdateOneModel().
+				SetFilter(it.up.guard()).SetUpdate(it.up.guardedUpdate()).SetUpsert(true))
+			it.sent = true
+		default:
+			rest = append(rest, it)
+			continue
+		}
+		sent = append(sent, it)
+	}
+	return sent, models, rest
+}
+
+// bulkAnswer is what a server's answer to an unordered bulk says for certain.
+type bulkAnswer struct {
+	all bool // every model was written
+	// upserted holds the _ids of new records. Servers get these right, even if they
+	// number the models of a bulk wrongly.
+	upserted map[bson.ObjectID]bool
+	failed   []int // indexes of models; none if the counts do not add up
+}
+
+// readBulk reads the answer to a bulk of n models. res may be nil.
+func readBulk(res *mongo.BulkWriteResult, err error, n int) bulkAnswer {
+	if res == nil {
+		res = &mongo.BulkWriteResult{}
+	}
+	written := int(res.InsertedCount + res.MatchedCount + res.UpsertedCount)
+	answer := bulkAnswer{
+		all:      err == nil && written == n && int(res.UpsertedCount) == len(res.UpsertedIDs),
+		upserted: make(map[bson.ObjectID]bool, len(res.UpsertedIDs)),
+	}
+	for _, id := range res.UpsertedIDs {
+		if id, ok := id.(bson.ObjectID); ok {
+			answer.upserted[id] = true
+		}
+	}
+	bulk := mongo.BulkWriteException{}
+	if !errors.As(err, &bulk) || written+len(bulk.WriteErrors) != n {
+		return answer
+	}
+	for _, we := range bulk.WriteErrors {
+		if 0 <= we.Index && we.Index < n {
+			answer.failed = append(answer.failed, we.Index)
+		}
+	}
+	return answer
 }

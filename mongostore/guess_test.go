@@ -2,7 +2,6 @@ package mongostore_test
 
 import (
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"testing"
@@ -14,62 +13,46 @@ import (
 	"github.com/clerksync/clerksync-go/mongostore"
 )
 
-// Whatever the batch before makes the Store expect, a batch of everything ends as it
-// must.
+// TestBatchAfterAnyBatch checks that a batch with users of every kind ends the same,
+// whatever the batch before makes the Store expect.
 func TestBatchAfterAnyBatch(t *testing.T) {
-	people := func(n int) (us []*clerksync.User) {
-		for i := range n {
-			us = append(us, person(fmt.Sprint("p", i), 1))
-		}
-		return us
-	}
-	for name, before := range map[string][][]*clerksync.User{
-		"Nothing": nil,
-		"New":     {people(batchSize)},
-		"Newer":   {people(10), {person("p0", 2), person("p1", 2)}},
-		"Equal":   {people(10), people(10)},
+	t.Parallel()
+	const backfill = 15 // as many users as mixedBatch has, or more
+	for name, c := range map[string]struct {
+		before [][]*clerksync.User
+		first  string // command of the mixed batch
+	}{
+		"Nothing": {nil, "update"},
+		"New":     {[][]*clerksync.User{crowd(backfill, "p", 1)}, "insert"},
+		"Newer":   {[][]*clerksync.User{crowd(10, "p", 1), {person("p0", 2), person("p1", 2)}}, "update"},
+		"Equal":   {[][]*clerksync.User{crowd(10, "p", 1), crowd(10, "p", 1)}, "find"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			base := newUniqueStore(t, "email")
 			for _, id := range []string{"ada", "older", "newer", "equal", "differs", "extras", "gone"} {
 				upsert(t, base, person(id, 5), clerksync.Created)
 			}
-			if _, err := base.Deactivate(t.Context(), "user_gone", hour(6)); err != nil {
-				t.Fatal(err)
-			}
+			deactivate(t, base, "user_gone", hour(6))
 			coll, sent := newMonitored(t, base.coll)
 			s := open(t, coll, &mongostore.Options{AllowUnique: []string{"email"}, BatchSize: batchSize})
-			for _, us := range before {
+			s.SetBackfillSize(backfill)
+			for _, us := range c.before {
 				if _, err := s.UpsertBatch(t.Context(), us); err != nil {
 					t.Fatal(err)
 				}
 			}
 
-			change := func(u *clerksync.User, f func(u *clerksync.User)) *clerksync.User { f(u); return u }
-			us := []*clerksync.User{
-				person("new1", 1), person("older", 6), person("equal", 5),
-				change(person("differs", 5), func(u *clerksync.User) { u.Name, u.SyncedAt = "x", hour(7) }),
-				person("new2", 1), person("newer", 4), person("gone", 9),
-				change(person("conflict", 1), func(u *clerksync.User) { u.Email = "ada@example.com" }),
-				change(person("nov", 1), func(u *clerksync.User) { u.ClerkUpdatedAt = time.Time{} }),
-				change(person("extras", 6), func(u *clerksync.User) { u.Extra = nil }),
-				change(person("again", 1), func(u *clerksync.User) { u.Email = "gone@example.com" }),
-				person("new1", 1), person("new2", 2), person("older", 5),
-			}
-			const created, updated, unchanged, stale = clerksync.Created, clerksync.Updated, clerksync.Unchanged, clerksync.Stale
-			want := []clerksync.Outcome{
-				created, updated, unchanged, updated,
-				created, stale, clerksync.Deactivated, 0, created, updated, created,
-				unchanged, updated, stale,
-			}
-			if name == "New" { // or it is not taken for more of the same
-				for i := range batchSize {
-					us, want = append(us, person(fmt.Sprint("more", i), 1)), append(want, created)
+			us, want := mixedBatch()
+			if name == "New" { // else it is not taken for more of the same
+				for _, u := range crowd(backfill, "more", 1) {
+					us, want = append(us, u), append(want, clerksync.Created)
 				}
 			}
 			sent.take()
 			results, err := s.UpsertBatch(t.Context(), us)
-			t.Logf("%d commands", len(sent.take()))
+			if names := sent.names(); names[0] != c.first {
+				t.Errorf("the batch sends %q, want %s first", names, c.first)
+			}
 			var failed *clerksync.BatchError
 			if !errors.As(err, &failed) || !slices.Equal(slices.Collect(maps.Keys(failed.Errs)), []int{7}) {
 				t.Fatalf("error %v, want a BatchError about number 7", err)
@@ -82,25 +65,58 @@ func TestBatchAfterAnyBatch(t *testing.T) {
 			if !slices.Equal(got, want) {
 				t.Errorf("outcomes %v, want %v", got, want)
 			}
-			for id, want := range map[string]string{
-				"new1": "new1 1", "older": "older 6", "equal": "equal 5", "differs": "x", "new2": "new2 2",
-				"newer": "newer 5", "nov": "nov 1", "extras": "extras 6", "again": "again 1", "ada": "ada 5",
-			} {
-				u, err := base.User(t.Context(), "user_"+id)
-				if err != nil || u.Name != want || !u.IsActive || id == "extras" && u.Extra != nil {
-					t.Errorf("record of %s: %+v, %v, want name %q", id, u, err, want)
-				}
-			}
-			if _, err := base.User(t.Context(), "user_conflict"); !errors.Is(err, clerksync.ErrNotFound) {
-				t.Errorf("the one in the way: %v, want ErrNotFound", err)
-			}
+			checkMixedBatch(t, base)
 		})
 	}
 }
 
-// Whether a batch wrote a record is not told by the time alone.
+// mixedBatch returns users of every kind, and their outcomes. Number 7 is a conflict.
+func mixedBatch() (us []*clerksync.User, want []clerksync.Outcome) {
+	add := func(u *clerksync.User, o clerksync.Outcome, f func(u *clerksync.User)) {
+		if f != nil {
+			f(u)
+		}
+		us, want = append(us, u), append(want, o)
+	}
+	add(person("new1", 1), clerksync.Created, nil)
+	add(person("older", 6), clerksync.Updated, nil)
+	add(person("equal", 5), clerksync.Unchanged, nil)
+	add(person("differs", 5), clerksync.Updated, func(u *clerksync.User) { u.Name, u.SyncedAt = "x", hour(7) })
+	add(person("new2", 1), clerksync.Created, nil)
+	add(person("newer", 4), clerksync.Stale, nil)
+	add(person("gone", 9), clerksync.Deactivated, nil)
+	add(person("conflict", 1), 0, func(u *clerksync.User) { u.Email = "ada@example.com" })
+	add(person("nov", 1), clerksync.Created, func(u *clerksync.User) { u.ClerkUpdatedAt = time.Time{} })
+	add(person("extras", 6), clerksync.Updated, func(u *clerksync.User) { u.Extra = nil })
+	add(person("again", 1), clerksync.Created, func(u *clerksync.User) { u.Email = "gone@example.com" })
+	add(person("new1", 1), clerksync.Unchanged, nil)
+	add(person("new2", 2), clerksync.Updated, nil)
+	add(person("older", 5), clerksync.Stale, nil)
+	return us, want
+}
+
+func checkMixedBatch(t *testing.T, s rawStore) {
+	t.Helper()
+	for id, want := range map[string]string{
+		"new1": "new1 1", "older": "older 6", "equal": "equal 5", "differs": "x", "new2": "new2 2",
+		"newer": "newer 5", "nov": "nov 1", "extras": "extras 6", "again": "again 1", "ada": "ada 5",
+	} {
+		u, err := s.User(t.Context(), "user_"+id)
+		if err != nil || u.Name != want || !u.IsActive || id == "extras" && u.Extra != nil {
+			t.Errorf("record of %s: %+v, %v, want name %q", id, u, err, want)
+		}
+	}
+	if _, err := s.User(t.Context(), "user_conflict"); !errors.Is(err, clerksync.ErrNotFound) {
+		t.Errorf("the user in conflict: %v, want ErrNotFound", err)
+	}
+}
+
+// TestBatchByAClockThatStands checks that a batch does not take an equal updatedAt alone
+// for a sign that it wrote the record.
 func TestBatchByAClockThatStands(t *testing.T) {
-	s := open(t, newCollection(t), &mongostore.Options{BatchSize: batchSize, Now: func() time.Time { return hour(9) }})
+	t.Parallel()
+	now := func() time.Time { return hour(9) }
+	s := open(t, newCollection(t), &mongostore.Options{BatchSize: batchSize, Now: now})
 	for _, want := range []clerksync.Outcome{clerksync.Created, clerksync.Unchanged, clerksync.Unchanged} {
 		res, err := s.UpsertBatch(t.Context(), []*clerksync.User{ada(1)})
 		if err != nil || res[0].Outcome != want {
@@ -109,43 +125,11 @@ func TestBatchByAClockThatStands(t *testing.T) {
 	}
 }
 
-// A refused conflict costs its own settling, and no other user's.
-func TestRoundTripsOfAConflict(t *testing.T) {
-	base := newUniqueStore(t, "email")
-	upsert(t, base, ada(1), clerksync.Created)
-	coll, sent := newMonitored(t, base.coll)
-	s := open(t, coll, &mongostore.Options{AllowUnique: []string{"email"}, BatchSize: batchSize})
-	const n = 10
-	var us []*clerksync.User
-	for i := range n {
-		us = append(us, person(fmt.Sprint("n", i), 1))
-	}
-	us[n-1].Email = "ada@example.com"
-	sent.take()
-	_, err := s.UpsertBatch(t.Context(), us)
-	var failed *clerksync.BatchError
-	if !errors.As(err, &failed) || len(failed.Errs) != 1 {
-		t.Fatalf("error %v", err)
-	}
-	wantConflict(t, failed.Errs[n-1], "email")
-	var got []string
-	for _, cmd := range sent.take() {
-		got = append(got, commandName(cmd))
-	}
-	if want := []string{
-		"update", "find", // all at once, and who was refused
-		"insert", "find", // it may have been a race
-		"update", "findAndModify", "find", // alone
-		"find", "update", // who else has the address, and whether a deleted record gives it up
-	}; !slices.Equal(got, want) {
-		t.Errorf("sends %q, want %q", got, want)
-	}
-}
-
-// Who inserts a record has Created it, also where another writer changes it before
-// the batch can find out what became of its writes.
+// TestBatchCreatedAndChangedAtOnce checks that the batch that inserted a record reports
+// Created, even if another writer changes it before the batch reads what it wrote.
 func TestBatchCreatedAndChangedAtOnce(t *testing.T) {
-	for name, version := range map[string]int{"Newer": 2, "Same": 0} {
+	t.Parallel()
+	for name, newer := range map[string]bool{"Newer": true, "Same": false} {
 		t.Run(name, func(t *testing.T) {
 			base := newStore(t)
 			inserted := false
@@ -154,22 +138,24 @@ func TestBatchCreatedAndChangedAtOnce(t *testing.T) {
 				case commandName(cmd) == "insert" && !inserted: // bob is in the way: the bulk fails in part
 					inserted = true
 					upsert(t, base, person("bob", 1), clerksync.Created)
-				case commandName(cmd) == "find" && inserted && version > 0:
-					upsert(t, base, person("ada", version), clerksync.Updated)
-					version = 0
+				case commandName(cmd) == "find" && inserted && newer:
+					newer = false
+					upsert(t, base, person("ada", 2), clerksync.Updated)
 				}
 			}), nil)
 			versionless := func(id string) *clerksync.User {
-				u := person(id, 1)
-				u.ClerkUpdatedAt = time.Time{}
-				return u
+				return change(person(id, 1), func(u *clerksync.User) { u.ClerkUpdatedAt = time.Time{} })
 			}
-			res, err := s.UpsertBatch(t.Context(), []*clerksync.User{versionless("ada"), versionless("bob")})
+			us := []*clerksync.User{versionless("ada"), versionless("bob")}
+			res, err := s.UpsertBatch(t.Context(), us)
 			if err != nil {
 				t.Fatal(err)
 			}
 			if res[0].Outcome != clerksync.Created || res[1].Outcome != clerksync.Stale {
 				t.Errorf("outcomes %v and %v, want created and stale", res[0].Outcome, res[1].Outcome)
+			}
+			if !inserted || newer {
+				t.Error("the other writer did not come in")
 			}
 		})
 	}

@@ -10,37 +10,45 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/clerk/clerk-sdk-go/v2"
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/clerksync/clerksync-go/clerksync"
 	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
 )
 
-// hostile are texts that some database takes for more than text.
+// hostile are texts that some database does not take for plain text.
 var hostile = []string{
-	`{"$ne":null}`, `{"$gt":""}`, `{"$where":"sleep(1000)"}`, `[$ne]=1`, `$ne`, `$email`, `$$ROOT`, `$set`, `email.0`, `a.b`, `.`, `$`, `..`, `' OR '1'='1`, `"; db.dropDatabase(); //`,
-	"%00", "a\x00b", "\x00", "line\nbreak", "\u202egnp", "\ufeffbom", `\`, `"`, "/.*/", "^.*$", ".*", "null", "undefined", "{}", "[]", "ObjectId('000000000000000000000000')", strings.Repeat("x", 100_000),
+	`{"$ne":null}`, `{"$gt":""}`, `{"$where":"sleep(1000)"}`, `[$ne]=1`, `$ne`, `$email`, `$$ROOT`, `$set`,
+	`email.0`, `a.b`, `.`, `$`, `..`, `' OR '1'='1`, `"; db.dropDatabase(); //`,
+	"%00", "a\x00b", "\x00", "line\nbreak", "\u202egnp", "\ufeffbom", `\`, `"`, "/.*/", "^.*$", ".*",
+	"null", "undefined", "{}", "[]", "ObjectId('000000000000000000000000')", strings.Repeat("x", 10_000),
 }
 
-// TestHostileTexts puts them into every field of a record that is text and that others
-// choose. They come back as they are, and no other record is touched.
+// TestHostileTexts puts them into every text field that users choose. They come back
+// unchanged, and no other record is touched.
 func TestHostileTexts(t *testing.T) {
+	t.Parallel()
 	s := newStore(t)
 	upsert(t, s, person("bystander", 1), clerksync.Created)
 	bystander := s.fields(t, "user_bystander")
 	for i, text := range hostile {
 		u := person(fmt.Sprint(i), 1)
 		u.Email, u.Name, u.Role = text, text, clerksync.Role(text)
-		u.Profile = clerksync.Profile{FirstName: text, LastName: text, FullName: text, ImageURL: text, PhoneNumber: text, Birthday: text, Gender: text}
+		u.Profile = clerksync.Profile{
+			FirstName: text, LastName: text, FullName: text, ImageURL: text,
+			PhoneNumber: text, Birthday: text, Gender: text,
+		}
 		u.Location = &clerksync.Location{Country: text, City: text, State: text, Timezone: text}
 		u.Extra = map[string]any{"text": text, "list": []any{text}, "nested": map[string]any{"text": text}}
 		upsert(t, s, u, clerksync.Created)
 		upsert(t, s, u, clerksync.Unchanged)
 		want := map[string]any{
 			"email": text, "name": text, "role": text, "text": text, "list": []any{text}, "nested": map[string]any{"text": text},
-			"profile":  map[string]any{"firstName": text, "lastName": text, "fullName": text, "imageUrl": text, "phoneNumber": text, "birthday": text, "gender": text},
+			"profile": map[string]any{
+				"firstName": text, "lastName": text, "fullName": text, "imageUrl": text,
+				"phoneNumber": text, "birthday": text, "gender": text,
+			},
 			"location": map[string]any{"country": text, "city": text, "state": text, "timezone": text},
 		}
 		check := func(when string) {
@@ -68,14 +76,15 @@ func TestHostileTexts(t *testing.T) {
 	}
 }
 
-// TestHostileIDs: the Store takes any text for an id, and for nothing but that.
+// TestHostileIDs checks that the Store takes any text for an id, and only for an id.
 func TestHostileIDs(t *testing.T) {
+	t.Parallel()
 	s := newStore(t)
 	upsert(t, s, person("bystander", 1), clerksync.Created)
 	bystander := s.fields(t, "user_bystander")
 	for _, id := range hostile {
 		if len(id) > 1000 {
-			continue // an index takes none so long
+			continue // too long for an index
 		}
 		if u, err := s.User(t.Context(), id); !errors.Is(err, clerksync.ErrNotFound) {
 			t.Errorf("%q finds %+v, %v", id, u, err)
@@ -106,12 +115,13 @@ func TestHostileIDs(t *testing.T) {
 	}
 }
 
-// TestHostileEmailReleasesItsOwn: the one filter that is not on an id takes an address
-// to the letter.
+// TestHostileEmailReleasesItsOwn checks that the release, whose filter is not on an id,
+// matches only the same address.
 func TestHostileEmailReleasesItsOwn(t *testing.T) {
+	t.Parallel()
 	for _, text := range hostile {
 		if len(text) > 1000 {
-			continue // an index takes none so long
+			continue // too long for an index
 		}
 		s := newUniqueStore(t, "email")
 		for i, email := range []string{"bystander@example.com", text} {
@@ -141,14 +151,16 @@ func TestHostileEmailReleasesItsOwn(t *testing.T) {
 	}
 }
 
-// TestHostileExtraNames: names that the database would take for more are refused and
-// nothing is written; all others are stored as they are.
+// TestHostileExtraNames checks that names with a meaning to the database are rejected and
+// nothing is written, and that all others are stored unchanged.
 func TestHostileExtraNames(t *testing.T) {
+	t.Parallel()
 	s := newStore(t)
 	upsert(t, s, ada(1), clerksync.Created)
 	before := s.fields(t, "user_ada")
 	for _, name := range []string{
-		"$set", "$where", "a$b", "$", ".", "a.b", "profile.firstName", "a\x00b", "", "_id", "__v", "clerkId", "role", "isActive", "deletedAt", "clerkUpdatedAt", "extraFields", "profile", "\xff",
+		"$set", "$where", "a$b", "$", ".", "a.b", "profile.firstName", "a\x00b", "", "\xff", "_id", "__v", "clerkId",
+		"role", "isActive", "deletedAt", "clerkUpdatedAt", "extraFields", "profile",
 	} {
 		u := ada(2)
 		u.Extra = map[string]any{name: "x"}
@@ -166,9 +178,12 @@ func TestHostileExtraNames(t *testing.T) {
 			t.Errorf("%q: the record changed:\n%s", name, d)
 		}
 	}
-	names := []string{"constructor", "__proto__", "toString", "a b", "é", "0", "-1", "ID", "Role", "ISACTIVE", "clerkid", "\u202e", "'", "' OR 1=1 --", strings.Repeat("n", 1000)}
+	names := []string{
+		"constructor", "__proto__", "toString", "a b", "é", "0", "-1", "ID", "Role", "ISACTIVE", "clerkid",
+		"\u202e", "'", "' OR 1=1 --", strings.Repeat("n", 1000),
+	}
 	if os.Getenv("MONGODB_URI") != "" {
-		names = append(names, `"`, `{"x":1}`, "a\nb", `\`) // the embedded server answers these with an InternalError
+		names = append(names, `"`, `{"x":1}`, "a\nb", `\`) // the embedded database answers these with an InternalError
 	}
 	for i, name := range names {
 		u := person(fmt.Sprint(i), 1)
@@ -176,7 +191,8 @@ func TestHostileExtraNames(t *testing.T) {
 		upsert(t, s, u, clerksync.Created)
 		upsert(t, s, u, clerksync.Unchanged)
 		got := s.fields(t, u.ClerkID)
-		if got[name] != "x" || got["meta"].(map[string]any)[name] != "y" || got["role"] != "TEACHER" || got["isActive"] != true || got["clerkId"] != u.ClerkID {
+		if got[name] != "x" || got["meta"].(map[string]any)[name] != "y" ||
+			got["role"] != "TEACHER" || got["isActive"] != true || got["clerkId"] != u.ClerkID {
 			t.Errorf("%.40q: %v", name, got)
 		}
 		u.Extra, u.ClerkUpdatedAt = nil, hour(2)
@@ -187,9 +203,10 @@ func TestHostileExtraNames(t *testing.T) {
 	}
 }
 
-// TestHostileWebhookIntoTheDatabase takes the whole way: what a user can choose in Clerk,
-// signed by Clerk, through the handler and an app's Map, to the raw record.
+// TestHostileWebhookIntoTheDatabase sends what a user can choose in Clerk, signed by Clerk,
+// through the handler and an app's Map, and reads the raw record.
 func TestHostileWebhookIntoTheDatabase(t *testing.T) {
+	t.Parallel()
 	const secret = "whsec_dGVzdC1zZWNyZXQtdGVzdC1zZWNyZXQ="
 	store := newStore(t)
 	upsert(t, store, person("bystander", 1), clerksync.Created)
@@ -215,22 +232,30 @@ func TestHostileWebhookIntoTheDatabase(t *testing.T) {
 		status    int
 		meta      any
 	}{
-		"operators as values of metadata": {"user.created", `"unsafe_metadata":{"q":` + text(`{"$ne":null}`) + `,"s":"$role"}`, 204, map[string]any{"q": `{"$ne":null}`, "s": "$role"}},
-		"operators as names in metadata":  {"user.created", `"unsafe_metadata":{"a":{"$ne":null}}`, 500, nil},
-		"update operators in metadata":    {"user.updated", `"unsafe_metadata":{"$set":{"role":"ADMIN"}}`, 500, nil},
-		"paths in metadata":               {"user.updated", `"unsafe_metadata":{"profile.firstName":"x"}`, 500, nil},
-		"the record's names in metadata":  {"user.updated", `"unsafe_metadata":{"role":"ADMIN","deletedAt":null}`, 204, map[string]any{"role": "ADMIN", "deletedAt": nil}},
-		"operators as an id":              {"user.created", `"ID":{"$ne":null}`, 422, nil},
-		"operators for a deletion":        {"user.deleted", `"ID":{"$exists":true}`, 422, nil},
-		"a session's user":                {"session.created", `"user":{"id":{"$regex":".*"}}`, 422, nil},
+		"operators as values of metadata": {
+			"user.created", `"unsafe_metadata":{"q":` + text(`{"$ne":null}`) + `,"s":"$role"}`,
+			204, map[string]any{"q": `{"$ne":null}`, "s": "$role"},
+		},
+		"operators as names in metadata": {"user.created", `"unsafe_metadata":{"a":{"$ne":null}}`, 500, nil},
+		"update operators in metadata":   {"user.updated", `"unsafe_metadata":{"$set":{"role":"ADMIN"}}`, 500, nil},
+		"paths in metadata":              {"user.updated", `"unsafe_metadata":{"profile.firstName":"x"}`, 500, nil},
+		"the record's names in metadata": {
+			"user.updated", `"unsafe_metadata":{"role":"ADMIN","deletedAt":null}`,
+			204, map[string]any{"role": "ADMIN", "deletedAt": nil},
+		},
+		"operators as an id":       {"user.created", `"ID":{"$ne":null}`, 422, nil},
+		"operators for a deletion": {"user.deleted", `"ID":{"$exists":true}`, 422, nil},
+		"a session's user":         {"session.created", `"user":{"id":{"$regex":".*"}}`, 422, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			id := "user_" + strings.ReplaceAll(strings.ReplaceAll(name, " ", "_"), "'", "")
-			body := fmt.Sprintf(`{"type":%q,"timestamp":1772366400000,"data":{"id":%q,"updated_at":1772366400000,"first_name":"$first","last_name":"{\"$gt\":\"\"}",
-				"primary_email_address_id":"i","email_addresses":[{"id":"i","email_address":"{\"$ne\":null}"}],%s}}`, tt.typ, id, tt.data)
+			body := fmt.Sprintf(`{"type":%q,"timestamp":1772366400000,"data":{"id":%q,"updated_at":1772366400000,
+				"first_name":"$first","last_name":"{\"$gt\":\"\"}","primary_email_address_id":"i",
+				"email_addresses":[{"id":"i","email_address":"{\"$ne\":null}"}],%s}}`, tt.typ, id, tt.data)
 			app := httptest.NewServer(webhook)
 			defer app.Close()
-			res, err := app.Client().Do(fakeclerk.SignedRequest(t.Context(), app.URL, secret, fakeclerk.Event{Body: []byte(body)}))
+			event := fakeclerk.Event{Body: []byte(body)}
+			res, err := app.Client().Do(fakeclerk.SignedRequest(t.Context(), app.URL, secret, event))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -20,12 +20,12 @@ const (
 	codeIndexKeySpecsConflict = 86
 )
 
-// indexAttempts bounds how often Open tries to create the index. Two processes
-// that do so at once can deadlock each other, or find it there already.
+// indexAttempts is how often Open tries to create the index. Two processes that create it
+// at once can deadlock, or the second one finds it created.
 const indexAttempts = 6
 
-// ensureIndexes makes sure that clerkId is unique and that no other index keeps
-// records out. It returns all faults, joined.
+// ensureIndexes makes sure that clerkId is unique and that no other index keeps records
+// out. It returns all faults, joined.
 func (s *Store) ensureIndexes(ctx context.Context, allowed []string) error {
 	created := ""
 	for attempt := 1; ; attempt++ {
@@ -50,45 +50,45 @@ func (s *Store) ensureIndexes(ctx context.Context, allowed []string) error {
 		})
 		if err == nil {
 			created = name
-			continue // to see what became of it
+			continue // to check how the server lists it
 		}
 		fault := s.explain(ctx, err, indexes)
 		if fault == nil && attempt < indexAttempts && sleep(ctx, 10*backoff(attempt)) {
 			continue
 		}
 		if fault == nil {
-			fault = fail(ctx, "open: create the unique index on clerkId", err)
+			fault = wrapDriverErr(ctx, "open: create the unique index on clerkId", err)
 		}
 		return errors.Join(append(faults, fault)...)
 	}
 }
 
-// explain says what the app can do about an index that could not be created; nil
-// if another attempt may succeed.
+// explain says what to do about an index that could not be created. It returns nil if
+// another attempt may succeed.
 func (s *Store) explain(ctx context.Context, err error, indexes []index) error {
 	if hasCode(err, codeUnauthorized) {
-		return fail(ctx, fmt.Sprintf("open: clerkId has no unique index and this user may not create one; have it created: %s.createIndex({clerkId: 1}, {unique: true, sparse: true})",
+		return wrapDriverErr(ctx, fmt.Sprintf("open: clerkId has no unique index and this user may not create one; have it created: %s.createIndex({clerkId: 1}, {unique: true, sparse: true})",
 			s.shell()), err)
 	}
 	if hasCode(err, codeIndexOptionsConflict, codeIndexKeySpecsConflict) {
 		for _, ix := range indexes {
 			if ix.onClerkID() {
-				return fail(ctx, fmt.Sprintf("open: the index %q on clerkId, which does not make every clerkId unique, stands in the way of one that does; drop it: %s.dropIndex(%q)",
+				return wrapDriverErr(ctx, fmt.Sprintf("open: the index %q on clerkId, which does not make every clerkId unique, stands in the way of one that does; drop it: %s.dropIndex(%q)",
 					ix.name, s.shell(), ix.name), err)
 			}
 		}
 	}
-	// Servers have different codes for this one, so look.
+	// Servers give different codes for duplicates, so look for them.
 	duplicates := s.duplicates(ctx)
 	if duplicates == "" {
 		return nil
 	}
-	return fail(ctx, fmt.Sprintf("open: clerkId cannot be made unique: %s; keep one record of each, the one that the app refers to, and delete the others or remove their clerkId; %s.find({clerkId: …}) shows them",
+	return wrapDriverErr(ctx, fmt.Sprintf("open: clerkId cannot be made unique: %s; keep one record of each, the one that the app refers to, and delete the others or remove their clerkId; %s.find({clerkId: …}) shows them",
 		duplicates, s.shell()), err)
 }
 
-// duplicates names some clerkIds that several records have; it is empty if there
-// are none, or they cannot be found.
+// duplicates names some clerkIds that several records have. It is empty if there are
+// none, or if they cannot be read.
 func (s *Store) duplicates(ctx context.Context) string {
 	const most = 5
 	cursor, err := s.coll.Aggregate(ctx, bson.A{
@@ -120,17 +120,8 @@ func (s *Store) duplicates(ctx context.Context) string {
 	return strings.Join(parts, ", ")
 }
 
-// shell is how mongosh calls the collection.
+// shell returns the collection as mongosh names it.
 func (s *Store) shell() string { return fmt.Sprintf("db.getCollection(%q)", s.coll.Name()) }
-
-// index is what listIndexes says of an index.
-type index struct {
-	name           string
-	keys           bson.Raw
-	unique, sparse bool
-	partial        bson.Raw // nil if the index covers every record
-	collation      bson.Raw // nil for the simple, binary one
-}
 
 func (s *Store) indexes(ctx context.Context) ([]index, error) {
 	var specs []bson.Raw
@@ -158,100 +149,4 @@ func (s *Store) indexes(ctx context.Context) ([]index, error) {
 		}
 	}
 	return indexes, nil
-}
-
-// isTrue takes 1 for true, as createIndexes does.
-func isTrue(v bson.RawValue) bool {
-	b, _ := v.BooleanOK()
-	n, _ := v.AsFloat64OK()
-	return b || n != 0
-}
-
-// fields are the paths that the index is on.
-func (ix index) fields() []string {
-	elements, _ := ix.keys.Elements()
-	fields := make([]string, len(elements))
-	for i, e := range elements {
-		fields[i] = e.Key()
-	}
-	return fields
-}
-
-// onClerkID reports whether the index is an ordinary one on clerkId and nothing
-// else.
-func (ix index) onClerkID() bool {
-	n, ok := ix.keys.Lookup("clerkId").AsFloat64OK() // not "hashed", "text"
-	return ok && n != 0 && slices.Equal(ix.fields(), []string{"clerkId"})
-}
-
-// keepsClerkID reports whether the index makes each clerkId unique.
-func (ix index) keepsClerkID() bool {
-	return ix.onClerkID() && ix.unique && ix.collation == nil &&
-		(ix.partial == nil || ix.coversClerkIDs())
-}
-
-// setsCollation reports whether the index is that on _id, with a collation: it is the
-// collection's default, which every index inherits, and every filter goes by.
-func (ix index) setsCollation() bool {
-	return ix.collation != nil && slices.Equal(ix.fields(), []string{"_id"})
-}
-
-// coversClerkIDs reports whether the index's filter takes in every record that
-// has a clerkId.
-func (ix index) coversClerkIDs() bool {
-	elements, _ := ix.partial.Elements()
-	condition, _ := ix.partial.Lookup("clerkId").DocumentOK()
-	operators, _ := condition.Elements()
-	if len(elements) != 1 || len(operators) != 1 {
-		return false
-	}
-	switch v := operators[0].Value(); operators[0].Key() {
-	case "$exists":
-		return isTrue(v)
-	case "$type":
-		alias, _ := v.StringValueOK()
-		number, _ := v.AsFloat64OK()
-		return alias == "string" || number == float64(bson.TypeString)
-	default:
-		return false
-	}
-}
-
-// judge finds unique indexes that would keep records out, and a default collation, and
-// notes the fields of the unique indexes that stay.
-func (s *Store) judge(indexes []index, allowed []string) (faults []error) {
-	s.unique = nil
-	inherited := slices.ContainsFunc(indexes, index.setsCollation)
-	for _, ix := range indexes {
-		fields := ix.fields()
-		switch {
-		case ix.setsCollation():
-			faults = append(faults, fmt.Errorf("mongostore: open: the collection %q has a default collation, %s, by which two users' ids may be equal, and every index inherits it; make the collection anew without one and move the records there",
-				s.coll.Name(), ix.collation))
-		case !ix.unique || slices.Equal(fields, []string{"_id"}):
-		case ix.onClerkID() && ix.collation != nil && !inherited:
-			faults = append(faults, fmt.Errorf("mongostore: open: the unique index %q on clerkId has a collation, by which two users' ids may be equal; drop it: %s.dropIndex(%q)",
-				ix.name, s.shell(), ix.name))
-		case slices.Contains(fields, "clerkId"): // no other record has the same
-		case !ix.sparse && ix.partial == nil && !slices.Contains(allowed, ix.name):
-			faults = append(faults, fmt.Errorf("mongostore: open: the unique index %q on %s is neither sparse nor partial: only one record may be without a value, so users without one, and tombstones of deleted users, could not be stored; replace it: %s",
-				ix.name, strings.Join(fields, ", "), s.partialForm(ix)))
-		case !slices.Contains(fields, "_id"):
-			s.unique = append(s.unique, fields)
-		}
-	}
-	return faults
-}
-
-// partialForm is the mongosh line that replaces an index by a partial one.
-func (s *Store) partialForm(ix index) string {
-	var filter []string
-	for _, field := range ix.fields() {
-		filter = append(filter, fmt.Sprintf("%q: {$exists: true}", field))
-	}
-	choices := fmt.Sprintf("unique: true, partialFilterExpression: {%s}", strings.Join(filter, ", "))
-	if ix.collation != nil {
-		choices += ", collation: " + ix.collation.String()
-	}
-	return fmt.Sprintf("%[1]s.dropIndex(%[2]q); %[1]s.createIndex(%[3]s, {%[4]s})", s.shell(), ix.name, ix.keys, choices)
 }

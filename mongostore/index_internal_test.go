@@ -1,29 +1,13 @@
 package mongostore
 
 import (
-	"bytes"
 	"errors"
 	"strings"
 	"testing"
-	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
-	"go.mongodb.org/mongo-driver/v2/mongo/options"
-
-	"github.com/clerksync/clerksync-go/clerksync"
 )
-
-// offline is a Store that never reaches a server.
-func offline(t *testing.T) *Store {
-	t.Helper()
-	client, err := mongo.Connect(options.Client().SetHosts([]string{"127.0.0.1:1"}).SetServerSelectionTimeout(time.Millisecond))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = client.Disconnect(t.Context()) })
-	return &Store{coll: client.Database("app").Collection("users"), now: time.Now, batchSize: 500}
-}
 
 func TestJudge(t *testing.T) {
 	raw := func(d bson.D) bson.Raw {
@@ -44,6 +28,12 @@ func TestJudge(t *testing.T) {
 		return raw(d)
 	}
 	clerkID := func(condition any) bson.Raw { return raw(bson.D{{Key: "clerkId", Value: condition}}) }
+	partial := func(filter bson.Raw) index {
+		return index{keys: on(1, "clerkId"), unique: true, partial: filter}
+	}
+	condition := func(operator string, value any) index {
+		return partial(clerkID(bson.D{{Key: operator, Value: value}}))
+	}
 	german := raw(bson.D{{Key: "locale", Value: "de"}})
 	for name, c := range map[string]struct {
 		index index
@@ -58,13 +48,13 @@ func TestJudge(t *testing.T) {
 		"Collation":         {index{keys: on(1, "clerkId"), unique: true, collation: german}, false, `.dropIndex("ix")`},
 		"CollationNoUnique": {index{keys: on(1, "clerkId"), collation: german}, false, ""},
 		"Compound":          {index{keys: on(1, "clerkId", "email"), unique: true}, false, ""},
-		"PartialExists":     {index{keys: on(1, "clerkId"), unique: true, partial: clerkID(bson.D{{Key: "$exists", Value: true}})}, true, ""},
-		"PartialExists1":    {index{keys: on(1, "clerkId"), unique: true, partial: clerkID(bson.D{{Key: "$exists", Value: 1}})}, true, ""},
-		"PartialString":     {index{keys: on(1, "clerkId"), unique: true, partial: clerkID(bson.D{{Key: "$type", Value: "string"}})}, true, ""},
-		"PartialType2":      {index{keys: on(1, "clerkId"), unique: true, partial: clerkID(bson.D{{Key: "$type", Value: 2}})}, true, ""},
-		"PartialExistsNot":  {index{keys: on(1, "clerkId"), unique: true, partial: clerkID(bson.D{{Key: "$exists", Value: false}})}, false, ""},
-		"PartialNumber":     {index{keys: on(1, "clerkId"), unique: true, partial: clerkID(bson.D{{Key: "$type", Value: "int"}})}, false, ""},
-		"PartialRange":      {index{keys: on(1, "clerkId"), unique: true, partial: clerkID(bson.D{{Key: "$gt", Value: "m"}})}, false, ""},
+		"PartialExists":     {condition("$exists", true), true, ""},
+		"PartialExists1":    {condition("$exists", 1), true, ""},
+		"PartialString":     {condition("$type", "string"), true, ""},
+		"PartialType2":      {condition("$type", 2), true, ""},
+		"PartialExistsNot":  {condition("$exists", false), false, ""},
+		"PartialNumber":     {condition("$type", "int"), false, ""},
+		"PartialRange":      {condition("$gt", "m"), false, ""},
 		"PartialBoth": {index{keys: on(1, "clerkId"), unique: true, partial: clerkID(bson.D{
 			{Key: "$exists", Value: true}, {Key: "$gt", Value: "m"},
 		})}, false, ""},
@@ -72,16 +62,19 @@ func TestJudge(t *testing.T) {
 		"PartialOther": {index{keys: on(1, "clerkId"), unique: true, partial: raw(bson.D{
 			{Key: "clerkId", Value: bson.D{{Key: "$exists", Value: true}}}, {Key: "isActive", Value: true},
 		})}, false, ""},
-		"PartialElsewhere": {index{keys: on(1, "clerkId"), unique: true, partial: raw(bson.D{{Key: "isActive", Value: true}})}, false, ""},
+		"PartialElsewhere": {partial(raw(bson.D{{Key: "isActive", Value: true}})), false, ""},
 
-		"ID":           {index{keys: on(1, "_id"), unique: true}, false, ""},
-		"Email":        {index{keys: on(1, "email"), unique: true}, false, `{unique: true, partialFilterExpression: {"email": {$exists: true}}}`},
-		"EmailText":    {index{keys: on("text", "email")}, false, ""},
-		"EmailSparse":  {index{keys: on(1, "email"), unique: true, sparse: true}, false, ""},
-		"EmailPartial": {index{keys: on(1, "email"), unique: true, partial: raw(bson.D{{Key: "email", Value: "x"}})}, false, ""},
+		"ID": {index{keys: on(1, "_id"), unique: true}, false, ""},
+		"Email": {index{keys: on(1, "email"), unique: true}, false,
+			`{unique: true, partialFilterExpression: {"email": {$exists: true}}}`},
+		"EmailText":   {index{keys: on("text", "email")}, false, ""},
+		"EmailSparse": {index{keys: on(1, "email"), unique: true, sparse: true}, false, ""},
+		"EmailPartial": {index{keys: on(1, "email"), unique: true, partial: raw(bson.D{{Key: "email", Value: "x"}})},
+			false, ""},
 		"EmailCollation": {index{keys: on(1, "email"), unique: true, collation: german}, false,
 			`partialFilterExpression: {"email": {$exists: true}}, collation: {"locale": "de"}}`},
-		"Two":     {index{keys: on(1, "tenant", "email"), unique: true}, false, `{"tenant": {$exists: true}, "email": {$exists: true}}`},
+		"Two": {index{keys: on(1, "tenant", "email"), unique: true}, false,
+			`{"tenant": {$exists: true}, "email": {$exists: true}}`},
 		"WithID":  {index{keys: on(1, "tenant", "_id"), unique: true}, false, "tenant, _id"},
 		"WithUs":  {index{keys: on(1, "tenant", "clerkId"), unique: true}, false, ""},
 		"Allowed": {index{name: "allowed", keys: on(1, "email"), unique: true}, false, ""},
@@ -105,8 +98,8 @@ func TestJudge(t *testing.T) {
 	}
 }
 
-// The test servers have no collation: the lists are what MongoDB gives of a collection
-// that was made with a default one.
+// TestJudgeDefaultCollation uses the lists that MongoDB gives for a collection with a default
+// collation. The test servers do not have collations.
 func TestJudgeDefaultCollation(t *testing.T) {
 	raw := func(text string) (raw bson.Raw) {
 		if err := bson.UnmarshalExtJSON([]byte(text), false, &raw); err != nil {
@@ -130,10 +123,11 @@ func TestJudgeDefaultCollation(t *testing.T) {
 		})
 	}
 	id.collation = nil
-	if faults := offline(t).judge([]index{id, clerkID}, nil); len(faults) != 1 || !strings.Contains(faults[0].Error(), `dropIndex("clerkId_1")`) {
+	faults := offline(t).judge([]index{id, clerkID}, nil)
+	if len(faults) != 1 || !strings.Contains(faults[0].Error(), `dropIndex("clerkId_1")`) {
 		t.Errorf("faults of the index's own collation: %v", faults)
 	}
-	// The simple one is none.
+	// The simple collation does not count.
 	id, plain := index{name: "_id_", keys: raw(`{"_id": 1}`), unique: true}, clerkID
 	plain.collation = nil
 	if faults := offline(t).judge([]index{id, plain}, nil); faults != nil {
@@ -141,55 +135,13 @@ func TestJudgeDefaultCollation(t *testing.T) {
 	}
 }
 
-// What another record must have to stand in the way of one that has an array, no
-// tenant, and a number of its app's own.
-func TestUniqueKey(t *testing.T) {
-	s := offline(t)
-	up, err := s.newUpsert(&clerksync.User{ClerkID: "user_ada", Email: "ada@example.com", Extra: map[string]any{"plan": "free"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	raw, err := bson.Marshal(bson.D{{Key: "email", Value: "old@example.com"}, {Key: "tags", Value: bson.A{"a", "b"}}, {Key: "seat", Value: bson.D{{Key: "row", Value: int32(7)}}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for fields, want := range map[string]string{
-		"email":         `{"email": "ada@example.com"}`,
-		"tags email":    `{"tags": {"$in": ["a","b"]},"email": "ada@example.com"}`,
-		"tenant email":  `{"tenant": null,"email": "ada@example.com"}`,
-		"seat.row plan": `{"seat.row": {"$numberInt":"7"},"plan": "free"}`,
-		"email name":    `{"email": "ada@example.com","name": null}`,
-		"name":          "", // Clerk has none
-		"tenant tags":   "",
-		"email clerkId": "",
-		"email _id":     "",
-	} {
-		key := up.key(&record{raw: raw}, strings.Fields(fields))
-		if key == nil {
-			if want != "" {
-				t.Errorf("%s: no key", fields)
-			}
-			continue
-		}
-		got, err := bson.MarshalExtJSON(key.filter, true, false)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var gotRaw, wantRaw bson.Raw
-		if err := errors.Join(bson.UnmarshalExtJSON(got, true, &gotRaw), bson.UnmarshalExtJSON([]byte(want), true, &wantRaw)); err != nil {
-			t.Fatalf("%s: %s, %v", fields, got, err)
-		}
-		if !bytes.Equal(gotRaw, wantRaw) {
-			t.Errorf("%s: %s, want %s", fields, got, want)
-		}
-	}
-}
-
-// The test servers have no access control.
+// TestExplainWithoutPermission calls explain itself: the test servers do not have access control.
 func TestExplainWithoutPermission(t *testing.T) {
 	s := offline(t)
-	err := s.explain(t.Context(), mongo.CommandError{Code: codeUnauthorized, Name: "Unauthorized", Message: "not authorized on app"}, nil)
-	want := `mongostore: open: clerkId has no unique index and this user may not create one; have it created: db.getCollection("users").createIndex({clerkId: 1}, {unique: true, sparse: true}): server error 13, Unauthorized`
+	unauthorized := mongo.CommandError{Code: codeUnauthorized, Name: "Unauthorized", Message: "not authorized on app"}
+	err := s.explain(t.Context(), unauthorized, nil)
+	want := "mongostore: open: clerkId has no unique index and this user may not create one; have it created: " +
+		`db.getCollection("users").createIndex({clerkId: 1}, {unique: true, sparse: true}): server error 13, Unauthorized`
 	if err == nil || err.Error() != want {
 		t.Errorf("error\n%v, want\n%v", err, want)
 	}

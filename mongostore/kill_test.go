@@ -3,16 +3,19 @@ package mongostore_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
-	"slices"
+	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/event"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
@@ -21,60 +24,62 @@ import (
 	"github.com/clerksync/clerksync-go/mongostore"
 )
 
-// TestReconcileKilled kills runs that repair a drifted collection, real processes, at
-// random points, and starts others that go on: with the last resume point that
-// the killed one printed, or from the beginning. Each repair that gets through
-// ends as an undisturbed one does.
+// The population of TestReconcileKilled: drift leaves every fifth user without a record,
+// and adds ghosts, records of users whom Clerk does not have.
+const (
+	killedUsers   = 30
+	killedMissing = killedUsers / 5
+	killedGhosts  = 3
+)
+
+// TestReconcileKilled repairs a drifted collection in processes that kill themselves at a
+// random command. The next process resumes with the last token that the killed one
+// printed, or begins anew. Each repair that ends must end like an undisturbed one.
 func TestReconcileKilled(t *testing.T) {
-	const kills = 50
+	t.Parallel()
 	clerk, err := fakeclerk.Start(fakeclerk.Config{RateLimit: -1})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = clerk.Close() }()
-	for i := range 120 {
+	for i := range killedUsers {
 		clerk.CreateUser(fakeclerk.NewUser{
-			FirstName: fmt.Sprint("First", i), Email: fmt.Sprintf("u%d@example.com", i), CreatedAt: hour(0).Add(time.Duration(i) * time.Second),
+			FirstName: fmt.Sprint("First", i), Email: fmt.Sprintf("u%d@example.com", i),
+			CreatedAt: hour(0).Add(time.Duration(i) * time.Second),
 		})
 	}
-
-	undisturbed := newCollection(t)
-	drift(t, undisturbed, clerk)
-	if report, err := newReconciler(t, undisturbed, clerk).Reconcile(t.Context(), killedOptions("", nil)); err != nil || report.Deactivated.Count != 8 || report.Created.Count != 24 {
-		t.Fatalf("undisturbed: %+v, %v", report, err)
-	}
-	want := state(t, undisturbed)
+	want, commands := undisturbed(t, clerk)
 
 	coll := newCollection(t)
-	killed, finished, resumed := 0, 0, 0
-	for token, fresh := "", true; killed < kills || finished == 0; {
-		if fresh {
-			drift(t, coll, clerk)
-			fresh = false
+	drift(t, coll, clerk)
+	killed, resumed, finished := 0, 0, 0
+	for token := ""; killed < *kills || finished == 0; {
+		killAt := 0 // never: this one may finish
+		if killed < *kills {
+			killAt = 1 + rand.N(commands)
 		}
-		if rand.N(2) == 0 {
-			token = ""
+		if killed == 0 {
+			killAt = commands / 2 // late enough for a token
 		}
 		if token != "" {
 			resumed++
 		}
-		after := rand.N(40)
-		if killed >= kills {
-			after = 1 << 30 // this one may finish
-		}
-		last, dead := reconcileAndKill(t, coll, clerk, token, after)
-		if last != "" {
-			token = last
-		}
+		last, dead := reconcileInChild(t, coll, clerk, token, killAt)
 		if dead {
 			killed++
+			token = last
+			if killed%2 == 0 { // every other one begins anew
+				token = ""
+			}
 			continue
 		}
 		finished++
 		if diff := cmp.Diff(want, state(t, coll)); diff != "" {
-			t.Fatalf("after %d kills and %d resumptions the end differs from an undisturbed run's (-want +got):\n%s", killed, resumed, diff)
+			t.Fatalf("after %d kills and %d resumptions the end differs from an undisturbed run's (-want +got):\n%s",
+				killed, resumed, diff)
 		}
-		token, fresh = "", true
+		token = ""
+		drift(t, coll, clerk)
 	}
 	t.Logf("%d runs killed, %d resumed by token, %d repairs ended", killed, resumed, finished)
 	if resumed == 0 {
@@ -82,22 +87,31 @@ func TestReconcileKilled(t *testing.T) {
 	}
 }
 
+// undisturbed repairs a drifted collection. It returns the records in the end, and how
+// many commands the repair sent.
+func undisturbed(t *testing.T, clerk *fakeclerk.Server) (records map[string]any, sentCommands int) {
+	t.Helper()
+	base := newCollection(t)
+	drift(t, base, clerk)
+	coll, sent := newMonitored(t, base)
+	s := newReconciler(t, coll, clerk)
+	sent.take()
+	report, err := s.Reconcile(t.Context(), killedOptions("", nil))
+	if err != nil || report.Deactivated.Count != killedGhosts || report.Created.Count != killedMissing {
+		t.Fatalf("undisturbed: %+v, %v", report, err)
+	}
+	return state(t, base), len(sent.take())
+}
+
 // killedOptions make a run of many small steps.
 func killedOptions(token string, progress func(clerksync.Progress)) clerksync.ReconcileOptions {
-	return clerksync.ReconcileOptions{Resume: token, PageSize: 5, Writers: 2, RequestsPerSecond: 1e6, MaxDeactivations: 50, Progress: progress}
-}
-
-func newReconciler(t testing.TB, coll *mongo.Collection, clerk *fakeclerk.Server) *clerksync.Syncer {
-	t.Helper()
-	s, err := clerksync.New(clerksync.Config{Store: open(t, coll, nil), SecretKey: clerk.SecretKey(), APIURL: clerk.APIURL()})
-	if err != nil {
-		t.Fatal(err)
+	return clerksync.ReconcileOptions{
+		Resume: token, PageSize: 5, Writers: 2, RequestsPerSecond: 1e6, MaxDeactivations: 50, Progress: progress,
 	}
-	return s
 }
 
-// drift fills the collection with what a backfill, a lost webhook and an app have
-// left there.
+// drift empties the collection, and fills it with what a backfill, a lost webhook and an
+// app may leave.
 func drift(t testing.TB, coll *mongo.Collection, clerk *fakeclerk.Server) {
 	t.Helper()
 	if _, err := coll.DeleteMany(t.Context(), bson.D{}); err != nil {
@@ -106,7 +120,8 @@ func drift(t testing.TB, coll *mongo.Collection, clerk *fakeclerk.Server) {
 	var docs []any
 	add := func(id string, more ...bson.E) {
 		docs = append(docs, append(bson.D{
-			{Key: "clerkId", Value: id}, {Key: "createdAt", Value: hour(-48)}, {Key: "role", Value: "TEACHER"}, {Key: "grade", Value: "of " + id},
+			{Key: "clerkId", Value: id}, {Key: "createdAt", Value: hour(-48)},
+			{Key: "role", Value: "TEACHER"}, {Key: "grade", Value: "of " + id},
 		}, more...))
 	}
 	for i, id := range clerk.UserIDs() {
@@ -114,15 +129,16 @@ func drift(t testing.TB, coll *mongo.Collection, clerk *fakeclerk.Server) {
 		case 0: // missing
 		case 1:
 			add(id, bson.E{Key: "clerkUpdatedAt", Value: hour(-24)}, bson.E{Key: "name", Value: "Old"})
-		case 2: // before clerksync
+		case 2: // from before clerksync
 			add(id, bson.E{Key: "email", Value: "old@example.com"}, bson.E{Key: "profile", Value: nil})
 		case 3:
 			add(id, bson.E{Key: "clerkUpdatedAt", Value: hour(-24)}, bson.E{Key: "isActive", Value: false})
 		case 4:
-			add(id, bson.E{Key: "deletedAt", Value: nil}, bson.E{Key: "extraFields", Value: bson.A{"plan"}}, bson.E{Key: "plan", Value: "gold"})
+			add(id, bson.E{Key: "deletedAt", Value: nil},
+				bson.E{Key: "extraFields", Value: bson.A{"plan"}}, bson.E{Key: "plan", Value: "gold"})
 		}
 	}
-	for i := range 8 {
+	for i := range killedGhosts {
 		add(fmt.Sprintf("user_ghost%d", i), bson.E{Key: "clerkUpdatedAt", Value: hour(-24)})
 	}
 	if _, err := coll.InsertMany(t.Context(), docs); err != nil {
@@ -130,7 +146,7 @@ func drift(t testing.TB, coll *mongo.Collection, clerk *fakeclerk.Server) {
 	}
 }
 
-// state is all records by clerkId, without what no two runs have in common.
+// state returns all records by clerkId, without the fields that differ between any two runs.
 func state(t testing.TB, coll *mongo.Collection) map[string]any {
 	t.Helper()
 	cursor, err := coll.Find(t.Context(), bson.D{})
@@ -159,15 +175,22 @@ func state(t testing.TB, coll *mongo.Collection) map[string]any {
 	return all
 }
 
-// reconcileAndKill runs a Reconcile in a process of its own and kills that a moment
-// after it has told its progress so many times. It returns the last resume point
-// told, and whether the process was killed before it was through.
-func reconcileAndKill(t testing.TB, coll *mongo.Collection, clerk *fakeclerk.Server, token string, after int) (last string, killed bool) {
+// childVariable makes the test binary run a Reconcile that kills itself.
+const childVariable = "CLERKSYNC_TEST_CHILD"
+
+// reconcileInChild runs a Reconcile in a process that kills itself before the command with
+// the number killAt, never if that is 0. It returns the last token that the process
+// printed, and whether it was killed before the end.
+func reconcileInChild(
+	t testing.TB, coll *mongo.Collection, clerk *fakeclerk.Server, token string, killAt int,
+) (last string, killed bool) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(),
-		childVariable+"=reconcile", "MONGODB_URI="+uri, "TEST_DATABASE="+coll.Database().Name(), "TEST_COLLECTION="+coll.Name(),
-		"CLERK_API_URL="+clerk.APIURL(), "CLERK_SECRET_KEY="+clerk.SecretKey(), "TEST_RESUME="+token)
+		childVariable+"=reconcile", "MONGODB_URI="+uri,
+		"TEST_DATABASE="+coll.Database().Name(), "TEST_COLLECTION="+coll.Name(),
+		"CLERK_API_URL="+clerk.APIURL(), "CLERK_SECRET_KEY="+clerk.SecretKey(),
+		"TEST_RESUME="+token, "TEST_KILL_AT="+strconv.Itoa(killAt))
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -176,14 +199,9 @@ func reconcileAndKill(t testing.TB, coll *mongo.Collection, clerk *fakeclerk.Ser
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	lines := bufio.NewScanner(out)
-	for n := 0; lines.Scan(); n++ {
+	for lines := bufio.NewScanner(out); lines.Scan(); {
 		if text := lines.Text(); text != "" {
 			last = text
-		}
-		if n == after {
-			// Not at the line but behind it, where the next page is being written.
-			time.AfterFunc(rand.N(15*time.Millisecond), func() { _ = cmd.Process.Kill() })
 		}
 	}
 	err = cmd.Wait()
@@ -196,13 +214,27 @@ func reconcileAndKill(t testing.TB, coll *mongo.Collection, clerk *fakeclerk.Ser
 	return last, true
 }
 
-// childVariable makes the test binary one of the processes that tests kill.
-const childVariable = "CLERKSYNC_TEST_CHILD"
-
-// runChild is such a process.
+// runChild is the process that reconcileInChild starts.
 func runChild() error {
 	ctx := context.Background()
-	client, err := mongo.Connect(options.Client().ApplyURI(os.Getenv("MONGODB_URI")))
+	killAt, err := strconv.ParseInt(os.Getenv("TEST_KILL_AT"), 10, 64)
+	if err != nil {
+		return err
+	}
+	self, err := os.FindProcess(os.Getpid())
+	if err != nil {
+		return err
+	}
+	var armed atomic.Bool
+	var commands atomic.Int64
+	client, err := mongo.Connect(options.Client().ApplyURI(os.Getenv("MONGODB_URI")).SetMonitor(&event.CommandMonitor{
+		Started: func(context.Context, *event.CommandStartedEvent) {
+			if armed.Load() && commands.Add(1) == killAt {
+				_ = self.Kill()
+				select {} // the command is not sent
+			}
+		},
+	}))
 	if err != nil {
 		return err
 	}
@@ -211,72 +243,15 @@ func runChild() error {
 	if err != nil {
 		return err
 	}
-	s, err := clerksync.New(clerksync.Config{Store: store, SecretKey: os.Getenv("CLERK_SECRET_KEY"), APIURL: os.Getenv("CLERK_API_URL")})
+	s, err := clerksync.New(clerksync.Config{
+		Store: store, SecretKey: os.Getenv("CLERK_SECRET_KEY"), APIURL: os.Getenv("CLERK_API_URL"),
+	})
 	if err != nil {
 		return err
 	}
+	armed.Store(true)
 	_, err = s.Reconcile(ctx, killedOptions(os.Getenv("TEST_RESUME"), func(p clerksync.Progress) {
 		fmt.Println(p.Report.Resume)
 	}))
-	return err
-}
-
-// TestReconcileRoundTrips counts the commands of whole pages.
-func TestReconcileRoundTrips(t *testing.T) {
-	clerk, err := fakeclerk.Start(fakeclerk.Config{RateLimit: -1, Population: 2 * batchSize})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = clerk.Close() }()
-	coll, sent := newMonitored(t, newCollection(t))
-	s := newReconciler(t, coll, clerk)
-	run := func(opts clerksync.ReconcileOptions) clerksync.Report {
-		t.Helper()
-		clerk.ResetCalls()
-		sent.take()
-		opts.PageSize, opts.RequestsPerSecond, opts.Writers = batchSize, 1e6, 1
-		report, err := s.Reconcile(t.Context(), opts)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return report
-	}
-	writes := func() (n int) {
-		for _, cmd := range sent.take() {
-			if name := commandName(cmd); slices.Contains([]string{"insert", "update", "delete", "findAndModify"}, name) {
-				n++
-			}
-		}
-		return n
-	}
-
-	report := run(clerksync.ReconcileOptions{})
-	if n := writes(); report.Created.Count != 2*batchSize || n != 2 {
-		t.Errorf("a backfill of two pages took %d writes: %+v", n, report)
-	}
-	if lists := clerk.Calls("GET /v1/users"); lists != 3 { // the last one is empty
-		t.Errorf("a backfill of two pages took %d lists", lists)
-	}
-	report = run(clerksync.ReconcileOptions{})
-	if n := writes(); report.Unchanged != 2*batchSize || n != 0 {
-		t.Errorf("a run that found all in step took %d writes: %+v", n, report)
-	}
-	// One of each page has changed. The first run writes one page as if it were of new
-	// users still, which the Store learns from.
-	for round := range 2 {
-		for _, i := range []int{3, batchSize + 3} {
-			if err := clerk.UpdateUser(clerk.PopulationID(i), func(u *fakeclerk.UserObject) { u.Banned = round == 0 }); err != nil {
-				t.Fatal(err)
-			}
-		}
-		report = run(clerksync.ReconcileOptions{})
-	}
-	var names []string
-	for _, cmd := range sent.take() {
-		names = append(names, commandName(cmd))
-	}
-	// The instance's check; a read and a write for each page; the walk over the records.
-	if want := []string{"find", "find", "update", "find", "update", "find", "find"}; report.Updated.Count != 2 || !slices.Equal(names, want) {
-		t.Errorf("a run that found one user of each page changed sent %v, want %v: %+v", names, want, report)
-	}
+	return errors.Join(err, s.Close())
 }

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -25,35 +26,51 @@ import (
 	"github.com/clerksync/clerksync-go/mongostore"
 )
 
-// Nothing listens there, and the error says so.
+// TestOpenUnreachable opens a Store on a port without a server. The bubble's clock moves
+// only while all wait, so each dial fails before a timeout ends.
 func TestOpenUnreachable(t *testing.T) {
+	t.Parallel()
 	const password = "p4ssw0rd"
-	set := func(o *options.ClientOptions) {
-		o.SetHosts([]string{"127.0.0.1:1"}).SetAuth(options.Credential{Username: "app", Password: password})
+	nobody := func(t *testing.T, timeout time.Duration) *mongo.Collection {
+		return newClient(t, func(o *options.ClientOptions) {
+			o.SetHosts([]string{"127.0.0.1:1"}).SetAuth(options.Credential{Username: "app", Password: password})
+			o.SetServerSelectionTimeout(timeout)
+		}).Database("app").Collection("users")
 	}
-	coll := newClient(t, set).Database("app").Collection("users")
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
-	defer cancel()
-	_, err := mongostore.Open(ctx, coll, nil)
-	wantError(t, err, "mongostore: open: MongoDB cannot be reached: ", "127.0.0.1:1", "refused")
-	if !errors.Is(err, context.DeadlineExceeded) || strings.Contains(err.Error(), password) {
-		t.Errorf("error %v", err)
-	}
-
-	// The client's own timeout, and a caller that gives up.
-	coll = newClient(t, func(o *options.ClientOptions) { set(o); o.SetServerSelectionTimeout(3 * time.Second) }).Database("app").Collection("users")
-	_, err = mongostore.Open(t.Context(), coll, nil)
-	wantError(t, err, "127.0.0.1:1", "refused")
-	cause := errors.New("the app shuts down")
-	ctx, stop := context.WithCancelCause(t.Context())
-	time.AfterFunc(50*time.Millisecond, func() { stop(cause) })
-	if _, err := mongostore.Open(ctx, coll, nil); !errors.Is(err, context.Canceled) || !errors.Is(err, cause) {
-		t.Errorf("cancelled: %v", err)
-	}
+	t.Run("Deadline", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+			defer cancel()
+			_, err := mongostore.Open(ctx, nobody(t, time.Minute), nil)
+			wantError(t, err, "mongostore: open: MongoDB cannot be reached: ", "127.0.0.1:1", "refused")
+			if !errors.Is(err, context.DeadlineExceeded) || strings.Contains(err.Error(), password) {
+				t.Errorf("error %v", err)
+			}
+		})
+	})
+	t.Run("ClientTimeout", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			_, err := mongostore.Open(t.Context(), nobody(t, 3*time.Second), nil)
+			wantError(t, err, "127.0.0.1:1", "refused")
+		})
+	})
+	t.Run("Cancelled", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			cause := errors.New("the app shuts down")
+			ctx, stop := context.WithCancelCause(t.Context())
+			time.AfterFunc(50*time.Millisecond, func() { stop(cause) })
+			_, err := mongostore.Open(ctx, nobody(t, time.Minute), nil)
+			if !errors.Is(err, context.Canceled) || !errors.Is(err, cause) {
+				t.Errorf("error %v", err)
+			}
+		})
+	})
 }
 
-// A server that refuses the user, or knows no users, is told without the password.
+// TestOpenUnauthenticated opens a Store as a user whom the server does not know. The error
+// must not show the password.
 func TestOpenUnauthenticated(t *testing.T) {
+	t.Parallel()
 	const password = "p4ssw0rd"
 	coll := newClient(t, func(o *options.ClientOptions) {
 		o.SetAuth(options.Credential{AuthMechanism: "SCRAM-SHA-256", Username: "nobody", Password: password})
@@ -68,88 +85,8 @@ func TestOpenUnauthenticated(t *testing.T) {
 	t.Log(err)
 }
 
-// createIndex makes one of the app's own indexes.
-func createIndex(t testing.TB, coll *mongo.Collection, keys bson.D, o *options.IndexOptionsBuilder) {
-	t.Helper()
-	if _, err := coll.Indexes().CreateOne(t.Context(), mongo.IndexModel{Keys: keys, Options: o}); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func ascending(fields ...string) (keys bson.D) {
-	for _, f := range fields {
-		keys = append(keys, bson.E{Key: f, Value: 1})
-	}
-	return keys
-}
-
-func indexSpecs(t testing.TB, coll *mongo.Collection) map[string]mongo.IndexSpecification {
-	t.Helper()
-	specs, err := coll.Indexes().ListSpecifications(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := make(map[string]mongo.IndexSpecification)
-	for _, s := range specs {
-		m[s.Name] = s
-	}
-	return m
-}
-
-// The embedded server has no partial indexes, and does not list an index as
-// sparse. What a server can do is found by trying.
-var (
-	partialIndexes = sync.OnceValue(func() bool {
-		return tryIndex(options.Index().SetUnique(true).SetPartialFilterExpression(exists("email"))).PartialFilterExpression != nil
-	})
-	listsSparse = sync.OnceValue(func() bool {
-		sparse := tryIndex(options.Index().SetUnique(true).SetSparse(true)).Sparse
-		return sparse != nil && *sparse
-	})
-)
-
-type indexSpec struct {
-	Name                    string
-	Sparse                  *bool
-	PartialFilterExpression bson.Raw `bson:"partialFilterExpression"`
-}
-
-func tryIndex(o *options.IndexOptionsBuilder) (spec indexSpec) {
-	ctx := context.Background()
-	coll := database.Collection("try_" + bson.NewObjectID().Hex())
-	name, err := coll.Indexes().CreateOne(ctx, mongo.IndexModel{Keys: ascending("email"), Options: o})
-	if err != nil {
-		return spec
-	}
-	cursor, err := coll.Indexes().List(ctx)
-	if err != nil {
-		panic(err)
-	}
-	var specs []indexSpec
-	if err := cursor.All(ctx, &specs); err != nil {
-		panic(err)
-	}
-	return specs[slices.IndexFunc(specs, func(s indexSpec) bool { return s.Name == name })]
-}
-
-func exists(field string) bson.D {
-	return bson.D{{Key: field, Value: bson.D{{Key: "$exists", Value: true}}}}
-}
-
-// wantError checks that err's text has all of these parts, and returns it.
-func wantError(t testing.TB, err error, parts ...string) {
-	t.Helper()
-	if err == nil {
-		t.Fatal("no error")
-	}
-	for _, part := range parts {
-		if !strings.Contains(err.Error(), part) {
-			t.Errorf("the error does not say %q:\n%v", part, err)
-		}
-	}
-}
-
 func TestOpenCreatesSparseUniqueIndex(t *testing.T) {
+	t.Parallel()
 	coll := newCollection(t)
 	insert(t, coll, bson.D{{Key: "email", Value: "a@example.com"}}, bson.D{{Key: "name", Value: "no id"}}, bson.D{})
 	open(t, coll, nil)
@@ -176,6 +113,7 @@ func TestOpenCreatesSparseUniqueIndex(t *testing.T) {
 }
 
 func TestOpenAcceptsUniqueIndex(t *testing.T) {
+	t.Parallel()
 	cases := map[string]mongo.IndexModel{
 		"Unique":     {Keys: ascending("clerkId"), Options: options.Index().SetUnique(true)},
 		"Sparse":     {Keys: ascending("clerkId"), Options: options.Index().SetUnique(true).SetSparse(true)},
@@ -183,7 +121,8 @@ func TestOpenAcceptsUniqueIndex(t *testing.T) {
 		"Named":      {Keys: ascending("clerkId"), Options: options.Index().SetUnique(true).SetName("theirs")},
 	}
 	if partialIndexes() {
-		cases["PartialExists"] = mongo.IndexModel{Keys: ascending("clerkId"), Options: options.Index().SetUnique(true).SetPartialFilterExpression(exists("clerkId"))}
+		cases["PartialExists"] = mongo.IndexModel{Keys: ascending("clerkId"), Options: options.Index().SetUnique(true).
+			SetPartialFilterExpression(exists("clerkId"))}
 		cases["PartialString"] = mongo.IndexModel{Keys: ascending("clerkId"), Options: options.Index().SetUnique(true).
 			SetPartialFilterExpression(bson.D{{Key: "clerkId", Value: bson.D{{Key: "$type", Value: "string"}}}})}
 	}
@@ -208,8 +147,9 @@ func TestOpenAcceptsUniqueIndex(t *testing.T) {
 	}
 }
 
-// A partial index that leaves out records of clerksync is none.
+// TestOpenDoesNotTrustOtherPartialIndexes has a partial index that leaves out some records.
 func TestOpenDoesNotTrustOtherPartialIndexes(t *testing.T) {
+	t.Parallel()
 	if !partialIndexes() {
 		t.Log("the server has no partial indexes")
 		return
@@ -221,13 +161,14 @@ func TestOpenDoesNotTrustOtherPartialIndexes(t *testing.T) {
 }
 
 func TestOpenWithNonUniqueIndexOnClerkID(t *testing.T) {
+	t.Parallel()
 	coll := newCollection(t)
 	createIndex(t, coll, ascending("clerkId"), options.Index())
 	mayStandInTheWay(t, coll, "clerkId_1")
 }
 
-// mayStandInTheWay checks Open where a useless index on clerkId exists: some servers
-// allow another one beside it.
+// mayStandInTheWay checks Open with a useless index on clerkId. Some servers allow another
+// one beside it.
 func mayStandInTheWay(t *testing.T, coll *mongo.Collection, name string) {
 	t.Helper()
 	_, err := mongostore.Open(t.Context(), coll, nil)
@@ -246,6 +187,7 @@ func mayStandInTheWay(t *testing.T, coll *mongo.Collection, name string) {
 }
 
 func TestOpenNamesDuplicates(t *testing.T) {
+	t.Parallel()
 	coll := newCollection(t)
 	for i := range 8 {
 		for range i + 1 {
@@ -253,7 +195,8 @@ func TestOpenNamesDuplicates(t *testing.T) {
 		}
 	}
 	_, err := mongostore.Open(t.Context(), coll, nil)
-	wantError(t, err, `8 records have "user_7", 7 records have "user_6"`, `"user_3", and others`, "keep one record of each", coll.Name())
+	wantError(t, err, `8 records have "user_7", 7 records have "user_6"`, `"user_3", and others`,
+		"keep one record of each", coll.Name())
 	for _, wrong := range []string{"user_2", "user_0", "example.com"} {
 		if strings.Contains(err.Error(), wrong) {
 			t.Errorf("the error has %q: %v", wrong, err)
@@ -265,13 +208,16 @@ func TestOpenNamesDuplicates(t *testing.T) {
 	open(t, coll, nil)
 }
 
-// As a Mongoose model declares it: email: {type: String, unique: true}.
+// TestOpenRefusesMongooseUniqueEmail has the index of a Mongoose model with
+// email: {type: String, unique: true}.
 func TestOpenRefusesMongooseUniqueEmail(t *testing.T) {
+	t.Parallel()
 	coll := newCollection(t)
 	createIndex(t, coll, ascending("email"), options.Index().SetUnique(true))
 	_, err := mongostore.Open(t.Context(), coll, nil)
 	wantError(t, err, `"email_1"`, "neither sparse nor partial",
-		`dropIndex("email_1")`, `createIndex({"email": {"$numberInt":"1"}}, {unique: true, partialFilterExpression: {"email": {$exists: true}}})`)
+		`dropIndex("email_1")`, `createIndex({"email": {"$numberInt":"1"}}, `+
+			`{unique: true, partialFilterExpression: {"email": {$exists: true}}})`)
 	open(t, coll, &mongostore.Options{AllowUnique: []string{"no_such_index", "email_1"}})
 
 	if partialIndexes() {
@@ -284,6 +230,7 @@ func TestOpenRefusesMongooseUniqueEmail(t *testing.T) {
 }
 
 func TestOpenAcceptsIndexesThatAdmitAnyRecord(t *testing.T) {
+	t.Parallel()
 	cases := map[string]func(coll *mongo.Collection){
 		"NotUnique": func(coll *mongo.Collection) {
 			createIndex(t, coll, ascending("email"), options.Index())
@@ -309,7 +256,8 @@ func TestOpenAcceptsIndexesThatAdmitAnyRecord(t *testing.T) {
 			s := open(t, coll, nil)
 			// Users without an e-mail address, and tombstones.
 			for i := range 2 {
-				if _, err := s.Upsert(t.Context(), &clerksync.User{ClerkID: fmt.Sprintf("user_phone%d", i), ClerkUpdatedAt: hour(1)}); err != nil {
+				u := &clerksync.User{ClerkID: fmt.Sprintf("user_phone%d", i), ClerkUpdatedAt: hour(1)}
+				if _, err := s.Upsert(t.Context(), u); err != nil {
 					t.Error(err)
 				}
 				if _, err := s.Deactivate(t.Context(), fmt.Sprintf("user_gone%d", i), hour(1)); err != nil {
@@ -321,23 +269,32 @@ func TestOpenAcceptsIndexesThatAdmitAnyRecord(t *testing.T) {
 }
 
 func TestOpenReportsAllFaults(t *testing.T) {
+	t.Parallel()
 	coll := newCollection(t)
 	createIndex(t, coll, ascending("email"), options.Index().SetUnique(true))
 	createIndex(t, coll, ascending("tenant", "username"), options.Index().SetUnique(true))
 	for _, name := range []string{"ada", "bob"} {
-		insert(t, coll, bson.D{{Key: "clerkId", Value: "user_1"}, {Key: "email", Value: name}, {Key: "username", Value: name}})
+		insert(t, coll, bson.D{
+			{Key: "clerkId", Value: "user_1"}, {Key: "email", Value: name}, {Key: "username", Value: name},
+		})
 	}
-	_, err := mongostore.Open(t.Context(), coll.Clone(options.Collection().SetWriteConcern(writeconcern.Unacknowledged())), nil)
-	wantError(t, err, "write concern 0", `"email_1"`, `"tenant_1_username_1"`, `"tenant": {$exists: true}, "username": {$exists: true}`)
+	unacknowledged := options.Collection().SetWriteConcern(writeconcern.Unacknowledged())
+	_, err := mongostore.Open(t.Context(), coll.Clone(unacknowledged), nil)
+	wantError(t, err, "write concern 0", `"email_1"`, `"tenant_1_username_1"`,
+		`"tenant": {$exists: true}, "username": {$exists: true}`)
 	_, err = mongostore.Open(t.Context(), coll, nil)
 	wantError(t, err, `"email_1"`, `"tenant_1_username_1"`, `2 records have "user_1"`)
 }
 
 func TestOpenRefusesUnacknowledgedWrites(t *testing.T) {
+	t.Parallel()
 	coll := newCollection(t)
-	_, err := mongostore.Open(t.Context(), coll.Clone(options.Collection().SetWriteConcern(writeconcern.Unacknowledged())), nil)
+	unacknowledged := options.Collection().SetWriteConcern(writeconcern.Unacknowledged())
+	_, err := mongostore.Open(t.Context(), coll.Clone(unacknowledged), nil)
 	wantError(t, err, "write concern 0")
-	for name, wc := range map[string]*writeconcern.WriteConcern{"W1": writeconcern.W1(), "Majority": writeconcern.Majority()} {
+	for name, wc := range map[string]*writeconcern.WriteConcern{
+		"W1": writeconcern.W1(), "Majority": writeconcern.Majority(),
+	} {
 		t.Run(name, func(t *testing.T) {
 			s := open(t, coll.Clone(options.Collection().SetWriteConcern(wc)), nil)
 			if _, err := s.Upsert(t.Context(), ada(1)); err != nil {
@@ -351,6 +308,7 @@ func TestOpenRefusesUnacknowledgedWrites(t *testing.T) {
 }
 
 func TestOpenChecksItsArguments(t *testing.T) {
+	t.Parallel()
 	if _, err := mongostore.Open(t.Context(), nil, nil); err == nil {
 		t.Error("nil collection: no error")
 	}
@@ -366,7 +324,8 @@ func TestOpenChecksItsArguments(t *testing.T) {
 }
 
 func TestOpenTwiceAtOnce(t *testing.T) {
-	for range 3 {
+	t.Parallel()
+	for range *rounds {
 		coll := newCollection(t)
 		var wg sync.WaitGroup
 		for range 4 {
@@ -389,11 +348,13 @@ func TestOpenTwiceAtOnce(t *testing.T) {
 }
 
 func TestOpenReadsFromThePrimary(t *testing.T) {
+	t.Parallel()
 	c := newClient(t, func(o *options.ClientOptions) {
 		o.SetDialer(replicaSet{}).SetRetryWrites(false).SetServerSelectionTimeout(10 * time.Second)
 	})
 	coll := newCollection(t)
-	coll = c.Database(coll.Database().Name()).Collection(coll.Name(), options.Collection().SetReadPreference(readpref.Secondary()))
+	secondary := options.Collection().SetReadPreference(readpref.Secondary())
+	coll = c.Database(coll.Database().Name()).Collection(coll.Name(), secondary)
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	if err := coll.FindOne(ctx, bson.D{}).Err(); !errors.Is(err, context.DeadlineExceeded) {
@@ -418,9 +379,8 @@ func TestOpenReadsFromThePrimary(t *testing.T) {
 	}
 }
 
-// replicaSet dials a server that stands alone and has it say that it is the primary
-// of a replica set without secondaries: the driver ignores read preferences
-// on a server that stands alone.
+// replicaSet dials a standalone server, and makes it say that it is the primary of a replica
+// set without secondaries: the driver ignores read preferences on a standalone server.
 type replicaSet struct{ net.Dialer }
 
 func (d replicaSet) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
@@ -465,7 +425,7 @@ func (c *replicaSetConn) rewrite(message []byte) []byte {
 		panic(err)
 	}
 	if slices.ContainsFunc(hello, func(e bson.E) bool { return e.Key == "setName" || e.Key == "msg" }) {
-		return message // it is one, or the router of a sharded cluster
+		return message // it is a replica set already, or the router of a sharded cluster
 	}
 	doc, err := bson.Marshal(append(hello,
 		bson.E{Key: "setName", Value: "rs"}, bson.E{Key: "hosts", Value: bson.A{c.address}},
@@ -478,12 +438,14 @@ func (c *replicaSetConn) rewrite(message []byte) []byte {
 	return message
 }
 
-// An app may have taught its client to write times as text.
+// TestOpenHasItsOwnRegistry has a client that writes times as text.
 func TestOpenHasItsOwnRegistry(t *testing.T) {
+	t.Parallel()
 	registry := bson.NewRegistry()
-	registry.RegisterTypeEncoder(reflect.TypeFor[time.Time](), bson.ValueEncoderFunc(func(_ bson.EncodeContext, w bson.ValueWriter, v reflect.Value) error {
+	asText := func(_ bson.EncodeContext, w bson.ValueWriter, v reflect.Value) error {
 		return w.WriteString(v.Interface().(time.Time).String())
-	}))
+	}
+	registry.RegisterTypeEncoder(reflect.TypeFor[time.Time](), bson.ValueEncoderFunc(asText))
 	coll := newCollection(t)
 	s := open(t, coll.Clone(options.Collection().SetRegistry(registry)), nil)
 	if _, err := s.Upsert(t.Context(), ada(1)); err != nil {

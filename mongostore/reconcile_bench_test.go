@@ -14,10 +14,10 @@ import (
 	"github.com/clerksync/clerksync-go/mongostore"
 )
 
-// BenchmarkReconcileBackfill is a first backfill of 100,000 users, from Clerk's API
-// to the last write, against the driver's own unordered bulk write of the same
-// documents, 500 a call, into a collection with the same index; by turns in one
-// run. It also times a run that finds all in step.
+// BenchmarkReconcileBackfill is a first backfill of 100,000 users, from Clerk's API to the
+// last write. It compares that with the driver's unordered bulk write of the same documents,
+// 500 a call, into a collection with the same index, in turn in one run. It also times a run
+// that finds all records in step.
 //
 //	MONGODB_URI=… go test ./mongostore -run '^$' -bench ReconcileBackfill -benchtime 1x -timeout 60m
 func BenchmarkReconcileBackfill(b *testing.B) {
@@ -68,13 +68,13 @@ func newBenchReconciler(b *testing.B, coll *mongo.Collection, clerk *fakeclerk.S
 	return s
 }
 
-// bulkWrite writes the documents of a collection into a new one.
+// bulkWrite writes the documents of a collection into a new one, and returns the time.
 func bulkWrite(b *testing.B, from *mongo.Collection) time.Duration {
 	cursor, err := from.Find(b.Context(), bson.D{})
 	if err != nil {
 		b.Fatal(err)
 	}
-	var docs []bson.D // to be encoded, as ours are
+	var docs []bson.D // not raw: they must be encoded, as ours are
 	if err := cursor.All(b.Context(), &docs); err != nil {
 		b.Fatal(err)
 	}

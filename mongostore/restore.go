@@ -8,17 +8,17 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
-// Restore implements clerksync.RestoreStore, in one round trip. What EraseOnDelete
-// or another user's claim to the e-mail address has removed comes back with the
-// next Upsert, role and location apart: those are the app's. A tombstone of a
-// user who never had a record has neither.
+// Restore implements [clerksync.RestoreStore], in one round trip. The next Upsert brings
+// back what EraseOnDelete removed, or what the record gave up to another user with the
+// same e-mail address. It does not bring back role and location, which are the app's: a
+// tombstone of a user who never had a record has neither.
 //
-// Where the answer was lost and the driver sends the write again, a server that
-// does not know it again (DocumentDB on PostgreSQL) has Restore say false of
-// what it did.
+// If the answer is lost, the driver sends the write again. A server that does not
+// recognize the second one (DocumentDB on PostgreSQL) then makes Restore report false
+// although it restored the record.
 func (s *Store) Restore(ctx context.Context, clerkID string, before time.Time) (bool, error) {
 	const op = "restore"
-	ctx, err := enter(ctx, op)
+	ctx, err := begin(ctx, op)
 	if err != nil {
 		return false, err
 	}
@@ -31,7 +31,7 @@ func (s *Store) Restore(ctx context.Context, clerkID string, before time.Time) (
 	}
 	update := bson.D{
 		{Key: "$unset", Value: bson.D{{Key: "deletedAt", Value: ""}, {Key: "clerkUpdatedAt", Value: ""}}},
-		{Key: "$set", Value: bson.D{{Key: "isActive", Value: true}, {Key: "updatedAt", Value: s.millis()}}},
+		{Key: "$set", Value: bson.D{{Key: "isActive", Value: true}, {Key: "updatedAt", Value: s.nowMillis()}}},
 	}
 	restored := false
 	err = s.retry(ctx, op, func() error {

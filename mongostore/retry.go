@@ -10,9 +10,9 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo"
 )
 
-// The bounds of retry, besides the context: about ten seconds in all, which is
-// what a webhook has, and never more than maxPauses, however long a throttling
-// server asks to wait.
+// The bounds of retry, besides the context. The usual total is about ten seconds, which
+// a webhook has. It is never more than maxPauses, even if a throttling server asks for
+// longer pauses.
 const (
 	maxAttempts = 50
 	firstPause  = 2 * time.Millisecond
@@ -20,29 +20,29 @@ const (
 	maxPauses   = 20 * time.Second
 )
 
-// errLostRace says that another writer came in between; the decision has to be made
-// again on what is stored now.
+// errLostRace means that another writer came in between: the call must decide again on
+// what is stored now.
 var errLostRace = errors.New("too many concurrent writes to this record")
 
-// Errors that pass by themselves and that the driver does not retry everywhere.
+// Transient errors that the driver does not retry on every server.
 // https://www.mongodb.com/docs/manual/reference/error-codes/
 const (
 	codeLockTimeout   = 24
 	codeWriteConflict = 112
-	// Azure Cosmos DB asks for a pause: request rate is large.
+	// Azure Cosmos DB: the request rate is too large.
 	// https://learn.microsoft.com/azure/cosmos-db/mongodb/error-codes-solutions
 	codeThrottled = 16500
-	// DocumentDB on PostgreSQL: racing first inserts of one key can deadlock,
-	// as its unique indexes are exclusion constraints.
+	// DocumentDB on PostgreSQL: its unique indexes are exclusion constraints, so racing
+	// first inserts of one key can deadlock.
 	codeDeadlock = 16908292
 )
 
-// codeInternal is what FerretDB 1 calls a unique violation by an update, and
-// every server much else: it is permanent as often as not.
+// codeInternal is FerretDB 1's code for a unique violation by an update. Other servers
+// use it for many faults, most of them permanent.
 const codeInternal = 1
 
-// retry calls f until it succeeds, fails for good, or ctx is done, and prepares
-// the error for the caller.
+// retry calls f until it succeeds, fails with an error that is not transient, or ctx is
+// done. It wraps the last error for the caller.
 func (s *Store) retry(ctx context.Context, op string, f func() error) error {
 	queued := false
 	for attempt, paused := 1, time.Duration(0); ; attempt++ {
@@ -52,38 +52,39 @@ func (s *Store) retry(ctx context.Context, op string, f func() error) error {
 		}
 		pause := max(backoff(attempt), retryAfter(err))
 		paused += pause
-		if !passing(err) || attempt == maxAttempts || paused > maxPauses || !sleep(ctx, pause) {
-			return fail(ctx, op, err)
+		if !transient(err) || attempt == maxAttempts || paused > maxPauses || !sleep(ctx, pause) {
+			return wrapDriverErr(ctx, op, err)
 		}
 		if hasCode(err, codeDeadlock) && !queued {
-			// Dozens of first inserts of one key deadlock each other again and again,
-			// however long they pause. In a queue the first one gets through, and
-			// the others find its record.
+			// Dozens of first inserts of one key deadlock again and again, whatever
+			// their pauses. One at a time, the first one succeeds, and the others find
+			// its record.
 			select {
 			case s.deadlocked <- struct{}{}:
 				queued = true
 				defer func() { <-s.deadlocked }()
 			case <-ctx.Done():
-				return fail(ctx, op, err)
+				return wrapDriverErr(ctx, op, err)
 			}
 		}
 	}
 }
 
-func passing(err error) bool {
+// transient reports whether another attempt may succeed.
+func transient(err error) bool {
 	return errors.Is(err, errLostRace) ||
 		hasCode(err, codeLockTimeout, codeWriteConflict, codeThrottled, codeDeadlock)
 }
 
-// backoff is random up to a bound that doubles: writers that collided must not
-// collide again.
+// backoff returns a random pause, so that writers that collided do not collide again.
+// Its upper bound doubles with each attempt.
 func backoff(attempt int) time.Duration {
 	bound := min(firstPause<<min(attempt, 20), maxPause)
 	return rand.N(bound) + 1
 }
 
-// retryAfter is how long a throttling server asks to wait, 0 if it does not say
-// so in a field of its own.
+// retryAfter returns how long a throttling server asks to wait, 0 if it does not say so
+// in a field.
 func retryAfter(err error) time.Duration {
 	var raw bson.Raw
 	if cmd := (mongo.CommandError{}); errors.As(err, &cmd) {
@@ -95,8 +96,7 @@ func retryAfter(err error) time.Duration {
 	return time.Duration(min(max(ms, 0), 60_000)) * time.Millisecond
 }
 
-// sleep reports false if ctx is done before d has passed, at once if it is
-// certain to be.
+// sleep reports false if ctx ends first. It does not wait if the deadline is nearer than d.
 func sleep(ctx context.Context, d time.Duration) bool {
 	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < d {
 		return false
@@ -111,7 +111,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// firstWriteError is the refusal of a single write, nil if err is none.
+// firstWriteError returns the server's error for a single write, nil if err is another one.
 func firstWriteError(err error) *mongo.WriteError {
 	we := mongo.WriteException{}
 	if errors.As(err, &we) && len(we.WriteErrors) > 0 {

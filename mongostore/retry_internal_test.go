@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -16,31 +15,21 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync"
 )
 
-func writeError(code int, raw bson.D) error {
-	b, err := bson.Marshal(append(bson.D{}, raw...))
-	if err != nil {
-		panic(err)
-	}
-	return mongo.WriteException{WriteErrors: mongo.WriteErrors{{Code: code, Message: "of ada@example.com", Raw: b}}}
-}
-
-func newOffline() *Store { return &Store{deadlocked: make(chan struct{}, 1)} }
-
 func TestRetry(t *testing.T) {
-	passing := map[string]error{
+	transient := map[string]error{
 		"LostRace":      errLostRace,
 		"LockTimeout":   mongo.CommandError{Code: 24},
 		"WriteConflict": mongo.CommandError{Code: 112},
 		"Throttled":     writeError(16500, nil),
 		"Deadlock":      mongo.CommandError{Code: 16908292, Message: "deadlock detected"},
 	}
-	for name, passing := range passing {
+	for name, transient := range transient {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				calls := 0
 				err := newOffline().retry(t.Context(), "op", func() error {
 					if calls++; calls < 5 {
-						return passing
+						return transient
 					}
 					return nil
 				})
@@ -66,7 +55,8 @@ func TestRetry(t *testing.T) {
 	}
 }
 
-// Calls that ended in a deadlock try again one at a time.
+// TestRetryAfterDeadlockQueues checks that calls that ended in a deadlock try again one at a
+// time.
 func TestRetryAfterDeadlockQueues(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newOffline()
@@ -109,7 +99,8 @@ func TestRetryIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start, calls := time.Now(), 0
 		err := newOffline().retry(t.Context(), "upsert", func() error { calls++; return errLostRace })
-		if err == nil || err.Error() != "mongostore: upsert: too many concurrent writes to this record" || !errors.Is(err, errLostRace) {
+		const want = "mongostore: upsert: too many concurrent writes to this record"
+		if err == nil || err.Error() != want || !errors.Is(err, errLostRace) {
 			t.Errorf("error %v", err)
 		}
 		if took := time.Since(start); calls != maxAttempts || took < time.Second || took > 25*time.Second {
@@ -132,14 +123,16 @@ func TestRetryEndsWithTheContext(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		start := time.Now()
-		err := newOffline().retry(ctx, "op", func() error { return writeError(16500, bson.D{{Key: "RetryAfterMs", Value: 2000}}) })
+		throttled := writeError(16500, bson.D{{Key: "RetryAfterMs", Value: 2000}})
+		err := newOffline().retry(ctx, "op", func() error { return throttled })
 		if err == nil || time.Since(start) != 0 {
 			t.Errorf("%v after %v: want no pause that outlasts the context", err, time.Since(start))
 		}
 	})
 }
 
-// A server that asks for long pauses does not stretch a call without a deadline.
+// TestRetryBoundsItsPauses has a server that asks for long pauses, and a call without a
+// deadline.
 func TestRetryBoundsItsPauses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start, calls := time.Now(), 0
@@ -173,84 +166,4 @@ func TestRetryAfter(t *testing.T) {
 			t.Errorf("%v of %v, want 0", got, err)
 		}
 	}
-}
-
-func TestDescribe(t *testing.T) {
-	const secret = "ada@example.com"
-	for want, err := range map[string]error{
-		"server error 11000":                               writeError(11000, nil),
-		"server error 13, Unauthorized":                    mongo.CommandError{Code: 13, Name: "Unauthorized", Message: secret},
-		"RetryableWriteError, NetworkError, network error": mongo.CommandError{Labels: []string{"RetryableWriteError", "NetworkError"}, Message: secret},
-		"server error 50, MaxTimeMSExpired, timed out":     mongo.CommandError{Code: 50, Name: "MaxTimeMSExpired", Message: secret},
-		"server error 64":                                  mongo.WriteException{WriteConcernError: &mongo.WriteConcernError{Code: 64, Message: secret}},
-		"server error 1, server error 11000": mongo.BulkWriteException{WriteErrors: []mongo.BulkWriteError{
-			{WriteError: mongo.WriteError{Code: 11000, Message: secret}}, {WriteError: mongo.WriteError{Code: 1}}, {WriteError: mongo.WriteError{Code: 11000}},
-		}},
-		"client is disconnected": mongo.ErrClientDisconnected,
-		"*errors.errorString":    errors.New(secret),
-	} {
-		got := fail(t.Context(), "upsert", err)
-		if got.Error() != "mongostore: upsert: "+want {
-			t.Errorf("%v, want %s", got, want)
-		}
-		if !errors.Is(got, err) && !strings.HasPrefix(want, "server") && !strings.HasPrefix(want, "Retry") {
-			t.Errorf("%v is not the driver's error any more", got)
-		}
-	}
-}
-
-func TestUnreachable(t *testing.T) {
-	for _, err := range []error{mongo.ErrClientDisconnected, context.Canceled, mongo.CommandError{Labels: []string{"NetworkError"}}} {
-		if !unreachable(fail(t.Context(), "op", err)) {
-			t.Errorf("%v counts as an answer", err)
-		}
-	}
-	for _, err := range []error{errLostRace, mongo.CommandError{Code: 13}, writeError(121, nil), &clerksync.ConflictError{}} {
-		if unreachable(fail(t.Context(), "op", err)) {
-			t.Errorf("%v counts as no answer", err)
-		}
-	}
-}
-
-func TestDuplicateKeys(t *testing.T) {
-	err := writeError(11000, bson.D{{Key: "keyPattern", Value: bson.D{{Key: "tenant", Value: 1}, {Key: "email", Value: 1}}}})
-	if got := duplicateKeys(err); len(got) != 2 || got[0] != "tenant" || got[1] != "email" {
-		t.Errorf("%q", got)
-	}
-	for _, err := range []error{nil, errLostRace, writeError(11000, nil), writeError(11000, bson.D{{Key: "keyPattern", Value: 1}})} {
-		if got := duplicateKeys(err); got != nil {
-			t.Errorf("%q of %v", got, err)
-		}
-	}
-}
-
-// FuzzDecode: whatever document there is, reading it fails at nothing.
-func FuzzDecode(f *testing.F) {
-	for _, d := range []bson.D{
-		{},
-		{{Key: "_id", Value: bson.NewObjectID()}, {Key: "clerkId", Value: "user_1"}, {Key: "extraFields", Value: bson.A{"a", "b", 1, "role"}},
-			{Key: "a", Value: bson.D{{Key: "x", Value: bson.A{1, 2.5, "s", nil, bson.D{}, true, time.Unix(0, 0)}}}}, {Key: "b", Value: int32(1)}},
-		{{Key: "profile", Value: bson.A{"x"}}, {Key: "deletedAt", Value: "x"}, {Key: "isActive", Value: 0}, {Key: "_id", Value: bson.Binary{Subtype: 4, Data: make([]byte, 16)}}},
-	} {
-		raw, err := bson.Marshal(d)
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(raw)
-	}
-	f.Fuzz(func(t *testing.T, raw []byte) {
-		if bson.Raw(raw).Validate() != nil {
-			return // no document
-		}
-		r := &record{raw: raw}
-		if c, err := r.user().Canonical(); err == nil && c.ClerkID != r.clerkID() {
-			t.Errorf("clerkId %q is not kept", r.clerkID())
-		}
-		u := &clerksync.User{ClerkID: "user_1", ClerkUpdatedAt: time.Unix(1, 0).UTC()}
-		_ = r.decide(u, time.Unix(2, 0))
-		_ = r.lost(u)
-		_ = r.asRead()
-		_ = r.flatProfile()
-		_ = r.stamp()
-	})
 }

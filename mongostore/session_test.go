@@ -10,10 +10,10 @@ import (
 	"github.com/clerksync/clerksync-go/mongostore"
 )
 
-// An app may call within a session of its own, and the Store is not part of that: not of
-// a transaction that is rolled back, nor of a session that has ended, nor of one
-// of another client.
+// TestCallsJoinNoSession calls the Store with a session in the context, which has ended and
+// belongs to another client. The Store must not use it.
 func TestCallsJoinNoSession(t *testing.T) {
+	t.Parallel()
 	session, err := newClient(t, nil).StartSession()
 	if err != nil {
 		t.Fatal(err)

@@ -13,54 +13,9 @@ import (
 	"github.com/clerksync/clerksync-go/mongostore"
 )
 
-func hour(n int) time.Time {
-	return time.Date(2024, time.March, 1, 12+n, 0, 0, 0, time.UTC)
-}
-
-// ada is a user at version n, with all that Clerk may know.
-func ada(n int) *clerksync.User { return person("ada", n) }
-
-func person(name string, n int) *clerksync.User {
-	return &clerksync.User{
-		ClerkID: "user_" + name,
-		Email:   name + "@example.com",
-		Name:    fmt.Sprintf("%s %d", name, n),
-		Role:    clerksync.RoleTeacher,
-		Profile: clerksync.Profile{
-			FirstName: name, LastName: fmt.Sprint(n), FullName: fmt.Sprintf("%s %d", name, n),
-			ImageURL: "https://img.example.com/" + name, PhoneNumber: "+1555" + name, Birthday: "1815-12-10", Gender: "female",
-		},
-		Location:       &clerksync.Location{Country: "GB", City: "London"},
-		LastSignInAt:   hour(n),
-		EmailVerified:  true,
-		Extra:          map[string]any{"plan": fmt.Sprintf("plan %d", n), "seats": int64(n)},
-		ClerkCreatedAt: hour(0),
-		ClerkUpdatedAt: hour(n),
-		SyncedAt:       hour(n),
-	}
-}
-
-// upsert checks the outcome, and returns the record.
-func upsert(t testing.TB, s clerksync.Store, u *clerksync.User, want clerksync.Outcome) *clerksync.User {
-	t.Helper()
-	res, err := s.Upsert(t.Context(), u)
-	if err != nil || res.Outcome != want {
-		t.Fatalf("Upsert: %v, %v, want %v", res.Outcome, err, want)
-	}
-	stored, err := s.User(t.Context(), u.ClerkID)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if res.User != nil {
-		if d := cmp.Diff(stored, res.User); d != "" {
-			t.Errorf("Result.User is not the record (- stored, + result):\n%s", d)
-		}
-	}
-	return stored
-}
-
-// A record of an app that had no clerksync.
+// TestShapeWithoutVersion takes over a record from before clerksync.
 func TestShapeWithoutVersion(t *testing.T) {
+	t.Parallel()
 	s := newStore(t)
 	insert(t, s.coll, bson.D{
 		{Key: "clerkId", Value: "user_ada"}, {Key: "email", Value: "old@example.com"}, {Key: "role", Value: "ADMIN"},
@@ -70,7 +25,8 @@ func TestShapeWithoutVersion(t *testing.T) {
 	u := ada(1)
 	u.Profile.Gender = ""
 	got := upsert(t, s, u, clerksync.Updated)
-	if got.Role != clerksync.RoleAdmin || !got.IsActive || got.Location != nil || got.Email != "ada@example.com" || !got.ClerkUpdatedAt.Equal(hour(1)) {
+	if got.Role != clerksync.RoleAdmin || !got.IsActive || got.Location != nil ||
+		got.Email != "ada@example.com" || !got.ClerkUpdatedAt.Equal(hour(1)) {
 		t.Errorf("record: %+v", got)
 	}
 	fields := s.fields(t, "user_ada")
@@ -86,8 +42,9 @@ func TestShapeWithoutVersion(t *testing.T) {
 	}
 }
 
-// No version, neither in the record nor in what is offered.
+// TestShapeWithoutVersionAtAll has no version, neither in the record nor in the user.
 func TestShapeWithoutVersionAtAll(t *testing.T) {
+	t.Parallel()
 	s := newStore(t)
 	u := ada(1)
 	u.ClerkUpdatedAt = time.Time{}
@@ -100,6 +57,7 @@ func TestShapeWithoutVersionAtAll(t *testing.T) {
 }
 
 func TestShapeDeletedAtNull(t *testing.T) {
+	t.Parallel()
 	s := newStore(t)
 	insert(t, s.coll, bson.D{{Key: "clerkId", Value: "user_ada"}, {Key: "deletedAt", Value: nil}})
 	upsert(t, s, ada(1), clerksync.Updated)
@@ -116,11 +74,15 @@ func TestShapeDeletedAtNull(t *testing.T) {
 }
 
 func TestShapeDeletedByHand(t *testing.T) {
+	t.Parallel()
 	s := newStore(t)
-	insert(t, s.coll, bson.D{{Key: "clerkId", Value: "user_ada"}, {Key: "email", Value: "ada@example.com"}, {Key: "deletedAt", Value: hour(5)}})
+	insert(t, s.coll, bson.D{
+		{Key: "clerkId", Value: "user_ada"}, {Key: "email", Value: "ada@example.com"}, {Key: "deletedAt", Value: hour(5)},
+	})
 	before := s.fields(t, "user_ada")
 	upsert(t, s, ada(9), clerksync.Deactivated)
-	if res, err := s.Deactivate(t.Context(), "user_ada", hour(9)); err != nil || res.User == nil || !res.User.DeletedAt.Equal(hour(5)) {
+	res, err := s.Deactivate(t.Context(), "user_ada", hour(9))
+	if err != nil || res.User == nil || !res.User.DeletedAt.Equal(hour(5)) {
 		t.Errorf("Deactivate: %+v, %v", res, err)
 	}
 	if d := cmp.Diff(before, s.fields(t, "user_ada")); d != "" {
@@ -129,11 +91,16 @@ func TestShapeDeletedByHand(t *testing.T) {
 }
 
 func TestShapeProfileIsNoDocument(t *testing.T) {
-	for name, profile := range map[string]any{"Null": nil, "String": "a teacher", "Number": 7, "Array": bson.A{"x"}, "EmptyArray": bson.A{}, "Bool": false} {
+	t.Parallel()
+	for name, profile := range map[string]any{
+		"Null": nil, "String": "a teacher", "Number": 7, "Array": bson.A{"x"}, "EmptyArray": bson.A{}, "Bool": false,
+	} {
 		t.Run(name, func(t *testing.T) {
 			s := newStore(t)
 			shape := func(id string) {
-				insert(t, s.coll, bson.D{{Key: "clerkId", Value: id}, {Key: "profile", Value: profile}, {Key: "cart", Value: "full"}})
+				insert(t, s.coll, bson.D{
+					{Key: "clerkId", Value: id}, {Key: "profile", Value: profile}, {Key: "cart", Value: "full"},
+				})
 			}
 			shape("user_ada")
 			if u, err := s.User(t.Context(), "user_ada"); err != nil || u.Profile != (clerksync.Profile{}) {
@@ -156,7 +123,8 @@ func TestShapeProfileIsNoDocument(t *testing.T) {
 			shape("user_bob")
 			shape("user_cid")
 			res, err := s.UpsertBatch(t.Context(), []*clerksync.User{person("bob", 1), person("cid", 1), person("dot", 1)})
-			if err != nil || res[0].Outcome != clerksync.Updated || res[1].Outcome != clerksync.Updated || res[2].Outcome != clerksync.Created {
+			if err != nil || res[0].Outcome != clerksync.Updated ||
+				res[1].Outcome != clerksync.Updated || res[2].Outcome != clerksync.Created {
 				t.Errorf("batch: %v, %v", res, err)
 			}
 			shape("user_eve")
@@ -172,51 +140,66 @@ func TestShapeProfileIsNoDocument(t *testing.T) {
 	}
 }
 
-// Each field as someone else may have written it.
-func TestShapeWrongTypes(t *testing.T) {
-	fields := []string{
+// wrongTypes are values that a field of the record may have if clerksync did not write it.
+var wrongTypes = map[string]any{
+	"Null": storetest.Null{}, "Number": 42, "Text": "2024-03-01", "Array": bson.A{"x"}, "Dates": bson.A{hour(20)},
+	"Document": bson.D{{Key: "x", Value: 1}}, "OldDate": time.UnixMilli(-5), "ObjectID": bson.NewObjectID(),
+}
+
+// fieldShape is a record that has a value of one of wrongTypes in all of these fields.
+type fieldShape struct {
+	right  string // of wrongTypes, the one that is right
+	fields []string
+}
+
+// Fields that a filter or a $max uses have records of their own: there one wrong value
+// could hide what another does.
+var fieldShapes = map[string]fieldShape{
+	"texts": {"Text", []string{
 		"email", "role", "name", "profile.firstName", "profile.lastName", "profile.fullName", "profile.imageUrl",
-		"profile.phoneNumber", "profile.birthday", "profile.gender", "location.country", "location", "lastSignInAt",
-		"emailVerified", "phoneVerified", "isActive", "banned", "createdAt", "updatedAt",
-		"clerkCreatedAt", "clerkUpdatedAt", "syncedAt", "deletedAt", "extraFields",
-	}
-	values := map[string]any{
-		"Null": nil, "Number": 42, "Text": "2024-03-01", "Array": bson.A{"x"}, "Dates": bson.A{hour(20)},
-		"Document": bson.D{{Key: "x", Value: 1}}, "OldDate": time.UnixMilli(-5), "ObjectID": bson.NewObjectID(),
-	}
-	text := map[string]bool{"email": true, "role": true, "name": true}
-	for kind, value := range values {
+		"profile.phoneNumber", "profile.birthday", "profile.gender", "location.country",
+	}},
+	"flags":          {"", []string{"emailVerified", "phoneVerified", "isActive", "banned"}},
+	"dates":          {"OldDate", []string{"createdAt", "updatedAt", "clerkCreatedAt"}},
+	"location":       {"", []string{"location"}},
+	"lastSignInAt":   {"OldDate", []string{"lastSignInAt"}},
+	"clerkUpdatedAt": {"OldDate", []string{"clerkUpdatedAt"}},
+	"syncedAt":       {"OldDate", []string{"syncedAt"}},
+	"deletedAt":      {"OldDate", []string{"deletedAt"}},
+	"extraFields":    {"", []string{"extraFields"}},
+}
+
+// TestShapeWrongTypes reads, writes and deletes records whose fields have wrong types.
+func TestShapeWrongTypes(t *testing.T) {
+	t.Parallel()
+	for kind, value := range wrongTypes {
 		t.Run(kind, func(t *testing.T) {
 			s := newStore(t)
-			for _, field := range fields {
-				name := fmt.Sprintf("%s_%s", kind, field)
+			for name, shape := range fieldShapes {
 				id := "user_" + name
-				value := value
-				if value == nil {
-					value = storetest.Null{}
+				wrong := make(map[string]any)
+				for _, field := range shape.fields {
+					wrong[field] = value
 				}
-				if err := s.SetFields(t.Context(), id, map[string]any{field: value}); err != nil {
+				if err := s.SetFields(t.Context(), id, wrong); err != nil {
 					t.Fatal(err)
 				}
 				u, err := s.User(t.Context(), id)
 				if err != nil {
-					t.Fatalf("%s: %v", field, err)
+					t.Fatalf("%s: %v", name, err)
 				}
-				wrong := kind != "Text" || !text[field] && field[:3] != "pro" && field != "location.country"
-				if old := kind == "OldDate" && len(field) > 2 && field[len(field)-2:] == "At"; wrong && !old {
+				if kind != shape.right {
 					want := &clerksync.User{ID: u.ID, ClerkID: id, IsActive: true}
 					if d := cmp.Diff(want, u); d != "" {
-						t.Errorf("%s: a wrong type does not read as absent:\n%s", field, d)
+						t.Errorf("%s: a wrong type does not read as absent:\n%s", name, d)
 					}
 				}
 				upsert(t, s, person(name, 1), clerksync.Updated)
 				again := upsert(t, s, person(name, 1), clerksync.Unchanged)
 				if again.Name != person(name, 1).Name || !again.ClerkUpdatedAt.Equal(hour(1)) {
-					t.Errorf("%s: record %+v", field, again)
+					t.Errorf("%s: record %+v", name, again)
 				}
-				if _, err := s.Deactivate(t.Context(), id, hour(2)); err != nil {
-					t.Fatal(err)
-				}
+				deactivate(t, s, id, hour(2))
 				upsert(t, s, person(name, 3), clerksync.Deactivated)
 			}
 		})
@@ -224,6 +207,7 @@ func TestShapeWrongTypes(t *testing.T) {
 }
 
 func TestShapeWithoutClerkID(t *testing.T) {
+	t.Parallel()
 	s := newStore(t)
 	insert(t, s.coll,
 		bson.D{{Key: "email", Value: "one@example.com"}}, bson.D{{Key: "email", Value: "two@example.com"}},
@@ -247,8 +231,9 @@ func TestShapeWithoutClerkID(t *testing.T) {
 	}
 }
 
-// Other applications choose their own _id.
+// TestShapeForeignIDs has _ids of the types that other applications use.
 func TestShapeForeignIDs(t *testing.T) {
+	t.Parallel()
 	s := newStore(t)
 	for i, c := range []struct {
 		id   any
@@ -265,11 +250,13 @@ func TestShapeForeignIDs(t *testing.T) {
 	}
 }
 
-// extraFields that name what is not clerksync's to remove.
+// TestShapeForgedExtraFields has extraFields that name what clerksync must not remove.
 func TestShapeForgedExtraFields(t *testing.T) {
+	t.Parallel()
 	s := newStore(t)
 	insert(t, s.coll, bson.D{
-		{Key: "clerkId", Value: "user_ada"}, {Key: "role", Value: "ADMIN"}, {Key: "__v", Value: 1}, {Key: "plan", Value: "old"},
+		{Key: "clerkId", Value: "user_ada"}, {Key: "role", Value: "ADMIN"},
+		{Key: "__v", Value: 1}, {Key: "plan", Value: "old"},
 		{Key: "extraFields", Value: bson.A{"_id", "clerkId", "role", "__v", "", "a.b", "$set", 5, "plan", "plan"}},
 	})
 	u := ada(1)
@@ -287,69 +274,10 @@ func TestShapeForgedExtraFields(t *testing.T) {
 	}
 }
 
-func TestEraseOnDelete(t *testing.T) {
-	coll := newCollection(t)
-	now := hour(100)
-	s := rawStore{open(t, coll, &mongostore.Options{EraseOnDelete: true, Now: func() time.Time { return now }}), coll}
-	created := upsert(t, s, ada(1), clerksync.Created)
-	if err := s.SetFields(t.Context(), "user_ada", map[string]any{"profile.bio": "of the app", "cart": "full", "role": "ADMIN"}); err != nil {
-		t.Fatal(err)
-	}
-	now = hour(200)
-	if _, err := s.Deactivate(t.Context(), "user_ada", hour(2)); err != nil {
-		t.Fatal(err)
-	}
-	want := map[string]any{
-		"_id": created.ID, "clerkId": "user_ada", "role": "ADMIN", "cart": "full",
-		"profile":  map[string]any{"bio": "of the app"},
-		"location": map[string]any{"country": "GB", "city": "London"},
-		"isActive": false, "emailVerified": true, "phoneVerified": false, "banned": false,
-		"createdAt": hour(100), "updatedAt": hour(200), "clerkUpdatedAt": hour(1), "syncedAt": hour(1), "deletedAt": hour(2),
-	}
-	if d := cmp.Diff(want, s.fields(t, "user_ada")); d != "" {
-		t.Errorf("the record (- want, + got):\n%s", d)
-	}
-	upsert(t, s, ada(3), clerksync.Deactivated)
-
-	if _, err := s.Deactivate(t.Context(), "user_unknown", time.Time{}); err != nil {
-		t.Fatal(err)
-	}
-	tombstone := s.fields(t, "user_unknown")
-	want = map[string]any{
-		"_id": tombstone["_id"], "clerkId": "user_unknown", "isActive": false,
-		"createdAt": hour(200), "updatedAt": hour(200), "deletedAt": hour(200),
-	}
-	if d := cmp.Diff(want, tombstone); d != "" {
-		t.Errorf("the tombstone (- want, + got):\n%s", d)
-	}
-}
-
-// By default a deleted record keeps its fields.
-func TestDeleteKeeps(t *testing.T) {
-	s := newStore(t)
-	upsert(t, s, ada(1), clerksync.Created)
-	want := s.fields(t, "user_ada")
-	if _, err := s.Deactivate(t.Context(), "user_ada", hour(2)); err != nil {
-		t.Fatal(err)
-	}
-	got := s.fields(t, "user_ada")
-	want["isActive"], want["deletedAt"], want["updatedAt"] = false, hour(2), got["updatedAt"]
-	if d := cmp.Diff(want, got); d != "" {
-		t.Errorf("the record (- want, + got):\n%s", d)
-	}
-}
-
-// A deletion from before 1970 would be no tombstone to the filters.
-func TestDeactivateBefore1970(t *testing.T) {
-	s := newStore(t)
-	if _, err := s.Deactivate(t.Context(), "user_ada", time.UnixMilli(-1)); err != nil {
-		t.Fatal(err)
-	}
-	upsert(t, s, ada(1), clerksync.Deactivated)
-}
-
-// What Created returns is what a read gives, also where there is nothing to write.
+// TestCreatedIsAsRead checks that Created returns what a read returns, even if u has empty
+// values and fields that the Store sets itself.
 func TestCreatedIsAsRead(t *testing.T) {
+	t.Parallel()
 	s := newStore(t)
 	upsert(t, s, &clerksync.User{
 		ClerkID: "user_ada", Location: &clerksync.Location{}, Extra: map[string]any{"plan": nil},

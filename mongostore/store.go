@@ -17,54 +17,54 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync"
 )
 
-// Options are the choices [Open] leaves open.
+// Options configure a Store; see [Open].
 type Options struct {
 	_ [0]func() // unkeyed literals would break when a field is added
 
-	// BatchSize is how many records go into one command of UpsertBatch, Users,
-	// Stamps and Undeleted. A negative one is an error. FerretDB 1 on SQLite
-	// wants 100.
+	// BatchSize is how many records one command of UpsertBatch, Users, Stamps and
+	// Undeleted handles. A negative one is an error. FerretDB 1 on SQLite needs 100.
 	//
 	// Defaults to 500.
 	BatchSize int
 
-	// AllowUnique names unique indexes that Open would refuse because they
-	// admit one record without the field at most: list one if every user,
-	// deleted ones included, is certain to have a value. Names of indexes that
-	// do not exist are ignored.
+	// AllowUnique names unique indexes that Open would otherwise refuse because they
+	// let in only one record without the field. List an index only if every user,
+	// deleted ones included, is certain to have a value. Names of indexes that do not
+	// exist are ignored.
 	//
 	// Defaults to none.
 	AllowUnique []string
 
-	// EraseOnDelete makes Deactivate also erase what Clerk told about the
-	// person; see [Store.Deactivate].
+	// EraseOnDelete makes Deactivate also erase what Clerk said about the person; see
+	// [Store.Deactivate].
 	//
 	// Defaults to false: a deleted record keeps its fields.
 	EraseOnDelete bool
 
-	// Now is the clock behind createdAt and updatedAt, and what
-	// [clerksync.Decide] needs it for. Where clerksync's Config.Now is set, set
-	// this to the same.
+	// Now is the clock for createdAt, updatedAt and [clerksync.Decide]. If clerksync's
+	// Config.Now is set, set this to the same function.
 	//
 	// Defaults to time.Now.
 	Now func() time.Time
 }
 
-// Store is a [clerksync.BatchStore] and a [clerksync.RestoreStore] on one
-// collection; [Open] makes it. It is safe for concurrent use, by any number of
-// processes, and has nothing to close: the client is the caller's. Its calls are
-// no part of a session or transaction that their context holds.
+// Store is a [clerksync.BatchStore] and a [clerksync.RestoreStore] on one collection;
+// [Open] returns one. It is safe for concurrent use, by any number of processes. It
+// does not need to be closed: the client is the caller's. Its calls do not join a
+// session or transaction that their context holds.
 type Store struct {
 	coll      *mongo.Collection
 	batchSize int
 	erase     bool
 	now       func() time.Time
-	unique    [][]string // fields of each unique index that has neither clerkId nor _id
-	// deadlocked lets calls whose write ended in a deadlock try again one by one.
+	unique    [][]string // fields of each unique index without clerkId and _id
+	// deadlocked admits one call at a time, of those whose write ended in a deadlock.
 	deadlocked chan struct{}
-	// next is the guess about the next batch. It is a hint, and needs no order
-	// among batches that run at once.
+	// next is the guess about the next batch. It is only a hint: concurrent batches may
+	// set it in any order.
 	next atomic.Int32
+	// backfillSize is the least number of new users that makes a batch part of a backfill.
+	backfillSize int
 }
 
 var (
@@ -72,33 +72,32 @@ var (
 	_ clerksync.RestoreStore = (*Store)(nil)
 )
 
-// Open returns a Store on coll, a nil opts standing for the defaults. The
-// collection need not exist yet.
+// Open returns a Store on coll. If opts is nil, the defaults apply. The collection does
+// not need to exist yet.
 //
-// It makes sure that clerkId is unique. An existing unique index on clerkId
-// alone is taken as it is, sparse or not; otherwise Open creates a sparse one,
-// named clerkId_1 if that is free, which lets records without a clerkId stand
-// beside. Where records with the same clerkId stand in the way, the error
-// names some of them; where the user may not create indexes, it says which one to create.
+// Open makes sure that clerkId is unique. It accepts an existing unique index on
+// clerkId alone, sparse or not. Otherwise it creates a sparse one, which allows records
+// without a clerkId; its name is clerkId_1 if that is free. If several records have the
+// same clerkId, the error names some of them. If the user may not create indexes, the
+// error says which one to create.
 //
-// Open also refuses any other unique index that is neither sparse nor partial
-// and does not contain clerkId. A unique index on email, for one, lets only one
-// record be without an e-mail address, and so loses users who signed up by phone,
-// and tombstones. The error gives the partial form to replace it with; see
+// Open also refuses any other unique index that is neither sparse nor partial and does
+// not contain clerkId. For example, a unique index on email lets in only one record
+// without an e-mail address, so users who signed up by phone, and tombstones, could not
+// be stored. The error gives the partial index to replace it with; see
 // [Options].AllowUnique.
 //
-// Reads always go to the primary, whatever coll says, and documents are
-// encoded in the driver's standard way, whatever registry coll has; coll's
-// read concern, write concern, timeouts and retries are kept. Write concern 0 is an
-// error, as a Store must know what became of a write. Several processes may
-// call Open at once.
+// Reads always go to the primary, whatever coll says, and documents are encoded in the
+// driver's standard way, whatever registry coll has. The read concern, write concern,
+// timeouts and retries of coll are kept. Write concern 0 is an error: a Store must know
+// whether a write succeeded. Several processes may call Open at once.
 //
-// Open refuses a collection that was made with a default collation: its indexes
-// inherit that, and so may take two users' ids for equal.
+// Open refuses a collection with a default collation: its indexes inherit the
+// collation, which may make the ids of two users equal.
 //
-// A server that does not answer is the first thing that Open finds; the error then
-// has the driver's text, with the servers' names and what became of each. All other
-// faults are reported at once, with [errors.Join].
+// If no server answers, Open fails at once. The error has the driver's text, which
+// names the servers and says why each does not answer. All other faults are reported
+// together, with [errors.Join].
 func Open(ctx context.Context, coll *mongo.Collection, opts *Options) (*Store, error) {
 	if coll == nil {
 		return nil, errors.New("mongostore: open: no collection")
@@ -109,7 +108,7 @@ func Open(ctx context.Context, coll *mongo.Collection, opts *Options) (*Store, e
 	if opts.BatchSize < 0 {
 		return nil, fmt.Errorf("mongostore: open: BatchSize is %d; it must be positive, or 0 for the default", opts.BatchSize)
 	}
-	ctx, err := enter(ctx, "open")
+	ctx, err := begin(ctx, "open")
 	if err != nil {
 		return nil, err
 	}
@@ -118,11 +117,11 @@ func Open(ctx context.Context, coll *mongo.Collection, opts *Options) (*Store, e
 			SetReadPreference(readpref.Primary()).
 			SetRegistry(bson.NewRegistry()).
 			SetBSONOptions(&options.BSONOptions{})),
-		batchSize: opts.BatchSize,
-		erase:     opts.EraseOnDelete,
-		now:       opts.Now,
-
-		deadlocked: make(chan struct{}, 1),
+		batchSize:    opts.BatchSize,
+		erase:        opts.EraseOnDelete,
+		now:          opts.Now,
+		deadlocked:   make(chan struct{}, 1),
+		backfillSize: backfillSize,
 	}
 	if s.batchSize == 0 {
 		s.batchSize = 500
@@ -131,7 +130,7 @@ func Open(ctx context.Context, coll *mongo.Collection, opts *Options) (*Store, e
 		s.now = time.Now
 	}
 	if err := coll.Database().Client().Ping(ctx, readpref.Primary()); err != nil {
-		return nil, unreached(ctx, err)
+		return nil, wrapPingErr(ctx, err)
 	}
 	fault := s.checkAcknowledged(ctx)
 	if errors.Is(fault, errUnacknowledged) { // look for further faults
@@ -145,11 +144,11 @@ func Open(ctx context.Context, coll *mongo.Collection, opts *Options) (*Store, e
 	return s, nil
 }
 
-// checkAcknowledged refuses write concern 0. The driver does not tell what write
-// concern a collection has, and a write that is not acknowledged must not be
-// sent to find out: some servers answer it all the same, and the client takes that for
-// the answer to its next command. But a write with a hint is one that the
-// driver does not send without acknowledgement. This one matches no record.
+// checkAcknowledged refuses write concern 0. The driver does not tell which write
+// concern a collection has. An unacknowledged write cannot be sent to find out: some
+// servers answer it anyway, and the client takes the answer for that to its next
+// command. But the driver refuses to send an unacknowledged write that has a hint.
+// The write below matches no record.
 func (s *Store) checkAcknowledged(ctx context.Context) error {
 	filter := bson.D{{Key: "clerkId", Value: ""}, {Key: "_id", Value: bson.NewObjectID()}}
 	update := bson.D{{Key: "$set", Value: bson.D{{Key: "clerkId", Value: ""}}}}
@@ -160,46 +159,13 @@ func (s *Store) checkAcknowledged(ctx context.Context) error {
 	case err == nil, strings.Contains(err.Error(), "unacknowledged"):
 		return errUnacknowledged
 	case len(codes(err)) > 0:
-		return nil // the server answered: that the user may not write, or that it knows no hints
+		return nil // the server answered: the user may not write, or it does not know hints
 	default:
-		return fail(ctx, "open: try a write that matches nothing", err)
+		return wrapDriverErr(ctx, "open: try a write that matches nothing", err)
 	}
 }
 
 var errUnacknowledged = errors.New(`mongostore: open: the collection has write concern 0, which hides whether a write succeeded; use w: 1 or "majority"`)
 
-// User implements [clerksync.Store]: one read from the primary.
-func (s *Store) User(ctx context.Context, clerkID string) (*clerksync.User, error) {
-	const op = "user"
-	ctx, err := enter(ctx, op)
-	if err != nil {
-		return nil, err
-	}
-	var r *record
-	err = s.retry(ctx, op, func() (err error) {
-		r, err = s.read(ctx, clerkID)
-		return err
-	})
-	switch {
-	case err != nil:
-		return nil, err
-	case r == nil:
-		return nil, fmt.Errorf("mongostore: %s: %w", op, clerksync.ErrNotFound)
-	}
-	return r.user(), nil
-}
-
-// read returns the record as it stands, nil where there is none.
-func (s *Store) read(ctx context.Context, clerkID string) (*record, error) {
-	raw, err := s.coll.FindOne(ctx, bson.D{{Key: "clerkId", Value: clerkID}}).Raw()
-	if errors.Is(err, mongo.ErrNoDocuments) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	return &record{raw: raw}, nil
-}
-
-// millis is the clock as the database keeps it.
-func (s *Store) millis() time.Time { return time.UnixMilli(s.now().UnixMilli()).UTC() }
+// nowMillis returns the time in the database's precision.
+func (s *Store) nowMillis() time.Time { return time.UnixMilli(s.now().UnixMilli()).UTC() }

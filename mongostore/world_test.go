@@ -13,42 +13,42 @@ import (
 	"github.com/clerksync/clerksync-go/mongostore"
 )
 
-// The embedded server reads all of a collection to find one record; a longer run is
+// The flags of rapid make a longer run:
 //
 //	go test ./mongostore -run 'TestWorld$' -timeout 2h -rapid.checks=250 -rapid.steps=200
 func TestWorld(t *testing.T) {
 	world.Run(t, func(t testing.TB, now func() time.Time) clerksync.Store {
 		coll := newCollection(t)
 		return countingStore{rawStore{open(t, coll, worldOptions(now)), coll}}
-	}, world.Options{Checks: 10, Steps: 200})
+	}, world.Options{Checks: 3, Steps: 150})
 }
 
-// In a database with a unique index on the e-mail address.
+// TestWorldUniqueEmail has a unique index on the e-mail address.
 func TestWorldUniqueEmail(t *testing.T) {
 	world.Run(t, func(t testing.TB, now func() time.Time) clerksync.Store {
 		coll := newCollection(t)
 		createIndex(t, coll, ascending("email"), options.Index().SetUnique(true).SetSparse(true).SetName("email"))
 		opts := worldOptions(now)
-		opts.AllowUnique = []string{"email"} // the embedded server does not list it as sparse
+		opts.AllowUnique = []string{"email"} // the embedded database does not list it as sparse
 		return countingStore{rawStore{open(t, coll, opts), coll}}
-	}, world.Options{Checks: 6, Steps: 150, UniqueEmail: true})
+	}, world.Options{Checks: 2, Steps: 150, UniqueEmail: true})
 }
 
-// With deletions that erase.
+// TestWorldEraseOnDelete erases what Clerk said about a deleted user.
 func TestWorldEraseOnDelete(t *testing.T) {
 	world.Run(t, func(t testing.TB, now func() time.Time) clerksync.Store {
 		coll := newCollection(t)
 		opts := worldOptions(now)
 		opts.EraseOnDelete = true
 		return countingStore{rawStore{open(t, coll, opts), coll}}
-	}, world.Options{Checks: 4, Steps: 150, Erases: true})
+	}, world.Options{Checks: 2, Steps: 150, Erases: true})
 }
 
 func worldOptions(now func() time.Time) *mongostore.Options {
 	return &mongostore.Options{BatchSize: batchSize, Now: now}
 }
 
-// countingStore lets the world see a second record of a user.
+// countingStore lets the world notice a second record of a user.
 type countingStore struct{ rawStore }
 
 var _ world.Counter = countingStore{}

@@ -170,7 +170,7 @@ var mutants = []mutant{
 		replace("return errors.Join(err, r.retryConflicts(ctx))", "return err")},
 
 	// On MongoDB.
-	{"mongostore: a deleted record keeps its e-mail address", in("mongostore", "upsert.conflictOf"),
+	{"mongostore: a deleted record keeps its e-mail address", in("mongostore", "upsert.conflict"),
 		replace("up.release(ctx, key)", "false, error(nil)")},
 	{"mongostore: a record that is not deleted gives its address up", in("mongostore", "upsert.release"),
 		replace(`append(slices.Clone(key.filter), bson.E{Key: "deletedAt", Value: bson.D{{Key: "$gte", Value: epoch}}})`,

@@ -1,0 +1,516 @@
+package mongostore_test
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"regexp"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+
+	"github.com/clerksync/clerksync-go/clerksync"
+	"github.com/clerksync/clerksync-go/mongostore"
+)
+
+var explore = flag.String("explore", "some", "TestExplore: `some` scenarios, chosen at random; "+
+	"one: all, with one preemption; two: also two preemptions")
+
+// someScenarios is how many scenarios TestExplore runs by default.
+const someScenarios = 50
+
+// TestExplore runs operation B in the middle of operation A: before each command of A, it
+// runs B to its end, and A then goes on. With two preemptions, B stops before each of its
+// commands until A has ended. The results and the records must equal those of a serial
+// order: of A, then B, or of B, then A. The users of a batch may come in any order, with
+// the other operation between them.
+func TestExplore(t *testing.T) {
+	t.Parallel()
+	all := scenarios()
+	two := false
+	switch *explore {
+	case "some":
+		rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+		all = all[:someScenarios]
+	case "one":
+	case "two":
+		two = true
+	default:
+		t.Fatalf("-explore=%s: want some, one or two", *explore)
+	}
+	e := newExplorer(t)
+	for _, sc := range all {
+		for _, fault := range e.faults(t, sc, two && sc.small()) {
+			t.Errorf("%s(-explore=one runs all scenarios)", fault)
+		}
+	}
+	t.Logf("%d scenarios, %d schedules", len(all), e.schedules)
+	if e.schedules == 0 {
+		t.Error("no operation was preempted")
+	}
+}
+
+// TestExploreFindsFaults explores an operation that loses updates.
+func TestExploreFindsFaults(t *testing.T) {
+	t.Parallel()
+	e := newExplorer(t)
+	unguarded := operation{name: "upsert x v2, unguarded", run: func(ctx context.Context, s stores) results {
+		coll := s.raw
+		raw, err := coll.FindOne(ctx, bson.D{{Key: "clerkId", Value: "user_x"}}).Raw()
+		if err != nil {
+			return results{"x": err.Error()}
+		}
+		if !raw.Lookup("clerkUpdatedAt").Time().Before(hour(2)) {
+			return results{"x": "stale"}
+		}
+		_, err = coll.UpdateOne(ctx, bson.D{{Key: "clerkId", Value: "user_x"}},
+			bson.D{{Key: "$set", Value: bson.D{{Key: "clerkUpdatedAt", Value: hour(2)}, {Key: "name", Value: "two"}}}})
+		return results{"x": fmt.Sprint("updated ", err)}
+	}}
+	sc := scenario{
+		before: []operation{upsertOf(exploredUser{who: "x", version: 1, name: "one"})},
+		a:      unguarded,
+		b:      upsertOf(exploredUser{who: "x", version: 3, name: "three"}),
+	}
+	faults := e.faults(t, sc, false)
+	if len(faults) != 1 || !strings.Contains(faults[0], "A update") {
+		t.Errorf("found %q, want the lost update", faults)
+	}
+	// If the operation that loses updates is B, it takes a second preemption.
+	sc.a = upsertOf(exploredUser{who: "x", version: 3, name: "three", extra: map[string]any{"plan": "a"}})
+	sc.b = unguarded
+	if faults := e.faults(t, sc, false); len(faults) != 0 {
+		t.Errorf("one preemption found %q", faults)
+	}
+	if faults := e.faults(t, sc, true); len(faults) == 0 {
+		t.Error("two preemptions did not find the lost update")
+	}
+}
+
+// operation is one call of a Store, or a batch.
+type operation struct {
+	name  string
+	parts []operation // of a batch, the upserts of its users
+	run   func(ctx context.Context, s stores) results
+}
+
+// results are what an operation returns, by user.
+type results map[string]string
+
+// stores are what an operation may use.
+type stores struct {
+	keeping, erasing *mongostore.Store
+	raw              *mongo.Collection
+}
+
+// scenario is two operations on the records that others left.
+type scenario struct {
+	before []operation
+	a, b   operation
+}
+
+func (sc scenario) String() string {
+	names := []string{"nothing"}
+	if sc.before != nil {
+		names = nil
+	}
+	for _, op := range sc.before {
+		names = append(names, op.name)
+	}
+	return fmt.Sprintf("Before: %s\nA: %s\nB: %s\n", strings.Join(names, "; "), sc.a.name, sc.b.name)
+}
+
+// small reports whether two preemptions are explored too: batches would take hours.
+func (sc scenario) small() bool { return sc.a.parts == nil && sc.b.parts == nil }
+
+// exploredUser is a user that a scenario offers. Its addresses have one letter.
+type exploredUser struct {
+	who             string
+	version, synced int // hours; synced is the version if 0, and a version of 0 is none
+	name, email     string
+	extra           map[string]any
+}
+
+func (u exploredUser) user() *clerksync.User {
+	c := &clerksync.User{
+		ClerkID: "user_" + u.who, Name: u.name, Role: clerksync.RoleTeacher, Extra: u.extra,
+		SyncedAt: hour(max(u.version, u.synced)),
+	}
+	if u.version > 0 {
+		c.ClerkUpdatedAt = hour(u.version)
+	}
+	if u.email != "" {
+		c.Email = u.email + "@example.com"
+	}
+	return c
+}
+
+func (u exploredUser) String() string {
+	text := fmt.Sprintf("%s v%d %q", u.who, u.version, u.name)
+	if u.synced != 0 {
+		text += fmt.Sprintf(" synced %d", u.synced)
+	}
+	if u.email != "" {
+		text += " mail " + u.email
+	}
+	if u.extra != nil {
+		text += fmt.Sprint(" ", u.extra)
+	}
+	return text
+}
+
+func outcomeText(o clerksync.Outcome, err error) string {
+	conflict := (*clerksync.ConflictError)(nil)
+	switch {
+	case errors.As(err, &conflict):
+		return "conflict on " + conflict.Field
+	case err != nil:
+		return "error: " + err.Error()
+	}
+	return o.String()
+}
+
+func upsertOf(u exploredUser) operation {
+	return operation{name: "upsert " + u.String(), run: func(ctx context.Context, s stores) results {
+		res, err := s.keeping.Upsert(ctx, u.user())
+		return results{u.who: outcomeText(res.Outcome, err)}
+	}}
+}
+
+// batchOf begins as the Store does after another batch, which guess says.
+func batchOf(guess int, us ...exploredUser) operation {
+	var names []string
+	var parts []operation
+	for _, u := range us {
+		names, parts = append(names, u.String()), append(parts, upsertOf(u))
+	}
+	run := func(ctx context.Context, s stores) results {
+		offered := make([]*clerksync.User, len(us))
+		for i, u := range us {
+			offered[i] = u.user()
+		}
+		s.keeping.SetBackfillSize(1)
+		s.keeping.SetGuess(guess)
+		got, err := s.keeping.UpsertBatch(ctx, offered)
+		failed := &clerksync.BatchError{}
+		if err != nil && !errors.As(err, &failed) {
+			return results{us[0].who: err.Error()}
+		}
+		r := make(results)
+		for i, u := range us {
+			r[u.who] = outcomeText(got[i].Outcome, failed.Errs[i])
+		}
+		return r
+	}
+	begins := map[int]string{
+		mongostore.GuessWritable: "upserting", mongostore.GuessNew: "inserting", mongostore.GuessReadFirst: "reading",
+	}
+	name := fmt.Sprintf("batch, %s first, of %s", begins[guess], strings.Join(names, " and "))
+	return operation{name: name, parts: parts, run: run}
+}
+
+func deactivateOf(who string) operation {
+	return operation{name: "deactivate " + who, run: func(ctx context.Context, s stores) results {
+		res, err := s.keeping.Deactivate(ctx, "user_"+who, hour(9))
+		return results{who: outcomeText(res.Outcome, err)}
+	}}
+}
+
+func eraseOf(who string) operation {
+	return operation{name: "erase " + who, run: func(ctx context.Context, s stores) results {
+		res, err := s.erasing.Deactivate(ctx, "user_"+who, hour(9))
+		return results{who: outcomeText(res.Outcome, err)}
+	}}
+}
+
+func restoreOf(who string) operation {
+	return operation{name: "restore " + who, run: func(ctx context.Context, s stores) results {
+		restored, err := s.keeping.Restore(ctx, "user_"+who, hour(20))
+		return results{who: fmt.Sprint("restored ", restored, " ", err)}
+	}}
+}
+
+// scenarios returns each pair of operations on each set of records.
+func scenarios() (all []scenario) {
+	v2 := upsertOf(exploredUser{who: "x", version: 2, name: "two", email: "m"})
+	v3 := upsertOf(exploredUser{who: "x", version: 3, name: "three", email: "m"})
+	tags := upsertOf(exploredUser{
+		who: "x", version: 3, synced: 4, name: "three", email: "m", extra: map[string]any{"tags": []any{"a", "b"}},
+	})
+	rival := upsertOf(exploredUser{who: "y", version: 2, name: "why", email: "m"})
+	operations := []operation{
+		v2, v3, tags,
+		upsertOf(exploredUser{who: "x", version: 3, synced: 5, name: "three later", email: "m"}),
+		upsertOf(exploredUser{who: "x", version: 4, name: "four"}),
+		upsertOf(exploredUser{who: "x", version: 5, name: "five", email: "n"}),
+		upsertOf(exploredUser{who: "x", version: 0, synced: 6, name: "none", email: "m"}),
+		rival,
+		upsertOf(exploredUser{who: "y", version: 3, name: "why three", email: "n"}),
+		deactivateOf("x"), eraseOf("x"), deactivateOf("y"), restoreOf("x"),
+	}
+	for _, guess := range []int{mongostore.GuessWritable, mongostore.GuessNew, mongostore.GuessReadFirst} {
+		operations = append(operations, batchOf(guess,
+			exploredUser{who: "x", version: 3, name: "three", email: "m"},
+			exploredUser{who: "y", version: 4, name: "why four", email: "n"},
+		))
+	}
+	for _, before := range [][]operation{
+		nil, {v2}, {v3}, {tags}, {v2, deactivateOf("x")}, {rival}, {rival, deactivateOf("y")},
+	} {
+		for _, a := range operations {
+			for _, b := range operations {
+				all = append(all, scenario{before, a, b})
+			}
+		}
+	}
+	return all
+}
+
+// explorer runs scenarios on one collection, which it empties before each run.
+type explorer struct {
+	base      rawStore
+	direct    stores
+	a, b      *actor
+	trace     []string // commands in order
+	schedules int
+}
+
+// actor runs one operation, and pauses before one of its commands. Of the two actors one
+// runs at a time.
+type actor struct {
+	name     string
+	stores   stores
+	trace    *[]string
+	armed    bool
+	pauseAt  int // number of the command, 0 for none
+	commands int // so far
+	paused   chan struct{}
+	resume   chan struct{}
+	ended    chan results
+	results  results
+}
+
+// turn is an operation, or a part of a batch, in a serial order.
+type turn struct {
+	actor *actor
+	name  string
+	op    operation
+}
+
+func newExplorer(t *testing.T) *explorer {
+	t.Helper()
+	e := &explorer{base: newUniqueStore(t, "email")}
+	// The Store tells its own writes from others' by the millisecond of the call.
+	var calls atomic.Int64
+	now := func() time.Time { return hour(30).Add(time.Duration(calls.Add(1)) * time.Millisecond) }
+	e.direct = openStores(t, e.base.coll, now)
+	newActor := func(name string) *actor {
+		a := &actor{
+			name: name, trace: &e.trace,
+			paused: make(chan struct{}), resume: make(chan struct{}), ended: make(chan results),
+		}
+		a.stores = openStores(t, newHooked(t, e.base.coll, a.before), now)
+		a.armed = true
+		return a
+	}
+	e.a, e.b = newActor("A"), newActor("B")
+	return e
+}
+
+func openStores(t *testing.T, coll *mongo.Collection, now func() time.Time) stores {
+	t.Helper()
+	opts := &mongostore.Options{BatchSize: batchSize, AllowUnique: []string{"email"}, Now: now}
+	keeping := open(t, coll, opts)
+	opts.EraseOnDelete = true
+	return stores{keeping: keeping, erasing: open(t, coll, opts), raw: coll}
+}
+
+// before is called before each command of the actor's client.
+func (a *actor) before(cmd bson.Raw) {
+	if !a.armed || commandName(cmd) == "endSessions" {
+		return
+	}
+	if a.commands++; a.commands == a.pauseAt {
+		a.paused <- struct{}{}
+		<-a.resume
+	}
+	*a.trace = append(*a.trace, a.name+" "+commandName(cmd))
+}
+
+// begin runs op until it pauses or ends. It reports whether it pauses.
+func (a *actor) begin(ctx context.Context, op operation, pauseAt int) bool {
+	a.commands, a.pauseAt = 0, pauseAt
+	go func() { a.ended <- op.run(ctx, a.stores) }()
+	select {
+	case <-a.paused:
+		return true
+	case a.results = <-a.ended:
+		return false
+	}
+}
+
+// end runs the operation from its pause to its end.
+func (a *actor) end() {
+	a.resume <- struct{}{}
+	a.results = <-a.ended
+}
+
+// faults returns a description of each schedule whose end differs from both serial orders.
+func (e *explorer) faults(t *testing.T, sc scenario, twoPreemptions bool) (faults []string) {
+	t.Helper()
+	var want map[string]string
+	// A pauses before its command i, B before its command j, or never if j is 0. Before its
+	// first command an operation has done nothing: i = 1 is B, then A, and j = 1 the reverse.
+	for i := 2; ; i++ {
+		last := 0
+		if twoPreemptions {
+			last = 100 // more commands than any B sends
+		}
+		for j := 0; j <= last; j++ {
+			if j == 1 {
+				continue
+			}
+			e.prepare(t, sc)
+			if !e.a.begin(t.Context(), sc.a, i) {
+				return faults
+			}
+			bPauses := e.b.begin(t.Context(), sc.b, j)
+			e.a.end()
+			if bPauses {
+				e.b.end()
+			}
+			e.schedules++
+			got, trace := e.outcome(t), e.trace
+			if want == nil {
+				want = e.serialOutcomes(t, sc)
+			}
+			if want[got] == "" {
+				faults = append(faults, describeFault(sc, trace, got, want))
+			}
+			if j > 1 && !bPauses {
+				break // B sends fewer than j commands
+			}
+		}
+	}
+}
+
+// prepare empties the collection and makes the records of the scenario.
+func (e *explorer) prepare(t *testing.T, sc scenario) {
+	t.Helper()
+	if _, err := e.base.coll.DeleteMany(t.Context(), bson.D{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, op := range sc.before {
+		op.run(t.Context(), e.direct)
+	}
+	e.trace = nil
+}
+
+// readDeleted finds what batch A wrote and B then deleted. If a part of its command failed,
+// A learns by reading what it wrote, and then reports that the user is deleted.
+var readDeleted = regexp.MustCompile(`A (?:created|updated)(, B .* deleted)`)
+
+// serialOutcomes returns the outcomes of all serial orders, each with one of its orders.
+func (e *explorer) serialOutcomes(t *testing.T, sc scenario) map[string]string {
+	t.Helper()
+	turnsOf := func(a *actor, op operation) (turns []turn) {
+		for i, part := range op.parts {
+			turns = append(turns, turn{a, fmt.Sprint(a.name, i+1), part})
+		}
+		if turns == nil {
+			turns = []turn{{a, a.name, op}}
+		}
+		return turns
+	}
+	outcomes := make(map[string]string)
+	for _, order := range permutations(slices.Concat(turnsOf(e.a, sc.a), turnsOf(e.b, sc.b))) {
+		e.prepare(t, sc)
+		both := map[*actor]results{e.a: {}, e.b: {}}
+		var names []string
+		for _, turn := range order {
+			turn.actor.begin(t.Context(), turn.op, 0)
+			maps.Copy(both[turn.actor], turn.actor.results)
+			names = append(names, turn.name)
+		}
+		e.a.results, e.b.results = both[e.a], both[e.b]
+		outcome, name := e.outcome(t), strings.Join(names, ", then ")
+		outcomes[outcome] = name
+		if sc.a.parts != nil {
+			outcomes[readDeleted.ReplaceAllString(outcome, "A deactivated$1")] = name
+		}
+	}
+	return outcomes
+}
+
+// permutations returns all orders of the turns.
+func permutations(turns []turn) (orders [][]turn) {
+	if len(turns) == 0 {
+		return [][]turn{nil}
+	}
+	for i, first := range turns {
+		rest := slices.Delete(slices.Clone(turns), i, i+1)
+		for _, order := range permutations(rest) {
+			orders = append(orders, append([]turn{first}, order...))
+		}
+	}
+	return orders
+}
+
+func describeFault(sc scenario, trace []string, got string, want map[string]string) string {
+	var text strings.Builder
+	fmt.Fprintf(&text, "%vCommands: %s\n%s", sc, strings.Join(trace, ", "), got)
+	for outcome, order := range want {
+		fmt.Fprintf(&text, "%s:\n%s", order, outcome)
+	}
+	return text.String()
+}
+
+// outcome returns what became of each user: what A and B returned, and the record.
+func (e *explorer) outcome(t *testing.T) string {
+	t.Helper()
+	var text strings.Builder
+	for _, who := range []string{"x", "y"} {
+		record := "no record"
+		switch u, err := e.base.User(t.Context(), "user_"+who); {
+		case err == nil:
+			record = recordText(u)
+		case !errors.Is(err, clerksync.ErrNotFound):
+			t.Fatal(err)
+		}
+		fmt.Fprintf(&text, "    %s: A %s, B %s; %s\n",
+			who, orNothing(e.a.results[who]), orNothing(e.b.results[who]), record)
+	}
+	return text.String()
+}
+
+func orNothing(text string) string {
+	if text == "" {
+		return "-"
+	}
+	return text
+}
+
+// recordText leaves out the address of a deleted record. It may give it up to a write that
+// then does not happen, because its user is deleted first.
+func recordText(u *clerksync.User) string {
+	hours := func(at time.Time) string {
+		if at.IsZero() {
+			return "none"
+		}
+		return fmt.Sprint(at.Sub(hour(0)).Hours())
+	}
+	text := fmt.Sprintf("v%s %q synced %s active %t role %s extra %v",
+		hours(u.ClerkUpdatedAt), u.Name, hours(u.SyncedAt), u.IsActive, u.Role, u.Extra)
+	if !u.DeletedAt.IsZero() {
+		return text + " deleted " + hours(u.DeletedAt)
+	}
+	return text + " mail " + u.Email
+}

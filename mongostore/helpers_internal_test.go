@@ -1,0 +1,32 @@
+package mongostore
+
+import (
+	"testing"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+)
+
+func writeError(code int, raw bson.D) error {
+	b, err := bson.Marshal(append(bson.D{}, raw...))
+	if err != nil {
+		panic(err)
+	}
+	return mongo.WriteException{WriteErrors: mongo.WriteErrors{{Code: code, Message: "of ada@example.com", Raw: b}}}
+}
+
+func newOffline() *Store { return &Store{deadlocked: make(chan struct{}, 1)} }
+
+// offline is a Store that never reaches a server.
+func offline(t *testing.T) *Store {
+	t.Helper()
+	o := options.Client().SetHosts([]string{"127.0.0.1:1"}).SetServerSelectionTimeout(time.Millisecond)
+	client, err := mongo.Connect(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = client.Disconnect(t.Context()) })
+	return &Store{coll: client.Database("app").Collection("users"), now: time.Now, batchSize: 500}
+}

@@ -1,0 +1,152 @@
+package mongostore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/clerksync/clerksync-go/clerksync"
+)
+
+// User implements [clerksync.Store], in one read from the primary.
+func (s *Store) User(ctx context.Context, clerkID string) (*clerksync.User, error) {
+	const op = "user"
+	ctx, err := begin(ctx, op)
+	if err != nil {
+		return nil, err
+	}
+	var r *record
+	err = s.retry(ctx, op, func() (err error) {
+		r, err = s.read(ctx, clerkID)
+		return err
+	})
+	switch {
+	case err != nil:
+		return nil, err
+	case r == nil:
+		return nil, fmt.Errorf("mongostore: %s: %w", op, clerksync.ErrNotFound)
+	}
+	return r.user(), nil
+}
+
+// read returns the record as it is stored, nil if there is none.
+func (s *Store) read(ctx context.Context, clerkID string) (*record, error) {
+	raw, err := s.coll.FindOne(ctx, bson.D{{Key: "clerkId", Value: clerkID}}).Raw()
+	if errors.Is(err, mongo.ErrNoDocuments) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &record{raw: raw}, nil
+}
+
+// Users implements [clerksync.BatchStore].
+func (s *Store) Users(ctx context.Context, clerkIDs []string) (map[string]*clerksync.User, error) {
+	return readAll(ctx, s, "users", clerkIDs, nil, (*record).user)
+}
+
+// Stamps implements [clerksync.BatchStore].
+func (s *Store) Stamps(ctx context.Context, clerkIDs []string) (map[string]clerksync.Stamp, error) {
+	return readAll(ctx, s, "stamps", clerkIDs, stampFields, (*record).stamp)
+}
+
+// readAll reads the records of clerkIDs, BatchSize at a time. Ids without a record are
+// not in the result.
+func readAll[T any](ctx context.Context, s *Store, op string, clerkIDs []string, fields bson.D, of func(*record) T) (map[string]T, error) {
+	ctx, err := begin(ctx, op)
+	if err != nil {
+		return nil, err
+	}
+	found := make(map[string]T, len(clerkIDs))
+	ids := slices.Compact(slices.Sorted(slices.Values(clerkIDs)))
+	for chunk := range slices.Chunk(ids, s.batchSize) {
+		filter := bson.D{{Key: "clerkId", Value: bson.D{{Key: "$in", Value: chunk}}}}
+		records, err := s.find(ctx, op, s.batchSize, filter, fields, nil)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range records {
+			if id := r.clerkID(); id != "" {
+				found[id] = of(r)
+			}
+		}
+	}
+	return found, nil
+}
+
+// Undeleted implements [clerksync.BatchStore]. It reads keyset pages of BatchSize and
+// more. No cursor stays open while the caller works, so nothing can time out. It leaves
+// out records whose clerkId is not a string.
+func (s *Store) Undeleted(ctx context.Context) iter.Seq2[clerksync.Stamp, error] {
+	const op = "undeleted"
+	return func(yield func(clerksync.Stamp, error) bool) {
+		ctx, err := begin(ctx, op)
+		if err != nil {
+			yield(clerksync.Stamp{}, err)
+			return
+		}
+		// The pages grow, because some servers sort everything that is left for each.
+		limit := s.batchSize
+		for last, more := "", true; more; limit = min(2*limit, 20*s.batchSize) {
+			filter := bson.D{{Key: "clerkId", Value: bson.D{{Key: "$gt", Value: last}}}, undeleted}
+			page, err := s.find(ctx, op, limit, filter, stampFields, bson.D{{Key: "clerkId", Value: 1}})
+			if err != nil {
+				yield(clerksync.Stamp{}, err)
+				return
+			}
+			more = false
+			for _, r := range page {
+				if r.clerkID() <= last {
+					continue // for example, an array that holds a string
+				}
+				last = r.clerkID()
+				more = len(page) == limit
+				if !yield(r.stamp(), nil) {
+					return
+				}
+				if err := ctxErr(ctx, op); err != nil {
+					yield(clerksync.Stamp{}, err)
+					return
+				}
+			}
+		}
+	}
+}
+
+// find reads at most limit records. If fields is nil it reads whole ones; if order is
+// nil they come in any order.
+func (s *Store) find(ctx context.Context, op string, limit int, filter, fields, order bson.D) ([]*record, error) {
+	opts := options.Find().
+		SetLimit(int64(limit)).
+		SetBatchSize(int32(limit) + 1) // all in one reply; by default the first 101 come alone
+	if fields != nil {
+		opts.SetProjection(fields)
+	}
+	if order != nil {
+		opts.SetSort(order)
+	}
+	var records []*record
+	err := s.retry(ctx, op, func() error {
+		cursor, err := s.coll.Find(ctx, filter, opts)
+		if err != nil {
+			return err
+		}
+		var documents []bson.Raw
+		if err := cursor.All(ctx, &documents); err != nil {
+			return err
+		}
+		records = make([]*record, len(documents))
+		for i, raw := range documents {
+			records[i] = &record{raw: raw}
+		}
+		return nil
+	})
+	return records, err
+}
