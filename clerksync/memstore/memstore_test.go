@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"regexp"
 	"testing"
@@ -218,5 +219,40 @@ func TestUndeletedOfAnEmptyStoreReportsADoneContext(t *testing.T) {
 	}
 	if len(errs) != 1 || !errors.Is(errs[0], context.Canceled) {
 		t.Errorf("Undeleted yields %v, want one error matching context.Canceled", errs)
+	}
+}
+
+// TestEveryClerkFieldIsKept writes each field that Clerk owns alone. If Clerk comes to own
+// another field, this package must know it.
+func TestEveryClerkFieldIsKept(t *testing.T) {
+	t.Parallel()
+	values := map[reflect.Kind]any{reflect.String: "x", reflect.Bool: true, reflect.Struct: version}
+	empty := &clerksync.User{ClerkID: "user_1", RoleFromClerk: true}
+	tried := 0
+	for path := range empty.ClerkFields() {
+		tried++
+		f, known := fields(new(clerksync.User))[path]
+		if !known {
+			t.Errorf("the test does not know %s", path)
+			continue
+		}
+		u := &clerksync.User{ClerkID: "user_1", RoleFromClerk: true}
+		if err := set(u, path, values[reflect.TypeOf(f).Elem().Kind()]); err != nil {
+			t.Fatal(err)
+		}
+		s := memstore.New()
+		mustUpsert(t, s, u, clerksync.Created)
+		got, err := s.User(t.Context(), "user_1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		got.RoleFromClerk = true // not stored; without it ClerkFields leaves role out
+		want, kept := maps.Collect(u.ClerkFields()), maps.Collect(got.ClerkFields())
+		if want[path] == nil || !reflect.DeepEqual(kept, want) {
+			t.Errorf("with only %s: kept %v, want %v", path, kept, want)
+		}
+	}
+	if tried < 14 {
+		t.Errorf("ClerkFields yields %d paths", tried)
 	}
 }
