@@ -1,13 +1,66 @@
 package mongostore_test
 
 import (
+	"context"
 	"testing"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/clerksync/clerksync-go/clerksync"
 	"github.com/clerksync/clerksync-go/clerksync/storetest"
+	"github.com/clerksync/clerksync-go/clerksync/storetest/world"
+	"github.com/clerksync/clerksync-go/mongostore"
 )
 
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	storetest.Run(t, func(t *testing.T) clerksync.Store { return newStore(t) })
+}
+
+// The flags of rapid make a longer run:
+//
+//	go test ./mongostore -run 'TestWorld$' -timeout 2h -rapid.checks=250 -rapid.steps=200
+func TestWorld(t *testing.T) {
+	world.Run(t, func(t testing.TB, now func() time.Time) clerksync.Store {
+		coll := newCollection(t)
+		return countingStore{rawStore{open(t, coll, worldOptions(now)), coll}}
+	}, world.Options{Checks: 3, Steps: 150})
+}
+
+// TestWorldUniqueEmail has a unique index on the e-mail address.
+func TestWorldUniqueEmail(t *testing.T) {
+	world.Run(t, func(t testing.TB, now func() time.Time) clerksync.Store {
+		coll := newCollection(t)
+		createIndex(t, coll, ascending("email"), options.Index().SetUnique(true).SetSparse(true).SetName("email"))
+		opts := worldOptions(now)
+		opts.AllowUnique = []string{"email"} // the embedded database does not list it as sparse
+		return countingStore{rawStore{open(t, coll, opts), coll}}
+	}, world.Options{Checks: 2, Steps: 150, UniqueEmail: true})
+}
+
+// TestWorldEraseOnDelete erases what Clerk said about a deleted user.
+func TestWorldEraseOnDelete(t *testing.T) {
+	world.Run(t, func(t testing.TB, now func() time.Time) clerksync.Store {
+		coll := newCollection(t)
+		opts := worldOptions(now)
+		opts.EraseOnDelete = true
+		return countingStore{rawStore{open(t, coll, opts), coll}}
+	}, world.Options{Checks: 2, Steps: 150, Erases: true})
+}
+
+func worldOptions(now func() time.Time) *mongostore.Options {
+	return &mongostore.Options{BatchSize: batchSize, Now: now}
+}
+
+// countingStore lets the world notice a second record of a user.
+type countingStore struct{ rawStore }
+
+var _ world.Counter = countingStore{}
+
+// Count implements world.Counter.
+func (s countingStore) Count(ctx context.Context, clerkID string) (int, error) {
+	n, err := s.coll.CountDocuments(ctx, bson.D{{Key: "clerkId", Value: clerkID}})
+	return int(n), err
 }

@@ -30,3 +30,18 @@ func offline(t *testing.T) *Store {
 	t.Cleanup(func() { _ = client.Disconnect(t.Context()) })
 	return &Store{coll: client.Database("app").Collection("users"), now: time.Now, batchSize: 500}
 }
+
+// SetBackfillSize sets how many new users make a batch part of a backfill, so that tests
+// need not write a hundred.
+func (s *Store) SetBackfillSize(n int) { s.backfillSize = n }
+
+// SetGuess makes the Store expect a batch like one after new or newer users, after a
+// backfill, or after users that it had to read.
+func (s *Store) SetGuess(g int) { s.next.Store(int32(g)) }
+
+// The guesses for SetGuess.
+const (
+	GuessWritable  = int(guessWritable)
+	GuessNew       = int(guessNew)
+	GuessReadFirst = int(guessReadFirst)
+)

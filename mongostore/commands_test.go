@@ -1,0 +1,209 @@
+package mongostore_test
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+
+	"github.com/clerksync/clerksync-go/clerksync"
+	"github.com/clerksync/clerksync-go/mongostore"
+)
+
+// TestFiltersNameTheClerkID checks that all commands but the release of an address go to
+// one shard of a collection that is sharded on clerkId.
+func TestFiltersNameTheClerkID(t *testing.T) {
+	t.Parallel()
+	base := newUniqueStore(t, "email").coll
+	coll, sent := newMonitored(t, base)
+	opts := &mongostore.Options{AllowUnique: []string{"email"}, BatchSize: batchSize}
+	keeping := open(t, coll, opts)
+	opts.EraseOnDelete = true
+	erasing := open(t, coll, opts)
+	insert(t, base, bson.D{{Key: "clerkId", Value: "user_flat"}, {Key: "profile", Value: nil}})
+	callEverything(t, keeping, erasing)
+
+	releases := 0
+	for _, cmd := range sent.take() {
+		if isRelease(cmd) {
+			releases++
+			continue
+		}
+		for _, filter := range filtersOf(t, cmd) {
+			if _, err := filter.LookupErr("clerkId"); err != nil {
+				t.Errorf("no clerkId in the filter of %s", cmd)
+			}
+		}
+	}
+	if releases != 1 {
+		t.Errorf("%d writes to many records, want the one release", releases)
+	}
+}
+
+// callEverything calls all methods, and each so that it takes all its ways.
+func callEverything(t *testing.T, keeping, erasing *mongostore.Store) {
+	t.Helper()
+	upsert(t, erasing, ada(1), clerksync.Created)
+	upsert(t, erasing, ada(1), clerksync.Unchanged)
+	upsert(t, erasing, ada(2), clerksync.Updated)
+	upsert(t, erasing, ada(1), clerksync.Stale)
+	upsert(t, erasing, person("flat", 1), clerksync.Updated)
+	u := change(person("nov", 1), func(u *clerksync.User) { u.ClerkUpdatedAt = time.Time{} })
+	upsert(t, erasing, u, clerksync.Created)
+	u.Name = "x"
+	upsert(t, erasing, u, clerksync.Updated)
+	us := []*clerksync.User{ada(3), person("bob", 1), person("bob", 2), u}
+	if _, err := erasing.UpsertBatch(t.Context(), us); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []*mongostore.Store{erasing, keeping} {
+		for _, id := range []string{"user_flat", "user_nov", "user_none"} {
+			deactivate(t, s, id, hour(3))
+		}
+	}
+	for _, err := range erasing.Undeleted(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := keeping.Restore(t.Context(), "user_none", hour(4)); err != nil {
+		t.Fatal(err)
+	}
+	deactivate(t, keeping, "user_ada", hour(4))
+	again := person("again", 5)
+	again.Email = "ada@example.com"
+	upsert(t, erasing, again, clerksync.Created)
+}
+
+// filtersOf returns the filters of a command, and the documents of an insert.
+func filtersOf(t *testing.T, cmd bson.Raw) (filters []bson.Raw) {
+	t.Helper()
+	each := func(list string, filter func(bson.Raw) bson.Raw) {
+		values, err := cmd.Lookup(list).Array().Values()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, v := range values {
+			filters = append(filters, filter(v.Document()))
+		}
+	}
+	switch name := commandName(cmd); name {
+	case "find":
+		return []bson.Raw{cmd.Lookup("filter").Document()}
+	case "findAndModify":
+		return []bson.Raw{cmd.Lookup("query").Document()}
+	case "update":
+		each("updates", func(d bson.Raw) bson.Raw { return d.Lookup("q").Document() })
+	case "insert":
+		each("documents", func(d bson.Raw) bson.Raw { return d })
+	case "ping", "listIndexes", "createIndexes", "endSessions":
+	default:
+		t.Errorf("an unexpected command: %s", cmd)
+	}
+	return filters
+}
+
+// TestCallsJoinNoSession calls the Store with a session in the context, which has ended and
+// belongs to another client. The Store must not use it.
+func TestCallsJoinNoSession(t *testing.T) {
+	t.Parallel()
+	session, err := newClient(t, nil).StartSession()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := mongo.NewSessionContext(t.Context(), session)
+	session.EndSession(ctx)
+
+	coll := newCollection(t)
+	if err := coll.FindOne(ctx, map[string]any{}).Err(); err == nil || err == mongo.ErrNoDocuments {
+		t.Fatalf("the driver minds no such session: %v", err)
+	}
+	s, err := mongostore.Open(ctx, coll, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, call := range []struct {
+		name string
+		run  func(ctx context.Context) error
+	}{
+		{"Upsert", func(ctx context.Context) error { _, err := s.Upsert(ctx, ada(1)); return err }},
+		{"Upsert again", func(ctx context.Context) error { _, err := s.Upsert(ctx, ada(1)); return err }},
+		{"UpsertBatch", func(ctx context.Context) error {
+			_, err := s.UpsertBatch(ctx, []*clerksync.User{ada(1), person("bob", 1)})
+			return err
+		}},
+		{"User", func(ctx context.Context) error { _, err := s.User(ctx, "user_ada"); return err }},
+		{"Users", func(ctx context.Context) error { _, err := s.Users(ctx, []string{"user_ada"}); return err }},
+		{"Stamps", func(ctx context.Context) error { _, err := s.Stamps(ctx, []string{"user_ada"}); return err }},
+		{"Undeleted", func(ctx context.Context) (err error) {
+			for _, err = range s.Undeleted(ctx) {
+			}
+			return err
+		}},
+		{"Deactivate", func(ctx context.Context) error { _, err := s.Deactivate(ctx, "user_ada", hour(1)); return err }},
+		{"Restore", func(ctx context.Context) error { _, err := s.Restore(ctx, "user_ada", hour(2)); return err }},
+	} {
+		if err := call.run(ctx); err != nil {
+			t.Errorf("%s: %v", call.name, err)
+		}
+	}
+	if u, err := s.User(t.Context(), "user_ada"); err != nil || !u.IsActive {
+		t.Errorf("record: %+v, %v", u, err)
+	}
+}
+
+// TestWritesMayComeTwice loses the answer to every write, so that the driver sends it again.
+func TestWritesMayComeTwice(t *testing.T) {
+	t.Parallel()
+	s := twice(t)
+	created := upsert(t, s, ada(1), clerksync.Created)
+	if d := cmp.Diff(created.CreatedAt, created.UpdatedAt); d != "" {
+		t.Error(d)
+	}
+	if got := upsert(t, s, ada(1), clerksync.Unchanged); !cmp.Equal(got, created) {
+		t.Errorf("unchanged: %s", cmp.Diff(created, got))
+	}
+	res, err := s.Upsert(t.Context(), ada(2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantUpdatedTwice(t, "newer", res.Outcome)
+	if u, err := s.User(t.Context(), "user_ada"); err != nil || u.Name != "ada 2" || u.ID != created.ID {
+		t.Errorf("record: %+v, %v", u, err)
+	}
+	upsert(t, s, change(person("nov", 1), func(u *clerksync.User) { u.ClerkUpdatedAt = time.Time{} }), clerksync.Created)
+
+	us := []*clerksync.User{person("bob", 1), person("cid", 1), ada(3)}
+	results, err := s.UpsertBatch(t.Context(), us)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 2 {
+		if got := results[i].Outcome; got != clerksync.Created {
+			t.Errorf("batch, number %d: %v, want created", i, got)
+		}
+	}
+	wantUpdatedTwice(t, "batch, number 2", results[2].Outcome)
+	for _, u := range us {
+		upsert(t, s, u, clerksync.Unchanged)
+	}
+
+	deactivate(t, s.Store, "user_ada", hour(5))
+	deactivate(t, s.Store, "user_none", hour(5))
+	if n, err := s.coll.CountDocuments(t.Context(), bson.D{}); err != nil || n != 5 {
+		t.Errorf("%d documents, %v", n, err)
+	}
+}
+
+// wantUpdatedTwice checks the outcome of an update that was done twice. Only the server
+// knows that the first one was an update.
+func wantUpdatedTwice(t *testing.T, name string, got clerksync.Outcome) {
+	t.Helper()
+	if !slices.Contains([]clerksync.Outcome{clerksync.Updated, clerksync.Unchanged}, got) {
+		t.Errorf("%s: %v, want updated or unchanged", name, got)
+	}
+}
