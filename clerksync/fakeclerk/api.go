@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // handler returns the Backend API. Calls takes the routes' patterns.
@@ -153,4 +154,73 @@ func (s *Server) noRoute(*http.Request) answer {
 		Code: "resource_not_found", Message: "not found",
 		LongMessage: "The resource was not found, or fakeclerk does not have it",
 	})
+}
+
+// olderThan reports whether a request asks for an API version before the given one, a date. A
+// request without the header gets the newest version.
+func olderThan(r *http.Request, version string) bool {
+	asked := r.Header.Get("Clerk-API-Version")
+	return asked != "" && asked < version
+}
+
+// window is the time span whose requests count against the rate limit. It starts with a request and
+// lasts for rateWindow. That Clerk's windows are fixed rather than sliding is an assumption.
+type window struct {
+	start time.Time
+	n     int
+}
+
+// admit counts a request against the rate limit. If the limit is exceeded, it returns after how many
+// seconds the client may try again.
+func (s *Server) admit() (retryAfter int, admitted bool) {
+	if s.limit < 0 {
+		return 0, true
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.Now()
+	if s.window.n == 0 || now.Sub(s.window.start) >= rateWindow {
+		s.window = window{start: now}
+	}
+	if s.window.n >= s.limit {
+		left := s.window.start.Add(rateWindow).Sub(now)
+		return int((left + time.Second - 1) / time.Second), false
+	}
+	s.window.n++
+	return 0, true
+}
+
+// Calls returns how many requests the Backend API has received since the start, or since
+// [Server.ResetCalls]. It counts refused requests and faults too. route is a pattern of
+// [http.ServeMux] with the wildcard {id}, such as "GET /v1/users", "GET /v1/users/count",
+// "GET /v1/users/{id}" or "GET /v1/jwks". An empty route counts all requests, including those
+// for routes that do not exist.
+func (s *Server) Calls(route string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if route != "" {
+		return s.calls[route]
+	}
+	n := 0
+	for _, c := range s.calls {
+		n += c
+	}
+	return n
+}
+
+// RateLimited returns how many requests got a 429, from the rate limit or from a [Fault], since the
+// start or since [Server.ResetCalls].
+func (s *Server) RateLimited() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.limited
+}
+
+// ResetCalls sets the counts of [Server.Calls] and [Server.RateLimited] to zero. It does not affect
+// the rate limit.
+func (s *Server) ResetCalls() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.calls)
+	s.limited = 0
 }

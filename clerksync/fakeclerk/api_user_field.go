@@ -2,10 +2,49 @@ package fakeclerk
 
 import (
 	"encoding/json"
+	"errors"
+	"io"
+	"maps"
+	"net/http"
 	"time"
 
 	"github.com/clerk/clerk-sdk-go/v2"
 )
+
+// fieldsOf decodes the JSON object in a request's body. If the body is not required and is empty, it
+// returns no fields.
+func fieldsOf(r *http.Request, required bool) (map[string]json.RawMessage, error) {
+	var fields map[string]json.RawMessage
+	err := json.NewDecoder(r.Body).Decode(&fields)
+	if errors.Is(err, io.EOF) && !required {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, apiError{
+			Code: "request_body_invalid", Message: "Request body invalid",
+			LongMessage: "The request body is not a JSON object.", status: http.StatusBadRequest,
+		}
+	}
+	return fields, nil
+}
+
+// param decodes a parameter. null leaves a value that is not a pointer unchanged.
+func param[T any](name string, value json.RawMessage, to *T) error {
+	if err := json.Unmarshal(value, to); err != nil {
+		return badParam("format_invalid", name, "is of the wrong type")
+	}
+	return nil
+}
+
+// text decodes a nullable string. An empty string is null too.
+func text(name string, value json.RawMessage, to **string) error {
+	*to = nil
+	if err := param(name, value, to); err != nil {
+		return err
+	}
+	*to = orNil(deref(*to))
+	return nil
+}
 
 // setField sets a field of the user. POST and PATCH both take these fields.
 func setField(u *UserObject, name string, value json.RawMessage) error {
@@ -101,4 +140,60 @@ func setCreatedAt(u *UserObject, name string, value json.RawMessage) error {
 	}
 	u.CreatedAt = at.UnixMilli()
 	return nil
+}
+
+// metadata returns the metadata of a parameter's name, or nil if there is no such metadata.
+func (u *UserObject) metadata(name string) *json.RawMessage {
+	switch name {
+	case "public_metadata":
+		return &u.PublicMetadata
+	case "private_metadata":
+		return &u.PrivateMetadata
+	case "unsafe_metadata":
+		return &u.UnsafeMetadata
+	}
+	return nil
+}
+
+// setMetadata decodes a parameter and combines it with the present metadata.
+func setMetadata(
+	to *json.RawMessage, name string, value json.RawMessage, combine func(old, patch map[string]any),
+) error {
+	var old, patch map[string]any
+	if err := param(name, value, &patch); err != nil {
+		return err
+	}
+	if json.Unmarshal(*to, &old) != nil || old == nil {
+		old = make(map[string]any)
+	}
+	combine(old, patch)
+	*to = mustMarshal(old)
+	return nil
+}
+
+// replace makes old equal to patch.
+func replace(old, patch map[string]any) {
+	clear(old)
+	maps.Copy(old, patch)
+}
+
+// merge merges patch into a map. A nil value removes the key.
+func merge(into, patch map[string]any) {
+	for k, v := range patch {
+		if v == nil {
+			delete(into, k)
+			continue
+		}
+		child, isMap := v.(map[string]any)
+		if !isMap {
+			into[k] = v
+			continue
+		}
+		old, isMap := into[k].(map[string]any)
+		if !isMap {
+			old = map[string]any{}
+		}
+		merge(old, child)
+		into[k] = old
+	}
 }
