@@ -1,9 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -11,6 +14,27 @@ import (
 
 	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
 )
+
+// violation is a finding.
+type violation struct {
+	lost bool // what was acknowledged or served is gone, or an older state replaced it
+	text string
+}
+
+func (v *violation) Error() string {
+	if v.lost {
+		return "lost: " + v.text
+	}
+	return "violated: " + v.text
+}
+
+func violated(format string, args ...any) error {
+	return &violation{text: fmt.Sprintf(format, args...)}
+}
+
+func lost(format string, args ...any) error {
+	return &violation{lost: true, text: fmt.Sprintf(format, args...)}
+}
 
 // record is a record in the database.
 type record struct {
@@ -245,6 +269,26 @@ func equal(id string, raw json.RawMessage, r record) error {
 	} {
 		if f.got != f.want {
 			return violated("%s of the record of %s is %v at the end, but %v in Clerk", f.name, id, f.got, f.want)
+		}
+	}
+	return nil
+}
+
+// readLogs looks for panics and data races in the apps' logs.
+func readLogs(folder string) error {
+	logs, err := filepath.Glob(filepath.Join(folder, "app-*.log"))
+	if err != nil {
+		return err
+	}
+	for _, name := range logs {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		for _, bad := range []string{"WARNING: DATA RACE", "panic:", "fatal error:"} {
+			if i := bytes.Index(text, []byte(bad)); i >= 0 {
+				return violated("%s contains %q: %.2000s", name, bad, text[i:])
+			}
 		}
 	}
 	return nil

@@ -18,7 +18,7 @@
 //
 // Redelivery works as at Svix: a message that is not answered 2xx is sent again under the same
 // svix-id, with a fresh signature. Only the delays, which are hours at Svix, are shorter
-// (courier.go).
+// (webhooks.go).
 //
 // The exit status is 0 with a summary, or 1 with the first violation, the seed, and the folder of
 // the processes' logs. The seed repeats the plan of kills and changes, but not the operating
@@ -30,10 +30,14 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"hash/fnv"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -117,4 +121,102 @@ func parse(args []string, stderr io.Writer) (config, error) {
 		o.seed = rand.Uint64()
 	}
 	return o, nil
+}
+
+// stream returns the random numbers of one part of the program. They do not depend on how many
+// numbers another part has drawn.
+func stream(seed uint64, part string) *rand.Rand {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(part))
+	return rand.New(rand.NewPCG(seed, h.Sum64()))
+}
+
+// summary counts what a run did.
+type summary struct {
+	seed                  uint64
+	took                  time.Duration
+	kills, ambushes       int
+	starts                int
+	databaseKills         int
+	databaseOutage        time.Duration
+	users, deleted        int
+	webhooks              int // messages, not attempts
+	attempts, redelivered int
+	doubled, replayed     int
+	visits, answers       map[string]int
+	silence               time.Duration
+	audits                int
+	tally                 tally
+	cut                   int // webhooks that no app process answered
+}
+
+func (p *proof) summarize() *summary {
+	s := &summary{
+		seed: p.config.seed, took: time.Since(p.began),
+		kills: int(p.fleet.kills.Load()), ambushes: int(p.fleet.ambushes.Load()), starts: int(p.fleet.starts.Load()),
+		databaseKills: p.databaseKills, databaseOutage: p.database.longest,
+		replayed: int(p.courier.replayed.Load()), cut: int(p.balancer.cut.Load()), audits: p.audits,
+	}
+	s.visits, s.answers, s.silence, s.tally = p.ledger.counts()
+	for _, st := range p.ledger.states() {
+		s.users++
+		if st.deleted {
+			s.deleted++
+		}
+	}
+	for _, m := range p.endpoint.Messages() {
+		s.webhooks++
+		s.attempts += len(m.Attempts)
+		good, failed := 0, false
+		for _, a := range m.Attempts {
+			if a.Status >= 200 && a.Status <= 299 {
+				good++
+			} else {
+				failed = true
+			}
+		}
+		if failed {
+			s.redelivered++
+		}
+		if good > 1 {
+			s.doubled++
+		}
+	}
+	return s
+}
+
+func (s *summary) String() string {
+	var b strings.Builder
+	line := func(what, format string, args ...any) {
+		_, _ = fmt.Fprintf(&b, "%-18s"+format+"\n", append([]any{what}, args...)...)
+	}
+	line("result", "nothing acknowledged was lost, and all records equal Clerk; seed %d, %v",
+		s.seed, s.took.Round(100*time.Millisecond))
+	line("kills", "%d of app processes, %d of them right after a webhook was sent to them; %d starts",
+		s.kills, s.ambushes, s.starts)
+	line("database kills", "%d; the longest outage was %v", s.databaseKills, s.databaseOutage.Round(10*time.Millisecond))
+	line("users", "%d, %d of them deleted", s.users, s.deleted)
+	line("webhooks", "%d, all acknowledged in the end; %d attempts, %d without an answer, answers %v",
+		s.webhooks, s.attempts, s.cut, ordered(s.answers))
+	line("", "%d redelivered after a failure, %d acknowledged more than once, %d old ones replayed",
+		s.redelivered, s.doubled, s.replayed)
+	line("visits", "%v", ordered(s.visits))
+	line("", "%d by deleted users to a process that had acknowledged the deletion: all refused", s.tally.knownDeleted)
+	line("", "%d by deleted users more than %v after another process had acknowledged it: all refused",
+		s.tally.lateDeleted, lateness)
+	line("", "%d to a process that had acknowledged or served the user before: none got an older revision",
+		s.tally.knownRevision)
+	line("longest silence", "%v without a visit that got 200 or 403", s.silence.Round(10*time.Millisecond))
+	line("the app's edits", "%d made, %d of them acknowledged", s.tally.editsMade, s.tally.editsDone)
+	line("5xx without cause", "%d visits, %d webhooks (503 from a living process, with the database up for over %v)",
+		s.tally.oddVisits, s.tally.oddWebhooks, recovery)
+	return b.String()
+}
+
+func ordered(counts map[string]int) string {
+	var parts []string
+	for _, k := range slices.Sorted(maps.Keys(counts)) {
+		parts = append(parts, fmt.Sprintf("%s: %d", k, counts[k]))
+	}
+	return strings.Join(parts, ", ")
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -147,6 +148,50 @@ func build(ctx context.Context, out, path string, flags ...string) error {
 	args = append(append(args, flags...), module+path)
 	if text, err := exec.CommandContext(ctx, "go", args...).CombinedOutput(); err != nil {
 		return fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, text)
+	}
+	return nil
+}
+
+// raceDetector reports whether this program was built with -race.
+func raceDetector() bool {
+	info, _ := debug.ReadBuildInfo()
+	if info == nil {
+		return false
+	}
+	for _, s := range info.Settings {
+		if s.Key == "-race" {
+			return s.Value == "true"
+		}
+	}
+	return false
+}
+
+// pause waits for d. If ctx ends first, it returns ctx's cause.
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// patience bounds each wait: for a process, for the database, for the webhooks. It is generous, for a
+// busy machine.
+const patience = 90 * time.Second
+
+// until polls a condition that other processes make true. It is a violation if it stays false.
+func until(ctx context.Context, holds func() bool, otherwise string) error {
+	deadline := time.Now().Add(patience)
+	for !holds() {
+		if time.Now().After(deadline) {
+			return violated("%s within %v", otherwise, patience)
+		}
+		if err := pause(ctx, 5*time.Millisecond); err != nil {
+			return err
+		}
 	}
 	return nil
 }
