@@ -94,7 +94,7 @@ func (a AuthConfig) withDefaults() AuthConfig {
 	return a
 }
 
-// validate reports the faults.
+// validate calls fault for each fault.
 func (a *AuthConfig) validate(fault func(format string, args ...any)) {
 	for i, party := range a.AuthorizedParties {
 		if http.NewCrossOriginProtection().AddTrustedOrigin(party) != nil || strings.Contains(party, "@") {

@@ -36,9 +36,9 @@ func newBackground(c clock.Clock, logger *slog.Logger) *background {
 	return &background{clock: c, logger: logger, slots: make(chan struct{}, maxRefreshers)}
 }
 
-// run does the work on the current goroutine, which other requests may wait for. The
-// work's context has ctx's values, but a deadline of its own. After close, run still
-// works: the Syncer goes on answering.
+// run does the work on the calling goroutine. The work's context keeps ctx's values, but
+// not its cancellation, and has its own deadline. After close, run still works: the Syncer
+// goes on answering.
 func (b *background) run(ctx context.Context, work func(context.Context) error) (err error) {
 	if b.begin() {
 		defer b.running.Done()
@@ -53,7 +53,7 @@ func (b *background) run(ctx context.Context, work func(context.Context) error) 
 	return work(ctx)
 }
 
-// start does the work on a goroutine of its own. It does nothing if all slots are taken,
+// start does the work on its own goroutine. It does nothing if all slots are taken,
 // wanted returns false, or close was called.
 func (b *background) start(ctx context.Context, wanted func() bool, work func(context.Context)) {
 	select {

@@ -23,8 +23,8 @@ import (
 // Values become string, bool, int64, float64, [time.Time], []any or map[string]any: other
 // integer, float, string, slice and string-keyed map types are converted, pointers
 // followed, and a json.RawMessage decoded. A name in Extra with a nil value is dropped;
-// nested ones stay. Anything else is an error: other bytes, a float that is infinite or
-// not a number, nesting over 32 levels.
+// nested ones stay. Anything else is an error: []byte, a float that is infinite or not a
+// number, nesting over 32 levels.
 func (u *User) Canonical() (*User, error) {
 	if u == nil {
 		return nil, errors.New("clerksync: no User")
@@ -112,8 +112,7 @@ func canonicalExtra(extra map[string]any) (map[string]any, error) {
 	return c, nil
 }
 
-// The errors about what is inside a value do not quote it: the user wrote it, and errors
-// are logged.
+// Errors about nested values do not quote them: the user wrote them, and errors are logged.
 var errFieldName = errors.New(`not a field name: it must be UTF-8, not empty, and without "$", "." and NUL`)
 
 func checkFieldName(name string) error {
@@ -161,7 +160,7 @@ func canonicalValue(v reflect.Value, depth int) (any, error) {
 	return canonicalScalar(v)
 }
 
-// canonicalScalar converts a value without values in it.
+// canonicalScalar converts a value that is not a list or a map.
 func canonicalScalar(v reflect.Value) (any, error) {
 	switch {
 	case v.Kind() == reflect.String:
@@ -183,7 +182,7 @@ func canonicalScalar(v reflect.Value) (any, error) {
 
 func canonicalList(v reflect.Value, depth int) (any, error) {
 	if v.Type().Elem().Kind() == reflect.Uint8 {
-		return nil, errNotStorable(v) // bytes: text, JSON, or something that nobody can query
+		return nil, errNotStorable(v) // bytes could be text, JSON or binary
 	}
 	if v.Kind() == reflect.Slice && v.IsNil() {
 		return nil, nil
@@ -238,7 +237,7 @@ func canonicalNumber(n json.Number) (any, error) {
 
 func canonicalFloat(f float64) (any, error) {
 	if math.IsNaN(f) || math.IsInf(f, 0) {
-		return nil, fmt.Errorf("%v is not a number that two records can agree on", f)
+		return nil, fmt.Errorf("%v cannot be stored: it is not finite", f)
 	}
 	return f, nil
 }

@@ -14,17 +14,17 @@ import (
 //     Clerk never reuses an id.
 //  3. u's version (ClerkUpdatedAt) is newer, or u has one and the record has none: Updated.
 //  4. The versions are equal: Updated if a Clerk-owned field differs (two changes in one
-//     millisecond, a new Map, an edit by hand), else Unchanged. But if u is older evidence
-//     than what last confirmed the record (SyncedAt), it changes nothing: a late event
-//     does not undo what a later read of the same version found. A confirmation from the
-//     future is not believed.
+//     millisecond, a new Map, an edit by hand), else Unchanged. But if SyncedAt says that
+//     the record was confirmed after u, the outcome is Unchanged: a late event does not
+//     undo what a later read of the same version found. A SyncedAt in the future is
+//     ignored.
 //  5. u's version is older, or u has none and the record has one: Stale.
 //
 // Versions are compared in milliseconds.
 //
-// The rule is encoded again in three places, which must agree with it: the filter of
-// mongostore's guarded upsert and the one of its confirmation (mongostore/upsert.go), and
-// the comparison of stamps in a Reconcile (reconcile_compare.go).
+// The rule is encoded again in these places, which must agree with it. In mongostore: guard
+// (upsert_fields.go), confirm (upsert.go), wouldPass (batch.go) and record.decide
+// (decode.go). Here: byVersion (reconcile_compare.go).
 func Decide(stored, u *User, now time.Time) Outcome {
 	if stored == nil {
 		return Created
@@ -44,7 +44,8 @@ func Decide(stored, u *User, now time.Time) Outcome {
 	return Updated
 }
 
-// version makes versions comparable. No version is older than any.
+// version returns u's version in milliseconds. A user without a version is older than any
+// with one.
 func version(u *User) int64 {
 	if u.ClerkUpdatedAt.IsZero() {
 		return -1 << 63

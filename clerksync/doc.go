@@ -2,7 +2,8 @@
 //
 // A [Syncer] learns about changes in three ways. [Syncer.RequireUser] verifies the session
 // token on protected routes, and reads a new user from Clerk to create the record at the
-// first request ([Syncer.Middleware] does the second half behind Clerk's own middleware).
+// first request ([Syncer.Middleware] does all but the verification, behind Clerk's own
+// middleware).
 // [Syncer.WebhookHandler] applies Clerk's webhooks. [Syncer.Reconcile] finds what both
 // missed. All of them write through one [Store], and keep one promise:
 //
@@ -22,12 +23,11 @@
 // [ContextWithUser]. [Config] lists everything that can be changed, [WriteProblem] what
 // clients see, [Observation] what metrics can be made of.
 //
-// The promise needs the following, and nothing else about the order or the number of
-// events:
+// The promise assumes nothing about the order or number of events, only this:
 //
 //   - Clerk never gives a user's id to another user, and a user's updated_at does not go
 //     back. Two changes within one millisecond, or that leave updated_at as it was, are
-//     told apart by when Clerk was asked.
+//     ordered by SyncedAt: the time of the API request or of the event.
 //   - The clocks of the app's processes are within a minute of the true time. A clock that
 //     is further off delays convergence by as much. Over five minutes off, it rejects
 //     webhooks. It breaks none of the rest.
@@ -42,7 +42,7 @@
 //   - The collection belongs to one Clerk instance, and its unique index on clerkId stays.
 //     Nobody removes a record that is marked deleted: a late event could create it again.
 //   - All processes have the same DefaultRole, RoleOf and Map. Otherwise they overwrite each
-//     other's fields, which may be seen while a new version is rolled out.
+//     other's fields. This can happen while a new version is rolled out.
 //
 // # For Store authors
 //
@@ -63,9 +63,11 @@
 //     [Store].Deactivate leaves even if there is no record.
 //   - How a visit finds its record, and what happens in a stampede: the comment at the top
 //     of visit.go, then visit_cache.go, visit_reread.go and standby.go.
-//   - Acknowledged only after the write: webhook.go, event.go.
+//   - Acknowledged only after the write: webhook.go. What an event does: event.go.
 //   - Which tokens count as signed in: auth.go, internal/sessiontoken.
-//   - Ghosts are confirmed before they are marked deleted: reconcile_sweep.go.
+//   - What keeps a reconcile from deleting everybody: checkInstance and checkComplete
+//     (reconcile.go), then verifyAbsent (reconcile_sweep.go), which asks Clerk for each ghost
+//     (a record whose user Clerk does not have).
 //   - Retries, rate limits and pages of Clerk's API: internal/clerkapi.
 //   - Every wait is bounded: background.go, internal/clock, internal/retry.
 //   - What clients see, and what is never shown: problem.go.

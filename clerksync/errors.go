@@ -54,7 +54,7 @@ func (e *ConflictError) Error() string {
 	if e.Field == "" {
 		return "clerksync: another record has a value that a unique index allows only once"
 	}
-	return fmt.Sprintf("clerksync: another record has the same %s and a unique index on it", e.Field)
+	return fmt.Sprintf("clerksync: another record has the same %s, and a unique index forbids that", e.Field)
 }
 
 // Unwrap returns Err.

@@ -11,7 +11,7 @@ import (
 )
 
 // Event is one of Clerk's webhook events, verified. ID comes from the headers, Type to Data
-// from the body; the signature covers both. Result is clerksync's.
+// from the body; the signature covers both. Result is set after the event was applied.
 type Event struct {
 	// ID is the message's id, the svix-id header. It is the same for every delivery of one
 	// event: use it to do something once.

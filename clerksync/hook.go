@@ -7,7 +7,7 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync/internal/sessiontoken"
 )
 
-// The simulation in storetest/world needs what only this package's own tests can reach.
+// storetest/world sets an unexported clock and waits for background work.
 func init() {
 	clock.Set = func(config any, c clock.Clock) { config.(*Config).clock = c }
 	clock.Refreshing = func(syncer any) int { return len(syncer.(*Syncer).background.slots) }

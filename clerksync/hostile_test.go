@@ -419,7 +419,7 @@ func TestAnswersWithoutAnEnd(t *testing.T) {
 		"visit, slow":     {read, true, 100, 2 * clerksync.CallTimeout},
 		"Sync, slow":      {sync, true, 100, 2 * clerksync.CallTimeout},
 		"keys, slow":      {keys, true, 100, 2 * clerksync.CallTimeout},
-		"Reconcile, slow": {reconcile, true, 10_000, retry.Patience + 2*clerkapi.BulkAttemptTimeout},
+		"Reconcile, slow": {reconcile, true, 10_000, retry.GiveUpAfter + 2*clerkapi.BulkAttemptTimeout},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -519,7 +519,7 @@ func TestHugeRetryAfter(t *testing.T) {
 		if _, err := w.Reconcile(t.Context(), clerksync.ReconcileOptions{}); !errors.Is(err, clerksync.ErrUnavailable) {
 			t.Errorf("error is %v", err)
 		}
-		if waited := w.clock.Now().Sub(t0); waited > 2*retry.Patience {
+		if waited := w.clock.Now().Sub(t0); waited > 2*retry.GiveUpAfter {
 			t.Errorf("waited %v", waited)
 		}
 	})

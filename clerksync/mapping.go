@@ -17,8 +17,8 @@ import (
 // would block every later one.
 const maxVersionAhead = 24 * time.Hour
 
-// userFromClerk maps Clerk's JSON of a user to a record, as of the time at which Clerk sent
-// it. The error matches ErrInvalidEvent if the JSON is not a usable user. It is a
+// userFromClerk maps Clerk's JSON of a user to a record. asOf is when the API request was
+// sent, or the event's timestamp. The error matches ErrInvalidEvent if the JSON is not a usable user. It is a
 // mapping_failed [*Problem] if the app's RoleOf or Map failed.
 func (s *Syncer) userFromClerk(raw json.RawMessage, asOf time.Time) (*User, error) {
 	o, err := parseClerkUser(raw)
@@ -159,7 +159,9 @@ func parseClerkUser(raw json.RawMessage) (*clerkUser, error) {
 // event.
 func sdkUser(raw json.RawMessage) *clerk.User {
 	u := new(clerk.User)
-	_ = json.Unmarshal(raw, u) // valid, as parseClerkUser has decoded it; encoding/json goes on after a field of another type
+	// It is valid JSON, as parseClerkUser has decoded it. After a field of another type,
+	// encoding/json goes on.
+	_ = json.Unmarshal(raw, u)
 	u.Response = &clerk.APIResponse{RawJSON: raw}
 	return u
 }
@@ -250,8 +252,8 @@ func millis(ms int64) time.Time {
 	return time.UnixMilli(ms).UTC()
 }
 
-// pastMillis is millis for something that must have happened already. A time well ahead of
-// the clock becomes the zero time: it is wrong, and later times could never replace it.
+// pastMillis is millis for a time in the past. A time more than maxVersionAhead ahead of the
+// clock becomes zero: it is wrong, and no later time could replace it.
 func pastMillis(ms int64, now time.Time) time.Time {
 	t := millis(ms)
 	if t.After(now.Add(maxVersionAhead)) {

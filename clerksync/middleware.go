@@ -26,7 +26,7 @@ import (
 //   - 401 unauthenticated: no session claims.
 //   - 403 user_inactive: deleted, suspended by the app, or banned in Clerk.
 //   - 403 user_unknown: Clerk does not have the user, or the subject is not a user id.
-//   - 409 conflict: a unique index of the app's own keeps the record out.
+//   - 409 conflict: one of the app's unique indexes keeps the record out.
 //   - 503 unavailable: Clerk or the Store failed and nothing is known about the user; with
 //     [FailOpen] the request passes instead.
 //   - 503 mapping_failed: RoleOf or Map failed.

@@ -15,7 +15,7 @@ import (
 )
 
 // ReconcileOptions are the choices for one [Syncer.Reconcile]. The zero value compares
-// versions and writes what is missing, older or gone.
+// versions, writes what is missing or older, and marks deleted what is gone.
 type ReconcileOptions struct {
 	_ [0]func() // forbids unkeyed literals
 
@@ -28,10 +28,10 @@ type ReconcileOptions struct {
 	// rules of [Decide]. Defaults to false.
 	Force bool
 
-	// Restore gives back records that were marked deleted over an hour ago although Clerk
-	// has the user: the way back from an operator's mistake. The record becomes active,
-	// and in step with Clerk. The Store must be a [RestoreStore]. Defaults to false: they
-	// are only reported.
+	// Restore restores records that were marked deleted over an hour ago although Clerk
+	// has the user, to undo an operator's mistake. The record becomes active, and in step
+	// with Clerk. The Store must be a [RestoreStore]. Defaults to false: they are only
+	// reported.
 	Restore bool
 
 	// Resume goes on from the point at which an earlier run ended: its [Report].Resume.
@@ -41,8 +41,8 @@ type ReconcileOptions struct {
 	// InstanceID is the Clerk instance that the secret key must belong to, "ins_…". If it
 	// belongs to another, the run ends with [ErrWrongInstance] before it writes anything.
 	// Without an InstanceID the run takes a hundred records of the Store and expects to
-	// find at least one of these users in Clerk; a Store that is not a [BatchStore] does
-	// not allow that. Defaults to none.
+	// find at least one of these users in Clerk; a Store that is not a [BatchStore] cannot
+	// be checked this way. Defaults to none.
 	InstanceID string
 
 	// MaxDeactivations is how many records a run may mark deleted. If more are gone from
@@ -51,7 +51,7 @@ type ReconcileOptions struct {
 	// records that are not deleted.
 	MaxDeactivations int
 
-	// Holdback is the age below which a record is never taken for gone, because Clerk's
+	// Holdback is the age below which a record is never marked deleted, because Clerk's
 	// list may lag behind. Negative means none. Defaults to 10 minutes.
 	Holdback time.Duration
 
@@ -71,8 +71,8 @@ type ReconcileOptions struct {
 	// https://clerk.com/docs/guides/how-clerk-works/system-limits
 	RequestsPerSecond float64
 
-	// Progress is told how far the run has come, after each page and at the end, by one
-	// goroutine at a time. The run waits for it. Defaults to none.
+	// Progress is called with how far the run has come, after each page and at the end, by
+	// one goroutine at a time. The run waits for it. Defaults to none.
 	Progress func(Progress)
 }
 
@@ -179,7 +179,7 @@ type reconcileRun struct {
 	resumeConflicts int                       // how many of conflicts come before until
 
 	rejectedInARow int        // users whom the Store rejected since it last accepted one
-	restored       *idset.Set // users given back, whom the sweep asks Clerk for again; nil: none
+	restored       *idset.Set // restored users, whom the sweep asks Clerk for again; nil: none
 	warnings       int
 }
 
@@ -214,7 +214,9 @@ func (r *reconcileRun) run(ctx context.Context) (err error) {
 		return err
 	}
 	r.mu.Lock()
-	r.until = clerkapi.Position{} // from here on, beginning anew asks Clerk less than resuming
+	// A resumed run would ask Clerk by id for all users passed before. Starting over takes
+	// fewer calls, so from here on there is no point to resume from.
+	r.until = clerkapi.Position{}
 	r.mu.Unlock()
 	err = r.checkComplete()
 	if err == nil && r.canList && !r.allTooYoung() {
@@ -296,7 +298,7 @@ func (r *reconcileRun) walkUsers(ctx context.Context) error {
 	for number := 0; ; number++ {
 		page, err := r.pager.Next(writing)
 		if err != nil || len(page.Users) == 0 {
-			// If a writer failed, that ended the reading, and is the reason to give.
+			// A writer's failure cancels the reads, so report it first.
 			return cmp.Or(writers.Wait(), err)
 		}
 		writers.Go(func() (err error) {
@@ -310,7 +312,7 @@ func (r *reconcileRun) walkUsers(ctx context.Context) error {
 	}
 }
 
-// recovered makes an error of a panic in the app's Store. On a goroutine of the run's own
+// recovered turns a panic in the app's Store into an error. On one of the run's goroutines
 // it would end the process.
 func recovered(err *error) {
 	if p := recover(); p != nil {
@@ -337,7 +339,7 @@ func (r *reconcileRun) pageDone(number int, page clerkapi.Page) {
 		}
 		r.progress.Done = max(r.progress.Done, until.Passed)
 	}
-	r.tell()
+	r.reportProgress()
 }
 
 // checkComplete compares what Clerk listed with what it counts. With an incomplete list,
@@ -349,13 +351,13 @@ func (r *reconcileRun) checkComplete() error {
 	return fmt.Errorf("%w: %d of %d", ErrIncomplete, r.pager.Passed(), r.pager.Total())
 }
 
-// tell calls Progress. The caller holds mu.
-func (r *reconcileRun) tell() {
+// reportProgress calls Progress. The caller holds mu.
+func (r *reconcileRun) reportProgress() {
 	if r.opts.Progress == nil {
 		return
 	}
 	defer func() {
-		if p := recover(); p != nil { // on a goroutine of the run's own it would end the process
+		if p := recover(); p != nil { // on one of the run's goroutines it would end the process
 			r.opts.Progress = nil
 			r.syncer.cfg.Logger.Error("clerksync: panic in ReconcileOptions.Progress; it will not be called again", "panic", p)
 		}
@@ -369,7 +371,7 @@ func (r *reconcileRun) throttled(until time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.progress.Throttled = until
-	r.tell()
+	r.reportProgress()
 	r.progress.Throttled = time.Time{}
 }
 
@@ -390,7 +392,7 @@ func (r *reconcileRun) finish(err error) Report {
 		r.report.Complete = true
 	}
 	r.progress.Phase = PhaseDone
-	r.tell()
+	r.reportProgress()
 	return r.snapshot()
 }
 

@@ -9,8 +9,8 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync/internal/clerkapi"
 )
 
-// restorableAfter is how old a deletion must be to count as a mistake if Clerk has the
-// user: a younger one may be younger than Clerk's answer.
+// restorableAfter is how old a deletion must be before Restore treats it as a mistake. A
+// recent deletion may have happened after Clerk answered.
 const restorableAfter = time.Hour
 
 // comparison is the work on one page: what was found, and what is to be written.
@@ -23,7 +23,7 @@ type comparison struct {
 	// Of the users to write, by id:
 	fields   map[string][]string // the fields that differ, if whole records are compared
 	existing map[string]bool     // who has a record
-	restored map[string]bool     // whose record was given back
+	restored map[string]bool     // whose record was restored
 }
 
 // compare brings the records of a page's users in step with Clerk.
@@ -39,7 +39,7 @@ func (r *reconcileRun) compare(ctx context.Context, page clerkapi.Page) error {
 		return err
 	}
 	if r.opts.DryRun {
-		c.pretend()
+		c.countWrites()
 	} else if err := c.writeAll(ctx); err != nil {
 		return err
 	}
@@ -49,7 +49,7 @@ func (r *reconcileRun) compare(ctx context.Context, page clerkapi.Page) error {
 	return nil
 }
 
-// find finds what is missing, older or different.
+// find collects the users to write.
 func (c *comparison) find(ctx context.Context) error {
 	c.report.Seen = len(c.page.Users)
 	ids := make([]string, 0, len(c.page.Users))
@@ -84,7 +84,7 @@ func (c *comparison) byVersion(ctx context.Context, ids []string) error {
 		case !exists:
 			c.offer(ctx, listed)
 		case !stamp.DeletedAt.IsZero():
-			if err := c.tombstone(ctx, listed, stamp.DeletedAt); err != nil {
+			if err := c.foundDeleted(ctx, listed, stamp.DeletedAt); err != nil {
 				return err
 			}
 		case offered > have:
@@ -116,7 +116,7 @@ func (c *comparison) byRecord(ctx context.Context, ids []string) error {
 		}
 		stored := records[listed.ID]
 		if stored != nil && !stored.DeletedAt.IsZero() {
-			if err := c.tombstone(ctx, listed, stored.DeletedAt); err != nil {
+			if err := c.foundDeleted(ctx, listed, stored.DeletedAt); err != nil {
 				return err
 			}
 			continue
@@ -170,9 +170,9 @@ func differences(stored, u *User) (paths []string) {
 	return paths
 }
 
-// tombstone counts a user whom Clerk has and whose record is marked deleted. If that was
-// asked for, it gives the record back.
-func (c *comparison) tombstone(ctx context.Context, listed clerkapi.ListedUser, deletedAt time.Time) error {
+// foundDeleted counts a user whom Clerk has and whose record is marked deleted. If Restore
+// is set, it restores the record.
+func (c *comparison) foundDeleted(ctx context.Context, listed clerkapi.ListedUser, deletedAt time.Time) error {
 	c.report.Tombstoned.add(listed.ID)
 	before := c.page.AsOf.Add(-restorableAfter)
 	if !c.run.opts.Restore || deletedAt.After(before) {
@@ -213,8 +213,8 @@ func (c *comparison) mapped(listed clerkapi.ListedUser) (*User, error) {
 	return u, err
 }
 
-// pretend counts what would be written.
-func (c *comparison) pretend() {
+// countWrites counts what would be written.
+func (c *comparison) countWrites() {
 	for _, u := range c.write {
 		switch {
 		case c.restored[u.ClerkID]:
@@ -243,7 +243,7 @@ func (c *comparison) failed(ctx context.Context, id string, err error) {
 	c.run.warn(ctx, id, err)
 }
 
-// warn logs the first users that fail.
+// warn logs a failed user, at most maxTallyIDs in a run.
 func (r *reconcileRun) warn(ctx context.Context, id string, err error) {
 	r.mu.Lock()
 	r.warnings++

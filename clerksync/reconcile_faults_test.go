@@ -213,7 +213,7 @@ func TestReconcileWithClerkDown(t *testing.T) {
 			if !errors.Is(err, clerksync.ErrUnavailable) || report.Complete || report.Created.Count != 15 || report.Resume == "" {
 				t.Fatalf("%v, reports %+v", err, report)
 			}
-			if d := report.Duration; d < retry.Patience-2*time.Minute || d > retry.Patience+2*time.Minute {
+			if d := report.Duration; d < retry.GiveUpAfter-2*time.Minute || d > retry.GiveUpAfter+2*time.Minute {
 				t.Errorf("gave up after %v", d)
 			}
 			var p *clerksync.Problem
@@ -685,11 +685,11 @@ func TestReconcileStoreDown(t *testing.T) {
 					t.Fatal("the Store was never down")
 				}
 				w.store.fault = nil
-				if outage > retry.Patience {
+				if outage > retry.GiveUpAfter {
 					if !errors.Is(err, clerksync.ErrUnavailable) || report.Complete {
 						t.Fatalf("%v, %+v", err, report)
 					}
-					if took := w.clock.Now().Sub(began); took > retry.Patience+2*time.Minute {
+					if took := w.clock.Now().Sub(began); took > retry.GiveUpAfter+2*time.Minute {
 						t.Errorf("gave up after %v", took)
 					}
 					opts.Resume = report.Resume

@@ -17,10 +17,10 @@ type Report struct {
 	Complete bool   `json:"complete"`
 	Reason   string `json:"reason,omitempty"`
 	// Resume is the point at which an incomplete run ended, for [ReconcileOptions].Resume.
-	// It is empty if beginning anew is as good.
+	// It is empty if resuming would save nothing.
 	Resume string `json:"resume,omitempty"`
 
-	// Seen counts the users that Clerk listed, each once.
+	// Seen counts the Clerk users that were compared, each once.
 	Seen int `json:"seen"`
 	// Unchanged counts users whose record was in step.
 	Unchanged int `json:"unchanged"`
@@ -41,9 +41,9 @@ type Report struct {
 	// final, so they stay as they are, unless [ReconcileOptions].Restore is set. A user who
 	// was deleted while the run went on may be among them.
 	Tombstoned Tally `json:"tombstoned"`
-	// Restored are the Tombstoned that were given back.
+	// Restored are the Tombstoned that were restored.
 	Restored Tally `json:"restored"`
-	// Conflicts are users kept out by a unique index of the app's own; see [ConflictError].
+	// Conflicts are users kept out by one of the app's unique indexes; see [ConflictError].
 	// A dry run does not know them.
 	Conflicts Tally `json:"conflicts"`
 	// Failed are users whom the mapping or the Store rejected; the log says why.

@@ -11,15 +11,15 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync/internal/clerkapi"
 )
 
-// resumePoint is what [Report].Resume holds. A run may only go on from a run with the same
-// aim: what a dry run passed, nobody has repaired.
+// resumePoint is what [Report].Resume holds. A run can only be resumed with the same DryRun,
+// Force and Restore: a dry run, for example, has repaired nothing of what it passed.
 type resumePoint struct {
 	clerkapi.Position
 	Conflicts []string `json:"conflicts,omitempty"` // users passed who are to be tried again
 	DryRun    bool     `json:"dryRun,omitempty"`
 	Force     bool     `json:"force,omitempty"`
 	Restore   bool     `json:"restore,omitempty"`
-	Key       string   `json:"key,omitempty"` // tells secret keys apart, and says nothing else about them
+	Key       string   `json:"key,omitempty"` // a short hash that identifies the secret key without revealing it
 }
 
 func (s *Syncer) resumePoint(opts *ReconcileOptions, at clerkapi.Position, conflicts []string) resumePoint {
@@ -53,9 +53,9 @@ func (s *Syncer) parseResume(opts *ReconcileOptions) (point resumePoint, err err
 	}
 	switch here := s.resumePoint(opts, point.Position, point.Conflicts); {
 	case point.Key != here.Key:
-		return resumePoint{}, errors.New("is of a run with another secret key: begin anew without it")
+		return resumePoint{}, errors.New("comes from a run with another secret key: start over without it")
 	case point.DryRun != here.DryRun || point.Force != here.Force || point.Restore != here.Restore:
-		return resumePoint{}, errors.New("is of a run with another DryRun, Force or Restore: set them as they were, or begin anew without it")
+		return resumePoint{}, errors.New("comes from a run with another DryRun, Force or Restore: set them as they were, or start over without it")
 	}
 	return point, nil
 }
@@ -65,4 +65,4 @@ func (p *resumePoint) valid() bool {
 		!slices.ContainsFunc(p.Conflicts, func(id string) bool { return !clerkapi.ValidUserID(id) })
 }
 
-var errNoResumePoint = errors.New("is not a Report's Resume: copy it whole, or begin anew without it")
+var errNoResumePoint = errors.New("is not a Report's Resume: copy it whole, or start over without it")

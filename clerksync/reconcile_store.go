@@ -10,14 +10,14 @@ import (
 )
 
 const (
-	// writeAttempts is how often a user is offered to a Store that answers otherwise.
+	// writeAttempts is how many times a write is tried while the Store is up.
 	writeAttempts = 3
 	// maxRejectedInARow is how many users in a row the Store may reject. More than that
 	// is a fault of the Store, not of the users.
 	maxRejectedInARow = 50
 )
 
-// retry calls f until it succeeds or [retry.Patience] is over: the Store may be down.
+// retry calls f until it succeeds, for at most [retry.GiveUpAfter]: the Store may be down.
 func (r *reconcileRun) retry(ctx context.Context, f func() error) error {
 	return retry.Do(ctx, r.syncer.clock, func(error) bool { return false }, f)
 }
@@ -27,8 +27,8 @@ type rejectedError struct{ error }
 
 func (e *rejectedError) Unwrap() error { return e.error }
 
-// retryWrite calls f while the Store is down, and a few times while it is up; then the
-// error is a *rejectedError.
+// retryWrite retries f. After writeAttempts failures it probes the Store. If the Store is
+// up, it gives up with a *rejectedError.
 func (r *reconcileRun) retryWrite(ctx context.Context, f func() error) error {
 	attempts, rejected := 0, false
 	storeIsUp := func(error) bool {

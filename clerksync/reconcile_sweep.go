@@ -43,22 +43,22 @@ func (r *reconcileRun) sweepGhosts(ctx context.Context) error {
 	if err := s.walk(ctx); err != nil {
 		return err
 	}
-	ghosts, err := s.confirm(ctx)
+	ghosts, err := s.verifyAbsent(ctx)
 	if err != nil || r.opts.DryRun {
 		return err
 	}
 	return s.deactivate(ctx, ghosts)
 }
 
-// walk looks at all records that are not deleted. Each time the Store fails after it has
-// yielded more records, the patience with it begins anew.
+// walk looks at all records that are not deleted. A failure of the Store after new records
+// restarts the time for retries.
 func (s *sweep) walk(ctx context.Context) error {
 	for done := false; !done; {
-		var failure error // not the Store's
-		isFailure := func(error) bool { return failure != nil }
-		err := retry.Do(ctx, s.run.syncer.clock, isFailure, func() (err error) {
-			done, failure, err = s.walkOnce(ctx)
-			return cmp.Or(failure, err)
+		var fatal error // from Clerk, or from comparing
+		isFatal := func(error) bool { return fatal != nil }
+		err := retry.Do(ctx, s.run.syncer.clock, isFatal, func() (err error) {
+			done, fatal, err = s.walkOnce(ctx)
+			return cmp.Or(fatal, err)
 		})
 		if err != nil {
 			return err
@@ -67,9 +67,10 @@ func (s *sweep) walk(ctx context.Context) error {
 	return nil
 }
 
-// walkOnce walks on from the last record, to the end or to a failure of the Store. That
-// is an error only if no record came before it; any other failure is apart.
-func (s *sweep) walkOnce(ctx context.Context) (done bool, failure, storeErr error) {
+// walkOnce continues after the last record, to the end or to a failure of the Store. It
+// returns storeErr only if the Store failed before it yielded a new record. Any other error
+// is returned as fatal and is not retried.
+func (s *sweep) walkOnce(ctx context.Context) (done bool, fatal, storeErr error) {
 	from := s.last
 	for stamp, err := range s.run.store.Undeleted(ctx) {
 		if err != nil && s.last > from {
@@ -79,7 +80,7 @@ func (s *sweep) walkOnce(ctx context.Context) (done bool, failure, storeErr erro
 			return false, nil, storeError(err)
 		}
 		if stamp.ClerkID <= s.last {
-			continue // an attempt before has come as far
+			continue // an earlier attempt has passed it
 		}
 		s.last = stamp.ClerkID
 		if err := s.look(ctx, stamp); err != nil {
@@ -110,10 +111,10 @@ func (s *sweep) look(ctx context.Context, stamp Stamp) error {
 	return nil
 }
 
-// confirmLater makes the sweep ask Clerk for a user whose record was given back. The user
+// recheckInSweep makes the sweep ask Clerk for a user whose record was restored. The user
 // may have been deleted after Clerk listed it; that event found the record deleted, and
 // will not come again.
-func (r *reconcileRun) confirmLater(id string) {
+func (r *reconcileRun) recheckInSweep(id string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.restored == nil {
@@ -133,7 +134,7 @@ func (s *sweep) tellRecords() {
 	defer s.run.mu.Unlock()
 	s.run.progress.Done = s.records
 	s.run.progress.Total = max(s.run.progress.Total, s.records)
-	s.run.tell()
+	s.run.reportProgress()
 }
 
 // askByID asks Clerk for the users that the walk did not see. Those that Clerk has are
@@ -161,8 +162,8 @@ func (s *sweep) askByID(ctx context.Context) error {
 	return s.run.compare(ctx, clerkapi.Page{Users: users, AsOf: asOf})
 }
 
-// confirm asks Clerk for each absent user alone, and fails if too many are gone.
-func (s *sweep) confirm(ctx context.Context) (ghosts []ghost, err error) {
+// verifyAbsent asks Clerk for each absent user alone, and fails if too many are gone.
+func (s *sweep) verifyAbsent(ctx context.Context) (ghosts []ghost, err error) {
 	limit := s.run.opts.MaxDeactivations
 	if limit == 0 {
 		limit = max(10, s.records/50)

@@ -28,7 +28,7 @@ func (c *comparison) writeAll(ctx context.Context) error {
 	})
 	if cause != nil {
 		for _, u := range pending { // they may have been written
-			c.run.syncer.invalidateUpserted(u, 0, Result{}, cause)
+			c.run.syncer.invalidateUpserted(u, 0, Result{}, cause) // 0: treated as overtaken
 		}
 	}
 	var rejected *rejectedError
@@ -43,9 +43,9 @@ func (c *comparison) writeAll(ctx context.Context) error {
 
 // writeBatch writes users and returns those that were not, with the cause.
 func (c *comparison) writeBatch(ctx context.Context, users []*User) (failing []*User, cause error) {
-	since := make([]uint64, len(users))
+	gens := make([]uint64, len(users))
 	for i, u := range users {
-		since[i] = c.run.syncer.cache.generation(u.ClerkID).Load()
+		gens[i] = c.run.syncer.cache.generation(u.ClerkID).Load()
 	}
 	results, err := c.run.store.UpsertBatch(ctx, users)
 	var partly *BatchError
@@ -60,7 +60,7 @@ func (c *comparison) writeBatch(ctx context.Context, users []*User) (failing []*
 		var conflict *ConflictError
 		switch {
 		case err == nil:
-			c.run.syncer.invalidateUpserted(u, since[i], results[i], nil)
+			c.run.syncer.invalidateUpserted(u, gens[i], results[i], nil)
 			c.written(u.ClerkID, results[i].Outcome)
 		case errors.As(err, &conflict):
 			c.conflict(u.ClerkID)
@@ -76,7 +76,7 @@ func (c *comparison) written(id string, outcome Outcome) {
 	c.run.syncer.rereads.recordKnown(id)
 	onlySignedIn := outcome == Unchanged && slices.Equal(c.fields[id], []string{lastSignInAt})
 	switch {
-	case outcome == Deactivated && c.restored[id]: // tombstone has counted it
+	case outcome == Deactivated && c.restored[id]: // foundDeleted has counted it
 	case outcome == Deactivated: // deleted in the meantime
 		c.report.Tombstoned.add(id)
 	case c.restored[id]:
@@ -128,7 +128,7 @@ func (r *reconcileRun) retryConflicts(ctx context.Context) error {
 	return nil
 }
 
-// restore gives a record back. It returns false if the Store rejects that.
+// restore restores a record. It returns false if the Store rejects that.
 func (c *comparison) restore(ctx context.Context, id string, before time.Time) (bool, error) {
 	r := c.run
 	// It does not matter whether this call restored the record: the answer to an earlier
@@ -145,6 +145,6 @@ func (c *comparison) restore(ctx context.Context, id string, before time.Time) (
 	if err != nil {
 		return false, err
 	}
-	r.confirmLater(id)
+	r.recheckInSweep(id)
 	return true, nil
 }

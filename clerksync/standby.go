@@ -5,10 +5,10 @@ import (
 	"time"
 )
 
-// Standby is the record of a user that may stand in while the Store is down, for an hour
-// after it was last known to be right. The functions here decide, after a write, what of
-// the user stays on standby. They are pure: cached is the record that the cache holds, nil
-// for none, and so is the result.
+// A standby record may be served while the Store is down, until CacheTTL plus one hour
+// after it was loaded (visit_cache.go keeps it, visit.go serves it). The functions here
+// decide, after a write, which record to keep. They are pure. cached and the result may be
+// nil: no record.
 //
 // Two rules run through them. A barred user stays barred: no outage may let in somebody
 // whom this process knows to be deleted, suspended or banned. And a later state is never
@@ -19,23 +19,23 @@ type upserted struct {
 	offered *User
 	res     Result
 	err     error
-	// overtaken says that the user, or one of the same stripe, was invalidated since the
-	// Upsert began: the app may have suspended the user in the meantime.
+	// overtaken says that the generation has increased since the Upsert began: the app may
+	// have suspended the user meanwhile (or another user shares the generation).
 	overtaken bool
 	caching   bool // this process caches users who are not barred
 	at        time.Time
 }
 
-// standby is the standby after the Upsert.
+// standby returns the record to keep after the Upsert.
 func (w *upserted) standby(cached *User) *User {
 	if w.err == nil && w.res.Outcome == Deactivated {
-		return &User{ClerkID: w.offered.ClerkID, DeletedAt: w.at} // heard again: known for the whole hour again
+		return &User{ClerkID: w.offered.ClerkID, DeletedAt: w.at} // a new confirmation restarts the hour
 	}
 	if cached != nil && !cached.DeletedAt.IsZero() {
 		return cached // the deletion came in between, and is final
 	}
 	written := w.written()
-	if w.wroteNothing() {
+	if w.learnedNothing() {
 		return cached
 	}
 	if cached != nil && laterState(cached, cmp.Or(written, w.offered)) {
@@ -45,6 +45,8 @@ func (w *upserted) standby(cached *User) *User {
 		return written
 	}
 	if written == nil || w.overtaken {
+		// The Store did not return the record (as mongostore after an update), or it may
+		// be out of date: keep nothing but a suspension.
 		if cached != nil && !cached.IsActive {
 			return cached // the app suspended the user, which an Upsert does not change
 		}
@@ -53,12 +55,12 @@ func (w *upserted) standby(cached *User) *User {
 	if cached != nil && w.caching {
 		return written
 	}
-	return nil // a user whom nobody visits is not worth a place
+	return nil // not cached, so nobody visits: do not start caching
 }
 
-// wroteNothing reports whether nothing was written, as far as anybody knows, and the Store
-// did not return the record either.
-func (w *upserted) wroteNothing() bool {
+// learnedNothing reports whether the Upsert says nothing about the stored record: it
+// failed, or it returned no record and changed none.
+func (w *upserted) learnedNothing() bool {
 	return w.err != nil || w.res.User == nil && (w.res.Outcome == Stale || w.res.Outcome == Unchanged)
 }
 
@@ -75,7 +77,8 @@ func (w *upserted) written() *User {
 	return w.res.User
 }
 
-// standbyAfterDeactivate is the standby after a Deactivate returned err.
+// standbyAfterDeactivate returns the record to keep after a Deactivate returned err. After
+// an error the deletion may or may not be written, so nothing changes.
 func standbyAfterDeactivate(cached *User, id string, at time.Time, err error) *User {
 	if err != nil {
 		return cached
@@ -83,8 +86,8 @@ func standbyAfterDeactivate(cached *User, id string, at time.Time, err error) *U
 	return &User{ClerkID: id, DeletedAt: at}
 }
 
-// standbyAfterForget is the standby after the app changed the record in a way that only
-// the Store knows.
+// standbyAfterForget returns the record to keep after a Forget. The app has changed the
+// record, so only a barred one stays.
 func standbyAfterForget(cached *User) *User {
 	if cached != nil && barred(cached) {
 		return cached

@@ -38,31 +38,32 @@ type Store interface {
 	//   - Stale, Deactivated: nothing is written.
 	//
 	// u's ID, CreatedAt, UpdatedAt, IsActive, DeletedAt and Partial have no effect. The
-	// error is a [*ConflictError] if a unique index of the app's own is in the way.
+	// error is a [*ConflictError] if one of the app's unique indexes is in the way.
 	Upsert(ctx context.Context, u *User) (Result, error)
 
-	// Deactivate marks the record deleted for good: IsActive false, DeletedAt at. If there
-	// is no record, it leaves a tombstone without personal data for a late Upsert to find.
-	// A record that is already deleted stays as it is. A zero at, or one before 1970,
-	// means the Store's now. The Outcome is always Deactivated.
+	// Deactivate marks the record deleted for good: it sets IsActive to false and DeletedAt
+	// to at. If there is no record, it leaves a tombstone without personal data for a late
+	// Upsert to find. A record that is already deleted stays as it is. If at is zero or
+	// before 1970, the Store's current time is used. The Outcome is always Deactivated.
 	Deactivate(ctx context.Context, clerkID string, at time.Time) (Result, error)
 }
 
 // BatchStore is a [Store] that can also handle many users in one call. It is optional:
-// without it Reconcile calls the Store for each user, and cannot look for ghosts.
+// without it Reconcile calls the Store for each user, and cannot look for ghosts (records
+// of users that Clerk does not have).
 type BatchStore interface {
 	Store
 
 	// UpsertBatch does what Upsert does, for each of us in turn, and returns one Result
 	// each, in the same order. If some could not be written, the error is a [*BatchError]
-	// that says which and why, and the results of the others hold. After any other error
-	// nothing is known about any of them.
+	// that says which and why, and the results of the others are valid. After any other
+	// error nothing is known about any of them.
 	UpsertBatch(ctx context.Context, us []*User) ([]Result, error)
 
 	// Users returns the records of those users that have one, by ClerkID.
 	Users(ctx context.Context, clerkIDs []string) (map[string]*User, error)
 
-	// Stamps is Users with less to read.
+	// Stamps is like Users, but returns only stamps, which are cheaper to read.
 	Stamps(ctx context.Context, clerkIDs []string) (map[string]Stamp, error)
 
 	// Undeleted yields the stamp of every record without a DeletedAt, suspended and banned
@@ -91,9 +92,9 @@ type Result struct {
 	// Outcome is zero only if nothing was attempted, as for an event that is not about a
 	// user.
 	Outcome Outcome
-	// User is the whole stored record after the call, or nil if the Store did not read it;
-	// then read it from the Store. Only for Created may it be built from the argument. It
-	// is shared; callers may not modify it.
+	// User is the whole stored record after the call. If it is nil, read the record with
+	// User. A Store may build it from the argument only for Created. It is shared; callers
+	// may not modify it.
 	User *User
 }
 
@@ -105,7 +106,8 @@ const (
 	Created Outcome = iota + 1
 	// Updated means that the record was older or differed, and was written.
 	Updated
-	// Unchanged means that the record was already equal.
+	// Unchanged means that the versions are equal and nothing had to change: the record is
+	// equal, or it was confirmed later than what was offered.
 	Unchanged
 	// Stale means that the record is newer than what was offered. Nothing was written.
 	Stale

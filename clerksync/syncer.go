@@ -88,27 +88,27 @@ func (s *Syncer) Close() error {
 }
 
 // invalidate makes the next visit read the Store. Nothing is served afterwards that was
-// loaded, or began to be loaded, before. Only an outage of the Store is different: then
-// the record that standby chose may stand in.
-func (s *Syncer) invalidate(id string, standby func(cached *User, generation uint64) *User) {
-	s.cache.invalidate(id, s.clock.Now(), standby)
+// loaded, or began to be loaded, before. During an outage of the Store, the record that
+// keep returns may be served.
+func (s *Syncer) invalidate(id string, keep func(cached *User, generation uint64) *User) {
+	s.cache.invalidate(id, s.clock.Now(), keep)
 	s.lookups.Forget(id)
 }
 
-// upsert offers u to the Store. The next visit sees what came of it.
+// upsert offers u to the Store. The next visit sees the result.
 func (s *Syncer) upsert(ctx context.Context, u *User) (Result, error) {
-	since := s.cache.generation(u.ClerkID).Load()
+	gen := s.cache.generation(u.ClerkID).Load()
 	res, err := s.store.Upsert(ctx, u)
-	s.invalidateUpserted(u, since, res, err)
+	s.invalidateUpserted(u, gen, res, err)
 	return res, storeError(err)
 }
 
-// invalidateUpserted makes the next visit see what came of an Upsert of u, which began in
-// the generation since.
-func (s *Syncer) invalidateUpserted(u *User, since uint64, res Result, err error) {
+// invalidateUpserted makes the next visit see the result of an Upsert of u, which began in
+// generation gen.
+func (s *Syncer) invalidateUpserted(u *User, gen uint64, res Result, err error) {
 	w := upserted{offered: u, res: res, err: err, caching: s.cfg.CacheTTL >= 0, at: s.clock.Now()}
 	s.invalidate(u.ClerkID, func(cached *User, generation uint64) *User {
-		w.overtaken = generation != since+1
+		w.overtaken = generation != gen+1
 		return w.standby(cached)
 	})
 }
@@ -121,7 +121,8 @@ func (s *Syncer) deactivate(ctx context.Context, id string, at time.Time) (Resul
 	return res, storeError(err)
 }
 
-// storeError makes a failure of the Store match ErrUnavailable. A conflict is not one.
+// storeError makes a failure of the Store match ErrUnavailable. A *ConflictError is returned
+// as it is.
 func storeError(err error) error {
 	var conflict *ConflictError
 	if err == nil || errors.As(err, &conflict) {

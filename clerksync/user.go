@@ -68,8 +68,8 @@ type User struct {
 	// ClerkUpdatedAt is the version: Clerk's updated_at, in milliseconds. The zero time
 	// means that no version is known, which is older than any.
 	ClerkUpdatedAt time.Time `json:"-"`
-	// SyncedAt is as of when the record is known to equal Clerk: when the API request was
-	// sent, or the event's timestamp. It never goes back.
+	// SyncedAt is when Clerk last confirmed the record: when the API request was sent, or
+	// the event's timestamp. It never goes back.
 	SyncedAt time.Time `json:"-"`
 	// DeletedAt is when the user was deleted in Clerk: the tombstone. The zero time means
 	// that the user exists.
@@ -96,7 +96,7 @@ type Profile struct {
 	Gender   string `json:"gender,omitempty"`
 }
 
-// Location says in which place a user is. An empty string means unknown.
+// Location is the user's place. An empty string means unknown.
 type Location struct {
 	Country  string `json:"country,omitempty"`
 	City     string `json:"city,omitempty"`
@@ -185,7 +185,7 @@ func present(s string) any {
 // set. The names in Extra come last, in ascending order; a Store also removes those that
 // the stored record has in Extra and u does not.
 //
-// Not among them are clerkUpdatedAt, syncedAt and lastSignInAt: [Decide] and the [Store]
+// clerkUpdatedAt, syncedAt and lastSignInAt are not included: [Decide] and the [Store]
 // contract govern these.
 func (u *User) ClerkFields() iter.Seq2[string, any] {
 	return func(yield func(string, any) bool) {

@@ -15,33 +15,36 @@ import (
 //
 // A visit asks three places for the user's record, in this order, and stops at the first
 // that has it: this process's cache, the Store, Clerk. What Clerk answers is written to
-// the Store before the visit goes on. Each place may be skipped or asked in addition:
+// the Store before the visit goes on. The exceptions:
 //
 //   - The cache answers for CacheTTL. It does not answer if the session token is newer
-//     than the record, or if a ban bars the user that Clerk has not confirmed for a
-//     minute. Then Clerk is asked too (a re-read): once for a token version, and at most
-//     once a minute for a ban. If Clerk does not answer, the Store's record stands.
-//   - A user whom Clerk does not have is refused for ten seconds without asking again. A
-//     visit never deletes a record: with one wrong secret key it would delete them all.
+//     than the record, or if the user is banned and Clerk last confirmed the record over a
+//     minute ago. Then Clerk is asked too (a re-read): once for a token version, and at
+//     most once a minute for a ban. If the re-read fails for any reason, even because
+//     Clerk does not have the user, the Store's record stands. A visit never deletes a
+//     record: with one wrong secret key it would delete them all.
+//   - If neither the Store nor Clerk has the user, the request is refused, and Clerk is
+//     not asked again for ten seconds.
 //   - A record that Clerk last confirmed more than RefreshAfter ago is served at once and
 //     refreshed in the background (visit_reread.go).
-//   - If the Store or Clerk fails, a record on standby answers: one that this process has
-//     served within the last hour, or knows to be barred (standby.go). Otherwise the
-//     answer is 503, or with FailOpen a Partial user.
+//   - If the Store or Clerk fails, a record on standby answers: one that this process
+//     loaded less than CacheTTL plus one hour ago, or knows to be barred (standby.go).
+//     Otherwise the answer is 503, or with FailOpen a Partial user.
 //
-// In a stampede, one lookup per user runs at a time, on a goroutine and a deadline of its
-// own, and all visits of the user wait for it; each leaves at its own deadline. A visit
-// whose token is newer than the cached record waits only for a lookup that knows that.
+// In a stampede, the visits of one user share one lookup in this process. It runs on its
+// own goroutine with its own deadline; each visit leaves at its own deadline. A visit
+// whose token is newer than the cached record joins only a lookup for the same token
+// version. Between processes, the Store decides: all their Upserts end in one record.
 //
-// A write invalidates: an event, a Sync, a Reconcile or a Forget increases the user's
+// An event, a Sync, a Reconcile or a Forget invalidates: it increases the user's
 // generation in the cache, and from then on nothing is served or cached that was read
-// before (visit_cache.go). A visit that waited for such a read looks again. A lookup's own
-// write does not invalidate: its record is cached if the generation is still the one of
-// its beginning; if not, the write is treated as any other.
+// before (visit_cache.go). A visit that waited for such a read looks again. A lookup does
+// not invalidate with its own write. If the generation has not changed since the lookup
+// began, its record is cached; otherwise its write invalidates like any other.
 
 // User returns the record of a signed-in user: from this process's cache, else from the
 // Store, else from Clerk, which creates the record. It is the request path without HTTP,
-// for RPC servers and workers; [Syncer.Middleware] says what happens when. The record is
+// for RPC servers and workers; [Syncer.Middleware] lists the answers. The record is
 // shared: callers may not modify it, only a [User.Clone].
 //
 // Errors: [ErrUserInactive] if the user is deleted, suspended or banned; [ErrUserUnknown]
@@ -62,7 +65,7 @@ type found struct {
 	reread  bool    // Clerk was asked about a record that the Store had
 }
 
-// visit is User for a visitor whose session token may know the user's version.
+// visit is User for a visitor whose session token may carry the user's version.
 func (s *Syncer) visit(ctx context.Context, id string, token sessiontoken.Version) (*User, error) {
 	now := s.clock.Now()
 	token = token.Usable(now)
@@ -88,7 +91,7 @@ var errNotUserID = fmt.Errorf("%w: not the form of a user id", ErrUserUnknown)
 // barred reports whether the record keeps its user out.
 func barred(u *User) bool { return !u.IsActive || u.Banned || !u.DeletedAt.IsZero() }
 
-// find answers from the cache, by a lookup, or from what is on standby.
+// find returns the record from the cache, from a lookup, or from standby.
 func (s *Syncer) find(ctx context.Context, id string, now time.Time, token sessiontoken.Version) (found, error) {
 	if u, ok := s.cache.fresh(id, now); ok && s.servable(u, now, token) {
 		return found{user: u, source: SourceCache}, nil
@@ -145,9 +148,9 @@ func (s *Syncer) lookup(ctx context.Context, id string, now time.Time, token ses
 	}
 }
 
-// lookupKey says which visits share a lookup: all of one user. Those whose token is newer
-// than the record share only with tokens of the same version, and not with a lookup that
-// began before an invalidation. (For the others, an invalidation forgets the lookup.)
+// lookupKey is the singleflight key: the user's id. A visit whose token is newer than the
+// record shares a lookup only with visits of the same token version and generation. The
+// plain id needs no generation, because invalidate calls lookups.Forget.
 func lookupKey(id string, gen uint64, token sessiontoken.Version, newer bool) string {
 	if newer {
 		return fmt.Sprint(id, " ", token.At.UnixMilli(), " ", gen)
@@ -170,8 +173,8 @@ func (s *Syncer) load(ctx context.Context, id string, gen uint64, token sessiont
 			f.current = s.cache.generation(id).Load() == gen
 			return err
 		}
-		f = s.cacheLoaded(id, gen, f, now) // as old as the question, not as the answer
-		// Only now: until here the cache has an older record, which must not be served.
+		f = s.cacheLoaded(id, gen, f, now) // now is from before the read: the record may have changed since
+		// After caching: before, these notes would let the older cached record be served.
 		if f.reread {
 			s.rereads.recordReread(f.user, token, now, f.source == SourceClerk)
 		}
@@ -212,14 +215,15 @@ func (s *Syncer) loadFromStore(ctx context.Context, id string, token sessiontoke
 	}
 	f, err := s.readAndUpsert(ctx, id)
 	if err != nil {
-		f = found{user: u, source: SourceStore} // it stands until Clerk says otherwise
+		f = found{user: u, source: SourceStore} // keep the record: a visit never deletes
 	}
 	f.reread = true
 	return f, nil
 }
 
 // readAndUpsert reads the user from Clerk, writes it to the Store, and returns the record
-// there. To a visitor, a failure of the app's own mapping is an outage.
+// there. If Map or RoleOf fails, the error is a 503 that does not match ErrUnavailable, so
+// neither standby nor FailOpen applies.
 func (s *Syncer) readAndUpsert(ctx context.Context, id string) (found, error) {
 	var res Result
 	u, err := s.readFromClerk(ctx, id)

@@ -10,9 +10,9 @@ import (
 
 // recordCache holds records for CacheTTL, and longer as standby for outages of the Store.
 // A record in it does not go back to an earlier version, and a record that was loaded
-// before an invalidation is not stored after it.
+// before an invalidation is not cached afterwards.
 //
-// Generations ensure the latter. A load takes the id's generation before it reads, and
+// Generations ensure this. A load takes the id's generation before it reads, and
 // hands it back with the record; an invalidation in between has increased it. The
 // generations are striped to bound their memory. Two ids may share one, which costs at
 // worst a needless reload.
@@ -30,7 +30,7 @@ type cachedRecord struct {
 	standbyOnly bool // not served while the Store answers
 }
 
-// standbyFor is how long after its TTL a record may stand in for the Store.
+// standbyFor is how long after its TTL a record may still stand in for the Store.
 const standbyFor = time.Hour
 
 func newRecordCache(size int, ttl time.Duration) *recordCache {
@@ -83,7 +83,7 @@ func (c *recordCache) put(id string, gen uint64, u *User, now time.Time) (serve 
 			return old, otter.CancelOp
 		}
 		if !found {
-			old = &cachedRecord{user: &User{IsActive: true}}
+			old = &cachedRecord{user: &User{IsActive: true}} // as if an active user was cached
 		}
 		if endsOtherLoads(old.user, u) {
 			c.generation(id).Add(1)
@@ -96,24 +96,25 @@ func (c *recordCache) put(id string, gen uint64, u *User, now time.Time) (serve 
 	return serve, current
 }
 
-// supersedes reports whether the cached record is a later state than the loaded one. A
-// deletion or a suspension has no version: if either record has one, the record that was
-// loaded last counts. A ban has a version.
+// supersedes reports whether the cached record is a later state than the loaded one.
+// Versions do not order deletions and suspensions: if either record is deleted or
+// suspended, the one loaded last wins. Bans are ordered by version.
 func supersedes(cached, loaded *User) bool {
-	return !barredWithoutVersion(cached) && !barredWithoutVersion(loaded) && laterState(cached, loaded)
+	return !deletedOrSuspended(cached) && !deletedOrSuspended(loaded) && laterState(cached, loaded)
 }
 
-func barredWithoutVersion(u *User) bool { return !u.IsActive || !u.DeletedAt.IsZero() }
+func deletedOrSuspended(u *User) bool { return !u.IsActive || !u.DeletedAt.IsZero() }
 
-// endsOtherLoads reports whether loads that began before this one may have missed that
-// the user was barred, or let in again.
+// endsOtherLoads reports whether loads that began earlier must not be served: they may
+// have missed that the user was barred, or no longer is. A later state of a barred record
+// ends them too, because they may have missed a change of the reason.
 func endsOtherLoads(cached, loaded *User) bool {
 	sameStanding := cached.IsActive == loaded.IsActive && cached.Banned == loaded.Banned &&
 		cached.DeletedAt.IsZero() == loaded.DeletedAt.IsZero()
 	return !sameStanding || barred(loaded) && laterState(loaded, cached)
 }
 
-// laterState goes by Clerk's version and, if that is equal, by when Clerk confirmed it.
+// laterState reports whether a is a later state than b: by version, then by SyncedAt.
 func laterState(a, b *User) bool {
 	if va, vb := version(a), version(b); va != vb {
 		return va > vb
@@ -121,10 +122,11 @@ func laterState(a, b *User) bool {
 	return a.SyncedAt.After(b.SyncedAt)
 }
 
-// invalidate drops the record and ends every load of it that is under way. standby maps
-// the cached record (nil for none) to the one that may stand in for the Store. It also
-// gets the generation: one more than before, if nothing else was invalidated meanwhile.
-func (c *recordCache) invalidate(id string, now time.Time, standby func(cached *User, generation uint64) *User) {
+// invalidate drops the record, and makes every load under way return current = false. keep
+// gets the cached record (nil for none) and the new generation, and returns the record to
+// keep on standby. The generation is one more than before, unless something else was
+// invalidated meanwhile.
+func (c *recordCache) invalidate(id string, now time.Time, keep func(cached *User, generation uint64) *User) {
 	c.generation(id).Add(1)
 	// Compute waits for a put that read the generation before it grew. otter's
 	// ComputeIfPresent and Invalidate do not, if nothing is cached yet.
@@ -132,7 +134,7 @@ func (c *recordCache) invalidate(id string, now time.Time, standby func(cached *
 		if !found || c.tooOld(old, now) {
 			old = &cachedRecord{loadedAt: now}
 		}
-		u := standby(old.user, c.generation(id).Load())
+		u := keep(old.user, c.generation(id).Load())
 		if u == nil {
 			return nil, otter.InvalidateOp
 		}

@@ -10,17 +10,18 @@ import (
 )
 
 const (
-	// askAgainAfter is the least time between two re-reads of one user that visits cause.
+	// askAgainAfter is the least time between two re-reads of one user by visits, except
+	// for a new token version.
 	askAgainAfter = time.Minute
-	// unknownFor is how long a user that Clerk does not know is refused without asking
+	// unknownFor is how long requests of an unknown user are refused without asking Clerk
 	// again.
 	unknownFor = 10 * time.Second
 	// banConfirmedFor is how old Clerk's confirmation of a ban may be before the banned
 	// user's visit causes a re-read: the event that lifted the ban may be lost.
 	banConfirmedFor = time.Minute
-	// refreshAfterTokenConfirms replaces a shorter RefreshAfter while the token itself
+	// refreshAfterTokenMatches replaces a shorter RefreshAfter while the token itself
 	// says that the record is up to date.
-	refreshAfterTokenConfirms = 24 * time.Hour
+	refreshAfterTokenMatches = 24 * time.Hour
 )
 
 // needsReread reports whether the token is newer than u, and no re-read has been attempted
@@ -29,8 +30,8 @@ func (s *Syncer) needsReread(u *User, now time.Time, token sessiontoken.Version)
 	return u.DeletedAt.IsZero() && token.NewerThan(u.ClerkUpdatedAt) && !s.rereads.wasReread(u, token, now)
 }
 
-// banMayBeLifted reports whether a ban bars the user that Clerk has not confirmed for a
-// minute.
+// banMayBeLifted reports whether the user is banned and Clerk last confirmed the record
+// over a minute ago.
 func banMayBeLifted(u *User, now time.Time) bool {
 	return u.Banned && u.DeletedAt.IsZero() && !confirmedWithin(u, now, banConfirmedFor)
 }
@@ -49,7 +50,7 @@ func (s *Syncer) refreshIfDue(ctx context.Context, u *User, now time.Time, token
 	if after < 0 || !u.DeletedAt.IsZero() || confirmedWithin(u, now, after) {
 		return
 	}
-	if token.Confirms(u.ClerkUpdatedAt, u.SyncedAt) && confirmedWithin(u, now, max(after, refreshAfterTokenConfirms)) {
+	if token.Matches(u.ClerkUpdatedAt, u.SyncedAt) && confirmedWithin(u, now, max(after, refreshAfterTokenMatches)) {
 		return
 	}
 	wanted := func() bool { return s.rereads.reserve(u.ClerkID, now) }
@@ -72,8 +73,8 @@ func (s *Syncer) refresh(ctx context.Context, id string) {
 	s.observe(ctx, start, Observation{Op: OpRefresh, ClerkID: id, Outcome: f.outcome, Err: err})
 }
 
-// rereadLog remembers for a while when Clerk was last asked about a user, and what for. It
-// keeps visits from asking the same thing twice.
+// rereadLog remembers, for up to CacheSize users, when Clerk was last asked about a user,
+// and what for. It keeps visits from asking the same thing twice.
 type rereadLog struct {
 	entries *otter.Cache[string, reread]
 }
@@ -82,7 +83,7 @@ type rereadLog struct {
 type reread struct {
 	at      time.Time // when Clerk was last asked, or a visit reserved to ask
 	unknown bool      // Clerk answered that it does not have the user
-	settled bool      // the cache has what came of asking about a ban
+	settled bool      // a re-read for a ban was due and left the ban unconfirmed: the cached record is served meanwhile
 
 	token   time.Time // the latest token version that caused a re-read
 	version int64     // the version of the record that this re-read returned
@@ -93,8 +94,8 @@ func newRereadLog(size int) rereadLog {
 	return rereadLog{otter.Must(&otter.Options[string, reread]{MaximumSize: size})}
 }
 
-// reserve reports whether a visit may cause a re-read now. If so, no other visit may for
-// askAgainAfter.
+// reserve reports whether a visit may now re-read the user for a ban or a refresh. If so,
+// no other visit may for askAgainAfter.
 func (l rereadLog) reserve(id string, now time.Time) bool {
 	if e, ok := l.entries.GetIfPresent(id); ok && now.Sub(e.at) < askAgainAfter {
 		return false
@@ -116,13 +117,13 @@ func (l rereadLog) recordAsked(id string, now time.Time, unknown bool) {
 	})
 }
 
-// isUnknown reports whether Clerk said moments ago that it does not have the user.
+// isUnknown reports whether Clerk said, within unknownFor, that it does not have the user.
 func (l rereadLog) isUnknown(id string, now time.Time) bool {
 	e, ok := l.entries.GetIfPresent(id)
 	return ok && e.unknown && now.Sub(e.at) < unknownFor
 }
 
-// recordKnown takes back that Clerk does not have the user: an event says otherwise.
+// recordKnown clears unknown: an event or a Reconcile has shown that Clerk has the user.
 func (l rereadLog) recordKnown(id string) {
 	l.update(id, func(e reread, found bool) (reread, bool) {
 		e.unknown = false
@@ -130,7 +131,7 @@ func (l rereadLog) recordKnown(id string) {
 	})
 }
 
-// recordSettled notes that the cache has what came of asking about a ban.
+// recordSettled notes that the cache has the record after a re-read for a ban was due.
 func (l rereadLog) recordSettled(u *User) {
 	l.update(u.ClerkID, func(e reread, found bool) (reread, bool) {
 		changed := found && !e.settled
@@ -139,16 +140,16 @@ func (l rereadLog) recordSettled(u *User) {
 	})
 }
 
-// isSettled reports whether the cache has what came of asking about a ban, and Clerk may
-// not be asked again yet.
+// isSettled reports whether the cached record of a banned user may be served, because the
+// re-read that was due has been tried and Clerk may not be asked again yet.
 func (l rereadLog) isSettled(id string, now time.Time) bool {
 	e, ok := l.entries.GetIfPresent(id)
 	return ok && e.settled && now.Sub(e.at) < askAgainAfter
 }
 
 // recordReread notes that a re-read for this token version returned u, so that the same
-// version does not cause another. If Clerk did not answer, it may after askAgainAfter.
-func (l rereadLog) recordReread(u *User, token sessiontoken.Version, now time.Time, answered bool) {
+// version does not cause another. If the re-read failed, it may after askAgainAfter.
+func (l rereadLog) recordReread(u *User, token sessiontoken.Version, now time.Time, succeeded bool) {
 	if token.At.IsZero() {
 		return
 	}
@@ -157,7 +158,7 @@ func (l rereadLog) recordReread(u *User, token sessiontoken.Version, now time.Ti
 			return e, false
 		}
 		e.token, e.version, e.retryAt = token.At, version(u), time.Time{}
-		if !answered {
+		if !succeeded {
 			e.retryAt = now.Add(askAgainAfter)
 		}
 		return e, true

@@ -61,7 +61,7 @@ const (
 //     off; unreadable_body.
 //   - 403 wrong_instance.
 //   - 405 method_not_allowed, 413 body_too_large.
-//   - 409 conflict: a unique index of the app's own keeps the record out.
+//   - 409 conflict: one of the app's unique indexes keeps the record out.
 //   - 422 invalid_event: signed but not usable. It is logged as an error.
 //   - 500 mapping_failed: RoleOf or Map failed.
 //   - 503 unavailable: the Store failed; event_hook_failed: OnEvent did.
@@ -116,24 +116,24 @@ func (h *webhookHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := clock.WithTimeout(r.Context(), h.syncer.clock, deliveryTimeout)
 	defer cancel()
 	if err := h.serve(ctx, w, r); err != nil {
-		refusal := &refusalWriter{ResponseWriter: w, status: problemOf(err).Status}
-		h.syncer.refuse(refusal, r, err)
-		refusal.finish()
+		failure := &failureWriter{ResponseWriter: w, status: problemOf(err).Status}
+		h.syncer.refuse(failure, r, err)
+		failure.finish()
 		return
 	}
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// refusalWriter keeps an ErrorHandler from acknowledging an event that was not applied: a
+// failureWriter keeps an ErrorHandler from acknowledging an event that was not applied: a
 // body without a status, or nothing at all, would be 200, and Svix would not deliver the
 // event again.
-type refusalWriter struct {
+type failureWriter struct {
 	http.ResponseWriter
 	status  int // the Problem's
 	written bool
 }
 
-func (w *refusalWriter) WriteHeader(status int) {
+func (w *failureWriter) WriteHeader(status int) {
 	if status >= 200 && status < 400 {
 		status = w.status
 	}
@@ -141,19 +141,19 @@ func (w *refusalWriter) WriteHeader(status int) {
 	w.ResponseWriter.WriteHeader(status)
 }
 
-func (w *refusalWriter) Write(b []byte) (int, error) {
+func (w *failureWriter) Write(b []byte) (int, error) {
 	w.finish()
 	return w.ResponseWriter.Write(b)
 }
 
-func (w *refusalWriter) finish() {
+func (w *failureWriter) finish() {
 	if !w.written {
 		w.WriteHeader(w.status)
 	}
 }
 
 // Unwrap is for http.ResponseController.
-func (w *refusalWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+func (w *failureWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 func (h *webhookHandler) serve(ctx context.Context, w http.ResponseWriter, r *http.Request) error {
 	if r.Method != http.MethodPost {
@@ -222,7 +222,8 @@ func (h *webhookHandler) verify(body []byte, header http.Header) (id string, err
 	return id, nil
 }
 
-// runHook calls OnEvent.
+// runHook calls OnEvent. It turns an error or a panic into a 503, so that Svix delivers
+// again.
 func (h *webhookHandler) runHook(ctx context.Context, e Event) (err error) {
 	if h.cfg.OnEvent == nil {
 		return nil

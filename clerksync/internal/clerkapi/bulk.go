@@ -27,8 +27,8 @@ const (
 	MaxPageSize = 500
 )
 
-// BulkReader asks Clerk on behalf of a Reconcile, which has time: it keeps to a rate and
-// retries for [retry.Patience]. One goroutine at a time may use it.
+// BulkReader asks Clerk on behalf of a Reconcile, which can wait: it keeps to a rate and
+// retries for [retry.GiveUpAfter]. One goroutine at a time may use it.
 type BulkReader struct {
 	client     *Client
 	limiter    *rate.Limiter
@@ -56,11 +56,10 @@ func DefaultRate(secretKey string) float64 {
 	return 8
 }
 
-// Calls counts the requests sent, retries included; Throttled those answered 429. Both
-// are safe for concurrent use.
+// Calls counts the requests sent, retries included. It is safe for concurrent use.
 func (b *BulkReader) Calls() int { return int(b.calls.Load()) }
 
-// Throttled counts the requests that Clerk answered 429.
+// Throttled counts the requests that Clerk answered 429. It is safe for concurrent use.
 func (b *BulkReader) Throttled() int { return int(b.throttled.Load()) }
 
 // Users reads one page of the list, as of the time of asking.
@@ -130,7 +129,8 @@ func (b *BulkReader) IsInstance(ctx context.Context, id string) (bool, error) {
 	return false, nil
 }
 
-// get asks until Clerk answers, rejects the request for good, or the patience is over.
+// get asks until Clerk answers, rejects the request for good, or the time for retries is
+// over.
 func (b *BulkReader) get(
 	ctx context.Context, op, path string, params url.Values, parse func(json.RawMessage) error,
 ) (asOf time.Time, err error) {

@@ -17,8 +17,8 @@ import (
 )
 
 // MaxUserCalls bounds how many users are read at one time, and so the connections to a
-// slow Clerk. It is more than Clerk answers anybody in ten seconds, so it delays nobody
-// while Clerk is well.
+// slow Clerk. Clerk allows 1000 requests in 10 seconds, so the bound is not reached while
+// Clerk is healthy.
 const MaxUserCalls = 1000
 
 // Config says how to reach Clerk.
@@ -97,8 +97,8 @@ func (c *Client) User(ctx context.Context, id string) (raw json.RawMessage, asOf
 
 var errNotTheUser = errors.New("the answer is not the user asked for")
 
-// get makes one request and has parse read the answer. call tells about the attempt that
-// decided. Every error is an *Error; its text quotes nothing of the answer, unless parse's
+// get makes one request and has parse read the answer. call describes the last attempt.
+// Every error is an *Error; its text quotes nothing of the answer, unless parse's
 // own error does.
 func (c *Client) get(
 	ctx context.Context, backend clerk.Backend, call *callInfo,
@@ -123,8 +123,7 @@ func (c *Client) get(
 	return nil
 }
 
-// callInfo carries to the transport what the SDK does not pass on, and back what it does
-// not hand out.
+// callInfo is how the transport reports what the SDK does not hand out.
 type callInfo struct {
 	// Of the last attempt.
 	sentAt     time.Time

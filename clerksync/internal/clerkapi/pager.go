@@ -17,7 +17,8 @@ type Position struct {
 	Passed  int    `json:"passed,omitempty"`  // how many users were passed
 }
 
-// Page is users that Clerk listed, as of a time, and how far the list is read with them.
+// Page is one page of Clerk's list: its users, when it was requested, and the position
+// after it.
 type Page struct {
 	Users []ListedUser
 	AsOf  time.Time
@@ -51,8 +52,8 @@ type Pager struct {
 	done     bool
 }
 
-// maxAnchors is how many of the last users may be deleted between two pages before the
-// walk goes on by offset.
+// maxAnchors is how many of the last users the next page tries to begin after. If Clerk
+// rejects all of them, paging continues by offset.
 const maxAnchors = 3
 
 // NewPager returns a Pager that begins after from. total is how many users there are.
@@ -107,7 +108,7 @@ func (p *Pager) nextByKey(ctx context.Context) (Page, error) {
 		return Page{}, err
 	}
 	before := p.at
-	unseen := p.unseen(users)
+	unseen := p.markSeen(users)
 	if len(users)-len(unseen) > p.tried {
 		p.goByOffset() // Clerk repeats itself, so it may also have left out users
 		return Page{Users: unseen, AsOf: asOf, Until: before}, nil
@@ -127,8 +128,8 @@ func (p *Pager) nextByOffset(ctx context.Context) (Page, error) {
 	overlap := size / 10
 	params := p.params(size)
 	params.Set("offset", strconv.Itoa(p.offset))
-	// Going back to the first page and coming here again takes fewer pages than this. So
-	// the list ignores the offset, and has no end.
+	// Even a restart from the first page would have reached a new user by now: Clerk ignores
+	// the offset, and the list would never end.
 	if p.idle++; p.idle > 10+3*p.at.Passed/size {
 		p.done = true
 		return Page{}, nil
@@ -141,7 +142,7 @@ func (p *Pager) nextByOffset(ctx context.Context) (Page, error) {
 		p.offset = max(0, p.offset-size)
 		return Page{}, nil
 	}
-	unseen := p.unseen(users)
+	unseen := p.markSeen(users)
 	if len(unseen) > 0 {
 		p.idle = 0
 	}
@@ -157,13 +158,13 @@ func (p *Pager) overlaps(users []ListedUser) bool {
 		(users[0].Created < p.at.Created || users[0].key() == p.start.After || p.seen.Has(users[0].key()))
 }
 
-// params asks for users in an order that neither time nor changes move them in.
+// params sorts by created_at, which never changes.
 func (p *Pager) params(limit int) url.Values {
 	return url.Values{"order_by": {"created_at"}, "limit": {strconv.Itoa(limit)}}
 }
 
-// unseen marks users as seen and returns those that were not.
-func (p *Pager) unseen(users []ListedUser) []ListedUser {
+// markSeen marks users as seen and returns those that were not.
+func (p *Pager) markSeen(users []ListedUser) []ListedUser {
 	unseen := make([]ListedUser, 0, len(users))
 	for _, u := range users {
 		if !p.seen.Add(u.key()) {

@@ -13,7 +13,7 @@ var (
 	// running. A visit that starts one has counted it before it returns.
 	Refreshing func(syncer any) int
 
-	// LookupsEnded waits for the lookups of a user that a *clerksync.Syncer's visitor
-	// left behind, whose token had that claim. Nobody can join them any more.
+	// LookupsEnded waits until a user's lookups in a *clerksync.Syncer have ended, and
+	// nobody can join them any more. claim is the token version of their visitor.
 	LookupsEnded func(syncer any, id string, claim json.RawMessage)
 )

@@ -44,7 +44,7 @@ func (s *Set) Has(id string) bool {
 
 func (s *Set) hash(id string) uint64 { return max(1, maphash.String(s.seed, id)) }
 
-// find returns the slot that holds h, or the free one for it.
+// find returns the slot that holds h, or the free slot for it.
 func (s *Set) find(h uint64) (at int, found bool) {
 	high, _ := bits.Mul64(h, uint64(len(s.slots))) // h scaled from 64 bits to the number of slots
 	for at = int(high); s.slots[at] != 0; at = (at + 1) % len(s.slots) {

@@ -52,11 +52,11 @@ func TestDoSucceedsAfterFailures(t *testing.T) {
 	}
 }
 
-func TestDoGivesUpWhenPatienceIsOver(t *testing.T) {
+func TestDoGivesUpWhenGiveUpAfterIsOver(t *testing.T) {
 	c := &fakeClock{}
 	down := errors.New("down")
 	err := Do(t.Context(), c, never, func() error { return down })
-	if took := c.now.Sub(time.Time{}); !errors.Is(err, down) || took > Patience || took < Patience-2*maxBackoff {
+	if took := c.now.Sub(time.Time{}); !errors.Is(err, down) || took > GiveUpAfter || took < GiveUpAfter-2*maxBackoff {
 		t.Errorf("%v after %v", err, took)
 	}
 }
@@ -71,7 +71,7 @@ func TestDoReturnsAPermanentErrorAtOnce(t *testing.T) {
 }
 
 func TestDoWaitsAsLongAsItIsAskedTo(t *testing.T) {
-	for advice, want := range map[time.Duration]time.Duration{time.Minute: time.Minute, time.Hour: Patience} {
+	for advice, want := range map[time.Duration]time.Duration{time.Minute: time.Minute, time.Hour: GiveUpAfter} {
 		c := &fakeClock{}
 		calls := 0
 		err := Do(t.Context(), c, never, func() error {

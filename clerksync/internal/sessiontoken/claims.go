@@ -73,7 +73,7 @@ func standardClaim(name []byte) int {
 
 // mayBeAmbiguous reports whether a claim's name may come twice, or in another case. The
 // SDK's type takes a custom claim "Sub" for sub, and the user may choose its value. It
-// looks at all strings alike; a payload that passes needs no closer look.
+// checks keys and values alike, so it may report true needlessly, but never false wrongly.
 func mayBeAmbiguous(payload []byte) bool {
 	var seen uint64
 	for {

@@ -10,7 +10,7 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Why }
 
-// Code tells the causes of a refusal apart.
+// Code says why a token was rejected.
 type Code string
 
 // The codes, as clients of clerksync see them.

@@ -14,13 +14,13 @@ import (
 )
 
 const (
-	// keysFor is how long fetched keys count as current, counted from the fetch.
-	keysFor = time.Hour
-	// keysAgainAfter is the least time between two fetches, however many unknown key ids
+	// keysMaxAge is how long fetched keys count as current.
+	keysMaxAge = time.Hour
+	// fetchInterval is the least time between two fetches, however many unknown key ids
 	// arrive.
-	keysAgainAfter = 10 * time.Second
-	// keysAgainAfterFailure is the same after a fetch that failed.
-	keysAgainAfterFailure = time.Second
+	fetchInterval = 10 * time.Second
+	// fetchIntervalAfterFailure is the same after a fetch that failed.
+	fetchIntervalAfterFailure = time.Second
 
 	// ExpiredKeysWait is how long a request waits for new keys if the expired ones have
 	// the key it needs.
@@ -62,8 +62,8 @@ type Keyring struct {
 }
 
 // NewKeyring returns a Keyring that fetches the keys when it needs them. detached runs a
-// fetch, which several requests may wait for, on the current goroutine: it bounds the
-// time, does not end with the request's context, and makes an error of a panic.
+// fetch on the calling goroutine, with its own deadline, independent of the request's
+// cancellation, and turns a panic into an error.
 func NewKeyring(
 	fetch func(context.Context) (map[string]*rsa.PublicKey, error),
 	detached func(context.Context, func(context.Context) error) error,
@@ -83,31 +83,31 @@ func NewStaticKeyring(key *rsa.PublicKey) *Keyring {
 // anyKeyID is not the id of a fetched key.
 const anyKeyID = ""
 
-// set returns the keys, or nil if they must be fetched first.
-func (k *Keyring) set(now time.Time) *keySet {
+// usable returns the keys, or nil if they must be fetched first.
+func (k *Keyring) usable(now time.Time) *keySet {
 	set := k.current.Load()
-	if set == nil || k.fetchKeys != nil && now.Sub(set.fetchedAt) >= keysFor {
+	if set == nil || k.fetchKeys != nil && now.Sub(set.fetchedAt) >= keysMaxAge {
 		return nil
 	}
 	return set
 }
 
 // key returns the key with this id and the set it is from. It fetches the keys if it has
-// none, if they lack the id, and if they are too old; then it goes on with the old ones if
-// Clerk is down. The error is an *Error if the key is unknown, else that of the fetch.
+// none, if they lack the id, and if they are too old. If they are only too old, it falls
+// back to them if Clerk is down or slower than ExpiredKeysWait. The error is an *Error if the key is unknown, else that of the fetch.
 func (k *Keyring) key(ctx context.Context, id string) (*rsa.PublicKey, *keySet, error) {
 	if k.fetchKeys == nil {
 		set := k.current.Load()
 		return set.byID[anyKeyID], set, nil
 	}
-	if set := k.set(k.clock.Now()); set != nil && set.byID[id] != nil {
+	if set := k.usable(k.clock.Now()); set != nil && set.byID[id] != nil {
 		return set.byID[id], set, nil
 	}
 	fetched := k.fetch(ctx)
 	waitedEnough := make(chan struct{})
 	if set := k.current.Load(); set != nil && set.byID[id] != nil {
 		if k.failing() {
-			return set.byID[id], set, nil // nobody waits for a fetch that will fail
+			return set.byID[id], set, nil // the last fetch failed: do not wait
 		}
 		defer k.clock.AfterFunc(ExpiredKeysWait, func() { close(waitedEnough) })()
 	}
@@ -137,8 +137,8 @@ func (k *Keyring) failing() bool {
 	return k.failure != nil
 }
 
-// fetch reads the keys from Clerk, unless it did so moments ago; then it gives the error
-// of that attempt. One fetch runs at a time.
+// fetch reads the keys from Clerk, at most once per fetchInterval. In between it returns the
+// error of the last attempt. One fetch runs at a time.
 func (k *Keyring) fetch(ctx context.Context) <-chan singleflight.Result {
 	return k.fetching.DoChan("", func() (any, error) {
 		now, recent, failure := k.begin()
@@ -159,13 +159,14 @@ func (k *Keyring) fetch(ctx context.Context) <-chan singleflight.Result {
 	})
 }
 
-// begin notes an attempt, unless there was one moments ago, whose error it returns.
+// begin records an attempt. If there was one within the minimum interval, it returns that
+// attempt's error instead.
 func (k *Keyring) begin() (now time.Time, recent bool, failure error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	wait := keysAgainAfter
+	wait := fetchInterval
 	if k.failure != nil {
-		wait = keysAgainAfterFailure
+		wait = fetchIntervalAfterFailure
 	}
 	now = k.clock.Now()
 	recent = !k.triedAt.IsZero() && now.Sub(k.triedAt) < wait

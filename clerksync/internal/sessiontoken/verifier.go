@@ -89,7 +89,7 @@ func (v *Verifier) Verify(ctx context.Context, token string) (*Session, error) {
 	hash := sha256.Sum256([]byte(token))
 	now := v.cfg.Clock.Now()
 	if s, ok := v.cache.GetIfPresent(hash); ok {
-		if set := v.cfg.Keys.set(now); set != nil && s.keys == set.generation {
+		if set := v.cfg.Keys.usable(now); set != nil && s.keys == set.generation {
 			if err := s.validAt(now, v.cfg.Leeway); err == nil {
 				return s, nil
 			}

@@ -20,8 +20,8 @@ const (
 	DefaultVersionClaim = "updated_at"
 	// maxAhead is how far ahead of the clock a version may be.
 	maxAhead = 24 * time.Hour
-	// secondsSettle is how long after a version in seconds a record must have been
-	// confirmed to hold every change of that second.
+	// secondsSettle is how long after a version in seconds a record must be confirmed to
+	// have every change of that second, which the version does not show.
 	secondsSettle = 2 * time.Second
 )
 
@@ -62,9 +62,9 @@ func (v Version) NewerThan(updatedAt time.Time) bool {
 	return v.At.UnixMilli() > updatedAt.UnixMilli()
 }
 
-// Confirms reports whether the token says that a record is up to date, which has the
-// version updatedAt and was last confirmed at syncedAt.
-func (v Version) Confirms(updatedAt, syncedAt time.Time) bool {
+// Matches reports whether the token says that a record with version updatedAt, last
+// confirmed at syncedAt, is up to date.
+func (v Version) Matches(updatedAt, syncedAt time.Time) bool {
 	if v.At.IsZero() {
 		return false
 	}

@@ -45,7 +45,7 @@ func TestVersionComparedWithARecord(t *testing.T) {
 	for name, tt := range map[string]struct {
 		token               Version
 		updatedAt, syncedAt time.Time
-		newer, confirms     bool
+		newer, matches      bool
 	}{
 		"no claim":                       {Version{}, ms(0), ms(0), false, false},
 		"the same millisecond":           {Version{ms(5), false}, ms(5), ms(5), false, true},
@@ -61,8 +61,8 @@ func TestVersionComparedWithARecord(t *testing.T) {
 		if got := tt.token.NewerThan(tt.updatedAt); got != tt.newer {
 			t.Errorf("%s: NewerThan is %t", name, got)
 		}
-		if got := tt.token.Confirms(tt.updatedAt, tt.syncedAt); got != tt.confirms {
-			t.Errorf("%s: Confirms is %t", name, got)
+		if got := tt.token.Matches(tt.updatedAt, tt.syncedAt); got != tt.matches {
+			t.Errorf("%s: Matches is %t", name, got)
 		}
 	}
 }
