@@ -20,7 +20,7 @@ func TestHelp(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	o := f.run(t, "-help")
-	golden(t, "help", o.String())
+	golden(t, "usage", "", o.String())
 	for _, args := range [][]string{{"help"}, {"-h"}, {"--help"}} {
 		if got := f.run(t, args...); got != o {
 			t.Errorf("%v differs from -help:\n%s", args, got)
@@ -28,7 +28,7 @@ func TestHelp(t *testing.T) {
 	}
 	for _, c := range commands() {
 		o := f.run(t, "help", c.name)
-		golden(t, "help-"+c.name, o.String())
+		golden(t, "usage", c.name, o.String())
 		if got := f.run(t, c.name, "-help"); got != o {
 			t.Errorf("%s -help differs from help %[1]s:\n%s", c.name, got)
 		}

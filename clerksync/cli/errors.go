@@ -2,9 +2,11 @@ package cli
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"regexp"
 	"strings"
 
@@ -70,3 +72,19 @@ var unavailable = strings.TrimPrefix(clerksync.ErrUnavailable.Error(), "clerksyn
 // line. It requires an error code of Clerk's, because an answer without one may be a proxy's.
 var keyRefused = regexp.MustCompile(`(?m)^.*: status (40[13] [a-z0-9_]+)(?: \(trace [^)]*\))?: ` +
 	`Clerk [a-z]+ the secret key; check that it is this instance's`)
+
+// unanswered describes why a request has no answer. It quotes only errors that do not quote the
+// answer.
+func unanswered(err error) string {
+	var certificate *tls.CertificateVerificationError
+	var network net.Error
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return "no answer in time"
+	case errors.As(err, &certificate):
+		return certificate.Error()
+	case errors.As(err, &network):
+		return network.Error() // an address and a reason
+	}
+	return "no answer"
+}

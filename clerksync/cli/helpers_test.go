@@ -3,11 +3,14 @@ package cli
 import (
 	"bytes"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -24,9 +27,7 @@ import (
 	"github.com/clerksync/clerksync-go/mongostore"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-var update = flag.Bool("update", false, "rewrite the golden files")
+func TestMain(m *testing.M) { goleak.VerifyTestMain(withGoldens{m}) }
 
 // Secrets, which no output may have.
 const (
@@ -125,24 +126,6 @@ func (o output) lacks(t *testing.T, parts ...string) {
 		if strings.Contains(o.stdout+o.stderr, part) {
 			t.Errorf("%q is in the output:\n%s", part, o)
 		}
-	}
-}
-
-// golden compares text with a file.
-func golden(t *testing.T, name, text string) {
-	t.Helper()
-	file := filepath.Join("testdata", name+".golden")
-	if *update {
-		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatalf("%v; go test ./clerksync/cli -update writes it", err)
-	}
-	if diff := cmp.Diff(string(want), text); diff != "" {
-		t.Errorf("%s (-golden +now):\n%s", file, diff)
 	}
 }
 
@@ -403,5 +386,181 @@ func lookupIn(vars map[string]string) func(string) (string, bool) {
 	return func(name string) (string, bool) {
 		value, ok := vars[name]
 		return value, ok
+	}
+}
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+// goldens are the sections of the files testdata/*.golden. A section is a line "-- TestName/part --"
+// and the text that this test expects. An empty line separates sections.
+var goldens = goldenSections{want: make(map[section]string), got: make(map[section]string)}
+
+type goldenSections struct {
+	want map[section]string
+	mu   sync.Mutex
+	got  map[section]string // the texts that tests have compared so far
+}
+
+type section struct{ file, name string }
+
+// heading begins a section. It includes the Test of the name, because the texts have lines such as
+// "-- stdout --".
+const heading = "-- Test"
+
+// golden compares text with a section of testdata/FILE.golden. The section has the name of the
+// test. If a test compares several texts, part tells them apart.
+func golden(t *testing.T, file, part, text string) {
+	t.Helper()
+	s := section{file, strings.TrimSuffix(t.Name()+"/"+part, "/")}
+	if strings.Contains("\n"+text, "\n"+heading) {
+		t.Fatalf("a line of the text begins with %q, as a section does:\n%s", heading, text)
+	}
+	goldens.mu.Lock()
+	goldens.got[s] = text
+	goldens.mu.Unlock()
+	if *update {
+		return // withGoldens writes the files
+	}
+	want, ok := goldens.want[s]
+	if !ok {
+		t.Fatalf("testdata/%s.golden has no section %s; go test ./clerksync/cli -update adds it:\n%s", file, s.name, text)
+	}
+	if diff := cmp.Diff(want, text); diff != "" {
+		t.Errorf("testdata/%s.golden, section %s (-golden +now):\n%s", file, s.name, diff)
+	}
+}
+
+// withGoldens reads the golden files and runs the tests. If all tests ran and passed, it then fails
+// for each section that no test used. With -update it writes the files instead.
+type withGoldens struct{ tests *testing.M }
+
+func (w withGoldens) Run() int {
+	flag.Parse()
+	err := goldens.read()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	code := w.tests.Run()
+	allRan := code == 0
+	for _, name := range []string{"run", "skip", "list", "fuzz"} {
+		allRan = allRan && flag.Lookup("test."+name).Value.String() == ""
+	}
+	if *update {
+		err = goldens.write(allRan)
+	} else if allRan {
+		err = goldens.used()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return code
+}
+
+func (g *goldenSections) read() error {
+	paths, err := filepath.Glob("testdata/*.golden")
+	for _, path := range paths {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		if err := g.parse(strings.TrimSuffix(filepath.Base(path), ".golden"), string(text)); err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+	}
+	return err
+}
+
+// parse adds the sections of a file to want.
+func (g *goldenSections) parse(file, text string) error {
+	parts := strings.Split("\n"+text, "\n"+heading)
+	if parts[0] != "" || len(parts) == 1 {
+		return fmt.Errorf("the file does not begin with %q", heading)
+	}
+	for _, part := range parts[1:] {
+		name, text, _ := strings.Cut(part, " --\n")
+		s := section{file, "Test" + name}
+		if _, ok := g.want[s]; ok {
+			return fmt.Errorf("section %s is there twice", s.name)
+		}
+		g.want[s] = text
+	}
+	return nil
+}
+
+// used returns an error for each section that no test has compared.
+func (g *goldenSections) used() error {
+	var err error
+	for s := range g.want {
+		if _, ok := g.got[s]; !ok {
+			err = errors.Join(err, fmt.Errorf("testdata/%s.golden: no test uses section %s; "+
+				"go test ./clerksync/cli -update removes it", s.file, s.name))
+		}
+	}
+	return err
+}
+
+// format returns the files' texts with what the tests have compared. Unless all tests ran, it keeps
+// the sections that no test has compared. The text of a file without sections is empty.
+func (g *goldenSections) format(allRan bool) map[string]string {
+	sections := maps.Clone(g.want)
+	if allRan {
+		clear(sections)
+	}
+	maps.Copy(sections, g.got)
+	texts := make(map[string]string)
+	for s := range g.want {
+		texts[s.file] = ""
+	}
+	byName := func(a, b section) int { return strings.Compare(a.name, b.name) }
+	for _, s := range slices.SortedFunc(maps.Keys(sections), byName) {
+		if texts[s.file] != "" {
+			texts[s.file] += "\n"
+		}
+		texts[s.file] += "-- " + s.name + " --\n" + sections[s]
+	}
+	return texts
+}
+
+func (g *goldenSections) write(allRan bool) error {
+	var err error
+	for file, text := range g.format(allRan) {
+		path := filepath.Join("testdata", file+".golden")
+		if text == "" {
+			err = errors.Join(err, os.Remove(path))
+		} else {
+			err = errors.Join(err, os.WriteFile(path, []byte(text), 0o644))
+		}
+	}
+	return err
+}
+
+func TestGoldenSections(t *testing.T) {
+	t.Parallel()
+	const a, b = "-- TestA --\n-- stdout --\n\n", "-- TestB/part --\nno newline at the end"
+	g := goldenSections{want: make(map[section]string), got: make(map[section]string)}
+	if err := g.parse("file", a+"\n"+b); err != nil {
+		t.Fatal(err)
+	}
+	want := map[section]string{{"file", "TestA"}: "-- stdout --\n\n", {"file", "TestB/part"}: "no newline at the end"}
+	if diff := cmp.Diff(want, g.want, cmp.AllowUnexported(section{})); diff != "" {
+		t.Errorf("sections (-want +got):\n%s", diff)
+	}
+	g.got[section{"file", "TestA"}] = "-- stdout --\n\n"
+	if err := g.used(); err == nil || !strings.Contains(err.Error(), "no test uses section TestB/part") {
+		t.Errorf("used() = %v, want an error about TestB/part only", err)
+	}
+	if text := g.format(false)["file"]; text != a+"\n"+b {
+		t.Errorf("after some tests the file is\n%s", text)
+	}
+	if text := g.format(true)["file"]; text != a {
+		t.Errorf("after all tests the file is\n%s", text)
+	}
+	for _, text := range []string{"", "text\n" + a, a + "\n" + a} {
+		if err := g.parse("wrong", text); err == nil {
+			t.Errorf("parse accepts\n%s", text)
+		}
+		clear(g.want)
 	}
 }

@@ -42,7 +42,7 @@ func TestIndexes(t *testing.T) {
 	f.db.list = listedIndexes(t)
 	o := f.run(t, "indexes")
 	o.want(t, exitDone)
-	golden(t, "indexes", o.String())
+	golden(t, "indexes", "", o.String())
 
 	var got []index
 	if err := json.Unmarshal([]byte(f.run(t, "indexes", "-json").stdout), &got); err != nil {

@@ -41,7 +41,7 @@ func TestLines(t *testing.T) {
 		o.Progress(p)
 		return complete, nil
 	})
-	golden(t, "lines", f.run(t, "reconcile").String())
+	golden(t, "reconcile", "", f.run(t, "reconcile").String())
 }
 
 // On a terminal a bar is redrawn in place, and what is written meanwhile is above it.
@@ -89,7 +89,7 @@ func TestBar(t *testing.T) {
 	if strings.Contains(stdout.String(), "\x1b") {
 		t.Error("there are escape sequences on standard output")
 	}
-	golden(t, "bar", shown.String())
+	golden(t, "reconcile", "", shown.String())
 	if last := terminal.String(); !strings.Contains(last, "clerksync: interrupted") {
 		t.Errorf("at the end the terminal shows:\n%s", last)
 	}
@@ -110,7 +110,7 @@ func TestBarKeepsNotes(t *testing.T) {
 		return clerksync.Report{Seen: 5, ClerkCalls: 9, Reason: "context canceled"}, context.Cause(ctx)
 	})
 	run(ctx, f.env, []string{"reconcile"}, io.Discard, terminal)
-	golden(t, "bar-interrupted", terminal.String())
+	golden(t, "reconcile", "", terminal.String())
 }
 
 func TestShort(t *testing.T) {

@@ -48,6 +48,17 @@ func runReconcile(ctx context.Context, c *call, args []string) error {
 	return r.run(ctx, c, &f, args)
 }
 
+// runDrift is a reconcile that writes nothing.
+func runDrift(ctx context.Context, c *call, args []string) error {
+	var f flag.FlagSet
+	r := &reconcileFlags{drift: true}
+	r.bindShared(&f)
+	f.BoolVar(&r.versions, "versions", false, "compare only versions, not whole records: faster, but misses edits by hand")
+	r.options.DryRun = true
+	r.options.MaxDeactivations = -1 // count all ghosts
+	return r.run(ctx, c, &f, args)
+}
+
 // run runs reconcile or drift.
 func (r *reconcileFlags) run(ctx context.Context, c *call, f *flag.FlagSet, args []string) (err error) {
 	if done, err := r.parse(c, f, args); done || err != nil {

@@ -83,8 +83,8 @@ func TestMappedRecords(t *testing.T) {
 		t.Error("Reconcile was called")
 		return complete, nil
 	})
-	golden(t, "mapped-reconcile", f.run(t, "reconcile").String())
-	golden(t, "mapped-drift", f.run(t, "drift").String())
+	golden(t, "reconcile", "reconcile", f.run(t, "reconcile").String())
+	golden(t, "reconcile", "drift", f.run(t, "drift").String())
 	f.run(t, "reconcile", "-dry-run").want(t, exitFailed)
 	f.reports(complete, nil)
 	f.run(t, "drift", "-versions").want(t, exitDone)
@@ -111,7 +111,7 @@ func TestInterrupt(t *testing.T) {
 		o := f.runIn(ctx, t, args...)
 		o.want(t, exitFailed, `clerksync reconcile -db other -force -resume 't.it'\''s'`, "interrupt again to stop at once")
 		if !asJSON {
-			golden(t, "interrupted", o.String())
+			golden(t, "reconcile", "", o.String())
 		} else if !json.Valid([]byte(o.stdout)) {
 			t.Error(o)
 		}
@@ -131,7 +131,7 @@ func TestDriftAndReconcile(t *testing.T) {
 
 	o := f.run(t, "drift", quick, "-page-size", "10")
 	o.want(t, exitDiffer)
-	golden(t, "drift", o.String())
+	golden(t, "reconcile", "drift", o.String())
 	o = f.run(t, "drift", quick, "-json")
 	o.want(t, exitDiffer)
 	var report clerksync.Report
@@ -152,7 +152,7 @@ func TestDriftAndReconcile(t *testing.T) {
 
 	o = f.run(t, "reconcile", quick, "-force", "-default-role", "MEMBER")
 	o.want(t, exitDone)
-	golden(t, "reconcile", o.String())
+	golden(t, "reconcile", "reconcile", o.String())
 	f.run(t, "drift", quick).want(t, exitDone)
 	if u := f.record(t, "user_new"); u.Role != "MEMBER" {
 		t.Errorf("the new record is %+v", u)

@@ -68,7 +68,7 @@ func TestReports(t *testing.T) {
 			f.reports(tt.report, tt.err)
 			o := f.run(t, strings.Fields(tt.args)...)
 			o.want(t, tt.code)
-			golden(t, "report-"+tt.name, o.String())
+			golden(t, "report", "", o.String())
 
 			j := f.run(t, append(strings.Fields(tt.args), "-json")...)
 			j.want(t, tt.code)

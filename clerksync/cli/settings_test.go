@@ -14,7 +14,7 @@ func TestMissingVariables(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.vars = nil
-	golden(t, "missing-all", f.run(t, "drift").String())
+	golden(t, "usage", "", f.run(t, "drift").String())
 
 	f.vars = map[string]string{secretKeyVar: " "}
 	f.run(t, "indexes").want(t, exitUsage, mongoURIVar)
@@ -30,7 +30,7 @@ func TestWrongAndMissingVariables(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.vars[secretKeyVar], f.vars[mongoURIVar] = "pk_test_s3cr3tk3y", "localhost:27017"
-	golden(t, "wrong-and-missing", f.run(t, "drift").String())
+	golden(t, "usage", "", f.run(t, "drift").String())
 
 	f.vars[mongoURIVar] = "localhost:27017/school" // which names the database
 	o := f.run(t, "drift")

@@ -1,8 +1,12 @@
 package cli
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/clerksync/clerksync-go/clerksync"
@@ -54,3 +58,49 @@ func newSyncer(
 
 // stamp is the form of a time in the log.
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
+// patience is how long Syncer.Reconcile keeps asking Clerk while Clerk fails.
+const patience = 5 * time.Minute
+
+// outage is a transport that reports when Clerk begins to fail, with the cause, and when Clerk
+// answers again. The progress of a reconcile does not tell.
+type outage struct {
+	env  environment
+	note func(string)
+
+	mu    sync.Mutex
+	cause string // empty while Clerk answers
+}
+
+func (o *outage) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := http.DefaultTransport.RoundTrip(r)
+	switch {
+	case err == nil && resp.StatusCode >= 500:
+		o.set(fmt.Sprintf("status %d", resp.StatusCode))
+	case err == nil:
+		o.set("")
+	case r.Context().Err() == nil || errors.Is(context.Cause(r.Context()), context.DeadlineExceeded):
+		o.set(unanswered(err))
+	}
+	return resp, err
+}
+
+func (o *outage) set(cause string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch {
+	case cause != "" && o.cause == "":
+		giveUp := o.env.now().Add(patience).UTC().Format("15:04 UTC")
+		o.note(fmt.Sprintf("waiting for Clerk: %s; giving up at %s", cause, giveUp))
+	case cause == "" && o.cause != "":
+		o.note("Clerk answers again")
+	}
+	o.cause = cause
+}
+
+// current returns why Clerk fails, or "" if it answers.
+func (o *outage) current() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.cause
+}

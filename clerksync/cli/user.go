@@ -4,7 +4,13 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"fmt"
+	"maps"
+	"reflect"
 	"regexp"
+	"slices"
+	"strings"
+	"time"
 
 	"github.com/clerksync/clerksync-go/clerksync"
 	"github.com/clerksync/clerksync-go/clerksync/memstore"
@@ -80,4 +86,193 @@ func askClerk(ctx context.Context, c *call, config clerksync.Config, id string) 
 		return nil, nil
 	}
 	return res.User, err
+}
+
+// comparison is a record beside Clerk's state of the user.
+type comparison struct {
+	ClerkID string `json:"clerkId"`
+	Verdict string `json:"verdict"` // one of the words below
+	InStep  bool   `json:"inStep"`  // whether there is nothing to do
+	Advice  string `json:"advice"`
+	// Mapped means that the app's own Map added fields to the record and may have changed others.
+	// Only the fields of the standard mapping were compared.
+	Mapped bool         `json:"mapped"`
+	Fields []fieldState `json:"fields"`
+}
+
+// fieldState is one field of the record. A value is absent if the field is not set. Clerk's value
+// is also absent if Clerk does not own the field.
+type fieldState struct {
+	Path    string `json:"path"`
+	Record  any    `json:"record,omitempty"`
+	Clerk   any    `json:"clerk,omitempty"`
+	Differs bool   `json:"differs"`
+}
+
+// The verdicts. Scripts rely on them.
+const (
+	inStep   = "in step"
+	older    = "older"
+	differs  = "differs"
+	deleted  = "deleted"
+	ghost    = "ghost"
+	noRecord = "no record"
+	newer    = "newer than Clerk"
+	nowhere  = "unknown"
+)
+
+// compare puts the two side by side. Either may be nil.
+func compare(id string, record, inClerk *clerksync.User) *comparison {
+	c := &comparison{ClerkID: id, Mapped: record != nil && len(record.Extra) > 0}
+	add := func(path string, record, inClerk any, differs bool) {
+		c.Fields = append(c.Fields, fieldState{path, record, inClerk, differs})
+	}
+	both := record != nil && inClerk != nil
+
+	// ClerkFields of an empty User lists the fields of the standard mapping, without what a Map
+	// added.
+	have, want := clerkFieldsOf(record), clerkFieldsOf(inClerk)
+	for path := range (&clerksync.User{}).ClerkFields() {
+		add(path, have[path], want[path], both && !reflect.DeepEqual(have[path], want[path]))
+	}
+	versions := []any{nil, nil}
+	signIns := []any{nil, nil}
+	for i, u := range []*clerksync.User{record, inClerk} {
+		if u != nil {
+			versions[i], signIns[i] = timeOrNil(u.ClerkUpdatedAt), timeOrNil(u.LastSignInAt)
+		}
+	}
+	add("clerkUpdatedAt", versions[0], versions[1], both && !reflect.DeepEqual(versions[0], versions[1]))
+	// lastSignInAt never goes backwards: a later time in the record is no difference.
+	add("lastSignInAt", signIns[0], signIns[1], both && inClerk.LastSignInAt.After(record.LastSignInAt))
+	if record == nil {
+		return c
+	}
+
+	// Clerk does not own these.
+	for _, name := range slices.Sorted(maps.Keys(record.Extra)) {
+		add(name, record.Extra[name], nil, false)
+	}
+	location := record.Location
+	if location == nil {
+		location = &clerksync.Location{}
+	}
+	add("role", textOrNil(string(record.Role)), nil, false)
+	add("location.country", textOrNil(location.Country), nil, false)
+	add("location.state", textOrNil(location.State), nil, false)
+	add("location.city", textOrNil(location.City), nil, false)
+	add("location.timezone", textOrNil(location.Timezone), nil, false)
+	add("isActive", record.IsActive, nil, false)
+	add("createdAt", timeOrNil(record.CreatedAt), nil, false)
+	add("updatedAt", timeOrNil(record.UpdatedAt), nil, false)
+	add("syncedAt", timeOrNil(record.SyncedAt), nil, false)
+	add("deletedAt", timeOrNil(record.DeletedAt), nil, false)
+	return c
+}
+
+func clerkFieldsOf(u *clerksync.User) map[string]any {
+	if u == nil {
+		return nil
+	}
+	return maps.Collect(u.ClerkFields())
+}
+
+func textOrNil(text string) any {
+	if text == "" {
+		return nil
+	}
+	return text
+}
+
+func timeOrNil(t time.Time) any {
+	if t.IsZero() {
+		return nil
+	}
+	return t.UTC().Truncate(time.Millisecond)
+}
+
+// judge sets the verdict and the advice, by the rules of [clerksync.Decide]. Either record may be
+// nil.
+func (c *comparison) judge(record, inClerk *clerksync.User, command func(string, ...string) string) {
+	switch {
+	case record == nil && inClerk == nil:
+		c.conclude(nowhere, "neither Clerk nor the collection has this user: "+
+			"check the id, and that %s and the database belong together", secretKeyVar)
+	case record == nil:
+		c.conclude(noRecord, "Clerk has the user, the collection does not: "+
+			"the user's next visit creates the record, and so does %s", command("reconcile"))
+	case inClerk == nil && !record.DeletedAt.IsZero():
+		c.conclude(deleted, "the user is deleted in Clerk and marked deleted here: there is nothing to do")
+		c.InStep = true
+	case inClerk == nil:
+		c.conclude(ghost, "Clerk does not have the user, but the record is not marked deleted: "+
+			"if %s is the right instance's, this marks it: %s", secretKeyVar, command("reconcile"))
+	case !record.DeletedAt.IsZero():
+		c.conclude(deleted, "Clerk has the user, but the record is marked deleted, which is final: "+
+			"if it was marked by mistake, this restores it: %s", command("reconcile", "-restore"))
+	default:
+		c.judgeVersions(record, inClerk, command)
+	}
+}
+
+// judgeVersions is judge for a record that is not marked deleted, of a user that Clerk has.
+func (c *comparison) judgeVersions(record, inClerk *clerksync.User, command func(string, ...string) string) {
+	remedy := "the user's next visit or event brings it in step, and so does " + command("reconcile")
+	if c.Mapped { // the command refuses such a collection
+		remedy = "the user's next visit or event brings it in step, and so does Syncer.Reconcile called by the app"
+	}
+	differ := slices.ContainsFunc(c.Fields, func(f fieldState) bool { return f.Differs })
+	switch {
+	case record.ClerkUpdatedAt.IsZero() && !inClerk.ClerkUpdatedAt.IsZero():
+		c.conclude(older, "the record has no version, so it was never synced: %s", remedy)
+	case inClerk.ClerkUpdatedAt.After(record.ClerkUpdatedAt):
+		c.conclude(older, "the record is older than Clerk: %s", remedy)
+	case record.ClerkUpdatedAt.After(inClerk.ClerkUpdatedAt):
+		c.conclude(newer, "the record has a version that Clerk does not have yet, and nothing overwrites it: "+
+			"if that stays so, something else wrote its clerkUpdatedAt")
+	case differ && c.Mapped:
+		c.conclude(differs, "the record has Clerk's version but differs from the standard mapping, perhaps because of the app's own Map")
+	case differ:
+		c.conclude(differs, "the record has Clerk's version but other content, as after an edit by hand: %s", command("reconcile", "-force"))
+	default:
+		c.conclude(inStep, "the record is in step with Clerk: there is nothing to do")
+		c.InStep = true
+	}
+}
+
+func (c *comparison) conclude(verdict, advice string, args ...any) {
+	c.Verdict, c.Advice = verdict, fmt.Sprintf(advice, args...)
+}
+
+// text is the comparison for people.
+func (c *comparison) text(collection string) string {
+	rows := [][]string{{"field", collection, "", "Clerk"}}
+	for _, f := range c.Fields {
+		mark := ""
+		if f.Differs {
+			mark = "≠"
+		}
+		rows = append(rows, []string{f.Path, shown(f.Record), mark, shown(f.Clerk)})
+	}
+	text := c.ClerkID + "\n\n"
+	if c.Verdict != nowhere {
+		text += layOut(rows) + "\n"
+	}
+	if c.Mapped {
+		text += "The app's own Map added fields to this record. Only the fields of the standard mapping were compared.\n\n"
+	}
+	return text + strings.ToUpper(c.Verdict[:1]) + c.Verdict[1:] + ": " + c.Advice + ".\n"
+}
+
+// shown is how the table shows a value.
+func shown(v any) string {
+	switch v := v.(type) {
+	case nil:
+		return ""
+	case string:
+		return visible(v)
+	case time.Time:
+		return v.Format("2006-01-02 15:04:05.000Z")
+	}
+	return visible(fmt.Sprint(v))
 }

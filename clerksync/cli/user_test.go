@@ -56,7 +56,7 @@ func TestUser(t *testing.T) {
 			record := f.record(t, ada)
 			o := f.run(t, "user", ada, "-db", "other")
 			o.want(t, tt.code)
-			golden(t, "user-"+tt.name, o.String())
+			golden(t, "user", "", o.String())
 
 			j := f.run(t, "user", "-json", ada)
 			j.want(t, tt.code)
@@ -68,7 +68,7 @@ func TestUser(t *testing.T) {
 				t.Errorf("JSON: %s", j.stdout)
 			}
 			if tt.name == "differs" {
-				golden(t, "user-json", j.String())
+				golden(t, "user", "json", j.String())
 			}
 			after := f.record(t, ada)
 			if diff := cmp.Diff(record, after, cmpopts.IgnoreUnexported(clerksync.User{})); diff != "" {
@@ -87,13 +87,13 @@ func TestUserWithoutRecord(t *testing.T) {
 	f.clerk.CreateUser(fakeclerk.NewUser{ID: ada, FirstName: "Ada"})
 	o := f.run(t, "user", ada)
 	o.want(t, exitDiffer)
-	golden(t, "user-no-record", o.String())
+	golden(t, "user", "no-record", o.String())
 	if f.db.records.Len() != 0 {
 		t.Error("the command wrote a record")
 	}
 	o = f.run(t, "user", "user_nobody")
 	o.want(t, exitFailed)
-	golden(t, "user-unknown", o.String())
+	golden(t, "user", "unknown", o.String())
 }
 
 func TestUserClerkFails(t *testing.T) {
