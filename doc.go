@@ -5,7 +5,7 @@
 //     routes, the webhook handler, the reconcile, and the Store interface.
 //   - mongostore: the Store on MongoDB.
 //   - clerksync/cmd/clerksync: the command line: backfill, drift report and repair.
-//   - clerksync/cli: the command line as a package, for an app with a mapping of its own.
+//   - clerksync/cli: the command line as a package, for programs that add a RoleOf.
 //   - clerksync/memstore: a Store in memory, for unit tests.
 //   - clerksync/fakeclerk: a Clerk in a Go process, for tests and local work: Backend API,
 //     session tokens, signed webhooks, faults.
