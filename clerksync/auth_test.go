@@ -771,7 +771,8 @@ func TestReverificationBehindRequireUser(t *testing.T) {
 // tokens once it has seen one, ours never does.
 func TestInstancesRefuseEachOther(t *testing.T) {
 	t.Parallel()
-	a, b := newWorld(t, nil), newWorld(t, nil)
+	a := startWorld(t, fakeclerk.Config{RateLimit: -1, InstanceID: "ins_a"}, nil)
+	b := startWorld(t, fakeclerk.Config{RateLimit: -1, InstanceID: "ins_b"}, nil)
 	request := func(h func(http.Handler) http.Handler, token string) int {
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
 		r.Header.Set("Authorization", "Bearer "+token)
@@ -1041,9 +1042,7 @@ func TestForgedKeyIDsCostNothing(t *testing.T) {
 	if got := w.clerk.Calls(jwksRoute); got > 2 {
 		t.Errorf("%d fetches of the keys", got)
 	}
-	if got := runtime.NumGoroutine(); got > goroutines+5 {
-		t.Errorf("%d goroutines, and %d before", got, goroutines)
-	}
+	settled(t, goroutines+5)
 	if got := heap(); got > memory+1<<20 {
 		t.Errorf("%d bytes more on the heap", got-memory)
 	}

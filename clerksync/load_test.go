@@ -27,7 +27,7 @@ func TestLoadStampedeOfOneUser(t *testing.T) {
 	id := w.clerk.CreateUser(fakeclerk.NewUser{})
 	held := w.holdClerk()
 	before := runtime.NumGoroutine()
-	const visitors = 10_000
+	visitors := manyVisitors()
 	visits := w.visitAll(t, visitors, func(int) string { return id })
 	held.waitFor(t, 1)
 	if n := runtime.NumGoroutine() - before; n > visitors+50 {
@@ -45,7 +45,8 @@ func TestLoadStampedeOfOneUser(t *testing.T) {
 // A thousand users who each come a hundred times at once cost a call each, no more
 // connections than that, and two goroutines a user besides the visitors' own.
 func TestLoadStampedeOfManyUsers(t *testing.T) {
-	const users, each = 1000, 100
+	const each = 20
+	users := manyVisitors() / each
 	w := newWorld(t, nil)
 	ids := make([]string, users)
 	for i := range ids {
@@ -58,9 +59,7 @@ func TestLoadStampedeOfManyUsers(t *testing.T) {
 	first := w.visitAll(t, users, func(i int) string { return ids[i] })
 	held.waitFor(t, users)
 	visits := w.visitAll(t, users*(each-1), func(i int) string { return ids[i%users] })
-	for visits.arrived.Load() < users*(each-1) {
-		runtime.Gosched()
-	}
+	waitUntil(t, "all visitors have arrived", func() bool { return visits.arrived.Load() == int64(users*(each-1)) })
 	// A call to Clerk takes two goroutines of net/http's here and three of the fake's.
 	if n := runtime.NumGoroutine() - before; n > users*each+8*users+100 {
 		t.Errorf("%d goroutines for %d visitors of %d users", n, users*each, users)
@@ -69,7 +68,7 @@ func TestLoadStampedeOfManyUsers(t *testing.T) {
 	if failed := first.wait() + visits.wait(); failed != 0 {
 		t.Errorf("%d visits failed", failed)
 	}
-	if w.lookups() != users || w.store.upserts.Load() != users {
+	if w.lookups() != users || int(w.store.upserts.Load()) != users {
 		t.Errorf("%d Clerk calls and %d writes for %d users", w.lookups(), w.store.upserts.Load(), users)
 	}
 	settled(t, before+8*users+100)
@@ -86,9 +85,7 @@ func TestLoadCallsToClerkAreBounded(t *testing.T) {
 	held := w.holdClerk()
 	visits := w.visitAll(t, users, func(i int) string { return ids[i] })
 	held.waitFor(t, clerkapi.MaxUserCalls)
-	for w.store.users.Load() < users { // all are on their way to Clerk
-		runtime.Gosched()
-	}
+	waitUntil(t, "all lookups have read the Store", func() bool { return w.store.users.Load() == users })
 	if n := held.now.Load(); n != clerkapi.MaxUserCalls {
 		t.Errorf("%d calls to Clerk at one time, want %d", n, clerkapi.MaxUserCalls)
 	}
@@ -114,9 +111,7 @@ func TestLoadSlowClerk(t *testing.T) {
 		ids[i] = w.clerk.CreateUser(fakeclerk.NewUser{})
 	}
 	visits := w.visitAll(t, users, func(i int) string { return ids[i] })
-	for asked.Load() < users {
-		runtime.Gosched()
-	}
+	waitUntil(t, "Clerk is asked for all users", func() bool { return asked.Load() == users })
 	visit(t, w.Syncer, known)
 	w.clerk.SetFault(nil)
 	visit(t, w.Syncer, w.clerk.CreateUser(fakeclerk.NewUser{})) // the clock stands: it has waited for nothing
@@ -139,9 +134,7 @@ func TestLoadHangingClerk(t *testing.T) {
 	}
 	before := runtime.NumGoroutine()
 	visits := w.visitAll(t, users, func(i int) string { return ids[i] })
-	for asked.Load() < users {
-		runtime.Gosched()
-	}
+	waitUntil(t, "Clerk is asked for all users", func() bool { return asked.Load() == users })
 	w.clerk.SetFault(nil)
 	visit(t, w.Syncer, w.clerk.CreateUser(fakeclerk.NewUser{}))
 	w.clock.Advance(clerksync.CallTimeout)
@@ -182,17 +175,15 @@ func TestLoadSlowStore(t *testing.T) {
 		slow.takes.Store(int64(tt.takes))
 		slow.waiting.Store(0)
 		visits := visitAll(t, s, users-1, func(i int) string { return ids[1+i] })
-		for slow.waiting.Load() < users-1 {
-			runtime.Gosched()
-		}
+		waitUntil(t, "all visitors wait for the Store", func() bool { return slow.waiting.Load() == users-1 })
 		visit(t, s, ids[0])
 		slow.takes.Store(0)
 		visit(t, s, w.clerk.CreateUser(fakeclerk.NewUser{}))
 		w.clock.Advance(tt.takes)
-		for visits.left() > 0 { // the write after the read
-			w.clock.Advance(0)
-			runtime.Gosched()
-		}
+		waitUntil(t, "no visitor waits", func() bool {
+			w.clock.Advance(0) // for the write after the read
+			return visits.left() == 0
+		})
 		if failed := visits.wait(); failed != tt.failed {
 			t.Errorf("%s: %d visits failed, want %d", tt.name, failed, tt.failed)
 		}
@@ -356,14 +347,9 @@ func (w *world) holdClerk() *heldCalls {
 	return h
 }
 
-func (h *heldCalls) waitFor(t *testing.T, n int64) {
+func (h *heldCalls) waitFor(t *testing.T, n int) {
 	t.Helper()
-	for h.now.Load() < n {
-		if t.Context().Err() != nil {
-			t.Fatal("the calls never came")
-		}
-		runtime.Gosched()
-	}
+	waitUntil(t, fmt.Sprint(n, " calls to Clerk wait"), func() bool { return h.now.Load() >= int64(n) })
 }
 
 func (h *heldCalls) release() { close(h.open) }
@@ -428,11 +414,18 @@ func goroutines(limit int) (n int) {
 // settled waits until no more than n goroutines are left.
 func settled(t *testing.T, n int) {
 	t.Helper()
-	for range 1_000_000 {
-		if runtime.NumGoroutine() <= n {
-			return
+	waitUntil(t, fmt.Sprintf("at most %d goroutines are left", n), func() bool { return runtime.NumGoroutine() <= n })
+}
+
+// waitUntil waits for something that other goroutines bring about, however long they take: it gives up only shortly
+// before go test's timeout.
+func waitUntil(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	deadline, limited := t.Deadline()
+	for !done() {
+		if limited && time.Until(deadline) < 10*time.Second {
+			t.Fatalf("still waiting until %s, with %d goroutines", what, runtime.NumGoroutine())
 		}
 		runtime.Gosched()
 	}
-	t.Errorf("%d goroutines are left, want at most %d", runtime.NumGoroutine(), n)
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/clerk/clerk-sdk-go/v2"
 	"github.com/clerksync/clerksync-go/clerksync"
+	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
 	"github.com/clerksync/clerksync-go/clerksync/memstore"
 	"github.com/google/go-cmp/cmp"
 )
@@ -29,11 +30,17 @@ const documentedUser = `{
 	"primary_phone_number_id": null, "primary_web3_wallet_id": null, "private_metadata": {}, "profile_image_url": "https://www.gravatar.com/avatar?d=mp",
 	"public_metadata": {}, "two_factor_enabled": false, "unsafe_metadata": {}, "updated_at": 1654012591835, "username": null, "web3_wallets": []}`
 
+// newTestSyncer returns a Syncer on a Store in memory, at t0. Its timers are the fake clock's, too, so no timeout
+// depends on the machine.
 func newTestSyncer(t testing.TB, change func(*clerksync.Config)) *clerksync.Syncer {
 	t.Helper()
-	cfg := clerksync.Config{Store: memstore.New(), SecretKey: "sk_test_secret", Now: func() time.Time { return t0 }}
+	cfg := clerksync.Config{Store: memstore.New(), SecretKey: "sk_test_secret"}
+	clerksync.SetClock(&cfg, eagerClock{fakeclerk.NewClock(t0)})
 	if change != nil {
 		change(&cfg)
+	}
+	if cfg.Now != nil {
+		clerksync.SetClock(&cfg, nil) // a benchmark in real time
 	}
 	s, err := clerksync.New(cfg)
 	if err != nil {

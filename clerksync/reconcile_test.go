@@ -45,6 +45,7 @@ func startBulkWorld(t testing.TB, instance fakeclerk.Config, change func(*clerks
 	t.Helper()
 	w := &bulkWorld{world: &world{clock: fakeclerk.NewClock(t0), logs: &logBuffer{}}}
 	instance.Clock = w.clock
+	instance.InstanceID = cmp.Or(instance.InstanceID, sharedInstance)
 	var err error
 	if w.clerk, err = fakeclerk.Start(instance); err != nil {
 		t.Fatal(err)

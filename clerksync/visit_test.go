@@ -1,6 +1,7 @@
 package clerksync_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -30,11 +31,22 @@ type world struct {
 	seen observations
 }
 
+// sharedInstance is the Clerk instance of all worlds that do not ask for one of their own: they share its
+// signing key, which takes long to make.
+const sharedInstance = "ins_shared"
+
 func newWorld(t testing.TB, change func(*clerksync.Config)) *world {
 	t.Helper()
+	return startWorld(t, fakeclerk.Config{RateLimit: -1}, change)
+}
+
+func startWorld(t testing.TB, instance fakeclerk.Config, change func(*clerksync.Config)) *world {
+	t.Helper()
 	w := &world{clock: fakeclerk.NewClock(t0), logs: &logBuffer{}}
+	instance.Clock = w.clock
+	instance.InstanceID = cmp.Or(instance.InstanceID, sharedInstance)
 	var err error
-	if w.clerk, err = fakeclerk.Start(fakeclerk.Config{Clock: w.clock, RateLimit: -1}); err != nil {
+	if w.clerk, err = fakeclerk.Start(instance); err != nil {
 		t.Fatal(err)
 	}
 	w.store = &countingStore{faultyStore: faultyStore{Store: memstore.New()}}
