@@ -25,7 +25,7 @@ import (
 // answering is an app with all three handlers: /visit is behind the SDK's middleware and ours,
 // /session behind RequireUser, /webhook takes events. Its one user is Ada.
 type answering struct {
-	*world
+	*fixture
 	url, ada string
 	useless  atomic.Bool // CustomClaims gives nothing to decode into
 
@@ -36,7 +36,7 @@ type answering struct {
 func newAnswering(t *testing.T) *answering {
 	t.Helper()
 	a := &answering{}
-	a.world = newWorld(t, func(c *clerksync.Config) {
+	a.fixture = newFixture(t, func(c *clerksync.Config) {
 		c.Auth = clerksync.AuthConfig{Cookie: true, AuthorizedParties: []string{appOrigin}}
 		c.Auth.CustomClaims = func(context.Context) any {
 			if a.useless.Load() {
@@ -276,9 +276,9 @@ func sendHalf(t *testing.T, url string) answer {
 // Observe are told what it was.
 func TestEveryOutcomeOfADelivery(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
+	fx := newFixture(t, nil)
 	var got clerksync.Event
-	h, err := w.WebhookHandler(clerksync.WebhookConfig{
+	h, err := fx.WebhookHandler(clerksync.WebhookConfig{
 		Secrets: []string{testSecret},
 		OnEvent: func(_ context.Context, e clerksync.Event) error { got = e; return nil },
 	})
@@ -310,14 +310,14 @@ func TestEveryOutcomeOfADelivery(t *testing.T) {
 		if tt.want == 0 {
 			id = ""
 		}
-		if o := w.seen.last(); o.Op != clerksync.OpWebhook || o.EventID != "msg_1" || o.EventType != tt.typ || o.ClerkID != id || o.Outcome != tt.want || o.Source != "" || o.Err != nil {
+		if o := fx.seen.last(); o.Op != clerksync.OpWebhook || o.EventID != "msg_1" || o.EventType != tt.typ || o.ClerkID != id || o.Outcome != tt.want || o.Source != "" || o.Err != nil {
 			t.Errorf("%s: observed %+v, want %v", tt.name, o, tt.want)
 		}
 	}
-	w.store.fail(errDown)
+	fx.store.fail(errDown)
 	checkProblem(t, send(t, signed(t, url, testSecret, t0, envelope("user.created", user(6)))), 503, "unavailable")
 	var p *clerksync.Problem
-	if o := w.seen.last(); o.Op != clerksync.OpWebhook || o.Outcome != 0 || !errors.As(o.Err, &p) || p.Code != "unavailable" {
+	if o := fx.seen.last(); o.Op != clerksync.OpWebhook || o.Outcome != 0 || !errors.As(o.Err, &p) || p.Code != "unavailable" {
 		t.Errorf("observed %+v", o)
 	}
 }
@@ -327,41 +327,41 @@ func TestEveryOutcomeOfADelivery(t *testing.T) {
 func TestEveryOutcomeOfAReRead(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
-		arrange func(t *testing.T, w *world, id string) // where there is a record of two hours ago
+		arrange func(t *testing.T, fx *fixture, id string) // where there is a record of two hours ago
 		want    clerksync.Outcome
 	}{
-		"equal":   {func(*testing.T, *world, string) {}, clerksync.Unchanged},
-		"older":   {func(t *testing.T, w *world, id string) { w.rename(t, id, "Ada") }, clerksync.Updated},
-		"newer":   {func(_ *testing.T, w *world, id string) { newerRecord(w, id) }, clerksync.Stale},
-		"deleted": {func(t *testing.T, w *world, id string) { _, _ = w.store.Deactivate(t.Context(), id, t0) }, clerksync.Deactivated},
+		"equal":   {func(*testing.T, *fixture, string) {}, clerksync.Unchanged},
+		"older":   {func(t *testing.T, fx *fixture, id string) { fx.rename(t, id, "Ada") }, clerksync.Updated},
+		"newer":   {func(_ *testing.T, fx *fixture, id string) { newerRecord(fx, id) }, clerksync.Stale},
+		"deleted": {func(t *testing.T, fx *fixture, id string) { _, _ = fx.store.Deactivate(t.Context(), id, t0) }, clerksync.Deactivated},
 	} {
 		for _, op := range []clerksync.Op{clerksync.OpSync, clerksync.OpRefresh} {
 			t.Run(fmt.Sprint(op, ", ", name), func(t *testing.T) {
 				t.Parallel()
-				w := newWorld(t, func(c *clerksync.Config) { c.CacheTTL = 3 * time.Hour })
-				id := w.clerk.CreateUser(fakeclerk.NewUser{})
-				if res, err := w.Sync(t.Context(), id); err != nil || res.Outcome != clerksync.Created {
+				fx := newFixture(t, func(c *clerksync.Config) { c.CacheTTL = 3 * time.Hour })
+				id := fx.clerk.CreateUser(fakeclerk.NewUser{})
+				if res, err := fx.Sync(t.Context(), id); err != nil || res.Outcome != clerksync.Created {
 					t.Fatalf("Sync without a record: %+v, %v", res, err)
 				}
-				visit(t, w.Syncer, id)
-				w.clock.Advance(2 * time.Hour)
-				tt.arrange(t, w, id)
-				w.seen.all = nil
+				visit(t, fx.Syncer, id)
+				fx.clock.Advance(2 * time.Hour)
+				tt.arrange(t, fx, id)
+				fx.seen.all = nil
 				if op == clerksync.OpSync {
-					if res, err := w.Sync(t.Context(), id); err != nil || res.Outcome != tt.want {
+					if res, err := fx.Sync(t.Context(), id); err != nil || res.Outcome != tt.want {
 						t.Errorf("Sync: %+v, %v; want %v", res, err, tt.want)
 					}
 				} else {
-					visit(t, w.Syncer, id)
-					w.waitForRefreshes()
+					visit(t, fx.Syncer, id)
+					fx.waitForRefreshes()
 				}
-				i := slices.IndexFunc(w.seen.all, func(o clerksync.Observation) bool { return o.Op == op })
-				if i < 0 || w.seen.all[i].ClerkID != id || w.seen.all[i].Outcome != tt.want || w.seen.all[i].Err != nil {
-					t.Errorf("observed %+v, want %s %v", w.seen.all, op, tt.want)
+				i := slices.IndexFunc(fx.seen.all, func(o clerksync.Observation) bool { return o.Op == op })
+				if i < 0 || fx.seen.all[i].ClerkID != id || fx.seen.all[i].Outcome != tt.want || fx.seen.all[i].Err != nil {
+					t.Errorf("observed %+v, want %s %v", fx.seen.all, op, tt.want)
 				}
 				if tt.want == clerksync.Deactivated {
-					refusedWith(t, w.Syncer, id, clerksync.ErrUserInactive)
-				} else if served, stored := visit(t, w.Syncer, id), w.stored(t, id); served.Name != stored.Name || !served.ClerkUpdatedAt.Equal(stored.ClerkUpdatedAt) {
+					refusedWith(t, fx.Syncer, id, clerksync.ErrUserInactive)
+				} else if served, stored := visit(t, fx.Syncer, id), fx.stored(t, id); served.Name != stored.Name || !served.ClerkUpdatedAt.Equal(stored.ClerkUpdatedAt) {
 					t.Errorf("serves %+v, stored is %+v", served, stored)
 				}
 			})
@@ -370,13 +370,13 @@ func TestEveryOutcomeOfAReRead(t *testing.T) {
 }
 
 // newerRecord makes the record newer than the user in Clerk, whose clock went back.
-func newerRecord(w *world, id string) {
-	_ = w.store.Edit(id, func(u *clerksync.User) { u.ClerkUpdatedAt, u.Name = u.ClerkUpdatedAt.Add(time.Hour), "Newer" })
+func newerRecord(fx *fixture, id string) {
+	_ = fx.store.Edit(id, func(u *clerksync.User) { u.ClerkUpdatedAt, u.Name = u.ClerkUpdatedAt.Add(time.Hour), "Newer" })
 }
 
-func (w *world) stored(t *testing.T, id string) *clerksync.User {
+func (fx *fixture) stored(t *testing.T, id string) *clerksync.User {
 	t.Helper()
-	u, err := w.store.Store.User(t.Context(), id)
+	u, err := fx.store.Store.User(t.Context(), id)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -388,32 +388,32 @@ func (w *world) stored(t *testing.T, id string) *clerksync.User {
 func TestEveryOutcomeOfAFirstVisit(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
-		meanwhile func(t *testing.T, w *world, id string)
+		meanwhile func(t *testing.T, fx *fixture, id string)
 		want      clerksync.Outcome
 	}{
-		"nothing": {func(*testing.T, *world, string) {}, clerksync.Created},
-		"equal":   {func(t *testing.T, w *world, id string) { w.made(t, id) }, clerksync.Unchanged},
-		"older": {func(t *testing.T, w *world, id string) {
-			w.made(t, id)
-			_ = w.store.Edit(id, func(u *clerksync.User) { u.ClerkUpdatedAt, u.Name = u.ClerkUpdatedAt.Add(-time.Hour), "Older" })
+		"nothing": {func(*testing.T, *fixture, string) {}, clerksync.Created},
+		"equal":   {func(t *testing.T, fx *fixture, id string) { fx.made(t, id) }, clerksync.Unchanged},
+		"older": {func(t *testing.T, fx *fixture, id string) {
+			fx.made(t, id)
+			_ = fx.store.Edit(id, func(u *clerksync.User) { u.ClerkUpdatedAt, u.Name = u.ClerkUpdatedAt.Add(-time.Hour), "Older" })
 		}, clerksync.Updated},
-		"newer": {func(t *testing.T, w *world, id string) {
-			w.made(t, id)
-			newerRecord(w, id)
+		"newer": {func(t *testing.T, fx *fixture, id string) {
+			fx.made(t, id)
+			newerRecord(fx, id)
 		}, clerksync.Stale},
-		"deleted": {func(t *testing.T, w *world, id string) { _, _ = w.store.Deactivate(t.Context(), id, t0) }, clerksync.Deactivated},
+		"deleted": {func(t *testing.T, fx *fixture, id string) { _, _ = fx.store.Deactivate(t.Context(), id, t0) }, clerksync.Deactivated},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, nil)
-			id := w.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Ada"})
-			w.clerk.SetFault(func(*http.Request) *fakeclerk.Fault {
-				w.clerk.SetFault(nil)
-				tt.meanwhile(t, w, id)
+			fx := newFixture(t, nil)
+			id := fx.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Ada"})
+			fx.clerk.SetFault(func(*http.Request) *fakeclerk.Fault {
+				fx.clerk.SetFault(nil)
+				tt.meanwhile(t, fx, id)
 				return nil
 			})
-			u, err := w.User(t.Context(), id)
-			if o := w.seen.last(); o.Op != clerksync.OpVisit || o.Source != clerksync.SourceClerk || o.Outcome != tt.want {
+			u, err := fx.User(t.Context(), id)
+			if o := fx.seen.last(); o.Op != clerksync.OpVisit || o.Source != clerksync.SourceClerk || o.Outcome != tt.want {
 				t.Errorf("observed %+v, want the Outcome %v", o, tt.want)
 			}
 			if tt.want == clerksync.Deactivated {
@@ -426,7 +426,7 @@ func TestEveryOutcomeOfAFirstVisit(t *testing.T) {
 			if want == "" {
 				want = "Ada"
 			}
-			if stored := w.stored(t, id); err != nil || u.Name != want || stored.Name != want || u.ID != stored.ID {
+			if stored := fx.stored(t, id); err != nil || u.Name != want || stored.Name != want || u.ID != stored.ID {
 				t.Errorf("visit: %+v, %v; stored is %+v", u, err, stored)
 			}
 		})
@@ -434,12 +434,12 @@ func TestEveryOutcomeOfAFirstVisit(t *testing.T) {
 }
 
 // made makes the record as another process would.
-func (w *world) made(t *testing.T, id string) {
+func (fx *fixture) made(t *testing.T, id string) {
 	t.Helper()
-	raw, _ := w.clerk.User(id)
-	u, err := clerksync.MapUser(w.Syncer, raw, w.clock.Now())
+	raw, _ := fx.clerk.User(id)
+	u, err := clerksync.MapUser(fx.Syncer, raw, fx.clock.Now())
 	if err == nil {
-		_, err = w.store.Store.Upsert(t.Context(), u)
+		_, err = fx.store.Store.Upsert(t.Context(), u)
 	}
 	if err != nil {
 		t.Error(err)
@@ -482,11 +482,11 @@ func TestErrorsOfSync(t *testing.T) {
 
 func TestSyncOfNoID(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
-	if _, err := w.Sync(t.Context(), "../users"); !errors.Is(err, clerksync.ErrUserUnknown) {
+	fx := newFixture(t, nil)
+	if _, err := fx.Sync(t.Context(), "../users"); !errors.Is(err, clerksync.ErrUserUnknown) {
 		t.Error(err)
 	}
-	if o := w.seen.last(); o.Op != clerksync.OpSync || o.ClerkID != "" || !errors.Is(o.Err, clerksync.ErrUserUnknown) {
+	if o := fx.seen.last(); o.Op != clerksync.OpSync || o.ClerkID != "" || !errors.Is(o.Err, clerksync.ErrUserUnknown) {
 		t.Errorf("observed %+v", o)
 	}
 }

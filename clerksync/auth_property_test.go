@@ -46,12 +46,12 @@ func bearing(authorization string) *http.Request {
 // tokens, the configuration, the time that passes and the keys that come and go.
 func TestCachedAnswerIsTheAnswer(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
+	fx := newFixture(t, nil)
 	client := &http.Client{Transport: &http.Transport{}}
 	t.Cleanup(client.CloseIdleConnections)
 	accepted, remembered, refused := 0, 0, make(map[string]int)
 	rapid.Check(t, func(rt *rapid.T) {
-		w.clock.Advance(w.clock.Now().Truncate(time.Second).Add(time.Second).Sub(w.clock.Now())) // so that no check depends on the one before
+		fx.clock.Advance(fx.clock.Now().Truncate(time.Second).Add(time.Second).Sub(fx.clock.Now())) // so that no check depends on the one before
 		auth := clerksync.AuthConfig{
 			Leeway:         rapid.SampledFrom([]time.Duration{0, -1, time.Second, time.Minute}).Draw(rt, "leeway"),
 			AllowPending:   rapid.Bool().Draw(rt, "allow pending"),
@@ -62,17 +62,17 @@ func TestCachedAnswerIsTheAnswer(t *testing.T) {
 		}
 		switch rapid.IntRange(0, 9).Draw(rt, "config") {
 		case 5:
-			auth.JWTKey = w.clerk.JWTKey()
+			auth.JWTKey = fx.clerk.JWTKey()
 		case 6:
-			auth.Issuer = w.clerk.Issuer()
+			auth.Issuer = fx.clerk.Issuer()
 		case 7:
 			auth.Issuer = proxyURL
 		case 8:
 			auth.CustomClaims = newCustomClaims
 		}
 		open := func(auth clerksync.AuthConfig) *clerksync.Syncer {
-			cfg := clerksync.Config{Store: memstore.New(), SecretKey: w.clerk.SecretKey(), APIURL: w.clerk.APIURL(), HTTPClient: client, Auth: auth, Logger: slog.New(slog.DiscardHandler)}
-			clerksync.SetClock(&cfg, eagerClock{w.clock})
+			cfg := clerksync.Config{Store: memstore.New(), SecretKey: fx.clerk.SecretKey(), APIURL: fx.clerk.APIURL(), HTTPClient: client, Auth: auth, Logger: slog.New(slog.DiscardHandler)}
+			clerksync.SetClock(&cfg, eagerClock{fx.clock})
 			s, err := clerksync.New(cfg)
 			if err != nil {
 				rt.Fatal(err)
@@ -86,7 +86,7 @@ func TestCachedAnswerIsTheAnswer(t *testing.T) {
 		defer uncached.Close()
 
 		var tokens []string
-		mint := func(rt *rapid.T) { tokens = append(tokens, drawToken(rt, w)) }
+		mint := func(rt *rapid.T) { tokens = append(tokens, drawToken(rt, fx)) }
 		seen := make(map[*clerk.SessionClaims]bool)
 		mint(rt)
 		ask := func(rt *rapid.T, token string) {
@@ -113,25 +113,25 @@ func TestCachedAnswerIsTheAnswer(t *testing.T) {
 				ask(rt, tokens[len(tokens)-1])
 			},
 			"wait": func(rt *rapid.T) {
-				w.clock.Advance(time.Duration(rapid.SampledFrom([]int{0, 1, 1, 499, 1000, 1000, 5000, 5000, 10_000, 10_000, 30_000, 60_000, 3_600_000}).Draw(rt, "ms")) * time.Millisecond)
+				fx.clock.Advance(time.Duration(rapid.SampledFrom([]int{0, 1, 1, 499, 1000, 1000, 5000, 5000, 10_000, 10_000, 30_000, 60_000, 3_600_000}).Draw(rt, "ms")) * time.Millisecond)
 			},
 			"change the keys": func(rt *rapid.T) {
 				if !seldom(rt, "change") { // making a key takes long
 					return
 				}
-				w.clerk.RotateKey()
+				fx.clerk.RotateKey()
 				if rapid.Bool().Draw(rt, "retire the old") {
-					w.clerk.RetireKeys()
+					fx.clerk.RetireKeys()
 				}
 				if rapid.Bool().Draw(rt, "and use the new") {
-					w.clock.Advance(10 * time.Second)
-					ask(rt, w.clerk.SessionToken("user_1"))
+					fx.clock.Advance(10 * time.Second)
+					ask(rt, fx.clerk.SessionToken("user_1"))
 					ask(rt, rapid.SampledFrom(tokens).Draw(rt, "token"))
 				}
 			},
 			"retire": func(rt *rapid.T) {
 				if seldom(rt, "retire") {
-					w.clerk.RetireKeys()
+					fx.clerk.RetireKeys()
 				}
 			},
 		})
@@ -146,8 +146,8 @@ func TestCachedAnswerIsTheAnswer(t *testing.T) {
 func seldom(t *rapid.T, what string) bool { return rapid.IntRange(0, 7).Draw(t, what) == 7 }
 
 // drawToken returns an ordinary token, perhaps of another time, or one with a fault.
-func drawToken(t *rapid.T, w *world) string {
-	now := w.clock.Now()
+func drawToken(t *rapid.T, fx *fixture) string {
+	now := fx.clock.Now()
 	seconds := func(what string, from, to int) time.Time {
 		return now.Add(time.Duration(rapid.IntRange(from, to).Draw(t, what)) * time.Second)
 	}
@@ -193,7 +193,7 @@ func drawToken(t *rapid.T, w *world) string {
 	case 24:
 		opts.Pending = true
 	}
-	token, err := w.clerk.Token(subject, opts)
+	token, err := fx.clerk.Token(subject, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -314,8 +314,8 @@ func TestClaimsEqualTheSDKs(t *testing.T) {
 // out makes it panic, and what it accepts are the bytes that were signed: with the
 // same claims, at most written with other spare bits in base64.
 func FuzzAuthenticate(f *testing.F) {
-	w := newWorld(f, nil)
-	id := w.clerk.CreateUser(fakeclerk.NewUser{})
+	fx := newFixture(f, nil)
+	id := fx.clerk.CreateUser(fakeclerk.NewUser{})
 	org := &fakeclerk.Organization{ID: "org_1", Slug: "acme", Role: "org:admin", Permissions: []string{"org:posts:read"}}
 	var tokens []string
 	for _, opts := range []fakeclerk.TokenOptions{
@@ -326,19 +326,19 @@ func FuzzAuthenticate(f *testing.F) {
 		{WrongKey: true}, {KeyID: "ins_unknown"}, {IssuedAt: t0.Add(-time.Hour)}, {IssuedAt: t0.Add(time.Hour)}, {Issuer: "https://evil.com"},
 		{Claims: map[string]any{"exp": nil}}, {Claims: map[string]any{"sid": nil}}, {Claims: map[string]any{"sub": nil}}, {Claims: map[string]any{"v": 3}},
 	} {
-		tokens = append(tokens, w.token(f, id, opts))
+		tokens = append(tokens, fx.token(f, id, opts))
 	}
 	const genuine = 7
 	claims := make([]*clerk.SessionClaims, genuine)
 	for i := range claims {
 		var code string
-		if claims[i], code = verdict(w.Syncer, bearing("Bearer "+tokens[i])); code != "" {
+		if claims[i], code = verdict(fx.Syncer, bearing("Bearer "+tokens[i])); code != "" {
 			f.Fatalf("token %d: %s", i, code)
 		}
 	}
-	uncached := w.syncer(f, func(c *clerksync.Config) { c.Auth.TokenCacheSize = -1 })
+	uncached := fx.syncer(f, func(c *clerksync.Config) { c.Auth.TokenCacheSize = -1 })
 	reached := false
-	h := w.RequireUser(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached = true }))
+	h := fx.RequireUser(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached = true }))
 
 	for i, token := range tokens {
 		f.Add("Bearer ", i, 0, 0, "")
@@ -372,12 +372,12 @@ func FuzzAuthenticate(f *testing.F) {
 		cut = max(0, min(cut, len(token)-at))
 		mutated := token[:at] + insert + token[at+cut:]
 		r := bearing(scheme + mutated)
-		got, code := verdict(w.Syncer, r)
+		got, code := verdict(fx.Syncer, r)
 		for range 2 {
 			if again, c := verdict(uncached, r); c != code || !reflect.DeepEqual(again, got) {
 				t.Fatalf("%q with %+v, and uncached %q with %+v, on %q", code, got, c, again, scheme+mutated)
 			}
-			if again, c := verdict(w.Syncer, r); c != code || !reflect.DeepEqual(again, got) {
+			if again, c := verdict(fx.Syncer, r); c != code || !reflect.DeepEqual(again, got) {
 				t.Fatalf("%q with %+v, and again %q with %+v, on %q", code, got, c, again, scheme+mutated)
 			}
 		}

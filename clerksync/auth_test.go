@@ -40,18 +40,18 @@ const (
 )
 
 // sdkRequire is the SDK's own strict middleware, bound to the world's Clerk and clock.
-func (w *world) sdkRequire(next http.Handler, opts ...clerkhttp.AuthorizationOption) http.Handler {
-	url, key := w.clerk.APIURL(), w.clerk.SecretKey()
+func (fx *fixture) sdkRequire(next http.Handler, opts ...clerkhttp.AuthorizationOption) http.Handler {
+	url, key := fx.clerk.APIURL(), fx.clerk.SecretKey()
 	keys := jwks.NewClient(&clerk.ClientConfig{BackendConfig: clerk.BackendConfig{
 		URL: &url, Key: &key, HTTPClient: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}},
 	}})
-	bound := []clerkhttp.AuthorizationOption{clerkhttp.JWKSClient(keys), clerkhttp.Clock(w.clock)}
+	bound := []clerkhttp.AuthorizationOption{clerkhttp.JWKSClient(keys), clerkhttp.Clock(fx.clock)}
 	return clerkhttp.RequireHeaderAuthorization(append(bound, opts...)...)(next)
 }
 
-func (w *world) token(t testing.TB, subject string, opts fakeclerk.TokenOptions) string {
+func (fx *fixture) token(t testing.TB, subject string, opts fakeclerk.TokenOptions) string {
 	t.Helper()
-	token, err := w.clerk.Token(subject, opts)
+	token, err := fx.clerk.Token(subject, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -425,15 +425,15 @@ func authCases() []authCase {
 // claims, and logs where the two differ.
 func TestSessionTokens(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
-	id := w.clerk.CreateUser(fakeclerk.NewUser{Email: "ada@example.com"})
+	fx := newFixture(t, nil)
+	id := fx.clerk.CreateUser(fakeclerk.NewUser{Email: "ada@example.com"})
 	cases := authCases()
 	t.Run("cases", func(t *testing.T) {
 		for _, tt := range cases {
 			for version := 1; version <= 2; version++ {
 				t.Run(fmt.Sprintf("%s, v%d", tt.name, version), func(t *testing.T) {
 					t.Parallel()
-					tt.run(t, w, id, version)
+					tt.run(t, fx, id, version)
 				})
 			}
 		}
@@ -453,7 +453,7 @@ func TestSessionTokens(t *testing.T) {
 	t.Log(table.String())
 }
 
-func (tt *authCase) run(t *testing.T, w *world, id string, version int) {
+func (tt *authCase) run(t *testing.T, fx *fixture, id string, version int) {
 	subject := tt.subject
 	if subject == "" {
 		subject = id
@@ -467,7 +467,7 @@ func (tt *authCase) run(t *testing.T, w *world, id string, version int) {
 	if tt.raw != nil {
 		token = tt.raw(subject)
 	} else {
-		token = w.token(t, subject, opts)
+		token = fx.token(t, subject, opts)
 	}
 	if tt.change != nil {
 		token = tt.change(token)
@@ -489,12 +489,12 @@ func (tt *authCase) run(t *testing.T, w *world, id string, version int) {
 
 	reached := &me{}
 	rec := httptest.NewRecorder()
-	w.sdkRequire(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), tt.sdk...).ServeHTTP(rec, request())
+	fx.sdkRequire(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), tt.sdk...).ServeHTTP(rec, request())
 	if rec.Code != tt.theirs {
 		t.Errorf("the SDK answers %d, want %d", rec.Code, tt.theirs)
 	}
 
-	s := w.syncer(t, func(c *clerksync.Config) { c.Auth = tt.auth })
+	s := fx.syncer(t, func(c *clerksync.Config) { c.Auth = tt.auth })
 	var got []*clerk.SessionClaims
 	h := s.RequireUser(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		claims, _ := clerk.SessionClaimsFromContext(r.Context())
@@ -520,7 +520,7 @@ func (tt *authCase) run(t *testing.T, w *world, id string, version int) {
 		if err != nil {
 			t.Fatalf("Authenticate: %v", err)
 		}
-		checkSDKClaims(t, claims, token, w, tt)
+		checkSDKClaims(t, claims, token, fx, tt)
 	} else {
 		var p *clerksync.Problem
 		if claims != nil || !errors.As(err, &p) || p.Code != tt.code || !errors.Is(err, clerksync.ErrUnauthenticated) {
@@ -545,9 +545,9 @@ func (tt *authCase) run(t *testing.T, w *world, id string, version int) {
 
 // checkSDKClaims checks that claims are what the SDK's own verification makes of
 // the token, unexported fields included.
-func checkSDKClaims(t *testing.T, claims *clerk.SessionClaims, token string, w *world, tt *authCase) {
+func checkSDKClaims(t *testing.T, claims *clerk.SessionClaims, token string, fx *fixture, tt *authCase) {
 	t.Helper()
-	key := w.clerk.JWTKey()
+	key := fx.clerk.JWTKey()
 	if tt.raw != nil {
 		key = testSigner().pem
 	}
@@ -555,7 +555,7 @@ func checkSDKClaims(t *testing.T, claims *clerk.SessionClaims, token string, w *
 	if err != nil {
 		t.Fatal(err)
 	}
-	params := &jwt.VerifyParams{Token: token, JWK: jwk, Clock: w.clock, Leeway: max(tt.auth.Leeway, 5*time.Second), CustomClaimsConstructor: tt.auth.CustomClaims}
+	params := &jwt.VerifyParams{Token: token, JWK: jwk, Clock: fx.clock, Leeway: max(tt.auth.Leeway, 5*time.Second), CustomClaimsConstructor: tt.auth.CustomClaims}
 	if tt.cookie != nil {
 		params.Token = tt.cookie(token)
 		if tt.header == nil {
@@ -577,10 +577,10 @@ func checkSDKClaims(t *testing.T, claims *clerk.SessionClaims, token string, w *
 // The same through a real server, where the header lines are parsed.
 func TestRequireUserThroughAServer(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
-	id := w.clerk.CreateUser(fakeclerk.NewUser{})
+	fx := newFixture(t, nil)
+	id := fx.clerk.CreateUser(fakeclerk.NewUser{})
 	var handler me
-	url := serve(t, w.RequireUser(&handler))
+	url := serve(t, fx.RequireUser(&handler))
 	request := func(values ...string) answer {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
 		if err != nil {
@@ -589,7 +589,7 @@ func TestRequireUserThroughAServer(t *testing.T) {
 		r.Header["Authorization"] = values
 		return send(t, r)
 	}
-	token := w.clerk.SessionToken(id)
+	token := fx.clerk.SessionToken(id)
 	for _, form := range []string{"Bearer ", "bearer ", "BEARER  ", " bEaReR "} {
 		if a := request(form + token); a.status != 200 || !strings.Contains(string(a.body), id) {
 			t.Errorf("%q: %d %s", form, a.status, a.body)
@@ -599,23 +599,23 @@ func TestRequireUserThroughAServer(t *testing.T) {
 	checkProblem(t, request(), 401, "token_missing")
 	checkProblem(t, request("Bearer "+token, "Bearer "+token), 401, "token_malformed")
 	checkProblem(t, request("Bearer "+token+" "+token), 401, "token_malformed")
-	checkProblem(t, request("Bearer "+w.clerk.SessionToken("mch_1")), 401, "token_wrong_class")
+	checkProblem(t, request("Bearer "+fx.clerk.SessionToken("mch_1")), 401, "token_wrong_class")
 	if handler.served.Load() != served {
 		t.Error("the handler ran")
 	}
-	if strings.Contains(w.logs.String(), token) {
+	if strings.Contains(fx.logs.String(), token) {
 		t.Error("the log shows a token")
 	}
 }
 
 func TestImpersonation(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
-	id := w.clerk.CreateUser(fakeclerk.NewUser{Email: "ada@example.com"})
-	actor := w.clerk.CreateUser(fakeclerk.NewUser{Email: "support@example.com"})
-	token := w.token(t, id, fakeclerk.TokenOptions{Actor: &fakeclerk.Actor{Subject: actor}})
+	fx := newFixture(t, nil)
+	id := fx.clerk.CreateUser(fakeclerk.NewUser{Email: "ada@example.com"})
+	actor := fx.clerk.CreateUser(fakeclerk.NewUser{Email: "support@example.com"})
+	token := fx.token(t, id, fakeclerk.TokenOptions{Actor: &fakeclerk.Actor{Subject: actor}})
 	ran := false
-	h := w.RequireUser(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+	h := fx.RequireUser(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		ran = true
 		u, _ := clerksync.UserFromContext(r.Context())
 		if u.ClerkID != id || u.Email != "ada@example.com" || !u.LastSignInAt.IsZero() {
@@ -633,7 +633,7 @@ func TestImpersonation(t *testing.T) {
 	if !ran {
 		t.Fatal("the handler did not run")
 	}
-	if u, err := w.store.Store.User(t.Context(), actor); !errors.Is(err, clerksync.ErrNotFound) {
+	if u, err := fx.store.Store.User(t.Context(), actor); !errors.Is(err, clerksync.ErrNotFound) {
 		t.Errorf("the actor has the record %+v, %v", u, err)
 	}
 }
@@ -671,14 +671,14 @@ func TestWithUser(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, func(c *clerksync.Config) {
+			fx := newFixture(t, func(c *clerksync.Config) {
 				c.Auth = clerksync.AuthConfig{Cookie: true, AuthorizedParties: []string{appOrigin}}
 			})
-			id := w.clerk.CreateUser(fakeclerk.NewUser{})
+			id := fx.clerk.CreateUser(fakeclerk.NewUser{})
 			if tt.opts.AuthorizedParty == "" {
 				tt.opts.AuthorizedParty = appOrigin
 			}
-			token := w.token(t, id, tt.opts)
+			token := fx.token(t, id, tt.opts)
 			if tt.change != nil {
 				token = tt.change(token)
 			}
@@ -689,7 +689,7 @@ func TestWithUser(t *testing.T) {
 				r.Header.Set("Cookie", "theme=dark; __session="+token+"; other=1")
 			}
 			ran := 0
-			h := w.WithUser(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			h := fx.WithUser(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 				ran++
 				u, ok := clerksync.UserFromContext(r.Context())
 				claims, signedIn := clerk.SessionClaimsFromContext(r.Context())
@@ -705,8 +705,8 @@ func TestWithUser(t *testing.T) {
 			if (ran == 1) != (tt.code == "") {
 				t.Errorf("the handler ran %d times", ran)
 			}
-			if !tt.user && (w.store.users.Load() != 0 || w.lookups() != 0) {
-				t.Errorf("%d reads of the Store, %d Clerk calls without a user", w.store.users.Load(), w.lookups())
+			if !tt.user && (fx.store.users.Load() != 0 || fx.lookups() != 0) {
+				t.Errorf("%d reads of the Store, %d Clerk calls without a user", fx.store.users.Load(), fx.lookups())
 			}
 		})
 	}
@@ -719,15 +719,15 @@ func TestUselessCustomClaims(t *testing.T) {
 	for name, custom := range map[string]any{"nil": nil, "a nil pointer": (*customClaims)(nil), "no pointer": customClaims{}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, func(c *clerksync.Config) { c.Auth.CustomClaims = func(context.Context) any { return custom } })
+			fx := newFixture(t, func(c *clerksync.Config) { c.Auth.CustomClaims = func(context.Context) any { return custom } })
 			rec := httptest.NewRecorder()
 			r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
-			r.Header.Set("Authorization", "Bearer "+w.clerk.SessionToken("user_1"))
+			r.Header.Set("Authorization", "Bearer "+fx.clerk.SessionToken("user_1"))
 			handler := &me{}
-			w.RequireUser(handler).ServeHTTP(rec, r)
+			fx.RequireUser(handler).ServeHTTP(rec, r)
 			checkProblem(t, answer{rec.Code, rec.Header(), rec.Body.Bytes()}, 500, "internal")
-			if handler.served.Load() != 0 || !strings.Contains(w.logs.String(), "CustomClaims") {
-				t.Errorf("the handler ran, or the log does not say why: %s", w.logs)
+			if handler.served.Load() != 0 || !strings.Contains(fx.logs.String(), "CustomClaims") {
+				t.Errorf("the handler ran, or the log does not say why: %s", fx.logs)
 			}
 		})
 	}
@@ -736,12 +736,12 @@ func TestUselessCustomClaims(t *testing.T) {
 // An outage is no reason to take a visitor with a token for one without.
 func TestWithUserInAnOutage(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
-	w.clerk.SetFault(down)
-	h := w.WithUser(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the handler ran") }))
-	for _, wrap := range []http.Handler{h, w.RequireUser(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the handler ran") }))} {
+	fx := newFixture(t, nil)
+	fx.clerk.SetFault(down)
+	h := fx.WithUser(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the handler ran") }))
+	for _, wrap := range []http.Handler{h, fx.RequireUser(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the handler ran") }))} {
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
-		r.Header.Set("Authorization", "Bearer "+w.clerk.SessionToken("user_1"))
+		r.Header.Set("Authorization", "Bearer "+fx.clerk.SessionToken("user_1"))
 		rec := httptest.NewRecorder()
 		wrap.ServeHTTP(rec, r)
 		checkProblem(t, answer{rec.Code, rec.Header(), rec.Body.Bytes()}, 503, "unavailable")
@@ -751,14 +751,14 @@ func TestWithUserInAnOutage(t *testing.T) {
 // What the SDK builds on the claims in the context works behind RequireUser.
 func TestReverificationBehindRequireUser(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
-	id := w.clerk.CreateUser(fakeclerk.NewUser{})
-	h := w.RequireUser(clerkhttp.NeedsSessionReverification(clerk.SessionReverificationPolicy{
+	fx := newFixture(t, nil)
+	id := fx.clerk.CreateUser(fakeclerk.NewUser{})
+	h := fx.RequireUser(clerkhttp.NeedsSessionReverification(clerk.SessionReverificationPolicy{
 		Level: clerk.SessionReverificationLevelFirstFactor, AfterMinutes: 10,
 	})(&me{}))
 	for minutes, want := range map[int]int{0: 200, 10: 200, 11: 403} {
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
-		r.Header.Set("Authorization", "Bearer "+w.token(t, id, fakeclerk.TokenOptions{Claims: map[string]any{"fva": []int{minutes, -1}}}))
+		r.Header.Set("Authorization", "Bearer "+fx.token(t, id, fakeclerk.TokenOptions{Claims: map[string]any{"fva": []int{minutes, -1}}}))
 		rec := httptest.NewRecorder()
 		h.ServeHTTP(rec, r)
 		if rec.Code != want {
@@ -771,8 +771,8 @@ func TestReverificationBehindRequireUser(t *testing.T) {
 // tokens once it has seen one, ours never does.
 func TestInstancesRefuseEachOther(t *testing.T) {
 	t.Parallel()
-	a := startWorld(t, fakeclerk.Config{RateLimit: -1, InstanceID: "ins_a"}, nil)
-	b := startWorld(t, fakeclerk.Config{RateLimit: -1, InstanceID: "ins_b"}, nil)
+	a := startFixture(t, fakeclerk.Config{RateLimit: -1, InstanceID: "ins_a"}, nil)
+	b := startFixture(t, fakeclerk.Config{RateLimit: -1, InstanceID: "ins_b"}, nil)
 	request := func(h func(http.Handler) http.Handler, token string) int {
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
 		r.Header.Set("Authorization", "Bearer "+token)
@@ -780,8 +780,8 @@ func TestInstancesRefuseEachOther(t *testing.T) {
 		h(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})).ServeHTTP(rec, r)
 		return rec.Code
 	}
-	theirs := func(w *world) func(http.Handler) http.Handler {
-		return func(next http.Handler) http.Handler { return w.sdkRequire(next) }
+	theirs := func(fx *fixture) func(http.Handler) http.Handler {
+		return func(next http.Handler) http.Handler { return fx.sdkRequire(next) }
 	}
 	// The same user id and session on both sides.
 	const id = "user_shared"
@@ -910,8 +910,8 @@ func TestJWTKeyNeedsNoNetwork(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, nil)
-			s := w.syncer(t, func(c *clerksync.Config) { c.Auth.JWTKey = form(w.clerk.JWTKey()) })
+			fx := newFixture(t, nil)
+			s := fx.syncer(t, func(c *clerksync.Config) { c.Auth.JWTKey = form(fx.clerk.JWTKey()) })
 			want := func(token, code string) {
 				t.Helper()
 				if got := authenticate(t, s, token); got != code {
@@ -919,18 +919,18 @@ func TestJWTKeyNeedsNoNetwork(t *testing.T) {
 				}
 			}
 			for range 3 {
-				token := w.clerk.SessionToken("user_1")
+				token := fx.clerk.SessionToken("user_1")
 				want(token, "")
 				want(token, "")
-				want(w.token(t, "user_1", fakeclerk.TokenOptions{KeyID: "ins_2"}), "") // the key decides, not its id
-				want(w.token(t, "user_1", fakeclerk.TokenOptions{WrongKey: true}), "token_bad_signature")
-				want(w.token(t, "user_1", fakeclerk.TokenOptions{KeyID: "ins_2", WrongKey: true}), "token_bad_signature")
-				w.clock.Advance(2 * time.Hour)
+				want(fx.token(t, "user_1", fakeclerk.TokenOptions{KeyID: "ins_2"}), "") // the key decides, not its id
+				want(fx.token(t, "user_1", fakeclerk.TokenOptions{WrongKey: true}), "token_bad_signature")
+				want(fx.token(t, "user_1", fakeclerk.TokenOptions{KeyID: "ins_2", WrongKey: true}), "token_bad_signature")
+				fx.clock.Advance(2 * time.Hour)
 				want(token, "token_expired")
 			}
-			w.clerk.RotateKey()
-			want(w.clerk.SessionToken("user_1"), "token_bad_signature")
-			w.wantKeyFetches(t, 0)
+			fx.clerk.RotateKey()
+			want(fx.clerk.SessionToken("user_1"), "token_bad_signature")
+			fx.wantKeyFetches(t, 0)
 		})
 	}
 }
@@ -938,51 +938,51 @@ func TestJWTKeyNeedsNoNetwork(t *testing.T) {
 // Authenticate asks neither for the record nor for the user, and writes nothing.
 func TestAuthenticateTouchesNoRecord(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
-	id := w.clerk.CreateUser(fakeclerk.NewUser{})
-	w.store.fail(errDown)
-	token := w.token(t, id, fakeclerk.TokenOptions{Claims: map[string]any{"updated_at": t0.Add(time.Hour).UnixMilli()}})
-	for _, token := range []string{token, token, w.clerk.SessionToken("user_ghost"), w.clerk.SessionToken(id)} {
-		w.wantCode(t, token, "")
+	fx := newFixture(t, nil)
+	id := fx.clerk.CreateUser(fakeclerk.NewUser{})
+	fx.store.fail(errDown)
+	token := fx.token(t, id, fakeclerk.TokenOptions{Claims: map[string]any{"updated_at": t0.Add(time.Hour).UnixMilli()}})
+	for _, token := range []string{token, token, fx.clerk.SessionToken("user_ghost"), fx.clerk.SessionToken(id)} {
+		fx.wantCode(t, token, "")
 	}
-	w.wantCode(t, "nonsense", "token_malformed")
-	w.wantCode(t, w.token(t, id, fakeclerk.TokenOptions{IssuedAt: t0.Add(-time.Hour)}), "token_expired")
-	if w.store.users.Load() != 0 || w.store.upserts.Load() != 0 || w.clerk.Calls("") != w.clerk.Calls(jwksRoute) {
-		t.Errorf("%d reads, %d writes, %d Clerk calls", w.store.users.Load(), w.store.upserts.Load(), w.clerk.Calls(""))
+	fx.wantCode(t, "nonsense", "token_malformed")
+	fx.wantCode(t, fx.token(t, id, fakeclerk.TokenOptions{IssuedAt: t0.Add(-time.Hour)}), "token_expired")
+	if fx.store.users.Load() != 0 || fx.store.upserts.Load() != 0 || fx.clerk.Calls("") != fx.clerk.Calls(jwksRoute) {
+		t.Errorf("%d reads, %d writes, %d Clerk calls", fx.store.users.Load(), fx.store.upserts.Load(), fx.clerk.Calls(""))
 	}
-	if len(w.seen.all) != 0 || w.logs.String() != "" {
-		t.Errorf("it was observed (%+v) or logged (%s)", w.seen.all, w.logs)
+	if len(fx.seen.all) != 0 || fx.logs.String() != "" {
+		t.Errorf("it was observed (%+v) or logged (%s)", fx.seen.all, fx.logs)
 	}
 }
 
 // A verified token is as good as its times, at every request, by the injected clock.
 func TestCachedTokenEnds(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
-	token := w.clerk.SessionToken("user_1")
+	fx := newFixture(t, nil)
+	token := fx.clerk.SessionToken("user_1")
 	for _, step := range []struct {
 		wait time.Duration
 		code string
 	}{
 		{0, ""}, {time.Minute, ""}, {5 * time.Second, ""}, {time.Millisecond, "token_expired"}, {time.Hour, "token_expired"},
 	} {
-		w.clock.Advance(step.wait)
-		w.wantCode(t, token, step.code)
-		w.wantCode(t, token, step.code)
+		fx.clock.Advance(step.wait)
+		fx.wantCode(t, token, step.code)
+		fx.wantCode(t, token, step.code)
 	}
 }
 
 // One token in many goroutines at once, and many tokens.
 func TestTokensAtOnce(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, func(c *clerksync.Config) { c.Auth.TokenCacheSize = 3 })
-	id := w.clerk.CreateUser(fakeclerk.NewUser{})
+	fx := newFixture(t, func(c *clerksync.Config) { c.Auth.TokenCacheSize = 3 })
+	id := fx.clerk.CreateUser(fakeclerk.NewUser{})
 	tokens := make([]string, 10)
 	for i := range tokens {
-		tokens[i] = w.token(t, id, fakeclerk.TokenOptions{SessionID: fmt.Sprintf("sess_%d", i)})
+		tokens[i] = fx.token(t, id, fakeclerk.TokenOptions{SessionID: fmt.Sprintf("sess_%d", i)})
 	}
 	var wrong atomic.Int32
-	h := w.RequireUser(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+	h := fx.RequireUser(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		claims, _ := clerk.SessionClaimsFromContext(r.Context())
 		if claims.SessionID != r.Header.Get("Want") {
 			wrong.Add(1)
@@ -1007,15 +1007,15 @@ func TestTokensAtOnce(t *testing.T) {
 	if wrong.Load() != 0 {
 		t.Errorf("%d requests got another's claims or none", wrong.Load())
 	}
-	w.wantKeyFetches(t, 1)
+	fx.wantKeyFetches(t, 1)
 }
 
 // Whoever makes up key ids costs neither calls of Clerk's nor memory. Not parallel:
 // it counts goroutines.
 func TestForgedKeyIDsCostNothing(t *testing.T) {
-	w := newWorld(t, nil)
-	genuine := w.token(t, "user_1", fakeclerk.TokenOptions{ExpiresAt: t0.Add(time.Hour)})
-	w.wantCode(t, genuine, "")
+	fx := newFixture(t, nil)
+	genuine := fx.token(t, "user_1", fakeclerk.TokenOptions{ExpiresAt: t0.Add(time.Hour)})
+	fx.wantCode(t, genuine, "")
 	parts := strings.Split(genuine, ".")
 	forge := func(from, to int) {
 		var all sync.WaitGroup
@@ -1026,7 +1026,7 @@ func TestForgedKeyIDsCostNothing(t *testing.T) {
 					r := httptest.NewRequestWithContext(context.Background(), http.MethodGet, "/", nil)
 					r.Header.Set("Authorization", "Bearer "+base64.RawURLEncoding.EncodeToString([]byte(header))+"."+parts[1]+"."+parts[2])
 					var p *clerksync.Problem
-					if _, err := w.Authenticate(r); !errors.As(err, &p) || p.Code != "token_unknown_key" {
+					if _, err := fx.Authenticate(r); !errors.As(err, &p) || p.Code != "token_unknown_key" {
 						t.Errorf("answered %v", err)
 						return
 					}
@@ -1038,13 +1038,13 @@ func TestForgedKeyIDsCostNothing(t *testing.T) {
 	forge(0, 1000)
 	goroutines, memory := runtime.NumGoroutine(), heap()
 	forge(1000, 10_000)
-	clerksync.WaitBackground(w.Syncer)
-	if got := w.clerk.Calls(jwksRoute); got > 2 {
+	clerksync.WaitBackground(fx.Syncer)
+	if got := fx.clerk.Calls(jwksRoute); got > 2 {
 		t.Errorf("%d fetches of the keys", got)
 	}
 	settled(t, goroutines+5)
 	if got := heap(); got > memory+1<<20 {
 		t.Errorf("%d bytes more on the heap", got-memory)
 	}
-	w.wantCode(t, genuine, "")
+	fx.wantCode(t, genuine, "")
 }

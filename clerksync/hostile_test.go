@@ -467,11 +467,11 @@ func TestAnswerThatUnpacksToMuch(t *testing.T) {
 	if len(bomb) > 1<<20 {
 		t.Fatalf("%d bytes are no bomb", len(bomb))
 	}
-	w := newWorld(t, nil)
-	w.clerk.SetFault(func(*http.Request) *fakeclerk.Fault {
+	fx := newFixture(t, nil)
+	fx.clerk.SetFault(func(*http.Request) *fakeclerk.Fault {
 		return &fakeclerk.Fault{Status: 200, Body: string(bomb), Header: http.Header{"Content-Encoding": {"gzip"}}}
 	})
-	refusedWith(t, w.Syncer, "user_1", clerksync.ErrUnavailable)
+	refusedWith(t, fx.Syncer, "user_1", clerksync.ErrUnavailable)
 }
 
 // However long Clerk tells us to wait, no request waits for it and no client is told
@@ -496,30 +496,30 @@ func TestHugeRetryAfter(t *testing.T) {
 	} {
 		t.Run(value[:min(len(value), 30)], func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, nil)
+			fx := newFixture(t, nil)
 			fault := fakeclerk.ErrorFault(429, "too_many_requests")
 			fault.Header.Set("Retry-After", value)
-			w.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { return fault })
-			_, err := w.User(t.Context(), "user_1")
+			fx.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { return fault })
+			_, err := fx.User(t.Context(), "user_1")
 			var p *clerksync.Problem
-			if !errors.As(err, &p) || p.Status != 503 || p.RetryAfter != want.retry || w.lookups() != want.calls {
-				t.Errorf("%v, Retry-After %v, after %d calls; want %+v", err, p.RetryAfter, w.lookups(), want)
+			if !errors.As(err, &p) || p.Status != 503 || p.RetryAfter != want.retry || fx.lookups() != want.calls {
+				t.Errorf("%v, Retry-After %v, after %d calls; want %+v", err, p.RetryAfter, fx.lookups(), want)
 			}
-			if waited := w.clock.Now().Sub(t0); waited > clerkapi.RetryBudget {
+			if waited := fx.clock.Now().Sub(t0); waited > clerkapi.RetryBudget {
 				t.Errorf("waited %v", waited)
 			}
 		})
 	}
 	t.Run("Reconcile", func(t *testing.T) {
 		t.Parallel()
-		w := newBulkWorld(t, nil)
+		fx := newBulkFixture(t, nil)
 		fault := fakeclerk.ErrorFault(429, "too_many_requests")
 		fault.Header.Set("Retry-After", "86400")
-		w.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { return fault })
-		if _, err := w.Reconcile(t.Context(), clerksync.ReconcileOptions{}); !errors.Is(err, clerksync.ErrUnavailable) {
+		fx.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { return fault })
+		if _, err := fx.Reconcile(t.Context(), clerksync.ReconcileOptions{}); !errors.Is(err, clerksync.ErrUnavailable) {
 			t.Errorf("error is %v", err)
 		}
-		if waited := w.clock.Now().Sub(t0); waited > 2*retry.GiveUpAfter {
+		if waited := fx.clock.Now().Sub(t0); waited > 2*retry.GiveUpAfter {
 			t.Errorf("waited %v", waited)
 		}
 	})
@@ -528,12 +528,12 @@ func TestHugeRetryAfter(t *testing.T) {
 // Where a token says that its key is found, nobody looks.
 func TestTokensThatNameTheirKey(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
+	fx := newFixture(t, nil)
 	var asked atomic.Int32
 	evil := serve(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Add(1) }))
-	w.wantCode(t, w.clerk.SessionToken("user_1"), "") // has the keys
+	fx.wantCode(t, fx.clerk.SessionToken("user_1"), "") // has the keys
 	x5c := base64.StdEncoding.EncodeToString([]byte(testSigner().pem))
-	kid := w.clerk.InstanceID()
+	kid := fx.clerk.InstanceID()
 	for name, tt := range map[string]struct{ header, code string }{
 		"jku":                 {`"kid":"` + kid + `","jku":"` + evil + `/jwks"`, "token_bad_signature"},
 		"x5u":                 {`"kid":"` + kid + `","x5u":"` + evil + `/cert"`, "token_bad_signature"},
@@ -557,21 +557,21 @@ func TestTokensThatNameTheirKey(t *testing.T) {
 		"iss in the header":   {`"kid":"` + kid + `","iss":"` + evil + `"`, "token_bad_signature"},
 	} {
 		token := testSigner().sign(`{"alg":"RS256","typ":"JWT",`+tt.header+`}`, claimsJSON("user_1", `,"iss2":"`+evil+`"`))
-		_, code := verdict(w.Syncer, bearing("Bearer "+token))
+		_, code := verdict(fx.Syncer, bearing("Bearer "+token))
 		if code != tt.code {
 			t.Errorf("%s: %q, want %q", name, code, tt.code)
 		}
 	}
 	evilIssuer := strings.Replace(claimsJSON("user_1", ""), "https://clerk.example.com", evil, 1)
-	w.wantCode(t, testSigner().sign(`{"alg":"RS256","typ":"JWT","kid":"`+kid+`"}`, evilIssuer), "token_bad_signature")
+	fx.wantCode(t, testSigner().sign(`{"alg":"RS256","typ":"JWT","kid":"`+kid+`"}`, evilIssuer), "token_bad_signature")
 	if asked.Load() != 0 {
 		t.Errorf("%d requests to the attacker's server", asked.Load())
 	}
-	if n := w.clerk.Calls(jwksRoute); n > 2 {
+	if n := fx.clerk.Calls(jwksRoute); n > 2 {
 		t.Errorf("%d fetches of the keys", n)
 	}
-	if w.logs.String() != "" {
-		t.Errorf("it was logged: %.500s", w.logs)
+	if fx.logs.String() != "" {
+		t.Errorf("it was logged: %.500s", fx.logs)
 	}
 }
 
@@ -620,21 +620,21 @@ func TestHostileClaims(t *testing.T) {
 // A Clerk whose list says of a user another id than the object does.
 func TestReconcileUserOfTwoIDs(t *testing.T) {
 	t.Parallel()
-	w := newBulkWorld(t, nil)
-	w.signUp(2)
+	fx := newBulkFixture(t, nil)
+	fx.signUp(2)
 	page := fmt.Sprintf(`[{"id":"user_a","ID":"user_b","created_at":1,"updated_at":%d}]`, t0.UnixMilli())
-	w.clerk.SetFault(func(r *http.Request) *fakeclerk.Fault {
+	fx.clerk.SetFault(func(r *http.Request) *fakeclerk.Fault {
 		if r.URL.Path == "/v1/users" {
 			return &fakeclerk.Fault{Status: 200, Body: page}
 		}
 		return nil
 	})
-	report, _ := w.Reconcile(t.Context(), clerksync.ReconcileOptions{})
+	report, _ := fx.Reconcile(t.Context(), clerksync.ReconcileOptions{})
 	if report.Failed.Count != 1 || report.Created.Count != 0 {
 		t.Errorf("reports %+v", report)
 	}
 	for _, id := range []string{"user_a", "user_b"} {
-		if _, err := w.store.Store.User(t.Context(), id); !errors.Is(err, clerksync.ErrNotFound) {
+		if _, err := fx.store.Store.User(t.Context(), id); !errors.Is(err, clerksync.ErrNotFound) {
 			t.Errorf("%s was written", id)
 		}
 	}
@@ -643,10 +643,10 @@ func TestReconcileUserOfTwoIDs(t *testing.T) {
 // A Resume that somebody made up costs look-ups and marks nobody deleted whom Clerk has.
 func TestReconcileForgedResume(t *testing.T) {
 	t.Parallel()
-	w := newBulkWorld(t, nil)
-	ids := w.backfill(t, 30)
+	fx := newBulkFixture(t, nil)
+	ids := fx.backfill(t, 30)
 	honest := ""
-	if _, err := w.Reconcile(t.Context(), clerksync.ReconcileOptions{PageSize: 5, Progress: func(p clerksync.Progress) {
+	if _, err := fx.Reconcile(t.Context(), clerksync.ReconcileOptions{PageSize: 5, Progress: func(p clerksync.Progress) {
 		if p.Report.Resume != "" {
 			honest = p.Report.Resume
 		}
@@ -673,12 +673,12 @@ func TestReconcileForgedResume(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := w.Reconcile(t.Context(), clerksync.ReconcileOptions{Resume: base64.RawURLEncoding.EncodeToString(token), MaxDeactivations: -1, Holdback: -1})
+		got, err := fx.Reconcile(t.Context(), clerksync.ReconcileOptions{Resume: base64.RawURLEncoding.EncodeToString(token), MaxDeactivations: -1, Holdback: -1})
 		if err != nil && !errors.Is(err, clerksync.ErrIncomplete) || got.Deactivated.Count != 0 || got.Created.Count != 0 {
 			t.Errorf("%s: %v, %+v", name, err, got)
 		}
 	}
-	w.inStep(t)
+	fx.inStep(t)
 }
 
 // FuzzWebhookDelivery holds the handler's judgement of a delivery against one that is

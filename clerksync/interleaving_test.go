@@ -40,9 +40,9 @@ func once(f *func()) {
 }
 
 // hooked is a Syncer of the world on a hookedStore.
-func (w *world) hooked(t *testing.T, ttl time.Duration) (*clerksync.Syncer, *hookedStore) {
-	store := &hookedStore{countingStore: w.store}
-	return w.syncer(t, func(c *clerksync.Config) { c.Store, c.CacheTTL = store, ttl }), store
+func (fx *fixture) hooked(t *testing.T, ttl time.Duration) (*clerksync.Syncer, *hookedStore) {
+	store := &hookedStore{countingStore: fx.store}
+	return fx.syncer(t, func(c *clerksync.Config) { c.Store, c.CacheTTL = store, ttl }), store
 }
 
 // neighbour is a user whose invalidations end the loads of id, too.
@@ -60,33 +60,33 @@ func TestLoadBesideANeighboursEvent(t *testing.T) {
 	t.Parallel()
 	t.Run("re-read for a newer token", func(t *testing.T) {
 		t.Parallel()
-		w := newWorld(t, nil)
-		s, store := w.hooked(t, 0)
-		id := w.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Old"})
-		w.visitWith(t, s, id, nil)
-		w.clock.Advance(time.Second)
-		w.rename(t, id, "New")
+		fx := newFixture(t, nil)
+		s, store := fx.hooked(t, 0)
+		id := fx.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Old"})
+		fx.visitWith(t, s, id, nil)
+		fx.clock.Advance(time.Second)
+		fx.rename(t, id, "New")
 		store.afterUpsert = func() { s.Forget(neighbour(s, id)) }
-		before := w.lookups()
+		before := fx.lookups()
 		for range 2 {
-			if u := w.visitWith(t, s, id, w.version(t, id).UnixMilli()); u.Name != "New" {
+			if u := fx.visitWith(t, s, id, fx.version(t, id).UnixMilli()); u.Name != "New" {
 				t.Errorf("a newer token got %s", u.Name)
 			}
 		}
-		if n := w.lookups() - before; n != 1 {
+		if n := fx.lookups() - before; n != 1 {
 			t.Errorf("%d Clerk calls, want 1", n)
 		}
 	})
 	t.Run("refresh that finds a ban", func(t *testing.T) {
 		t.Parallel()
-		w := newWorld(t, nil)
-		s, store := w.hooked(t, 6*time.Hour)
-		id := w.clerk.CreateUser(fakeclerk.NewUser{})
+		fx := newFixture(t, nil)
+		s, store := fx.hooked(t, 6*time.Hour)
+		id := fx.clerk.CreateUser(fakeclerk.NewUser{})
 		visit(t, s, id)
-		if err := w.clerk.BanUser(id); err != nil {
+		if err := fx.clerk.BanUser(id); err != nil {
 			t.Fatal(err)
 		}
-		w.clock.Advance(2 * time.Hour)
+		fx.clock.Advance(2 * time.Hour)
 		store.afterUpsert = func() { s.Forget(neighbour(s, id)) }
 		visit(t, s, id)
 		clerksync.WaitBackground(s)
@@ -94,17 +94,17 @@ func TestLoadBesideANeighboursEvent(t *testing.T) {
 	})
 	t.Run("re-read that finds a ban lifted", func(t *testing.T) {
 		t.Parallel()
-		w := newWorld(t, nil)
-		s, store := w.hooked(t, 10*time.Minute)
-		id := w.clerk.CreateUser(fakeclerk.NewUser{})
-		if err := w.clerk.BanUser(id); err != nil {
+		fx := newFixture(t, nil)
+		s, store := fx.hooked(t, 10*time.Minute)
+		id := fx.clerk.CreateUser(fakeclerk.NewUser{})
+		if err := fx.clerk.BanUser(id); err != nil {
 			t.Fatal(err)
 		}
 		refusedWith(t, s, id, clerksync.ErrUserInactive)
-		if err := w.clerk.UnbanUser(id); err != nil {
+		if err := fx.clerk.UnbanUser(id); err != nil {
 			t.Fatal(err)
 		}
-		w.clock.Advance(61 * time.Second)
+		fx.clock.Advance(61 * time.Second)
 		store.afterUpsert = func() { s.Forget(neighbour(s, id)) }
 		visit(t, s, id)
 	})
@@ -114,26 +114,26 @@ func TestLoadBesideANeighboursEvent(t *testing.T) {
 // answer too.
 func TestLiftedBanIsWaitedFor(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
-	id := w.clerk.CreateUser(fakeclerk.NewUser{})
-	if err := w.clerk.BanUser(id); err != nil {
+	fx := newFixture(t, nil)
+	id := fx.clerk.CreateUser(fakeclerk.NewUser{})
+	if err := fx.clerk.BanUser(id); err != nil {
 		t.Fatal(err)
 	}
-	refusedWith(t, w.Syncer, id, clerksync.ErrUserInactive)
-	w.clock.Advance(50 * time.Second)
-	refusedWith(t, w.Syncer, id, clerksync.ErrUserInactive) // cached anew
-	if err := w.clerk.UnbanUser(id); err != nil {
+	refusedWith(t, fx.Syncer, id, clerksync.ErrUserInactive)
+	fx.clock.Advance(50 * time.Second)
+	refusedWith(t, fx.Syncer, id, clerksync.ErrUserInactive) // cached anew
+	if err := fx.clerk.UnbanUser(id); err != nil {
 		t.Fatal(err)
 	}
-	w.clock.Advance(11 * time.Second)
+	fx.clock.Advance(11 * time.Second)
 	asked, answer := make(chan struct{}), make(chan struct{})
-	w.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { close(asked); <-answer; return nil })
+	fx.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { close(asked); <-answer; return nil })
 	var all sync.WaitGroup
-	all.Go(func() { visit(t, w.Syncer, id) })
+	all.Go(func() { visit(t, fx.Syncer, id) })
 	<-asked
 	come := make(chan struct{})
 	for range 8 {
-		all.Go(func() { come <- struct{}{}; visit(t, w.Syncer, id) })
+		all.Go(func() { come <- struct{}{}; visit(t, fx.Syncer, id) })
 	}
 	for range 8 {
 		<-come
@@ -143,7 +143,7 @@ func TestLiftedBanIsWaitedFor(t *testing.T) {
 	}
 	close(answer)
 	all.Wait()
-	if n := w.lookups(); n != 2 {
+	if n := fx.lookups(); n != 2 {
 		t.Errorf("%d Clerk calls, want the first visit's and one re-read", n)
 	}
 }
@@ -151,19 +151,19 @@ func TestLiftedBanIsWaitedFor(t *testing.T) {
 // A load that read the ban does not take the place of a later one that read its end.
 func TestEndOfABanIsNotUndone(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
-	s, store := w.hooked(t, 0)
-	id := w.clerk.CreateUser(fakeclerk.NewUser{})
-	if err := w.clerk.BanUser(id); err != nil {
+	fx := newFixture(t, nil)
+	s, store := fx.hooked(t, 0)
+	id := fx.clerk.CreateUser(fakeclerk.NewUser{})
+	if err := fx.clerk.BanUser(id); err != nil {
 		t.Fatal(err)
 	}
 	refusedWith(t, s, id, clerksync.ErrUserInactive)
-	if err := w.clerk.UnbanUser(id); err != nil {
+	if err := fx.clerk.UnbanUser(id); err != nil {
 		t.Fatal(err)
 	}
-	w.clock.Advance(31 * time.Second) // out of the cache; the ban is confirmed since less than a minute
+	fx.clock.Advance(31 * time.Second) // out of the cache; the ban is confirmed since less than a minute
 	store.afterUser = func() {
-		if u := w.visitWith(t, s, id, w.version(t, id).UnixMilli()); u.Banned {
+		if u := fx.visitWith(t, s, id, fx.version(t, id).UnixMilli()); u.Banned {
 			t.Error("a token newer than the ban got the ban")
 		}
 	}

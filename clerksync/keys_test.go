@@ -43,16 +43,16 @@ func authenticate(t testing.TB, s *clerksync.Syncer, token string) string {
 	return p.Code
 }
 
-func (w *world) wantCode(t testing.TB, token, want string) {
+func (fx *fixture) wantCode(t testing.TB, token, want string) {
 	t.Helper()
-	if got := authenticate(t, w.Syncer, token); got != want {
+	if got := authenticate(t, fx.Syncer, token); got != want {
 		t.Errorf("answered %q, want %q", got, want)
 	}
 }
 
-func (w *world) wantKeyFetches(t testing.TB, want int) {
+func (fx *fixture) wantKeyFetches(t testing.TB, want int) {
 	t.Helper()
-	if got := w.clerk.Calls(jwksRoute); got != want {
+	if got := fx.clerk.Calls(jwksRoute); got != want {
 		t.Errorf("%d fetches of the keys, want %d", got, want)
 	}
 }
@@ -61,169 +61,169 @@ var down = func(*http.Request) *fakeclerk.Fault { return &fakeclerk.Fault{Status
 
 func TestKeysAreFetchedOnce(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
+	fx := newFixture(t, nil)
 	var all sync.WaitGroup
 	for range 100 {
-		all.Go(func() { w.wantCode(t, w.clerk.SessionToken("user_1"), "") })
+		all.Go(func() { fx.wantCode(t, fx.clerk.SessionToken("user_1"), "") })
 	}
 	all.Wait()
-	w.wantKeyFetches(t, 1)
+	fx.wantKeyFetches(t, 1)
 }
 
 // The lifetime counts from the fetch, however often the keys are used.
 func TestKeysHaveAnAbsoluteLifetime(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
+	fx := newFixture(t, nil)
 	for range 12 {
-		w.wantCode(t, w.clerk.SessionToken("user_1"), "")
-		w.clock.Advance(10 * time.Minute)
+		fx.wantCode(t, fx.clerk.SessionToken("user_1"), "")
+		fx.clock.Advance(10 * time.Minute)
 	}
-	w.wantKeyFetches(t, 2)
+	fx.wantKeyFetches(t, 2)
 }
 
 func TestRotatedKeys(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
-	old := w.clerk.SessionToken("user_1")
-	w.wantCode(t, old, "")
-	w.clerk.RotateKey()
-	w.clock.Advance(10 * time.Second)
-	w.wantCode(t, w.clerk.SessionToken("user_1"), "") // an unknown key id fetches
-	w.wantKeyFetches(t, 2)
-	w.wantCode(t, old, "")
+	fx := newFixture(t, nil)
+	old := fx.clerk.SessionToken("user_1")
+	fx.wantCode(t, old, "")
+	fx.clerk.RotateKey()
+	fx.clock.Advance(10 * time.Second)
+	fx.wantCode(t, fx.clerk.SessionToken("user_1"), "") // an unknown key id fetches
+	fx.wantKeyFetches(t, 2)
+	fx.wantCode(t, old, "")
 
-	w.clerk.RetireKeys()
-	w.clock.Advance(time.Hour)
-	retired, err := w.clerk.Token("user_1", fakeclerk.TokenOptions{KeyID: w.clerk.InstanceID()})
+	fx.clerk.RetireKeys()
+	fx.clock.Advance(time.Hour)
+	retired, err := fx.clerk.Token("user_1", fakeclerk.TokenOptions{KeyID: fx.clerk.InstanceID()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.wantCode(t, retired, "token_unknown_key")
-	w.wantCode(t, w.clerk.SessionToken("user_1"), "")
+	fx.wantCode(t, retired, "token_unknown_key")
+	fx.wantCode(t, fx.clerk.SessionToken("user_1"), "")
 }
 
 // A key that is no longer the instance's does not live on in the verified tokens.
 func TestRetiredKeyEndsItsTokens(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
-	long, err := w.clerk.Token("user_1", fakeclerk.TokenOptions{ExpiresAt: t0.Add(24 * time.Hour)})
+	fx := newFixture(t, nil)
+	long, err := fx.clerk.Token("user_1", fakeclerk.TokenOptions{ExpiresAt: t0.Add(24 * time.Hour)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.wantCode(t, long, "")
-	w.clerk.RotateKey()
-	w.clerk.RetireKeys()
-	w.wantCode(t, long, "")
-	w.clock.Advance(time.Hour)
-	w.wantCode(t, long, "token_unknown_key")
+	fx.wantCode(t, long, "")
+	fx.clerk.RotateKey()
+	fx.clerk.RetireKeys()
+	fx.wantCode(t, long, "")
+	fx.clock.Advance(time.Hour)
+	fx.wantCode(t, long, "token_unknown_key")
 }
 
 func TestUnknownKeysFetchOnceInAWhile(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
+	fx := newFixture(t, nil)
 	forged := func(kid string) string {
-		token, err := w.clerk.Token("user_1", fakeclerk.TokenOptions{KeyID: kid, WrongKey: true})
+		token, err := fx.clerk.Token("user_1", fakeclerk.TokenOptions{KeyID: kid, WrongKey: true})
 		if err != nil {
 			t.Fatal(err)
 		}
 		return token
 	}
-	w.wantCode(t, forged("ins_a"), "token_unknown_key")
-	w.wantCode(t, forged("ins_b"), "token_unknown_key")
-	w.wantCode(t, w.clerk.SessionToken("user_1"), "")
-	w.wantKeyFetches(t, 1)
-	w.clock.Advance(10 * time.Second)
-	w.wantCode(t, forged("ins_c"), "token_unknown_key")
-	w.wantCode(t, forged("ins_d"), "token_unknown_key")
-	w.wantKeyFetches(t, 2)
+	fx.wantCode(t, forged("ins_a"), "token_unknown_key")
+	fx.wantCode(t, forged("ins_b"), "token_unknown_key")
+	fx.wantCode(t, fx.clerk.SessionToken("user_1"), "")
+	fx.wantKeyFetches(t, 1)
+	fx.clock.Advance(10 * time.Second)
+	fx.wantCode(t, forged("ins_c"), "token_unknown_key")
+	fx.wantCode(t, forged("ins_d"), "token_unknown_key")
+	fx.wantKeyFetches(t, 2)
 }
 
 func TestOutageOfTheKeys(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
-	w.clerk.SetFault(down)
-	w.wantCode(t, w.clerk.SessionToken("user_1"), "unavailable")
-	w.wantCode(t, w.clerk.SessionToken("user_1"), "unavailable")
-	w.wantKeyFetches(t, 1)
-	w.clerk.SetFault(nil)
-	w.clock.Advance(time.Second)
-	w.wantCode(t, w.clerk.SessionToken("user_1"), "") // recovered within a second
-	w.wantKeyFetches(t, 2)
+	fx := newFixture(t, nil)
+	fx.clerk.SetFault(down)
+	fx.wantCode(t, fx.clerk.SessionToken("user_1"), "unavailable")
+	fx.wantCode(t, fx.clerk.SessionToken("user_1"), "unavailable")
+	fx.wantKeyFetches(t, 1)
+	fx.clerk.SetFault(nil)
+	fx.clock.Advance(time.Second)
+	fx.wantCode(t, fx.clerk.SessionToken("user_1"), "") // recovered within a second
+	fx.wantKeyFetches(t, 2)
 
-	w.clerk.SetFault(down)
-	w.clock.Advance(100 * time.Hour)
-	w.wantCode(t, w.clerk.SessionToken("user_1"), "") // with the keys at hand
-	stranger, err := w.clerk.Token("user_1", fakeclerk.TokenOptions{KeyID: "ins_other"})
+	fx.clerk.SetFault(down)
+	fx.clock.Advance(100 * time.Hour)
+	fx.wantCode(t, fx.clerk.SessionToken("user_1"), "") // with the keys at hand
+	stranger, err := fx.clerk.Token("user_1", fakeclerk.TokenOptions{KeyID: "ins_other"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.wantCode(t, stranger, "unavailable") // it may be a new key
+	fx.wantCode(t, stranger, "unavailable") // it may be a new key
 }
 
 // While Clerk is down, nobody waits for it with keys at hand.
 func TestNobodyWaitsForKeysInAnOutage(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
-	w.wantCode(t, w.clerk.SessionToken("user_1"), "")
-	w.clerk.SetFault(down)
-	w.clock.Advance(time.Hour)
-	w.wantCode(t, w.clerk.SessionToken("user_1"), "")
-	w.clock.Advance(time.Second)
-	w.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { return &fakeclerk.Fault{Hang: true} })
-	w.wantCode(t, w.clerk.SessionToken("user_1"), "") // though this fetch hangs
-	w.clock.Advance(clerksync.CallTimeout)
+	fx := newFixture(t, nil)
+	fx.wantCode(t, fx.clerk.SessionToken("user_1"), "")
+	fx.clerk.SetFault(down)
+	fx.clock.Advance(time.Hour)
+	fx.wantCode(t, fx.clerk.SessionToken("user_1"), "")
+	fx.clock.Advance(time.Second)
+	fx.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { return &fakeclerk.Fault{Hang: true} })
+	fx.wantCode(t, fx.clerk.SessionToken("user_1"), "") // though this fetch hangs
+	fx.clock.Advance(clerksync.CallTimeout)
 }
 
 // One that has the key in hand waits a second for new ones, not for as long as Clerk
 // hangs.
 func TestExpiredKeysWaitASecond(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
-	w.wantCode(t, w.clerk.SessionToken("user_1"), "")
-	w.clock.Advance(time.Hour)
-	w.clerk.SetFault(func(*http.Request) *fakeclerk.Fault {
-		go w.clock.Advance(sessiontoken.ExpiredKeysWait)
+	fx := newFixture(t, nil)
+	fx.wantCode(t, fx.clerk.SessionToken("user_1"), "")
+	fx.clock.Advance(time.Hour)
+	fx.clerk.SetFault(func(*http.Request) *fakeclerk.Fault {
+		go fx.clock.Advance(sessiontoken.ExpiredKeysWait)
 		return &fakeclerk.Fault{Hang: true}
 	})
-	w.wantCode(t, w.clerk.SessionToken("user_1"), "")
-	w.clock.Advance(clerksync.CallTimeout)
+	fx.wantCode(t, fx.clerk.SessionToken("user_1"), "")
+	fx.clock.Advance(clerksync.CallTimeout)
 }
 
 // RFC 7517 has keys of unknown kinds ignored.
 func TestKeysOfUnknownKindsAreIgnored(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, w.clerk.APIURL()+"/jwks", nil)
+	fx := newFixture(t, nil)
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, fx.clerk.APIURL()+"/jwks", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Header.Set("Authorization", "Bearer "+w.clerk.SecretKey())
+	r.Header.Set("Authorization", "Bearer "+fx.clerk.SecretKey())
 	keys := string(send(t, r).body)
 	mixed := strings.Replace(keys, `"keys":[`, `"keys":[null,7,{"kty":"AKP","kid":"pq","alg":"ML-DSA-44","pub":"AAAA"},`, 1)
-	w.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { return &fakeclerk.Fault{Status: 200, Body: mixed} })
-	w.wantCode(t, w.clerk.SessionToken("user_1"), "")
+	fx.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { return &fakeclerk.Fault{Status: 200, Body: mixed} })
+	fx.wantCode(t, fx.clerk.SessionToken("user_1"), "")
 }
 
 // A fetch that brings the same keys leaves the verified tokens verified.
 func TestSameKeysKeepVerifiedTokens(t *testing.T) {
 	t.Parallel()
 	verified := 0
-	w := newWorld(t, func(c *clerksync.Config) {
+	fx := newFixture(t, func(c *clerksync.Config) {
 		c.Auth.CustomClaims = func(context.Context) any { verified++; return &struct{}{} }
 	})
-	token, err := w.clerk.Token("user_1", fakeclerk.TokenOptions{ExpiresAt: t0.Add(24 * time.Hour)})
+	token, err := fx.clerk.Token("user_1", fakeclerk.TokenOptions{ExpiresAt: t0.Add(24 * time.Hour)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.wantCode(t, token, "")
-	w.clock.Advance(10 * time.Second)
-	junk, err := w.clerk.Token("user_1", fakeclerk.TokenOptions{KeyID: "ins_junk"})
+	fx.wantCode(t, token, "")
+	fx.clock.Advance(10 * time.Second)
+	junk, err := fx.clerk.Token("user_1", fakeclerk.TokenOptions{KeyID: "ins_junk"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.wantCode(t, junk, "token_unknown_key")
-	w.wantKeyFetches(t, 2)
-	w.wantCode(t, token, "")
+	fx.wantCode(t, junk, "token_unknown_key")
+	fx.wantKeyFetches(t, 2)
+	fx.wantCode(t, token, "")
 	if verified != 1 {
 		t.Errorf("verified %d times", verified)
 	}
@@ -241,9 +241,9 @@ func TestUselessKeySets(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, nil)
-			w.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { return &fakeclerk.Fault{Status: 200, Body: body} })
-			w.wantCode(t, w.clerk.SessionToken("user_1"), "unavailable")
+			fx := newFixture(t, nil)
+			fx.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { return &fakeclerk.Fault{Status: 200, Body: body} })
+			fx.wantCode(t, fx.clerk.SessionToken("user_1"), "unavailable")
 		})
 	}
 }

@@ -23,12 +23,12 @@ import (
 // Ten thousand first visits of one user cost one call of Clerk, and nothing is left
 // of them afterwards.
 func TestLoadStampedeOfOneUser(t *testing.T) {
-	w := newWorld(t, nil)
-	id := w.clerk.CreateUser(fakeclerk.NewUser{})
-	held := w.holdClerk()
+	fx := newFixture(t, nil)
+	id := fx.clerk.CreateUser(fakeclerk.NewUser{})
+	held := fx.holdClerk()
 	before := runtime.NumGoroutine()
 	visitors := manyVisitors()
-	visits := w.visitAll(t, visitors, func(int) string { return id })
+	visits := fx.visitAll(t, visitors, func(int) string { return id })
 	held.waitFor(t, 1)
 	if n := runtime.NumGoroutine() - before; n > visitors+50 {
 		t.Errorf("%d goroutines for %d visitors", n, visitors)
@@ -37,8 +37,8 @@ func TestLoadStampedeOfOneUser(t *testing.T) {
 	if failed := visits.wait(); failed != 0 {
 		t.Errorf("%d visits failed", failed)
 	}
-	if w.lookups() != 1 || w.store.users.Load() != 1 || w.store.upserts.Load() != 1 {
-		t.Errorf("%d Clerk calls, %d reads, %d writes; want one each", w.lookups(), w.store.users.Load(), w.store.upserts.Load())
+	if fx.lookups() != 1 || fx.store.users.Load() != 1 || fx.store.upserts.Load() != 1 {
+		t.Errorf("%d Clerk calls, %d reads, %d writes; want one each", fx.lookups(), fx.store.users.Load(), fx.store.upserts.Load())
 	}
 }
 
@@ -47,18 +47,18 @@ func TestLoadStampedeOfOneUser(t *testing.T) {
 func TestLoadStampedeOfManyUsers(t *testing.T) {
 	const each = 20
 	users := manyVisitors() / each
-	w := newWorld(t, nil)
+	fx := newFixture(t, nil)
 	ids := make([]string, users)
 	for i := range ids {
-		ids[i] = w.clerk.CreateUser(fakeclerk.NewUser{})
+		ids[i] = fx.clerk.CreateUser(fakeclerk.NewUser{})
 	}
-	held := w.holdClerk()
+	held := fx.holdClerk()
 	before := runtime.NumGoroutine()
 	// The first of each come first: a kernel does not take a thousand connections of a
 	// process that is busy with a hundred thousand goroutines.
-	first := w.visitAll(t, users, func(i int) string { return ids[i] })
+	first := fx.visitAll(t, users, func(i int) string { return ids[i] })
 	held.waitFor(t, users)
-	visits := w.visitAll(t, users*(each-1), func(i int) string { return ids[i%users] })
+	visits := fx.visitAll(t, users*(each-1), func(i int) string { return ids[i%users] })
 	waitUntil(t, "all visitors have arrived", func() bool { return visits.arrived.Load() == int64(users*(each-1)) })
 	// A call to Clerk takes two goroutines of net/http's here and three of the fake's.
 	if n := runtime.NumGoroutine() - before; n > users*each+8*users+100 {
@@ -68,8 +68,8 @@ func TestLoadStampedeOfManyUsers(t *testing.T) {
 	if failed := first.wait() + visits.wait(); failed != 0 {
 		t.Errorf("%d visits failed", failed)
 	}
-	if w.lookups() != users || int(w.store.upserts.Load()) != users {
-		t.Errorf("%d Clerk calls and %d writes for %d users", w.lookups(), w.store.upserts.Load(), users)
+	if fx.lookups() != users || int(fx.store.upserts.Load()) != users {
+		t.Errorf("%d Clerk calls and %d writes for %d users", fx.lookups(), fx.store.upserts.Load(), users)
 	}
 	settled(t, before+8*users+100)
 }
@@ -77,15 +77,15 @@ func TestLoadStampedeOfManyUsers(t *testing.T) {
 // However many users are new, no more than MaxUserCalls are asked for at one time.
 func TestLoadCallsToClerkAreBounded(t *testing.T) {
 	const users = clerkapi.MaxUserCalls + 300
-	w := newWorld(t, nil)
+	fx := newFixture(t, nil)
 	ids := make([]string, users)
 	for i := range ids {
-		ids[i] = w.clerk.CreateUser(fakeclerk.NewUser{})
+		ids[i] = fx.clerk.CreateUser(fakeclerk.NewUser{})
 	}
-	held := w.holdClerk()
-	visits := w.visitAll(t, users, func(i int) string { return ids[i] })
+	held := fx.holdClerk()
+	visits := fx.visitAll(t, users, func(i int) string { return ids[i] })
 	held.waitFor(t, clerkapi.MaxUserCalls)
-	waitUntil(t, "all lookups have read the Store", func() bool { return w.store.users.Load() == users })
+	waitUntil(t, "all lookups have read the Store", func() bool { return fx.store.users.Load() == users })
 	if n := held.now.Load(); n != clerkapi.MaxUserCalls {
 		t.Errorf("%d calls to Clerk at one time, want %d", n, clerkapi.MaxUserCalls)
 	}
@@ -98,24 +98,24 @@ func TestLoadCallsToClerkAreBounded(t *testing.T) {
 // While Clerk takes five seconds, users who are known do not notice; new ones wait
 // for it; and once it is quick again, nobody waits any more.
 func TestLoadSlowClerk(t *testing.T) {
-	w := newWorld(t, nil)
-	known := w.clerk.CreateUser(fakeclerk.NewUser{})
-	visit(t, w.Syncer, known)
+	fx := newFixture(t, nil)
+	known := fx.clerk.CreateUser(fakeclerk.NewUser{})
+	visit(t, fx.Syncer, known)
 	var asked atomic.Int64
-	w.clerk.SetFault(func(*http.Request) *fakeclerk.Fault {
+	fx.clerk.SetFault(func(*http.Request) *fakeclerk.Fault {
 		return &fakeclerk.Fault{Delay: 5 * time.Second, BeforeSend: func() { asked.Add(1) }}
 	})
 	const users = 200
 	ids := make([]string, users)
 	for i := range ids {
-		ids[i] = w.clerk.CreateUser(fakeclerk.NewUser{})
+		ids[i] = fx.clerk.CreateUser(fakeclerk.NewUser{})
 	}
-	visits := w.visitAll(t, users, func(i int) string { return ids[i] })
+	visits := fx.visitAll(t, users, func(i int) string { return ids[i] })
 	waitUntil(t, "Clerk is asked for all users", func() bool { return asked.Load() == users })
-	visit(t, w.Syncer, known)
-	w.clerk.SetFault(nil)
-	visit(t, w.Syncer, w.clerk.CreateUser(fakeclerk.NewUser{})) // the clock stands: it has waited for nothing
-	w.clock.Advance(5 * time.Second)
+	visit(t, fx.Syncer, known)
+	fx.clerk.SetFault(nil)
+	visit(t, fx.Syncer, fx.clerk.CreateUser(fakeclerk.NewUser{})) // the clock stands: it has waited for nothing
+	fx.clock.Advance(5 * time.Second)
 	if failed := visits.wait(); failed != 0 {
 		t.Errorf("%d visits failed", failed)
 	}
@@ -124,24 +124,24 @@ func TestLoadSlowClerk(t *testing.T) {
 // While Clerk does not answer at all, new users get a 503 that says when to come
 // again; and once it answers, nobody waits for what hung before.
 func TestLoadHangingClerk(t *testing.T) {
-	w := newWorld(t, nil)
+	fx := newFixture(t, nil)
 	var asked atomic.Int64
-	w.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { asked.Add(1); return &fakeclerk.Fault{Hang: true} })
+	fx.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { asked.Add(1); return &fakeclerk.Fault{Hang: true} })
 	const users = 200
 	ids := make([]string, users)
 	for i := range ids {
-		ids[i] = w.clerk.CreateUser(fakeclerk.NewUser{})
+		ids[i] = fx.clerk.CreateUser(fakeclerk.NewUser{})
 	}
 	before := runtime.NumGoroutine()
-	visits := w.visitAll(t, users, func(i int) string { return ids[i] })
+	visits := fx.visitAll(t, users, func(i int) string { return ids[i] })
 	waitUntil(t, "Clerk is asked for all users", func() bool { return asked.Load() == users })
-	w.clerk.SetFault(nil)
-	visit(t, w.Syncer, w.clerk.CreateUser(fakeclerk.NewUser{}))
-	w.clock.Advance(clerksync.CallTimeout)
+	fx.clerk.SetFault(nil)
+	visit(t, fx.Syncer, fx.clerk.CreateUser(fakeclerk.NewUser{}))
+	fx.clock.Advance(clerksync.CallTimeout)
 	if failed := visits.wait(); failed != users {
 		t.Errorf("%d of %d visits failed", failed, users)
 	}
-	visits = w.visitAll(t, users, func(i int) string { return ids[i] })
+	visits = fx.visitAll(t, users, func(i int) string { return ids[i] })
 	if failed := visits.wait(); failed != 0 {
 		t.Errorf("%d visits failed after Clerk came back", failed)
 	}
@@ -152,13 +152,13 @@ func TestLoadHangingClerk(t *testing.T) {
 // and those who come once it is quick again do not. One that does not answer in time
 // is a 503.
 func TestLoadSlowStore(t *testing.T) {
-	w := newWorld(t, nil)
-	slow := &slowStore{countingStore: w.store, clock: w.clock}
-	s := w.syncer(t, func(c *clerksync.Config) { c.Store = slow })
+	fx := newFixture(t, nil)
+	slow := &slowStore{countingStore: fx.store, clock: fx.clock}
+	s := fx.syncer(t, func(c *clerksync.Config) { c.Store = slow })
 	const users = 200
 	ids := make([]string, users)
 	for i := range ids {
-		ids[i] = w.clerk.CreateUser(fakeclerk.NewUser{})
+		ids[i] = fx.clerk.CreateUser(fakeclerk.NewUser{})
 	}
 	visit(t, s, ids[0])
 	for _, tt := range []struct {
@@ -178,10 +178,10 @@ func TestLoadSlowStore(t *testing.T) {
 		waitUntil(t, "all visitors wait for the Store", func() bool { return slow.waiting.Load() == users-1 })
 		visit(t, s, ids[0])
 		slow.takes.Store(0)
-		visit(t, s, w.clerk.CreateUser(fakeclerk.NewUser{}))
-		w.clock.Advance(tt.takes)
+		visit(t, s, fx.clerk.CreateUser(fakeclerk.NewUser{}))
+		fx.clock.Advance(tt.takes)
 		waitUntil(t, "no visitor waits", func() bool {
-			w.clock.Advance(0) // for the write after the read
+			fx.clock.Advance(0) // for the write after the read
 			return visits.left() == 0
 		})
 		if failed := visits.wait(); failed != tt.failed {
@@ -192,27 +192,27 @@ func TestLoadSlowStore(t *testing.T) {
 
 // Visitors who hang up leave nothing behind, and disturb nobody.
 func TestLoadClientsThatHangUp(t *testing.T) {
-	w := newWorld(t, nil)
-	id := w.clerk.CreateUser(fakeclerk.NewUser{})
-	held := w.holdClerk()
+	fx := newFixture(t, nil)
+	id := fx.clerk.CreateUser(fakeclerk.NewUser{})
+	held := fx.holdClerk()
 	ctx, hangUp := context.WithCancel(t.Context())
 	before := runtime.NumGoroutine()
 	var gone sync.WaitGroup
 	for range 2000 {
 		gone.Go(func() {
-			if _, err := w.User(ctx, id); !errors.Is(err, context.Canceled) {
+			if _, err := fx.User(ctx, id); !errors.Is(err, context.Canceled) {
 				t.Errorf("a visitor who hung up got %v", err)
 			}
 		})
 	}
-	stays := w.visitAll(t, 1, func(int) string { return id })
+	stays := fx.visitAll(t, 1, func(int) string { return id })
 	held.waitFor(t, 1)
 	hangUp()
 	gone.Wait()
 	settled(t, before+20)
 	held.release()
-	if stays.wait() != 0 || w.lookups() != 1 {
-		t.Errorf("the one who stayed failed, or Clerk was asked %d times", w.lookups())
+	if stays.wait() != 0 || fx.lookups() != 1 {
+		t.Errorf("the one who stayed failed, or Clerk was asked %d times", fx.lookups())
 	}
 }
 
@@ -220,9 +220,9 @@ func TestLoadClientsThatHangUp(t *testing.T) {
 // the Store fails, 503; nothing is acknowledged that is not written, and what was
 // refused is taken when it comes again.
 func TestLoadBurstOfWebhooks(t *testing.T) {
-	w := newWorld(t, nil)
-	narrow := &narrowStore{countingStore: w.store, slots: make(chan struct{}, 8)}
-	s := w.syncer(t, func(c *clerksync.Config) { c.Store = narrow })
+	fx := newFixture(t, nil)
+	narrow := &narrowStore{countingStore: fx.store, slots: make(chan struct{}, 8)}
+	s := fx.syncer(t, func(c *clerksync.Config) { c.Store = narrow })
 	handler, err := s.WebhookHandler(clerksync.WebhookConfig{Secrets: []string{testSecret}})
 	if err != nil {
 		t.Fatal(err)
@@ -237,7 +237,7 @@ func TestLoadBurstOfWebhooks(t *testing.T) {
 	var peak atomic.Int64
 	send := func(i int) int {
 		id := fmt.Sprintf("user_burst%d", i)
-		now := w.clock.Now()
+		now := fx.clock.Now()
 		resp, err := client.Do(signed(t, app.URL, testSecret, now, envelope("user.created", userJSON(id, now))))
 		if err != nil {
 			t.Error(err)
@@ -259,7 +259,7 @@ func TestLoadBurstOfWebhooks(t *testing.T) {
 			defer func() { <-turn }()
 			switch status := send(i); status {
 			case http.StatusNoContent:
-				if _, err := w.store.Store.User(t.Context(), fmt.Sprintf("user_burst%d", i)); err != nil {
+				if _, err := fx.store.Store.User(t.Context(), fmt.Sprintf("user_burst%d", i)); err != nil {
 					t.Errorf("event %d was acknowledged, and the record is: %v", i, err)
 				}
 			case http.StatusServiceUnavailable:
@@ -284,7 +284,7 @@ func TestLoadBurstOfWebhooks(t *testing.T) {
 			t.Errorf("event %d came again: status %d", i, status)
 		}
 	}
-	if n := w.store.Len(); n != events {
+	if n := fx.store.Len(); n != events {
 		t.Errorf("%d records of %d events", n, events)
 	}
 }
@@ -336,9 +336,9 @@ type heldCalls struct {
 }
 
 // holdClerk has Clerk answer no call before release.
-func (w *world) holdClerk() *heldCalls {
+func (fx *fixture) holdClerk() *heldCalls {
 	h := &heldCalls{open: make(chan struct{})}
-	w.clerk.SetFault(func(*http.Request) *fakeclerk.Fault {
+	fx.clerk.SetFault(func(*http.Request) *fakeclerk.Fault {
 		h.now.Add(1)
 		<-h.open
 		h.now.Add(-1)
@@ -360,8 +360,8 @@ type visits struct {
 	arrived, under, failures atomic.Int64
 }
 
-func (w *world) visitAll(t *testing.T, n int, id func(int) string) *visits {
-	return visitAll(t, w.Syncer, n, id)
+func (fx *fixture) visitAll(t *testing.T, n int, id func(int) string) *visits {
+	return visitAll(t, fx.Syncer, n, id)
 }
 
 // visitAll has n visitors come at once, through the middleware.

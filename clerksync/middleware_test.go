@@ -20,18 +20,18 @@ import (
 )
 
 // sdkAuth is the SDK's own middleware, bound to the world's Clerk and clock.
-func (w *world) sdkAuth(next http.Handler) http.Handler {
-	url, key := w.clerk.APIURL(), w.clerk.SecretKey()
+func (fx *fixture) sdkAuth(next http.Handler) http.Handler {
+	url, key := fx.clerk.APIURL(), fx.clerk.SecretKey()
 	keys := jwks.NewClient(&clerk.ClientConfig{BackendConfig: clerk.BackendConfig{
 		URL: &url, Key: &key, HTTPClient: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}},
 	}})
-	return clerkhttp.WithHeaderAuthorization(clerkhttp.JWKSClient(keys), clerkhttp.Clock(w.clock))(next)
+	return clerkhttp.WithHeaderAuthorization(clerkhttp.JWKSClient(keys), clerkhttp.Clock(fx.clock))(next)
 }
 
 // takeEmail has another record hold the address that must be unique.
-func (w *world) takeEmail() {
-	w.store.UniqueEmail = true
-	_, _ = w.store.Upsert(context.Background(), &clerksync.User{ClerkID: "user_other", Email: "ada@example.com"})
+func (fx *fixture) takeEmail() {
+	fx.store.UniqueEmail = true
+	_, _ = fx.store.Upsert(context.Background(), &clerksync.User{ClerkID: "user_other", Email: "ada@example.com"})
 }
 
 // me answers with the record in the context, and counts.
@@ -51,34 +51,34 @@ func TestMiddleware(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		policy  clerksync.FailurePolicy
-		arrange func(w *world, id string) // before the request
-		token   func(w *world, id string) string
+		arrange func(fx *fixture, id string) // before the request
+		token   func(fx *fixture, id string) string
 		status  int
 		code    string
 		want    string // in a 200's body
 	}{
 		"signed in":          {status: 200, want: `"email":"ada@example.com"`},
-		"no token":           {token: func(*world, string) string { return "" }, status: 401, code: "unauthenticated"},
-		"no user's token":    {token: func(w *world, _ string) string { return w.clerk.SessionToken("mch_1") }, status: 403, code: "user_unknown"},
-		"a stranger's token": {token: func(w *world, _ string) string { return w.clerk.SessionToken("user_ghost") }, status: 403, code: "user_unknown"},
-		"banned":             {arrange: func(w *world, id string) { _ = w.clerk.BanUser(id) }, status: 403, code: "user_inactive"},
-		"deleted":            {arrange: func(w *world, id string) { _, _ = w.store.Deactivate(context.Background(), id, t0) }, status: 403, code: "user_inactive"},
-		"store down":         {arrange: func(w *world, _ string) { w.store.fail(errDown) }, status: 503, code: "unavailable"},
-		"store down, open":   {policy: clerksync.FailOpen, arrange: func(w *world, _ string) { w.store.fail(errDown) }, status: 200, want: `"email"`},
-		"e-mail taken":       {arrange: func(w *world, _ string) { w.takeEmail() }, status: 409, code: "conflict"},
+		"no token":           {token: func(*fixture, string) string { return "" }, status: 401, code: "unauthenticated"},
+		"no user's token":    {token: func(fx *fixture, _ string) string { return fx.clerk.SessionToken("mch_1") }, status: 403, code: "user_unknown"},
+		"a stranger's token": {token: func(fx *fixture, _ string) string { return fx.clerk.SessionToken("user_ghost") }, status: 403, code: "user_unknown"},
+		"banned":             {arrange: func(fx *fixture, id string) { _ = fx.clerk.BanUser(id) }, status: 403, code: "user_inactive"},
+		"deleted":            {arrange: func(fx *fixture, id string) { _, _ = fx.store.Deactivate(context.Background(), id, t0) }, status: 403, code: "user_inactive"},
+		"store down":         {arrange: func(fx *fixture, _ string) { fx.store.fail(errDown) }, status: 503, code: "unavailable"},
+		"store down, open":   {policy: clerksync.FailOpen, arrange: func(fx *fixture, _ string) { fx.store.fail(errDown) }, status: 200, want: `"email"`},
+		"e-mail taken":       {arrange: func(fx *fixture, _ string) { fx.takeEmail() }, status: 409, code: "conflict"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, func(c *clerksync.Config) { c.OnFailure = tt.policy })
-			id := w.clerk.CreateUser(fakeclerk.NewUser{Email: "ada@example.com"})
+			fx := newFixture(t, func(c *clerksync.Config) { c.OnFailure = tt.policy })
+			id := fx.clerk.CreateUser(fakeclerk.NewUser{Email: "ada@example.com"})
 			if tt.arrange != nil {
-				tt.arrange(w, id)
+				tt.arrange(fx, id)
 			}
 			var handler me
-			url := serve(t, w.sdkAuth(w.Middleware(&handler)))
-			token := w.clerk.SessionToken(id)
+			url := serve(t, fx.sdkAuth(fx.Middleware(&handler)))
+			token := fx.clerk.SessionToken(id)
 			if tt.token != nil {
-				token = tt.token(w, id)
+				token = tt.token(fx, id)
 			}
 			r, _ := http.NewRequest(http.MethodGet, url, nil)
 			if token != "" {
@@ -95,9 +95,9 @@ func TestMiddleware(t *testing.T) {
 						t.Errorf("the answer shows %q: %s", secret, a.body)
 					}
 				}
-				for _, secret := range []string{"ada@", token, w.clerk.SecretKey()} {
-					if secret != "" && strings.Contains(w.logs.String(), secret) {
-						t.Errorf("the log shows %q: %s", secret, w.logs)
+				for _, secret := range []string{"ada@", token, fx.clerk.SecretKey()} {
+					if secret != "" && strings.Contains(fx.logs.String(), secret) {
+						t.Errorf("the log shows %q: %s", secret, fx.logs)
 					}
 				}
 				return
@@ -134,7 +134,7 @@ func TestMiddlewareWithoutClaims(t *testing.T) {
 
 func TestErrorHandler(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, func(c *clerksync.Config) {
+	fx := newFixture(t, func(c *clerksync.Config) {
 		c.ErrorHandler = func(w http.ResponseWriter, r *http.Request, err error) {
 			var p *clerksync.Problem
 			if !errors.As(err, &p) {
@@ -147,9 +147,9 @@ func TestErrorHandler(t *testing.T) {
 			clerksync.WriteProblem(w, r, err)
 		}
 	})
-	id := w.clerk.CreateUser(fakeclerk.NewUser{})
-	_ = w.clerk.BanUser(id)
-	h := w.Middleware(&me{})
+	id := fx.clerk.CreateUser(fakeclerk.NewUser{})
+	_ = fx.clerk.BanUser(id)
+	h := fx.Middleware(&me{})
 	request := func(id string) answer {
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		claims := &clerk.SessionClaims{RegisteredClaims: clerk.RegisteredClaims{Subject: id}}

@@ -37,7 +37,7 @@ func TestReconcileOfAnotherInstance(t *testing.T) {
 		stored   int // records
 		listed   int // users of the instance
 		revoked  bool
-		instance func(w *bulkWorld, other *fakeclerk.Server) string
+		instance func(fx *bulkFixture, other *fakeclerk.Server) string
 		want     error
 		calls    int
 	}{
@@ -48,17 +48,17 @@ func TestReconcileOfAnotherInstance(t *testing.T) {
 		"an empty Store":                  {listed: 3, calls: 4},
 		"revoked":                         {stored: 3, listed: 3, revoked: true, want: clerksync.ErrUnavailable, calls: 1},
 		"revoked, and an empty Store":     {listed: 3, revoked: true, want: clerksync.ErrUnavailable, calls: 1},
-		"another instance than was named": {stored: 3, listed: 3, instance: func(w *bulkWorld, _ *fakeclerk.Server) string { return w.clerk.InstanceID() }, want: clerksync.ErrWrongInstance, calls: 1},
-		"another one, and an empty Store": {listed: 3, instance: func(w *bulkWorld, _ *fakeclerk.Server) string { return w.clerk.InstanceID() }, want: clerksync.ErrWrongInstance, calls: 1},
+		"another instance than was named": {stored: 3, listed: 3, instance: func(fx *bulkFixture, _ *fakeclerk.Server) string { return fx.clerk.InstanceID() }, want: clerksync.ErrWrongInstance, calls: 1},
+		"another one, and an empty Store": {listed: 3, instance: func(fx *bulkFixture, _ *fakeclerk.Server) string { return fx.clerk.InstanceID() }, want: clerksync.ErrWrongInstance, calls: 1},
 		// All records are gone from Clerk, rightly.
-		"the instance that was named": {stored: 3, listed: 3, instance: func(_ *bulkWorld, o *fakeclerk.Server) string { return o.InstanceID() }, calls: 4 + 1 + 1 + 3},
+		"the instance that was named": {stored: 3, listed: 3, instance: func(_ *bulkFixture, o *fakeclerk.Server) string { return o.InstanceID() }, calls: 4 + 1 + 1 + 3},
 	} {
 		for _, dry := range []bool{false, true} {
 			t.Run(fmt.Sprint(name, " dry ", dry), func(t *testing.T) {
 				t.Parallel()
-				w := newBulkWorld(t, nil)
-				ids := w.backfill(t, tt.stored)
-				other, err := fakeclerk.Start(fakeclerk.Config{Clock: w.clock, SecretKey: "sk_test_other", RateLimit: -1})
+				fx := newBulkFixture(t, nil)
+				ids := fx.backfill(t, tt.stored)
+				other, err := fakeclerk.Start(fakeclerk.Config{Clock: fx.clock, SecretKey: "sk_test_other", RateLimit: -1})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -66,7 +66,7 @@ func TestReconcileOfAnotherInstance(t *testing.T) {
 				for range tt.listed {
 					other.CreateUser(fakeclerk.NewUser{})
 				}
-				s := w.syncer(t, func(c *clerksync.Config) {
+				s := fx.syncer(t, func(c *clerksync.Config) {
 					c.APIURL, c.SecretKey = other.APIURL(), other.SecretKey()
 					if tt.revoked {
 						c.SecretKey = "sk_test_revoked"
@@ -74,9 +74,9 @@ func TestReconcileOfAnotherInstance(t *testing.T) {
 				})
 				opts := clerksync.ReconcileOptions{DryRun: dry, PageSize: 2}
 				if tt.instance != nil {
-					opts.InstanceID = tt.instance(w, other)
+					opts.InstanceID = tt.instance(fx, other)
 				}
-				before := w.records(t, ids)
+				before := fx.records(t, ids)
 				report, err := s.Reconcile(t.Context(), opts)
 				if !errors.Is(err, tt.want) || (err == nil) != (tt.want == nil) {
 					t.Fatalf("error is %v, want %v", err, tt.want)
@@ -96,8 +96,8 @@ func TestReconcileOfAnotherInstance(t *testing.T) {
 					}
 					return
 				}
-				if w.store.writes() != 0 || w.store.Len() != tt.stored || gocmp.Diff(before, w.records(t, ids)) != "" {
-					t.Errorf("wrote %d times", w.store.writes())
+				if fx.store.writes() != 0 || fx.store.Len() != tt.stored || gocmp.Diff(before, fx.records(t, ids)) != "" {
+					t.Errorf("wrote %d times", fx.store.writes())
 				}
 				if report.Complete || report.Resume != "" || report.Reason != err.Error() {
 					t.Errorf("reports %+v", report)
@@ -114,22 +114,22 @@ func TestReconcileOfAnotherInstance(t *testing.T) {
 func TestReconcileKeyRevokedMidway(t *testing.T) {
 	t.Parallel()
 	for call := 1; call <= 7; call++ {
-		w := newBulkWorld(t, nil)
-		w.backfill(t, 5)
-		w.ghosts(t, 1)
+		fx := newBulkFixture(t, nil)
+		fx.backfill(t, 5)
+		fx.ghosts(t, 1)
 		var calls atomic.Int32
-		w.clerk.SetFault(func(*http.Request) *fakeclerk.Fault {
+		fx.clerk.SetFault(func(*http.Request) *fakeclerk.Fault {
 			if int(calls.Add(1)) >= call {
 				return fakeclerk.ErrorFault(401, "clerk_key_invalid")
 			}
 			return nil
 		})
-		report, err := w.Reconcile(t.Context(), clerksync.ReconcileOptions{PageSize: 2})
+		report, err := fx.Reconcile(t.Context(), clerksync.ReconcileOptions{PageSize: 2})
 		if !errors.Is(err, clerksync.ErrUnavailable) || !strings.Contains(err.Error(), "secret key") || report.Complete {
 			t.Errorf("call %d: %v, %+v", call, err, report)
 		}
-		if n := w.clerk.Calls(""); n != call || w.store.writes() != 0 {
-			t.Errorf("call %d: went on to %d, and wrote %d times", call, n, w.store.writes())
+		if n := fx.clerk.Calls(""); n != call || fx.store.writes() != 0 {
+			t.Errorf("call %d: went on to %d, and wrote %d times", call, n, fx.store.writes())
 		}
 	}
 }
@@ -141,12 +141,12 @@ func TestReconcileWithAFailingClerk(t *testing.T) {
 	for seed := range uint64(4) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			t.Parallel()
-			w := newBulkWorld(t, nil)
-			w.backfill(t, 40)
-			created := w.signUp(40)
-			ghosts := w.ghosts(t, 5)
+			fx := newBulkFixture(t, nil)
+			fx.backfill(t, 40)
+			created := fx.signUp(40)
+			ghosts := fx.ghosts(t, 5)
 			random, failed := rand.New(rand.NewPCG(seed, 1)), 0
-			w.clerk.SetFault(func(r *http.Request) *fakeclerk.Fault { // one call at a time
+			fx.clerk.SetFault(func(r *http.Request) *fakeclerk.Fault { // one call at a time
 				if random.IntN(5) > 0 {
 					return nil
 				}
@@ -167,17 +167,17 @@ func TestReconcileWithAFailingClerk(t *testing.T) {
 				}
 				f := faults[random.IntN(len(faults))]
 				if f.Hang {
-					go w.clock.Advance(clerkapi.BulkAttemptTimeout)
+					go fx.clock.Advance(clerkapi.BulkAttemptTimeout)
 				}
 				return f
 			})
-			report := w.reconcile(t, clerksync.ReconcileOptions{PageSize: 4})
+			report := fx.reconcile(t, clerksync.ReconcileOptions{PageSize: 4})
 			if failed < 5 || report.ClerkCalls < 30+failed {
 				t.Errorf("only %d calls failed; reports %+v", failed, report)
 			}
 			wantCounts(t, report, map[string]int{"seen": 80, "unchanged": 40, "created": len(created), "ghosts": 5, "deactivated": len(ghosts)})
-			w.clerk.SetFault(nil)
-			w.inStep(t)
+			fx.clerk.SetFault(nil)
+			fx.inStep(t)
 		})
 	}
 }
@@ -194,10 +194,10 @@ func TestReconcileWithClerkDown(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newBulkWorld(t, nil)
-			w.signUp(25)
+			fx := newBulkFixture(t, nil)
+			fx.signUp(25)
 			var lists atomic.Int32
-			w.clerk.SetFault(func(r *http.Request) *fakeclerk.Fault {
+			fx.clerk.SetFault(func(r *http.Request) *fakeclerk.Fault {
 				if isList(r) {
 					lists.Add(1)
 				}
@@ -205,11 +205,11 @@ func TestReconcileWithClerkDown(t *testing.T) {
 					return nil
 				}
 				if fault.Hang {
-					go w.clock.Advance(clerkapi.BulkAttemptTimeout)
+					go fx.clock.Advance(clerkapi.BulkAttemptTimeout)
 				}
 				return fault
 			})
-			report, err := w.Reconcile(t.Context(), clerksync.ReconcileOptions{PageSize: 5})
+			report, err := fx.Reconcile(t.Context(), clerksync.ReconcileOptions{PageSize: 5})
 			if !errors.Is(err, clerksync.ErrUnavailable) || report.Complete || report.Created.Count != 15 || report.Resume == "" {
 				t.Fatalf("%v, reports %+v", err, report)
 			}
@@ -217,16 +217,16 @@ func TestReconcileWithClerkDown(t *testing.T) {
 				t.Errorf("gave up after %v", d)
 			}
 			var p *clerksync.Problem
-			if o := w.seen.last(); !errors.As(o.Err, &p) || p.Status != 503 {
+			if o := fx.seen.last(); !errors.As(o.Err, &p) || p.Status != 503 {
 				t.Errorf("observed %+v", o)
 			}
-			w.clerk.SetFault(nil)
-			w.clerk.ResetCalls()
-			resumed := w.reconcile(t, clerksync.ReconcileOptions{PageSize: 5, Resume: report.Resume})
+			fx.clerk.SetFault(nil)
+			fx.clerk.ResetCalls()
+			resumed := fx.reconcile(t, clerksync.ReconcileOptions{PageSize: 5, Resume: report.Resume})
 			if resumed.Created.Count != 10 || !resumed.Complete {
 				t.Errorf("resumed, it reports %+v", resumed)
 			}
-			w.inStep(t)
+			fx.inStep(t)
 		})
 	}
 }
@@ -248,24 +248,24 @@ func TestReconcileLastWord(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newBulkWorld(t, nil)
-			w.backfill(t, 3)
-			ghost := w.ghosts(t, 1)[0]
-			w.clerk.SetFault(func(r *http.Request) *fakeclerk.Fault {
+			fx := newBulkFixture(t, nil)
+			fx.backfill(t, 3)
+			ghost := fx.ghosts(t, 1)[0]
+			fx.clerk.SetFault(func(r *http.Request) *fakeclerk.Fault {
 				if strings.HasSuffix(r.URL.Path, ghost) {
 					return tt.fault
 				}
 				return nil
 			})
-			report, err := w.Reconcile(t.Context(), clerksync.ReconcileOptions{})
+			report, err := fx.Reconcile(t.Context(), clerksync.ReconcileOptions{})
 			if !errors.Is(err, tt.want) || (err == nil) != (tt.want == nil) || report.Complete != (tt.want == nil) {
 				t.Errorf("%v, reports %+v", err, report)
 			}
-			if u := w.get(t, ghost); !u.IsActive || report.Ghosts.Count != 0 {
+			if u := fx.get(t, ghost); !u.IsActive || report.Ghosts.Count != 0 {
 				t.Errorf("the record is %+v", u)
 			}
-			if tt.want == nil && (report.Updated.Count != 1 || w.get(t, ghost).Name == "Grace") {
-				t.Errorf("the record is %+v, reports %+v", w.get(t, ghost), report)
+			if tt.want == nil && (report.Updated.Count != 1 || fx.get(t, ghost).Name == "Grace") {
+				t.Errorf("the record is %+v, reports %+v", fx.get(t, ghost), report)
 			}
 		})
 	}
@@ -275,87 +275,87 @@ func TestReconcileLastWord(t *testing.T) {
 // is on its way from Clerk.
 func TestReconcileWhileUsersChange(t *testing.T) {
 	t.Parallel()
-	at := func(r *http.Request, w *bulkWorld, what string) bool {
+	at := func(r *http.Request, fx *bulkFixture, what string) bool {
 		switch what {
 		case "the page":
-			return isList(r) && w.clerk.Calls("GET /v1/users") == 2+1 // after the look-up by id
+			return isList(r) && fx.clerk.Calls("GET /v1/users") == 2+1 // after the look-up by id
 		case "the end":
-			return r.URL.Path == "/v1/users/count" && w.clerk.Calls("GET /v1/users/count") == 2
+			return r.URL.Path == "/v1/users/count" && fx.clerk.Calls("GET /v1/users/count") == 2
 		case "the last word":
 			return strings.HasPrefix(r.URL.Path, "/v1/users/user_")
 		case "the look-up":
-			return r.URL.Query().Has("user_id") && w.clerk.Calls("GET /v1/users") > 2
+			return r.URL.Query().Has("user_id") && fx.clerk.Calls("GET /v1/users") > 2
 		}
 		panic(what)
 	}
 	for name, tt := range map[string]struct {
 		when   string
-		change func(t *testing.T, w *bulkWorld, id string)
+		change func(t *testing.T, fx *bulkFixture, id string)
 		ghosts bool // whether the user is found gone in the same run
 		next   bool // whether the next run has something to do
 	}{
-		"changed, and its event came": {when: "the page", change: func(t *testing.T, w *bulkWorld, id string) {
-			w.rename(t, "Augusta", id)
-			if _, err := w.Sync(t.Context(), id); err != nil {
+		"changed, and its event came": {when: "the page", change: func(t *testing.T, fx *bulkFixture, id string) {
+			fx.rename(t, "Augusta", id)
+			if _, err := fx.Sync(t.Context(), id); err != nil {
 				t.Fatal(err)
 			}
 		}},
-		"changed, and its event is lost": {when: "the page", next: true, change: func(t *testing.T, w *bulkWorld, id string) {
-			w.rename(t, "Augusta", id)
+		"changed, and its event is lost": {when: "the page", next: true, change: func(t *testing.T, fx *bulkFixture, id string) {
+			fx.rename(t, "Augusta", id)
 		}},
-		"deleted, and its event came": {when: "the page", change: func(t *testing.T, w *bulkWorld, id string) {
-			w.delete(t, id)
-			deleteEvent(t, w, id)
+		"deleted, and its event came": {when: "the page", change: func(t *testing.T, fx *bulkFixture, id string) {
+			fx.delete(t, id)
+			deleteEvent(t, fx, id)
 		}},
-		"deleted, and its event is lost": {when: "the page", next: true, change: func(t *testing.T, w *bulkWorld, id string) {
-			w.delete(t, id)
+		"deleted, and its event is lost": {when: "the page", next: true, change: func(t *testing.T, fx *bulkFixture, id string) {
+			fx.delete(t, id)
 		}},
-		"no record, deleted, and its event came": {when: "the page", change: func(t *testing.T, w *bulkWorld, id string) {
-			late := w.clerk.UserIDs()[7] // was never synced, and is on the page
-			w.delete(t, late)
-			deleteEvent(t, w, late)
+		"no record, deleted, and its event came": {when: "the page", change: func(t *testing.T, fx *bulkFixture, id string) {
+			late := fx.clerk.UserIDs()[7] // was never synced, and is on the page
+			fx.delete(t, late)
+			deleteEvent(t, fx, late)
 		}},
-		"signed up and visited before the ghosts are looked for": {when: "the end", change: func(t *testing.T, w *bulkWorld, _ string) {
-			id := w.clerk.CreateUser(fakeclerk.NewUser{})
-			visit(t, w.Syncer, id)
-			w.edit(t, id, func(u *clerksync.User) { u.CreatedAt = t0 }) // an importer's: the holdback does not save it
+		"signed up and visited before the ghosts are looked for": {when: "the end", change: func(t *testing.T, fx *bulkFixture, _ string) {
+			id := fx.clerk.CreateUser(fakeclerk.NewUser{})
+			visit(t, fx.Syncer, id)
+			fx.edit(t, id, func(u *clerksync.User) { u.CreatedAt = t0 }) // an importer's: the holdback does not save it
 		}},
-		"the ghost is deactivated before its turn": {when: "the look-up", ghosts: true, change: func(t *testing.T, w *bulkWorld, _ string) {
-			deleteEvent(t, w, "user_zz_ghost_00000")
+		"the ghost is deactivated before its turn": {when: "the look-up", ghosts: true, change: func(t *testing.T, fx *bulkFixture, _ string) {
+			deleteEvent(t, fx, "user_zz_ghost_00000")
 		}},
-		"signed up while the ghosts are looked for": {when: "the last word", ghosts: true, next: true, change: func(_ *testing.T, w *bulkWorld, _ string) {
-			w.clerk.CreateUser(fakeclerk.NewUser{})
+		"signed up while the ghosts are looked for": {when: "the last word", ghosts: true, next: true, change: func(_ *testing.T, fx *bulkFixture, _ string) {
+			fx.clerk.CreateUser(fakeclerk.NewUser{})
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newBulkWorld(t, func(c *clerksync.Config) { c.RefreshAfter = -1 })
-			ids := w.backfill(t, 20)
-			missing := w.signUp(1)[0]
-			w.clerk.UpdateUserSilently(missing, func(u *fakeclerk.UserObject) { u.CreatedAt = t0.UnixMilli() + 6500 })
-			ghost := w.ghosts(t, 1)[0]
+			fx := newBulkFixture(t, func(c *clerksync.Config) { c.RefreshAfter = -1 })
+			ids := fx.backfill(t, 20)
+			missing := fx.signUp(1)[0]
+			fx.clerk.UpdateUserSilently(missing, func(u *fakeclerk.UserObject) { u.CreatedAt = t0.UnixMilli() + 6500 })
+			ghost := fx.ghosts(t, 1)[0]
 			var once sync.Once
-			w.clerk.SetFault(func(r *http.Request) *fakeclerk.Fault {
-				if !at(r, w, tt.when) {
+			fx.clerk.SetFault(func(r *http.Request) *fakeclerk.Fault {
+				if !at(r, fx, tt.when) {
 					return nil
 				}
 				return &fakeclerk.Fault{BeforeSend: func() {
-					once.Do(func() { tt.change(t, w, ids[7]) })
+					once.Do(func() { tt.change(t, fx, ids[7]) })
 				}}
 			})
-			report := w.reconcile(t, clerksync.ReconcileOptions{PageSize: 5})
+			report := fx.reconcile(t, clerksync.ReconcileOptions{PageSize: 5})
 			once.Do(func() { t.Error("nothing happened in between") })
-			w.clerk.SetFault(nil)
-			if u := w.get(t, ghost); u.IsActive || report.Deactivated.Count != 1 || !report.Complete {
+			fx.clerk.SetFault(nil)
+			if u := fx.get(t, ghost); u.IsActive || report.Deactivated.Count != 1 || !report.Complete {
 				t.Errorf("the ghost is %+v; reports %+v", u, report)
 			}
-			next := w.reconcile(t, clerksync.ReconcileOptions{Force: true, Holdback: -1})
+			next := fx.reconcile(t, clerksync.ReconcileOptions{Force: true, Holdback: -1})
 			if next.InStep() == tt.next {
 				t.Errorf("the next run finds %v", counts(&next))
 			}
-			w.inStep(t)
-			for id, u := range w.records(t, append(ids, missing)) {
-				if _, exists := w.clerk.User(id); exists != u.DeletedAt.IsZero() || exists != u.IsActive {
+			fx.inStep(t)
+			for id, u := range fx.records(t, append(ids, missing)) {
+				if _, exists := fx.clerk.User(id); exists != u.DeletedAt.IsZero() || exists != u.IsActive {
 					t.Errorf("in Clerk %v: %+v", exists, u)
 				}
 			}
@@ -367,16 +367,16 @@ func TestReconcileWhileUsersChange(t *testing.T) {
 // webhooks delivered to another process and visits in a third.
 func TestReconcileBesideLiveTraffic(t *testing.T) {
 	t.Parallel()
-	w := newBulkWorld(t, nil)
-	ids := w.backfill(t, 60)
-	process := w.syncer(t, nil)
+	fx := newBulkFixture(t, nil)
+	ids := fx.backfill(t, 60)
+	process := fx.syncer(t, nil)
 	handler, err := process.WebhookHandler(clerksync.WebhookConfig{Secrets: []string{testSecret}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	app := httptest.NewServer(handler)
 	defer app.Close()
-	w.clerk.AddEndpoint(app.URL, fakeclerk.EndpointOptions{Secret: testSecret})
+	fx.clerk.AddEndpoint(app.URL, fakeclerk.EndpointOptions{Secret: testSecret})
 	ctx, stop := context.WithCancel(t.Context())
 	var traffic sync.WaitGroup
 	traffic.Go(func() {
@@ -386,42 +386,42 @@ func TestReconcileBesideLiveTraffic(t *testing.T) {
 			i := random.IntN(len(alive))
 			switch random.IntN(6) {
 			case 0:
-				alive = append(alive, w.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Late"}))
+				alive = append(alive, fx.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Late"}))
 			case 1:
-				_ = w.clerk.DeleteUser(alive[i])
+				_ = fx.clerk.DeleteUser(alive[i])
 				alive = slices.Delete(alive, i, i+1)
 			default:
-				_ = w.clerk.UpdateUser(alive[i], func(u *fakeclerk.UserObject) { u.FirstName = clerk.String(fmt.Sprint("Ada ", n)) })
+				_ = fx.clerk.UpdateUser(alive[i], func(u *fakeclerk.UserObject) { u.FirstName = clerk.String(fmt.Sprint("Ada ", n)) })
 			}
-			if err := w.clerk.Settle(ctx); err != nil {
+			if err := fx.clerk.Settle(ctx); err != nil {
 				return
 			}
 		}
 	})
-	visitor := w.syncer(t, nil)
+	visitor := fx.syncer(t, nil)
 	traffic.Go(func() {
 		random := rand.New(rand.NewPCG(3, 4))
 		for ctx.Err() == nil {
-			all := w.clerk.UserIDs()
+			all := fx.clerk.UserIDs()
 			// A user may be gone by now.
 			_, _ = visitor.User(ctx, all[random.IntN(len(all))])
 		}
 	})
 	for range 3 {
 		// Some may be deleted while they are looked at; none of that is an error.
-		if report, err := w.Reconcile(t.Context(), clerksync.ReconcileOptions{PageSize: 5, MaxDeactivations: -1}); err != nil && !errors.Is(err, clerksync.ErrIncomplete) {
+		if report, err := fx.Reconcile(t.Context(), clerksync.ReconcileOptions{PageSize: 5, MaxDeactivations: -1}); err != nil && !errors.Is(err, clerksync.ErrIncomplete) {
 			t.Errorf("%v, %+v", err, report)
 		}
 	}
 	stop()
 	traffic.Wait()
 	clerksync.WaitBackground(visitor)
-	w.clock.Advance(24 * time.Hour) // what failed is delivered again
-	if err := w.clerk.Settle(t.Context()); err != nil {
+	fx.clock.Advance(24 * time.Hour) // what failed is delivered again
+	if err := fx.clerk.Settle(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	app.Close() // waits for the deliveries that were given up, too
-	w.inStep(t)
+	fx.inStep(t)
 }
 
 func TestReconcileLimitsDeactivations(t *testing.T) {
@@ -440,12 +440,12 @@ func TestReconcileLimitsDeactivations(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newBulkWorld(t, nil)
-			w.backfill(t, tt.users)
-			ghosts := w.ghosts(t, tt.ghosts)
-			w.edit(t, ghosts[0], func(u *clerksync.User) { u.IsActive = false }) // suspended: gone all the same
+			fx := newBulkFixture(t, nil)
+			fx.backfill(t, tt.users)
+			ghosts := fx.ghosts(t, tt.ghosts)
+			fx.edit(t, ghosts[0], func(u *clerksync.User) { u.IsActive = false }) // suspended: gone all the same
 			for _, dry := range []bool{true, false} {
-				report, err := w.Reconcile(t.Context(), clerksync.ReconcileOptions{DryRun: dry, MaxDeactivations: tt.limit, RequestsPerSecond: 1e6})
+				report, err := fx.Reconcile(t.Context(), clerksync.ReconcileOptions{DryRun: dry, MaxDeactivations: tt.limit, RequestsPerSecond: 1e6})
 				if tt.refused != errors.Is(err, clerksync.ErrTooManyGhosts) || !tt.refused && err != nil || report.Complete == tt.refused {
 					t.Fatalf("dry %v: %v, %+v", dry, err, report)
 				}
@@ -456,11 +456,11 @@ func TestReconcileLimitsDeactivations(t *testing.T) {
 				if dry || tt.refused {
 					want = 0
 				}
-				if report.Deactivated.Count != want || w.store.count("Deactivate") != want {
-					t.Errorf("dry %v: deactivates %d, want %d", dry, w.store.count("Deactivate"), want)
+				if report.Deactivated.Count != want || fx.store.count("Deactivate") != want {
+					t.Errorf("dry %v: deactivates %d, want %d", dry, fx.store.count("Deactivate"), want)
 				}
 			}
-			for id, u := range w.records(t, ghosts) {
+			for id, u := range fx.records(t, ghosts) {
 				if u.DeletedAt.IsZero() != tt.refused {
 					t.Errorf("%s is %+v", id, u)
 				}
@@ -482,16 +482,16 @@ func TestReconcileHoldback(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newBulkWorld(t, nil)
-			w.backfill(t, 3)
-			w.record(t, "user_zz_ghost")
-			w.clock.Advance(tt.age)
-			report := w.reconcile(t, clerksync.ReconcileOptions{Holdback: tt.holdback})
-			if u := w.get(t, "user_zz_ghost"); u.DeletedAt.IsZero() == tt.ghost || (report.Ghosts.Count == 1) != tt.ghost || !report.Complete {
+			fx := newBulkFixture(t, nil)
+			fx.backfill(t, 3)
+			fx.record(t, "user_zz_ghost")
+			fx.clock.Advance(tt.age)
+			report := fx.reconcile(t, clerksync.ReconcileOptions{Holdback: tt.holdback})
+			if u := fx.get(t, "user_zz_ghost"); u.DeletedAt.IsZero() == tt.ghost || (report.Ghosts.Count == 1) != tt.ghost || !report.Complete {
 				t.Errorf("the record is %+v, reports %+v", u, report)
 			}
-			if tt.ghost == (w.lookups() == 0) {
-				t.Errorf("%d look-ups", w.lookups())
+			if tt.ghost == (fx.lookups() == 0) {
+				t.Errorf("%d look-ups", fx.lookups())
 			}
 		})
 	}
@@ -523,7 +523,7 @@ func TestReconcileBadUsers(t *testing.T) {
 			t.Run(fmt.Sprint(name, " force ", force), func(t *testing.T) {
 				t.Parallel()
 				bad := ""
-				w := newBulkWorld(t, func(c *clerksync.Config) {
+				fx := newBulkFixture(t, func(c *clerksync.Config) {
 					c.Map = func(cu *clerk.User, u *clerksync.User) error {
 						if tt.mapping != nil && cu.ID == bad {
 							return tt.mapping(cu, u)
@@ -531,20 +531,20 @@ func TestReconcileBadUsers(t *testing.T) {
 						return nil
 					}
 				})
-				ids := w.signUp(10)
+				ids := fx.signUp(10)
 				bad = ids[4]
 				if tt.change != nil {
-					if err := w.clerk.UpdateUserSilently(bad, tt.change); err != nil {
+					if err := fx.clerk.UpdateUserSilently(bad, tt.change); err != nil {
 						t.Fatal(err)
 					}
 				}
-				w.store.refuse = func(id string) error {
+				fx.store.refuse = func(id string) error {
 					if id == bad {
 						return tt.refuse
 					}
 					return nil
 				}
-				report := w.reconcile(t, clerksync.ReconcileOptions{PageSize: 3, Force: force})
+				report := fx.reconcile(t, clerksync.ReconcileOptions{PageSize: 3, Force: force})
 				want, tally := map[string]int{"seen": 10, "created": 9, "failed": 1}, report.Failed
 				if tt.conflict {
 					want, tally = map[string]int{"seen": 10, "created": 9, "conflicts": 1}, report.Conflicts
@@ -556,8 +556,8 @@ func TestReconcileBadUsers(t *testing.T) {
 				if !tt.nameless && !slices.Equal(tally.IDs, []string{bad}) {
 					t.Errorf("names %v", tally.IDs)
 				}
-				if !tt.conflict && (strings.Count(w.logs.String(), "could not be reconciled") != 1 || !tt.nameless && !strings.Contains(w.logs.String(), bad)) {
-					t.Errorf("logs:\n%s", w.logs)
+				if !tt.conflict && (strings.Count(fx.logs.String(), "could not be reconciled") != 1 || !tt.nameless && !strings.Contains(fx.logs.String(), bad)) {
+					t.Errorf("logs:\n%s", fx.logs)
 				}
 			})
 		}
@@ -567,13 +567,13 @@ func TestReconcileBadUsers(t *testing.T) {
 // TestReconcileManyBadUsers: the log is bounded as the Report is.
 func TestReconcileManyBadUsers(t *testing.T) {
 	t.Parallel()
-	w := newBulkWorld(t, func(c *clerksync.Config) {
+	fx := newBulkFixture(t, func(c *clerksync.Config) {
 		c.Map = func(*clerk.User, *clerksync.User) error { return errors.New("no tenant") }
 	})
-	w.signUp(250)
-	report := w.reconcile(t, clerksync.ReconcileOptions{PageSize: 20})
+	fx.signUp(250)
+	report := fx.reconcile(t, clerksync.ReconcileOptions{PageSize: 20})
 	wantCounts(t, report, map[string]int{"seen": 250, "failed": 250})
-	if n := strings.Count(w.logs.String(), "could not be reconciled"); n != 100 || len(report.Failed.IDs) != 100 {
+	if n := strings.Count(fx.logs.String(), "could not be reconciled"); n != 100 || len(report.Failed.IDs) != 100 {
 		t.Errorf("logs %d and names %d users, want 100", n, len(report.Failed.IDs))
 	}
 }
@@ -584,36 +584,36 @@ func TestReconcileStoreThatRefuses(t *testing.T) {
 	t.Parallel()
 	invalid := errors.New("not authorized")
 	for name, tt := range map[string]struct {
-		arrange func(t *testing.T, w *bulkWorld)
+		arrange func(t *testing.T, fx *bulkFixture)
 		opts    clerksync.ReconcileOptions
 		op      string // at most so many calls of it
 		calls   int
 	}{
-		"all writes": {func(_ *testing.T, w *bulkWorld) { w.signUp(200) }, clerksync.ReconcileOptions{PageSize: 10}, "UpsertBatch", 4*3*5 + 4*3},
-		"all restores": {func(t *testing.T, w *bulkWorld) {
-			for _, id := range w.backfill(t, 200) {
-				if _, err := w.store.Store.Deactivate(t.Context(), id, w.clock.Now()); err != nil {
+		"all writes": {func(_ *testing.T, fx *bulkFixture) { fx.signUp(200) }, clerksync.ReconcileOptions{PageSize: 10}, "UpsertBatch", 4*3*5 + 4*3},
+		"all restores": {func(t *testing.T, fx *bulkFixture) {
+			for _, id := range fx.backfill(t, 200) {
+				if _, err := fx.store.Store.Deactivate(t.Context(), id, fx.clock.Now()); err != nil {
 					t.Fatal(err)
 				}
 			}
-			w.clock.Advance(2 * time.Hour)
+			fx.clock.Advance(2 * time.Hour)
 		}, clerksync.ReconcileOptions{Restore: true, Writers: 1}, "Restore", 3 * 50},
-		"all deactivations": {func(t *testing.T, w *bulkWorld) {
-			w.backfill(t, 3)
-			w.ghosts(t, 200)
+		"all deactivations": {func(t *testing.T, fx *bulkFixture) {
+			fx.backfill(t, 3)
+			fx.ghosts(t, 200)
 		}, clerksync.ReconcileOptions{MaxDeactivations: -1}, "Deactivate", 3*50 + 4*3},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newBulkWorld(t, nil)
-			tt.arrange(t, w)
-			w.store.reset()
-			w.store.refuse = func(string) error { return invalid }
-			report, err := w.Reconcile(t.Context(), tt.opts)
+			fx := newBulkFixture(t, nil)
+			tt.arrange(t, fx)
+			fx.store.reset()
+			fx.store.refuse = func(string) error { return invalid }
+			report, err := fx.Reconcile(t.Context(), tt.opts)
 			if !errors.Is(err, clerksync.ErrUnavailable) || !errors.Is(err, invalid) || report.Complete {
 				t.Errorf("%v, %+v", err, report)
 			}
-			if n := w.store.count(tt.op); n == 0 || n > tt.calls {
+			if n := fx.store.count(tt.op); n == 0 || n > tt.calls {
 				t.Errorf("%d times %s, want at most %d", n, tt.op, tt.calls)
 			}
 		})
@@ -624,18 +624,18 @@ func TestReconcileStoreThatRefuses(t *testing.T) {
 // refused.
 func TestReconcileStoreThatRefusesSome(t *testing.T) {
 	t.Parallel()
-	w := newBulkWorld(t, nil)
+	fx := newBulkFixture(t, nil)
 	refused := make(map[string]bool)
-	for i, id := range w.signUp(140) {
+	for i, id := range fx.signUp(140) {
 		refused[id] = i%2 == 0
 	}
-	w.store.refuse = func(id string) error {
+	fx.store.refuse = func(id string) error {
 		if refused[id] {
 			return errors.New("document failed validation")
 		}
 		return nil
 	}
-	report := w.reconcile(t, clerksync.ReconcileOptions{PageSize: 20})
+	report := fx.reconcile(t, clerksync.ReconcileOptions{PageSize: 20})
 	wantCounts(t, report, map[string]int{"seen": 140, "created": 70, "failed": 70})
 	if !report.Complete || report.InStep() {
 		t.Errorf("reports %+v", report)
@@ -650,18 +650,18 @@ func TestReconcileStoreDown(t *testing.T) {
 		for _, outage := range []time.Duration{3 * time.Minute, time.Hour} {
 			t.Run(fmt.Sprint(op, " ", outage), func(t *testing.T) {
 				t.Parallel()
-				w := newBulkWorld(t, nil)
-				ids := w.backfill(t, 20)
-				if _, err := w.store.Store.Deactivate(t.Context(), ids[3], w.clock.Now()); err != nil {
+				fx := newBulkFixture(t, nil)
+				ids := fx.backfill(t, 20)
+				if _, err := fx.store.Store.Deactivate(t.Context(), ids[3], fx.clock.Now()); err != nil {
 					t.Fatal(err)
 				}
-				w.rename(t, "Augusta", ids[12:]...)
-				w.ghosts(t, 3)
+				fx.rename(t, "Augusta", ids[12:]...)
+				fx.ghosts(t, 3)
 				var mu sync.Mutex
 				var began time.Time
 				down := false
 				calls := 0
-				w.store.fault = func(called string) error {
+				fx.store.fault = func(called string) error {
 					mu.Lock()
 					defer mu.Unlock()
 					if called == op {
@@ -669,9 +669,9 @@ func TestReconcileStoreDown(t *testing.T) {
 					}
 					// From the second call of op on everything fails.
 					if calls == 2 && began.IsZero() {
-						began, down = w.clock.Now(), true
+						began, down = fx.clock.Now(), true
 					}
-					if down = down && w.clock.Now().Sub(began) < outage; down {
+					if down = down && fx.clock.Now().Sub(began) < outage; down {
 						return errDown
 					}
 					return nil
@@ -680,20 +680,20 @@ func TestReconcileStoreDown(t *testing.T) {
 				if op == "Restore" || op == "Undeleted" {
 					calls = 1
 				}
-				report, err := w.Reconcile(t.Context(), opts)
+				report, err := fx.Reconcile(t.Context(), opts)
 				if began.IsZero() {
 					t.Fatal("the Store was never down")
 				}
-				w.store.fault = nil
+				fx.store.fault = nil
 				if outage > retry.GiveUpAfter {
 					if !errors.Is(err, clerksync.ErrUnavailable) || report.Complete {
 						t.Fatalf("%v, %+v", err, report)
 					}
-					if took := w.clock.Now().Sub(began); took > retry.GiveUpAfter+2*time.Minute {
+					if took := fx.clock.Now().Sub(began); took > retry.GiveUpAfter+2*time.Minute {
 						t.Errorf("gave up after %v", took)
 					}
 					opts.Resume = report.Resume
-					if _, err = w.Reconcile(t.Context(), opts); err != nil {
+					if _, err = fx.Reconcile(t.Context(), opts); err != nil {
 						t.Fatal(err)
 					}
 				} else if err != nil || !report.Complete || report.Failed.Count != 0 {
@@ -701,7 +701,7 @@ func TestReconcileStoreDown(t *testing.T) {
 				} else {
 					wantCounts(t, report, map[string]int{"seen": 20, "unchanged": 11, "updated": 8, "tombstoned": 1, "restored": 1, "ghosts": 3, "deactivated": 3})
 				}
-				w.inStep(t)
+				fx.inStep(t)
 			})
 		}
 	}
@@ -711,12 +711,12 @@ func TestReconcileStoreDown(t *testing.T) {
 // again, each time a little further on: longer in all than the patience for one call.
 func TestReconcileStoreThatBreaksOff(t *testing.T) {
 	t.Parallel()
-	w := newBulkWorld(t, nil)
-	ids := w.backfill(t, 1)
-	ghosts := w.ghosts(t, 30)
+	fx := newBulkFixture(t, nil)
+	ids := fx.backfill(t, 1)
+	ghosts := fx.ghosts(t, 30)
 	yielded, passed := 0, 1
-	w.store.fault = func(op string) error {
-		if op != "Undeleted" || w.clerk.Calls("GET /v1/users/count") < 2 { // not yet looking for ghosts
+	fx.store.fault = func(op string) error {
+		if op != "Undeleted" || fx.clerk.Calls("GET /v1/users/count") < 2 { // not yet looking for ghosts
 			return nil
 		}
 		if yielded++; yielded <= passed {
@@ -724,10 +724,10 @@ func TestReconcileStoreThatBreaksOff(t *testing.T) {
 		}
 		yielded = 0
 		passed++
-		w.clock.Advance(time.Minute)
+		fx.clock.Advance(time.Minute)
 		return errDown
 	}
-	report := w.reconcile(t, clerksync.ReconcileOptions{MaxDeactivations: -1})
+	report := fx.reconcile(t, clerksync.ReconcileOptions{MaxDeactivations: -1})
 	wantCounts(t, report, map[string]int{"seen": len(ids), "unchanged": len(ids), "ghosts": len(ghosts), "deactivated": len(ghosts)})
 	if report.Duration < 20*time.Minute {
 		t.Errorf("took only %v", report.Duration)
@@ -737,26 +737,26 @@ func TestReconcileStoreThatBreaksOff(t *testing.T) {
 // A write whose answer never comes may have been done: the next visit looks.
 func TestReconcileWritesWithoutAnAnswer(t *testing.T) {
 	t.Parallel()
-	w := newBulkWorld(t, func(c *clerksync.Config) { c.CacheTTL, c.RefreshAfter = 24*time.Hour, -1 })
-	id := w.backfill(t, 1)[0]
-	visit(t, w.Syncer, id)
-	w.clock.Advance(time.Second)
-	if err := w.clerk.BanUser(id); err != nil {
+	fx := newBulkFixture(t, func(c *clerksync.Config) { c.CacheTTL, c.RefreshAfter = 24*time.Hour, -1 })
+	id := fx.backfill(t, 1)[0]
+	visit(t, fx.Syncer, id)
+	fx.clock.Advance(time.Second)
+	if err := fx.clerk.BanUser(id); err != nil {
 		t.Fatal(err)
 	}
-	w.store.fault = func(op string) error {
+	fx.store.fault = func(op string) error {
 		if op != "UpsertBatch" {
 			return nil
 		}
-		if err := w.store.Edit(id, func(u *clerksync.User) { u.Banned = true }); err != nil {
+		if err := fx.store.Edit(id, func(u *clerksync.User) { u.Banned = true }); err != nil {
 			t.Error(err)
 		}
 		return errDown
 	}
-	if report := w.reconcile(t, clerksync.ReconcileOptions{}); report.Failed.Count != 1 {
+	if report := fx.reconcile(t, clerksync.ReconcileOptions{}); report.Failed.Count != 1 {
 		t.Errorf("reports %+v", report)
 	}
-	refusedWith(t, w.Syncer, id, clerksync.ErrUserInactive)
+	refusedWith(t, fx.Syncer, id, clerksync.ErrUserInactive)
 }
 
 func TestReconcileStoreThatPanics(t *testing.T) {
@@ -764,17 +764,17 @@ func TestReconcileStoreThatPanics(t *testing.T) {
 	for _, op := range []string{"Stamps", "UpsertBatch", "Deactivate"} {
 		t.Run(op, func(t *testing.T) {
 			t.Parallel()
-			w := newBulkWorld(t, nil)
-			ids := w.backfill(t, 10)
-			w.rename(t, "Augusta", ids...)
-			w.ghosts(t, 3)
-			w.store.fault = func(called string) error {
+			fx := newBulkFixture(t, nil)
+			ids := fx.backfill(t, 10)
+			fx.rename(t, "Augusta", ids...)
+			fx.ghosts(t, 3)
+			fx.store.fault = func(called string) error {
 				if called == op {
 					panic("nil map")
 				}
 				return nil
 			}
-			report, err := w.Reconcile(t.Context(), clerksync.ReconcileOptions{PageSize: 2})
+			report, err := fx.Reconcile(t.Context(), clerksync.ReconcileOptions{PageSize: 2})
 			if !errors.Is(err, clerksync.ErrUnavailable) || !strings.Contains(err.Error(), "nil map") || report.Complete {
 				t.Errorf("%v, %+v", err, report)
 			}
@@ -785,27 +785,27 @@ func TestReconcileStoreThatPanics(t *testing.T) {
 func TestReconcilePlainStore(t *testing.T) {
 	t.Parallel()
 	for _, force := range []bool{false, true} {
-		w := newBulkWorld(t, nil)
-		ids := w.backfill(t, 10)
-		w.ghosts(t, 2)
-		w.rename(t, "Augusta", ids[2])
-		created := w.signUp(2)
-		w.store.refuse = func(id string) error {
+		fx := newBulkFixture(t, nil)
+		ids := fx.backfill(t, 10)
+		fx.ghosts(t, 2)
+		fx.rename(t, "Augusta", ids[2])
+		created := fx.signUp(2)
+		fx.store.refuse = func(id string) error {
 			if id == created[0] {
 				return errors.New("document failed validation")
 			}
 			return nil
 		}
-		s := w.syncer(t, func(c *clerksync.Config) { c.Store = plainStore{w.store} })
+		s := fx.syncer(t, func(c *clerksync.Config) { c.Store = plainStore{fx.store} })
 		report, err := s.Reconcile(t.Context(), clerksync.ReconcileOptions{PageSize: 5, Force: force})
 		if err != nil || report.Complete || report.InStep() || !strings.Contains(report.Reason, "BatchStore") || report.Resume != "" {
 			t.Errorf("%v, %+v", err, report)
 		}
 		wantCounts(t, report, map[string]int{"seen": 12, "unchanged": 9, "updated": 1, "created": 1, "failed": 1})
-		if w.store.count("Deactivate") != 0 || w.store.count("UpsertBatch") != 0 || w.lookups() != 0 {
+		if fx.store.count("Deactivate") != 0 || fx.store.count("UpsertBatch") != 0 || fx.lookups() != 0 {
 			t.Error("looked for ghosts")
 		}
-		if w.get(t, ids[2]).Profile.FirstName != "Augusta" || !w.get(t, created[1]).IsActive {
+		if fx.get(t, ids[2]).Profile.FirstName != "Augusta" || !fx.get(t, created[1]).IsActive {
 			t.Error("the users are not in step")
 		}
 	}
@@ -813,11 +813,11 @@ func TestReconcilePlainStore(t *testing.T) {
 
 // endState is what the records come to, however often and in which pieces a run was
 // made.
-func endState(t *testing.T, w *bulkWorld, ids []string) map[string]*clerksync.User {
+func endState(t *testing.T, fx *bulkFixture, ids []string) map[string]*clerksync.User {
 	t.Helper()
-	records := w.records(t, ids)
-	if len(records) != w.store.Len() {
-		t.Errorf("%d records, of which %d are the users'", w.store.Len(), len(records))
+	records := fx.records(t, ids)
+	if len(records) != fx.store.Len() {
+		t.Errorf("%d records, of which %d are the users'", fx.store.Len(), len(records))
 	}
 	return records
 }
@@ -828,33 +828,33 @@ var whenAndWhere = cmpopts.IgnoreFields(clerksync.User{}, "ID", "SyncedAt", "Cre
 // and wants the records of an undisturbed run.
 func TestReconcileResumed(t *testing.T) {
 	t.Parallel()
-	prepare := func(t *testing.T) (*bulkWorld, []string) {
-		w := startBulkWorld(t, fakeclerk.Config{RateLimit: -1, Seed: 7}, nil)
-		ids := w.backfill(t, 20)
-		w.store.UniqueEmail = true
+	prepare := func(t *testing.T) (*bulkFixture, []string) {
+		fx := startBulkFixture(t, fakeclerk.Config{RateLimit: -1, Seed: 7}, nil)
+		ids := fx.backfill(t, 20)
+		fx.store.UniqueEmail = true
 		// The first user takes the address of the last, who has given it up.
 		for i, address := range map[int]string{0: "ada19@example.com", 19: "new@example.com"} {
-			if err := w.clerk.UpdateUser(ids[i], func(u *fakeclerk.UserObject) { u.EmailAddresses[0].EmailAddress = address }); err != nil {
+			if err := fx.clerk.UpdateUser(ids[i], func(u *fakeclerk.UserObject) { u.EmailAddresses[0].EmailAddress = address }); err != nil {
 				t.Fatal(err)
 			}
 		}
-		w.rename(t, "Augusta", ids[1], ids[7], ids[13])
-		w.delete(t, ids[4], ids[16])
-		ids = append(append(ids, w.signUp(10)...), w.ghosts(t, 2)...)
+		fx.rename(t, "Augusta", ids[1], ids[7], ids[13])
+		fx.delete(t, ids[4], ids[16])
+		ids = append(append(ids, fx.signUp(10)...), fx.ghosts(t, 2)...)
 		// A new user has an address that a ghost holds.
-		w.edit(t, ids[len(ids)-1], func(u *clerksync.User) { u.Email = "ada20@example.com" })
-		return w, ids
+		fx.edit(t, ids[len(ids)-1], func(u *clerksync.User) { u.Email = "ada20@example.com" })
+		return fx, ids
 	}
-	w, ids := prepare(t)
-	undisturbed := w.reconcile(t, clerksync.ReconcileOptions{PageSize: 3})
+	fx, ids := prepare(t)
+	undisturbed := fx.reconcile(t, clerksync.ReconcileOptions{PageSize: 3})
 	wantCounts(t, undisturbed, map[string]int{"seen": 28, "unchanged": 13, "created": 10, "updated": 5, "ghosts": 4, "deactivated": 4})
-	want := endState(t, w, ids)
-	w.inStep(t)
+	want := endState(t, fx, ids)
+	fx.inStep(t)
 
 	for stop := 1; ; stop++ {
 		reached := false
 		for _, resume := range []bool{true, false} {
-			w, ids := prepare(t)
+			fx, ids := prepare(t)
 			ctx, cancel := context.WithCancel(t.Context())
 			// Every call of Clerk, of the Store and of Progress is a point to stop at.
 			var calls atomic.Int32
@@ -863,14 +863,14 @@ func TestReconcileResumed(t *testing.T) {
 					cancel()
 				}
 			}
-			w.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { point(); return nil })
-			w.store.fault = func(string) error { point(); return nil }
-			w.store.after = func(string) { point() }
-			report, err := w.Reconcile(ctx, clerksync.ReconcileOptions{PageSize: 3, Progress: func(clerksync.Progress) { point() }})
+			fx.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { point(); return nil })
+			fx.store.fault = func(string) error { point(); return nil }
+			fx.store.after = func(string) { point() }
+			report, err := fx.Reconcile(ctx, clerksync.ReconcileOptions{PageSize: 3, Progress: func(clerksync.Progress) { point() }})
 			reached = ctx.Err() != nil
 			cancel()
-			w.clerk.SetFault(nil)
-			w.store.fault, w.store.after = nil, nil
+			fx.clerk.SetFault(nil)
+			fx.store.fault, fx.store.after = nil, nil
 			if !reached {
 				break
 			}
@@ -884,15 +884,15 @@ func TestReconcileResumed(t *testing.T) {
 			}
 			second := report
 			if err != nil {
-				second = w.reconcile(t, opts)
+				second = fx.reconcile(t, opts)
 			}
 			if !second.Complete {
 				t.Errorf("stop %d, resume %v: reports %+v", stop, resume, second)
 			}
-			if diff := gocmp.Diff(want, endState(t, w, ids), whenAndWhere); diff != "" {
+			if diff := gocmp.Diff(want, endState(t, fx, ids), whenAndWhere); diff != "" {
 				t.Errorf("stop %d, resume %v: the records are not those of an undisturbed run (-want +got):\n%s", stop, resume, diff)
 			}
-			w.inStep(t)
+			fx.inStep(t)
 		}
 		if !reached {
 			if stop < 60 {
@@ -905,21 +905,21 @@ func TestReconcileResumed(t *testing.T) {
 
 func TestReconcileCancelledWhileDeactivating(t *testing.T) {
 	t.Parallel()
-	w := newBulkWorld(t, nil)
-	w.backfill(t, 3)
-	ghosts := w.ghosts(t, 10)
+	fx := newBulkFixture(t, nil)
+	fx.backfill(t, 3)
+	ghosts := fx.ghosts(t, 10)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	w.store.after = func(op string) {
-		if w.store.count(op) == 3 {
+	fx.store.after = func(op string) {
+		if fx.store.count(op) == 3 {
 			cancel()
 		}
 	}
-	report, err := w.Reconcile(ctx, clerksync.ReconcileOptions{Writers: 1})
+	report, err := fx.Reconcile(ctx, clerksync.ReconcileOptions{Writers: 1})
 	if !errors.Is(err, context.Canceled) || report.Complete || report.Ghosts.Count != len(ghosts) || report.Deactivated.Count != 3 {
 		t.Errorf("%v, %+v", err, report)
 	}
-	report = w.reconcile(t, clerksync.ReconcileOptions{})
+	report = fx.reconcile(t, clerksync.ReconcileOptions{})
 	if report.Ghosts.Count != 7 || report.Deactivated.Count != 7 {
 		t.Errorf("the next run reports %+v", report)
 	}
@@ -929,11 +929,11 @@ func TestReconcileCancelledWhileDeactivating(t *testing.T) {
 // a call, and none is taken for a ghost.
 func TestReconcileResumedCost(t *testing.T) {
 	t.Parallel()
-	w := newBulkWorld(t, nil)
-	ids := w.backfill(t, 270)
+	fx := newBulkFixture(t, nil)
+	ids := fx.backfill(t, 270)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	report, err := w.Reconcile(ctx, clerksync.ReconcileOptions{PageSize: 50, Writers: 1, Progress: func(p clerksync.Progress) {
+	report, err := fx.Reconcile(ctx, clerksync.ReconcileOptions{PageSize: 50, Writers: 1, Progress: func(p clerksync.Progress) {
 		if p.Done == 250 {
 			cancel()
 		}
@@ -941,27 +941,27 @@ func TestReconcileResumedCost(t *testing.T) {
 	if !errors.Is(err, context.Canceled) || report.Seen != 250 {
 		t.Fatalf("%v, %+v", err, report)
 	}
-	w.delete(t, ids[100])           // passed, and gone since
-	w.rename(t, "Augusta", ids[30]) // passed, and changed since
-	w.delete(t, ids[249])           // the one to begin after
-	w.clerk.ResetCalls()
-	resumed := w.reconcile(t, clerksync.ReconcileOptions{PageSize: 50, Resume: report.Resume})
+	fx.delete(t, ids[100])           // passed, and gone since
+	fx.rename(t, "Augusta", ids[30]) // passed, and changed since
+	fx.delete(t, ids[249])           // the one to begin after
+	fx.clerk.ResetCalls()
+	resumed := fx.reconcile(t, clerksync.ReconcileOptions{PageSize: 50, Resume: report.Resume})
 	if !resumed.Complete || resumed.Deactivated.Count != 2 || resumed.Updated.Count != 1 || resumed.Seen != 268 {
 		t.Errorf("reports %+v", resumed)
 	}
-	if n := w.clerk.Calls("GET /v1/users"); n > 10 || w.lookups() != 2 {
-		t.Errorf("%d lists and %d look-ups", n, w.lookups())
+	if n := fx.clerk.Calls("GET /v1/users"); n > 10 || fx.lookups() != 2 {
+		t.Errorf("%d lists and %d look-ups", n, fx.lookups())
 	}
-	w.inStep(t)
+	fx.inStep(t)
 }
 
 func TestReconcileResumePoints(t *testing.T) {
 	t.Parallel()
-	w := newBulkWorld(t, nil)
-	w.signUp(20)
+	fx := newBulkFixture(t, nil)
+	fx.signUp(20)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	report, err := w.Reconcile(ctx, clerksync.ReconcileOptions{PageSize: 5, Progress: func(p clerksync.Progress) {
+	report, err := fx.Reconcile(ctx, clerksync.ReconcileOptions{PageSize: 5, Progress: func(p clerksync.Progress) {
 		if p.Report.Resume != "" {
 			cancel()
 		}
@@ -969,10 +969,10 @@ func TestReconcileResumePoints(t *testing.T) {
 	if !errors.Is(err, context.Canceled) || report.Resume == "" {
 		t.Fatalf("%v, %+v", err, report)
 	}
-	if strings.Contains(report.Resume, w.clerk.SecretKey()) || len(report.Resume) > 200 {
+	if strings.Contains(report.Resume, fx.clerk.SecretKey()) || len(report.Resume) > 200 {
 		t.Errorf("the point is %s", report.Resume)
 	}
-	other := w.syncer(t, func(c *clerksync.Config) { c.SecretKey = "sk_test_other" })
+	other := fx.syncer(t, func(c *clerksync.Config) { c.SecretKey = "sk_test_other" })
 	token := base64.RawURLEncoding.EncodeToString
 	for name, tt := range map[string]struct {
 		syncer *clerksync.Syncer
@@ -980,15 +980,15 @@ func TestReconcileResumePoints(t *testing.T) {
 		want   string
 	}{
 		"another key":     {other, clerksync.ReconcileOptions{Resume: report.Resume}, "another secret key"},
-		"of no dry run":   {w.Syncer, clerksync.ReconcileOptions{Resume: report.Resume, DryRun: true}, "another DryRun"},
-		"without Force":   {w.Syncer, clerksync.ReconcileOptions{Resume: report.Resume, Force: true}, "another DryRun, Force"},
-		"without Restore": {w.Syncer, clerksync.ReconcileOptions{Resume: report.Resume, Restore: true}, "another DryRun, Force or Restore"},
-		"cut short":       {w.Syncer, clerksync.ReconcileOptions{Resume: report.Resume[:20]}, "copy it whole"},
-		"no token":        {w.Syncer, clerksync.ReconcileOptions{Resume: "user_1"}, "copy it whole"},
-		"no base64":       {w.Syncer, clerksync.ReconcileOptions{Resume: "{}"}, "copy it whole"},
-		"no user":         {w.Syncer, clerksync.ReconcileOptions{Resume: token([]byte(`{"after":"../jwks"}`))}, "copy it whole"},
-		"no conflict":     {w.Syncer, clerksync.ReconcileOptions{Resume: token([]byte(`{"after":"user_1","conflicts":["&"]}`))}, "copy it whole"},
-		"negative":        {w.Syncer, clerksync.ReconcileOptions{Resume: token([]byte(`{"after":"user_1","passed":-1}`))}, "copy it whole"},
+		"of no dry run":   {fx.Syncer, clerksync.ReconcileOptions{Resume: report.Resume, DryRun: true}, "another DryRun"},
+		"without Force":   {fx.Syncer, clerksync.ReconcileOptions{Resume: report.Resume, Force: true}, "another DryRun, Force"},
+		"without Restore": {fx.Syncer, clerksync.ReconcileOptions{Resume: report.Resume, Restore: true}, "another DryRun, Force or Restore"},
+		"cut short":       {fx.Syncer, clerksync.ReconcileOptions{Resume: report.Resume[:20]}, "copy it whole"},
+		"no token":        {fx.Syncer, clerksync.ReconcileOptions{Resume: "user_1"}, "copy it whole"},
+		"no base64":       {fx.Syncer, clerksync.ReconcileOptions{Resume: "{}"}, "copy it whole"},
+		"no user":         {fx.Syncer, clerksync.ReconcileOptions{Resume: token([]byte(`{"after":"../jwks"}`))}, "copy it whole"},
+		"no conflict":     {fx.Syncer, clerksync.ReconcileOptions{Resume: token([]byte(`{"after":"user_1","conflicts":["&"]}`))}, "copy it whole"},
+		"negative":        {fx.Syncer, clerksync.ReconcileOptions{Resume: token([]byte(`{"after":"user_1","passed":-1}`))}, "copy it whole"},
 	} {
 		refused, err := tt.syncer.Reconcile(t.Context(), tt.opts)
 		if err == nil || !strings.Contains(err.Error(), "ReconcileOptions.Resume") || !strings.Contains(err.Error(), tt.want) {
@@ -999,11 +999,11 @@ func TestReconcileResumePoints(t *testing.T) {
 		}
 	}
 	// What the same key in another process makes of it, and a longer page.
-	resumed, err := w.syncer(t, nil).Reconcile(t.Context(), clerksync.ReconcileOptions{Resume: report.Resume})
+	resumed, err := fx.syncer(t, nil).Reconcile(t.Context(), clerksync.ReconcileOptions{Resume: report.Resume})
 	if err != nil || !resumed.Complete {
 		t.Errorf("%v, %+v", err, resumed)
 	}
-	w.inStep(t)
+	fx.inStep(t)
 }
 
 func TestReconcileRestore(t *testing.T) {
@@ -1020,25 +1020,25 @@ func TestReconcileRestore(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newBulkWorld(t, nil)
-			ids := w.backfill(t, 6)
+			fx := newBulkFixture(t, nil)
+			ids := fx.backfill(t, 6)
 			old, changed, young, gone := ids[0], ids[1], ids[2], ids[3]
 			for _, id := range []string{old, changed, gone} {
-				if _, err := w.store.Store.Deactivate(t.Context(), id, w.clock.Now()); err != nil {
+				if _, err := fx.store.Store.Deactivate(t.Context(), id, fx.clock.Now()); err != nil {
 					t.Fatal(err)
 				}
 			}
-			w.edit(t, old, func(u *clerksync.User) { u.Role = clerksync.RoleAdmin })
-			w.rename(t, "Augusta", changed)
-			w.delete(t, gone)
-			w.clock.Advance(time.Hour)
-			if _, err := w.store.Store.Deactivate(t.Context(), young, w.clock.Now()); err != nil {
+			fx.edit(t, old, func(u *clerksync.User) { u.Role = clerksync.RoleAdmin })
+			fx.rename(t, "Augusta", changed)
+			fx.delete(t, gone)
+			fx.clock.Advance(time.Hour)
+			if _, err := fx.store.Store.Deactivate(t.Context(), young, fx.clock.Now()); err != nil {
 				t.Fatal(err)
 			}
-			w.clock.Advance(time.Minute)
-			before := w.records(t, ids)
+			fx.clock.Advance(time.Minute)
+			before := fx.records(t, ids)
 
-			report := w.reconcile(t, tt.opts)
+			report := fx.reconcile(t, tt.opts)
 			want := map[string]int{"seen": 5, "unchanged": 2, "tombstoned": 3}
 			if tt.restored {
 				want["restored"] = 2
@@ -1047,7 +1047,7 @@ func TestReconcileRestore(t *testing.T) {
 			if report.InStep() == tt.restored || !slices.Contains(report.Tombstoned.IDs, young) {
 				t.Errorf("reports %+v", report)
 			}
-			after := w.records(t, ids)
+			after := fx.records(t, ids)
 			if !tt.written {
 				if diff := gocmp.Diff(before, after); diff != "" {
 					t.Errorf("wrote (-before +after):\n%s", diff)
@@ -1067,7 +1067,7 @@ func TestReconcileRestore(t *testing.T) {
 					t.Errorf("wrote (-before +after):\n%s", diff)
 				}
 			}
-			w.inStep(t)
+			fx.inStep(t)
 		})
 	}
 }
@@ -1077,10 +1077,10 @@ func TestReconcileRestore(t *testing.T) {
 func TestRestoreIsFollowedByTheRest(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
-		fault func(w *bulkWorld, id string, stop context.CancelFunc) func(op string) error
+		fault func(fx *bulkFixture, id string, stop context.CancelFunc) func(op string) error
 		runs  int
 	}{
-		"killed after it": {func(_ *bulkWorld, _ string, stop context.CancelFunc) func(string) error {
+		"killed after it": {func(_ *bulkFixture, _ string, stop context.CancelFunc) func(string) error {
 			return func(op string) error {
 				if op != "UpsertBatch" {
 					return nil
@@ -1089,41 +1089,41 @@ func TestRestoreIsFollowedByTheRest(t *testing.T) {
 				return context.Canceled
 			}
 		}, 2},
-		"its answer is lost": {func(w *bulkWorld, id string, _ context.CancelFunc) func(string) error {
+		"its answer is lost": {func(fx *bulkFixture, id string, _ context.CancelFunc) func(string) error {
 			lost := false
 			return func(op string) error {
 				if op != "Restore" || lost {
 					return nil
 				}
 				lost = true
-				_, _ = w.store.Store.Restore(context.Background(), id, w.clock.Now())
+				_, _ = fx.store.Store.Restore(context.Background(), id, fx.clock.Now())
 				return errDown
 			}
 		}, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newBulkWorld(t, nil)
-			id := w.backfill(t, 3)[0]
-			if _, err := w.store.Deactivate(t.Context(), id, w.clock.Now()); err != nil {
+			fx := newBulkFixture(t, nil)
+			id := fx.backfill(t, 3)[0]
+			if _, err := fx.store.Deactivate(t.Context(), id, fx.clock.Now()); err != nil {
 				t.Fatal(err)
 			}
-			email := w.get(t, id).Email
-			w.edit(t, id, func(u *clerksync.User) { u.Email = "" }) // as EraseOnDelete does, or a claim of another's
-			w.clock.Advance(2 * time.Hour)
+			email := fx.get(t, id).Email
+			fx.edit(t, id, func(u *clerksync.User) { u.Email = "" }) // as EraseOnDelete does, or a claim of another's
+			fx.clock.Advance(2 * time.Hour)
 			ctx, stop := context.WithCancel(t.Context())
 			defer stop()
-			w.store.fault = tt.fault(w, id, stop)
+			fx.store.fault = tt.fault(fx, id, stop)
 			for run := range tt.runs {
-				if _, err := w.Reconcile(ctx, clerksync.ReconcileOptions{Restore: true}); (err == nil) != (run == tt.runs-1) {
+				if _, err := fx.Reconcile(ctx, clerksync.ReconcileOptions{Restore: true}); (err == nil) != (run == tt.runs-1) {
 					t.Fatal(err)
 				}
-				ctx, w.store.fault = t.Context(), nil
+				ctx, fx.store.fault = t.Context(), nil
 			}
-			if u := w.get(t, id); !u.IsActive || u.Email != email {
+			if u := fx.get(t, id); !u.IsActive || u.Email != email {
 				t.Errorf("the record is %+v", u)
 			}
-			w.inStep(t)
+			fx.inStep(t)
 		})
 	}
 }
@@ -1132,72 +1132,72 @@ func TestRestoreIsFollowedByTheRest(t *testing.T) {
 // back, stays deleted: the event found the record deleted already, and has come and gone.
 func TestRestoreOfAUserDeletedMeanwhile(t *testing.T) {
 	t.Parallel()
-	w := newBulkWorld(t, nil)
-	ids := w.backfill(t, 3)
+	fx := newBulkFixture(t, nil)
+	ids := fx.backfill(t, 3)
 	gone, kept := ids[0], ids[1]
 	for _, id := range []string{gone, kept} {
-		if _, err := w.store.Deactivate(t.Context(), id, w.clock.Now()); err != nil {
+		if _, err := fx.store.Deactivate(t.Context(), id, fx.clock.Now()); err != nil {
 			t.Fatal(err)
 		}
 	}
-	w.clock.Advance(2 * time.Hour)
+	fx.clock.Advance(2 * time.Hour)
 	var once sync.Once
-	w.store.fault = func(op string) error {
+	fx.store.fault = func(op string) error {
 		if op == "Restore" {
 			once.Do(func() {
-				w.delete(t, gone)
-				deleteEvent(t, w, gone)
+				fx.delete(t, gone)
+				deleteEvent(t, fx, gone)
 			})
 		}
 		return nil
 	}
-	report := w.reconcile(t, clerksync.ReconcileOptions{Restore: true})
+	report := fx.reconcile(t, clerksync.ReconcileOptions{Restore: true})
 	wantCounts(t, report, map[string]int{"seen": 3, "unchanged": 1, "tombstoned": 2, "restored": 2, "ghosts": 1, "deactivated": 1})
-	if u := w.get(t, gone); u.IsActive || u.DeletedAt.IsZero() {
+	if u := fx.get(t, gone); u.IsActive || u.DeletedAt.IsZero() {
 		t.Errorf("who is deleted in Clerk has %+v", u)
 	}
-	if u := w.get(t, kept); !u.IsActive {
+	if u := fx.get(t, kept); !u.IsActive {
 		t.Errorf("who lives in Clerk has %+v", u)
 	}
 }
 
 func TestReconcileProgressPanics(t *testing.T) {
 	t.Parallel()
-	w := newBulkWorld(t, nil)
-	w.signUp(30)
+	fx := newBulkFixture(t, nil)
+	fx.signUp(30)
 	calls := 0
-	report, err := w.Reconcile(t.Context(), clerksync.ReconcileOptions{PageSize: 10, Progress: func(clerksync.Progress) {
+	report, err := fx.Reconcile(t.Context(), clerksync.ReconcileOptions{PageSize: 10, Progress: func(clerksync.Progress) {
 		calls++
 		panic("of the app's")
 	}})
 	if err != nil || !report.Complete || report.Created.Count != 30 || calls != 1 {
 		t.Errorf("%v after %d calls, reports %+v", err, calls, report)
 	}
-	if !strings.Contains(w.logs.String(), "panic in ReconcileOptions.Progress") {
-		t.Errorf("the panic is not in the log:\n%s", w.logs)
+	if !strings.Contains(fx.logs.String(), "panic in ReconcileOptions.Progress") {
+		t.Errorf("the panic is not in the log:\n%s", fx.logs)
 	}
 }
 
 // Clerk's count is no size to make room for.
 func TestReconcileOfAnImpossibleCount(t *testing.T) {
 	t.Parallel()
-	w := newBulkWorld(t, nil)
-	w.backfill(t, 2)
-	w.answer = func(r *http.Request, resp *http.Response) {
+	fx := newBulkFixture(t, nil)
+	fx.backfill(t, 2)
+	fx.answer = func(r *http.Request, resp *http.Response) {
 		if strings.HasSuffix(r.URL.Path, "/users/count") {
 			resp.Body, resp.ContentLength = io.NopCloser(strings.NewReader(`{"object":"total_count","total_count":4000000000000000000}`)), -1
 		}
 	}
-	if report, err := w.Reconcile(t.Context(), clerksync.ReconcileOptions{}); !errors.Is(err, clerksync.ErrIncomplete) || report.Seen != 2 {
+	if report, err := fx.Reconcile(t.Context(), clerksync.ReconcileOptions{}); !errors.Is(err, clerksync.ErrIncomplete) || report.Seen != 2 {
 		t.Errorf("%v, reports %+v", err, report)
 	}
 }
 
 // deleteEvent brings the event of a deletion.
-func deleteEvent(t *testing.T, w *bulkWorld, id string) {
+func deleteEvent(t *testing.T, fx *bulkFixture, id string) {
 	t.Helper()
 	data := json.RawMessage(fmt.Sprintf(`{"id":%q,"deleted":true}`, id))
-	if _, err := w.Apply(t.Context(), clerksync.Event{ID: "msg_1", Type: "user.deleted", Timestamp: w.clock.Now(), Data: data}); err != nil {
+	if _, err := fx.Apply(t.Context(), clerksync.Event{ID: "msg_1", Type: "user.deleted", Timestamp: fx.clock.Now(), Data: data}); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -52,9 +52,9 @@ func editList(f func(*http.Request, []json.RawMessage) []json.RawMessage) func(*
 
 // beforeList has f called with the number, from 1, of each list that Clerk has made
 // the answer to and not sent it.
-func (w *bulkWorld) beforeList(f func(number int)) {
+func (fx *bulkFixture) beforeList(f func(number int)) {
 	var lists atomic.Int32
-	w.clerk.SetFault(func(r *http.Request) *fakeclerk.Fault {
+	fx.clerk.SetFault(func(r *http.Request) *fakeclerk.Fault {
 		if !isList(r) {
 			return nil
 		}
@@ -65,12 +65,12 @@ func (w *bulkWorld) beforeList(f func(number int)) {
 
 // bounded is a context that ends where Clerk was asked far more often than any run of
 // these tests has reason to: a walk without an end.
-func (w *bulkWorld) bounded(t *testing.T) context.Context {
+func (fx *bulkFixture) bounded(t *testing.T) context.Context {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	t.Cleanup(func() { cancel(nil) })
-	before := w.request
-	w.request = func(r *http.Request) {
-		if w.clerk.Calls("") > 300 {
+	before := fx.request
+	fx.request = func(r *http.Request) {
+		if fx.clerk.Calls("") > 300 {
 			cancel(errors.New("300 calls and no end"))
 		}
 		if before != nil {
@@ -87,7 +87,7 @@ func TestReconcileReadsEveryPage(t *testing.T) {
 	const users = 57
 	for name, tt := range map[string]struct {
 		size    int
-		arrange func(t *testing.T, w *bulkWorld, ids []string)
+		arrange func(t *testing.T, fx *bulkFixture, ids []string)
 		deleted int // users deleted while the run goes on
 		lists   int // requests for pages; 0: any number
 	}{
@@ -96,18 +96,18 @@ func TestReconcileReadsEveryPage(t *testing.T) {
 		"keyset, the last page is full":  {size: 19, lists: 4},
 		"all on one page":                {size: 100, lists: 1},
 		"all on one page, which is full": {size: 57, lists: 2},
-		"starting_after refused": {size: 10, arrange: func(_ *testing.T, w *bulkWorld, _ []string) {
-			w.request = func(r *http.Request) { r.Header.Set("Clerk-API-Version", "2025-11-10") }
+		"starting_after refused": {size: 10, arrange: func(_ *testing.T, fx *bulkFixture, _ []string) {
+			fx.request = func(r *http.Request) { r.Header.Set("Clerk-API-Version", "2025-11-10") }
 		}},
-		"starting_after refused, one a page": {size: 1, arrange: func(_ *testing.T, w *bulkWorld, _ []string) {
-			w.request = func(r *http.Request) { r.Header.Set("Clerk-API-Version", "2025-11-10") }
+		"starting_after refused, one a page": {size: 1, arrange: func(_ *testing.T, fx *bulkFixture, _ []string) {
+			fx.request = func(r *http.Request) { r.Header.Set("Clerk-API-Version", "2025-11-10") }
 		}},
-		"starting_after ignored": {size: 10, arrange: func(_ *testing.T, w *bulkWorld, _ []string) {
-			w.request = func(r *http.Request) { without(r, "starting_after") }
+		"starting_after ignored": {size: 10, arrange: func(_ *testing.T, fx *bulkFixture, _ []string) {
+			fx.request = func(r *http.Request) { without(r, "starting_after") }
 		}},
-		"a page repeats the one before in part": {size: 10, arrange: func(_ *testing.T, w *bulkWorld, _ []string) {
+		"a page repeats the one before in part": {size: 10, arrange: func(_ *testing.T, fx *bulkFixture, _ []string) {
 			var before []json.RawMessage
-			w.answer = editList(func(r *http.Request, page []json.RawMessage) []json.RawMessage {
+			fx.answer = editList(func(r *http.Request, page []json.RawMessage) []json.RawMessage {
 				if len(before) > 0 && r.URL.Query().Has("starting_after") {
 					page = append(before[5:6:6], page[:9]...)
 				}
@@ -115,79 +115,79 @@ func TestReconcileReadsEveryPage(t *testing.T) {
 				return page
 			})
 		}},
-		"the last of a page is deleted": {size: 10, deleted: 1, lists: 7, arrange: func(t *testing.T, w *bulkWorld, ids []string) {
-			w.beforeList(func(n int) {
+		"the last of a page is deleted": {size: 10, deleted: 1, lists: 7, arrange: func(t *testing.T, fx *bulkFixture, ids []string) {
+			fx.beforeList(func(n int) {
 				if n == 2 {
-					w.delete(t, ids[19])
+					fx.delete(t, ids[19])
 				}
 			})
 		}},
-		"the last two of a page are deleted": {size: 10, deleted: 2, lists: 8, arrange: func(t *testing.T, w *bulkWorld, ids []string) {
-			w.beforeList(func(n int) {
+		"the last two of a page are deleted": {size: 10, deleted: 2, lists: 8, arrange: func(t *testing.T, fx *bulkFixture, ids []string) {
+			fx.beforeList(func(n int) {
 				if n == 2 {
-					w.delete(t, ids[18:20]...)
+					fx.delete(t, ids[18:20]...)
 				}
 			})
 		}},
-		"the last three of a page are deleted": {size: 10, deleted: 3, arrange: func(t *testing.T, w *bulkWorld, ids []string) {
-			w.beforeList(func(n int) {
+		"the last three of a page are deleted": {size: 10, deleted: 3, arrange: func(t *testing.T, fx *bulkFixture, ids []string) {
+			fx.beforeList(func(n int) {
 				if n == 2 {
-					w.delete(t, ids[17:20]...)
+					fx.delete(t, ids[17:20]...)
 				}
 			})
 		}},
-		"a page of users is deleted": {size: 10, deleted: 20, arrange: func(t *testing.T, w *bulkWorld, ids []string) {
-			w.beforeList(func(n int) {
+		"a page of users is deleted": {size: 10, deleted: 20, arrange: func(t *testing.T, fx *bulkFixture, ids []string) {
+			fx.beforeList(func(n int) {
 				if n == 2 {
-					w.delete(t, ids[5:25]...)
+					fx.delete(t, ids[5:25]...)
 				}
 			})
 		}},
-		"users deleted between pages by offset": {size: 10, deleted: 17, arrange: func(t *testing.T, w *bulkWorld, ids []string) {
-			w.request = func(r *http.Request) { r.Header.Set("Clerk-API-Version", "2025-11-10") }
-			w.beforeList(func(n int) {
+		"users deleted between pages by offset": {size: 10, deleted: 17, arrange: func(t *testing.T, fx *bulkFixture, ids []string) {
+			fx.request = func(r *http.Request) { r.Header.Set("Clerk-API-Version", "2025-11-10") }
+			fx.beforeList(func(n int) {
 				switch n {
 				case 6:
-					w.delete(t, ids[:5]...)
+					fx.delete(t, ids[:5]...)
 				case 7:
-					w.delete(t, ids[5:17]...)
+					fx.delete(t, ids[5:17]...)
 				}
 			})
 		}},
-		"all users so far deleted, by offset": {size: 10, deleted: 20, arrange: func(t *testing.T, w *bulkWorld, ids []string) {
-			w.request = func(r *http.Request) { r.Header.Set("Clerk-API-Version", "2025-11-10") }
-			w.beforeList(func(n int) {
+		"all users so far deleted, by offset": {size: 10, deleted: 20, arrange: func(t *testing.T, fx *bulkFixture, ids []string) {
+			fx.request = func(r *http.Request) { r.Header.Set("Clerk-API-Version", "2025-11-10") }
+			fx.beforeList(func(n int) {
 				if n == 7 {
-					w.delete(t, ids[:20]...)
+					fx.delete(t, ids[:20]...)
 				}
 			})
 		}},
-		"more users sign up at the end": {size: 10, deleted: -15, arrange: func(_ *testing.T, w *bulkWorld, _ []string) {
-			w.beforeList(func(n int) {
+		"more users sign up at the end": {size: 10, deleted: -15, arrange: func(_ *testing.T, fx *bulkFixture, _ []string) {
+			fx.beforeList(func(n int) {
 				if n == 6 {
-					w.signUp(15)
+					fx.signUp(15)
 				}
 			})
 		}},
-		"all signed up at one moment, by offset": {size: 10, arrange: func(_ *testing.T, w *bulkWorld, ids []string) {
-			w.request = func(r *http.Request) { r.Header.Set("Clerk-API-Version", "2025-11-10") }
+		"all signed up at one moment, by offset": {size: 10, arrange: func(_ *testing.T, fx *bulkFixture, ids []string) {
+			fx.request = func(r *http.Request) { r.Header.Set("Clerk-API-Version", "2025-11-10") }
 			for _, id := range ids {
-				_ = w.clerk.UpdateUserSilently(id, func(u *fakeclerk.UserObject) { u.CreatedAt = t0.UnixMilli() })
+				_ = fx.clerk.UpdateUserSilently(id, func(u *fakeclerk.UserObject) { u.CreatedAt = t0.UnixMilli() })
 			}
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newBulkWorld(t, nil)
-			ids := w.signUp(users)
-			w.record(t, ids[0]) // one of theirs, so that the key is the right one
-			w.clock.Advance(2 * time.Hour)
-			ghost := w.ghosts(t, 1)[0]
+			fx := newBulkFixture(t, nil)
+			ids := fx.signUp(users)
+			fx.record(t, ids[0]) // one of theirs, so that the key is the right one
+			fx.clock.Advance(2 * time.Hour)
+			ghost := fx.ghosts(t, 1)[0]
 			if tt.arrange != nil {
-				tt.arrange(t, w, ids)
+				tt.arrange(t, fx, ids)
 			}
 			var done int
-			report, err := w.Reconcile(w.bounded(t), clerksync.ReconcileOptions{PageSize: tt.size, Progress: func(p clerksync.Progress) {
+			report, err := fx.Reconcile(fx.bounded(t), clerksync.ReconcileOptions{PageSize: tt.size, Progress: func(p clerksync.Progress) {
 				if p.Phase == clerksync.PhaseUsers {
 					done = p.Done
 				}
@@ -195,27 +195,27 @@ func TestReconcileReadsEveryPage(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%v\n%+v", err, report)
 			}
-			if left := len(w.clerk.UserIDs()); left != users-tt.deleted {
+			if left := len(fx.clerk.UserIDs()); left != users-tt.deleted {
 				t.Fatalf("the test left %d users", left)
 			}
 			if !report.Complete || report.Deactivated.Count != 1 || report.Deactivated.IDs[0] != ghost {
 				t.Errorf("reports %+v", report)
 			}
-			for _, id := range w.clerk.UserIDs() {
-				if _, err := w.store.Store.User(t.Context(), id); err != nil {
+			for _, id := range fx.clerk.UserIDs() {
+				if _, err := fx.store.Store.User(t.Context(), id); err != nil {
 					t.Errorf("%s: %v", id, err)
 				}
 			}
-			if n := w.clerk.Calls("GET /v1/users") - 2; tt.lists != 0 && n != tt.lists { // less the look-ups by id
+			if n := fx.clerk.Calls("GET /v1/users") - 2; tt.lists != 0 && n != tt.lists { // less the look-ups by id
 				t.Errorf("%d lists, want %d", n, tt.lists)
 			}
-			if n := len(w.clerk.UserIDs()); report.Seen < n || report.Seen > max(n, users) || done != report.Seen {
+			if n := len(fx.clerk.UserIDs()); report.Seen < n || report.Seen > max(n, users) || done != report.Seen {
 				t.Errorf("saw %d users of %d, and Progress told of %d", report.Seen, n, done)
 			}
-			w.request, w.answer = nil, nil
-			w.clerk.SetFault(nil)
-			w.reconcile(t, clerksync.ReconcileOptions{MaxDeactivations: -1, Holdback: -1})
-			w.inStep(t)
+			fx.request, fx.answer = nil, nil
+			fx.clerk.SetFault(nil)
+			fx.reconcile(t, clerksync.ReconcileOptions{MaxDeactivations: -1, Holdback: -1})
+			fx.inStep(t)
 		})
 	}
 }
@@ -227,11 +227,11 @@ func TestReconcileIncompleteList(t *testing.T) {
 	const users = 200
 	for name, tt := range map[string]struct {
 		size    int
-		arrange func(w *bulkWorld)
+		arrange func(fx *bulkFixture)
 		want    error
 	}{
-		"skips one in fifty": {50, func(w *bulkWorld) {
-			w.answer = editList(func(_ *http.Request, page []json.RawMessage) []json.RawMessage {
+		"skips one in fifty": {50, func(fx *bulkFixture) {
+			fx.answer = editList(func(_ *http.Request, page []json.RawMessage) []json.RawMessage {
 				if len(page) == 50 {
 					page = slices.Delete(page, 20, 21)
 					// A full page all the same.
@@ -240,34 +240,34 @@ func TestReconcileIncompleteList(t *testing.T) {
 				return page
 			})
 		}, clerksync.ErrIncomplete},
-		"skips one of all": {500, func(w *bulkWorld) {
-			w.answer = editList(func(_ *http.Request, page []json.RawMessage) []json.RawMessage { return page[min(1, len(page)):] })
+		"skips one of all": {500, func(fx *bulkFixture) {
+			fx.answer = editList(func(_ *http.Request, page []json.RawMessage) []json.RawMessage { return page[min(1, len(page)):] })
 		}, nil},
-		"ends early": {50, func(w *bulkWorld) {
-			w.answer = editList(func(r *http.Request, page []json.RawMessage) []json.RawMessage {
+		"ends early": {50, func(fx *bulkFixture) {
+			fx.answer = editList(func(r *http.Request, page []json.RawMessage) []json.RawMessage {
 				if r.URL.Query().Has("starting_after") {
 					return page[:0]
 				}
 				return page
 			})
 		}, clerksync.ErrIncomplete},
-		"is empty": {50, func(w *bulkWorld) {
-			w.answer = editList(func(*http.Request, []json.RawMessage) []json.RawMessage { return []json.RawMessage{} })
+		"is empty": {50, func(fx *bulkFixture) {
+			fx.answer = editList(func(*http.Request, []json.RawMessage) []json.RawMessage { return []json.RawMessage{} })
 		}, clerksync.ErrIncomplete},
-		"the first page for ever": {50, func(w *bulkWorld) {
-			w.request = func(r *http.Request) { without(r, "starting_after"); without(r, "offset") }
+		"the first page for ever": {50, func(fx *bulkFixture) {
+			fx.request = func(r *http.Request) { without(r, "starting_after"); without(r, "offset") }
 		}, clerksync.ErrIncomplete},
-		"holes, by offset": {50, func(w *bulkWorld) {
-			w.request = func(r *http.Request) { r.Header.Set("Clerk-API-Version", "2025-11-10") }
-			w.answer = editList(func(r *http.Request, page []json.RawMessage) []json.RawMessage {
+		"holes, by offset": {50, func(fx *bulkFixture) {
+			fx.request = func(r *http.Request) { r.Header.Set("Clerk-API-Version", "2025-11-10") }
+			fx.answer = editList(func(r *http.Request, page []json.RawMessage) []json.RawMessage {
 				if offset, _ := strconv.Atoi(r.URL.Query().Get("offset")); offset%50 != 0 && len(page) > 20 {
 					return page[20:]
 				}
 				return page
 			})
 		}, clerksync.ErrIncomplete},
-		"users without ids": {50, func(w *bulkWorld) {
-			w.answer = editList(func(r *http.Request, page []json.RawMessage) []json.RawMessage {
+		"users without ids": {50, func(fx *bulkFixture) {
+			fx.answer = editList(func(r *http.Request, page []json.RawMessage) []json.RawMessage {
 				for i := range page {
 					page[i] = json.RawMessage(strings.Replace(string(page[i]), `"id":"user_`, `"id":"usr`, 1))
 				}
@@ -277,11 +277,11 @@ func TestReconcileIncompleteList(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newBulkWorld(t, nil)
-			ids := w.backfill(t, users)
-			ghosts := w.ghosts(t, 1)
-			tt.arrange(w)
-			report, err := w.Reconcile(w.bounded(t), clerksync.ReconcileOptions{PageSize: tt.size})
+			fx := newBulkFixture(t, nil)
+			ids := fx.backfill(t, users)
+			ghosts := fx.ghosts(t, 1)
+			tt.arrange(fx)
+			report, err := fx.Reconcile(fx.bounded(t), clerksync.ReconcileOptions{PageSize: tt.size})
 			if strings.Contains(fmt.Sprint(err), "no end") {
 				t.Fatal(err)
 			}
@@ -294,10 +294,10 @@ func TestReconcileIncompleteList(t *testing.T) {
 			if !errors.Is(err, tt.want) || report.Complete || report.Reason != err.Error() || report.Resume != "" {
 				t.Errorf("%v, reports %+v", err, report)
 			}
-			if w.lookups() != 0 || w.store.count("Deactivate") != 0 || report.Ghosts.Count != 0 {
+			if fx.lookups() != 0 || fx.store.count("Deactivate") != 0 || report.Ghosts.Count != 0 {
 				t.Errorf("looks for ghosts: %+v", report)
 			}
-			for id, u := range w.records(t, append(ids, ghosts...)) {
+			for id, u := range fx.records(t, append(ids, ghosts...)) {
 				if !u.IsActive {
 					t.Errorf("%s is %+v", id, u)
 				}

@@ -25,9 +25,9 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync/memstore"
 )
 
-// bulkWorld is a world for whole runs.
-type bulkWorld struct {
-	*world
+// bulkFixture is a world for whole runs.
+type bulkFixture struct {
+	*fixture
 	store *bulkStore
 	// What happens to requests on the way to Clerk and to answers on the way back.
 	request func(*http.Request)
@@ -36,36 +36,36 @@ type bulkWorld struct {
 	signedUp int
 }
 
-func newBulkWorld(t testing.TB, change func(*clerksync.Config)) *bulkWorld {
+func newBulkFixture(t testing.TB, change func(*clerksync.Config)) *bulkFixture {
 	t.Helper()
-	return startBulkWorld(t, fakeclerk.Config{RateLimit: -1}, change)
+	return startBulkFixture(t, fakeclerk.Config{RateLimit: -1}, change)
 }
 
-func startBulkWorld(t testing.TB, instance fakeclerk.Config, change func(*clerksync.Config)) *bulkWorld {
+func startBulkFixture(t testing.TB, instance fakeclerk.Config, change func(*clerksync.Config)) *bulkFixture {
 	t.Helper()
-	w := &bulkWorld{world: &world{clock: fakeclerk.NewClock(t0), logs: &logBuffer{}}}
-	instance.Clock = w.clock
+	fx := &bulkFixture{fixture: &fixture{clock: fakeclerk.NewClock(t0), logs: &logBuffer{}}}
+	instance.Clock = fx.clock
 	instance.InstanceID = cmp.Or(instance.InstanceID, sharedInstance)
 	var err error
-	if w.clerk, err = fakeclerk.Start(instance); err != nil {
+	if fx.clerk, err = fakeclerk.Start(instance); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = w.clerk.Close() })
+	t.Cleanup(func() { _ = fx.clerk.Close() })
 	records := memstore.New()
-	records.Now = w.clock.Now
-	w.world.store = &countingStore{faultyStore: faultyStore{Store: records}}
-	w.store = &bulkStore{Store: records, calls: make(map[string]int)}
-	w.Syncer = w.syncer(t, change)
-	return w
+	records.Now = fx.clock.Now
+	fx.fixture.store = &countingStore{faultyStore: faultyStore{Store: records}}
+	fx.store = &bulkStore{Store: records, calls: make(map[string]int)}
+	fx.Syncer = fx.syncer(t, change)
+	return fx
 }
 
 // syncer returns one more Syncer of the same world, as another process would have.
-func (w *bulkWorld) syncer(t testing.TB, change func(*clerksync.Config)) *clerksync.Syncer {
+func (fx *bulkFixture) syncer(t testing.TB, change func(*clerksync.Config)) *clerksync.Syncer {
 	t.Helper()
-	return w.world.syncer(t, func(cfg *clerksync.Config) {
-		cfg.Store = w.store
-		clerksync.SetClock(cfg, eagerClock{w.clock})
-		cfg.HTTPClient.Transport = &meddler{cfg.HTTPClient.Transport.(*http.Transport), w}
+	return fx.fixture.syncer(t, func(cfg *clerksync.Config) {
+		cfg.Store = fx.store
+		clerksync.SetClock(cfg, eagerClock{fx.clock})
+		cfg.HTTPClient.Transport = &meddler{cfg.HTTPClient.Transport.(*http.Transport), fx}
 		if change != nil {
 			change(cfg)
 		}
@@ -75,17 +75,17 @@ func (w *bulkWorld) syncer(t testing.TB, change func(*clerksync.Config)) *clerks
 // meddler lets a test change requests and answers.
 type meddler struct {
 	*http.Transport
-	w *bulkWorld
+	fx *bulkFixture
 }
 
 func (m *meddler) RoundTrip(r *http.Request) (*http.Response, error) {
-	if m.w.request != nil {
+	if m.fx.request != nil {
 		r = r.Clone(r.Context())
-		m.w.request(r)
+		m.fx.request(r)
 	}
 	resp, err := m.Transport.RoundTrip(r)
-	if err == nil && m.w.answer != nil {
-		m.w.answer(r, resp)
+	if err == nil && m.fx.answer != nil {
+		m.fx.answer(r, resp)
 	}
 	return resp, err
 }
@@ -215,76 +215,76 @@ func (s *bulkStore) Undeleted(ctx context.Context) iter.Seq2[clerksync.Stamp, er
 }
 
 // signUp makes n users in Clerk, a second apart.
-func (w *bulkWorld) signUp(n int) []string {
+func (fx *bulkFixture) signUp(n int) []string {
 	ids := make([]string, n)
 	for i := range ids {
-		ids[i] = w.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Ada", LastName: "Lovelace", Email: fmt.Sprintf("ada%d@example.com", w.signedUp)})
-		w.signedUp++
-		w.clock.Advance(time.Second)
+		ids[i] = fx.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Ada", LastName: "Lovelace", Email: fmt.Sprintf("ada%d@example.com", fx.signedUp)})
+		fx.signedUp++
+		fx.clock.Advance(time.Second)
 	}
 	return ids
 }
 
 // backfill makes n users in Clerk with their records, all over an hour ago.
-func (w *bulkWorld) backfill(t testing.TB, n int) []string {
+func (fx *bulkFixture) backfill(t testing.TB, n int) []string {
 	t.Helper()
-	ids := w.signUp(n)
-	w.reconcile(t, clerksync.ReconcileOptions{RequestsPerSecond: 1e6})
-	w.clock.Advance(2 * time.Hour)
-	w.clerk.ResetCalls()
-	w.store.reset()
+	ids := fx.signUp(n)
+	fx.reconcile(t, clerksync.ReconcileOptions{RequestsPerSecond: 1e6})
+	fx.clock.Advance(2 * time.Hour)
+	fx.clerk.ResetCalls()
+	fx.store.reset()
 	return ids
 }
 
 // ghosts makes n records, two hours old, of users whom Clerk does not have. Their
 // ids come after those of users.
-func (w *bulkWorld) ghosts(t testing.TB, n int) []string {
+func (fx *bulkFixture) ghosts(t testing.TB, n int) []string {
 	t.Helper()
 	ids := make([]string, n)
 	for i := range ids {
 		ids[i] = fmt.Sprintf("user_zz_ghost_%05d", i)
-		w.record(t, ids[i])
+		fx.record(t, ids[i])
 	}
-	w.clock.Advance(2 * time.Hour)
+	fx.clock.Advance(2 * time.Hour)
 	return ids
 }
 
 // record makes a record of a user whom Clerk need not have.
-func (w *bulkWorld) record(t testing.TB, id string) {
+func (fx *bulkFixture) record(t testing.TB, id string) {
 	t.Helper()
-	if _, err := w.store.Store.Upsert(t.Context(), &clerksync.User{ClerkID: id, Name: "Grace", ClerkUpdatedAt: t0.Add(-time.Hour), SyncedAt: t0}); err != nil {
+	if _, err := fx.store.Store.Upsert(t.Context(), &clerksync.User{ClerkID: id, Name: "Grace", ClerkUpdatedAt: t0.Add(-time.Hour), SyncedAt: t0}); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func (w *bulkWorld) rename(t testing.TB, name string, ids ...string) {
+func (fx *bulkFixture) rename(t testing.TB, name string, ids ...string) {
 	t.Helper()
 	for _, id := range ids {
-		if err := w.clerk.UpdateUser(id, func(u *fakeclerk.UserObject) { u.FirstName = clerk.String(name) }); err != nil {
+		if err := fx.clerk.UpdateUser(id, func(u *fakeclerk.UserObject) { u.FirstName = clerk.String(name) }); err != nil {
 			t.Fatal(err)
 		}
 	}
 }
 
-func (w *bulkWorld) delete(t testing.TB, ids ...string) {
+func (fx *bulkFixture) delete(t testing.TB, ids ...string) {
 	t.Helper()
 	for _, id := range ids {
-		if err := w.clerk.DeleteUser(id); err != nil {
+		if err := fx.clerk.DeleteUser(id); err != nil {
 			t.Fatal(err)
 		}
 	}
 }
 
-func (w *bulkWorld) edit(t testing.TB, id string, f func(*clerksync.User)) {
+func (fx *bulkFixture) edit(t testing.TB, id string, f func(*clerksync.User)) {
 	t.Helper()
-	if err := w.store.Edit(id, f); err != nil {
+	if err := fx.store.Edit(id, f); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func (w *bulkWorld) get(t testing.TB, id string) *clerksync.User {
+func (fx *bulkFixture) get(t testing.TB, id string) *clerksync.User {
 	t.Helper()
-	u, err := w.store.Store.User(t.Context(), id)
+	u, err := fx.store.Store.User(t.Context(), id)
 	if err != nil {
 		t.Fatalf("record of %s: %v", id, err)
 	}
@@ -292,9 +292,9 @@ func (w *bulkWorld) get(t testing.TB, id string) *clerksync.User {
 }
 
 // reconcile is a run that must succeed.
-func (w *bulkWorld) reconcile(t testing.TB, opts clerksync.ReconcileOptions) clerksync.Report {
+func (fx *bulkFixture) reconcile(t testing.TB, opts clerksync.ReconcileOptions) clerksync.Report {
 	t.Helper()
-	report, err := w.Reconcile(t.Context(), opts)
+	report, err := fx.Reconcile(t.Context(), opts)
 	if err != nil {
 		t.Fatalf("Reconcile: %v\n%+v", err, report)
 	}
@@ -302,21 +302,21 @@ func (w *bulkWorld) reconcile(t testing.TB, opts clerksync.ReconcileOptions) cle
 }
 
 // inStep checks, by whole records, that nothing is left to do.
-func (w *bulkWorld) inStep(t testing.TB) {
+func (fx *bulkFixture) inStep(t testing.TB) {
 	t.Helper()
-	before := w.store.writes()
-	if report := w.reconcile(t, clerksync.ReconcileOptions{DryRun: true, Force: true, Holdback: -1, MaxDeactivations: -1}); !report.InStep() {
+	before := fx.store.writes()
+	if report := fx.reconcile(t, clerksync.ReconcileOptions{DryRun: true, Force: true, Holdback: -1, MaxDeactivations: -1}); !report.InStep() {
 		t.Errorf("not in step: %v, reason %q", counts(&report), report.Reason)
 	}
-	if w.store.writes() != before {
+	if fx.store.writes() != before {
 		t.Error("the dry run wrote")
 	}
 }
 
 // records are all those of the users named, as they are.
-func (w *bulkWorld) records(t testing.TB, ids []string) map[string]*clerksync.User {
+func (fx *bulkFixture) records(t testing.TB, ids []string) map[string]*clerksync.User {
 	t.Helper()
-	records, err := w.store.Store.Users(t.Context(), ids)
+	records, err := fx.store.Store.Users(t.Context(), ids)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -344,63 +344,63 @@ func wantCounts(t testing.TB, r clerksync.Report, want map[string]int) {
 
 // drifted is a collection that has drifted in every way.
 type drifted struct {
-	*bulkWorld
+	*bulkFixture
 	ids map[string]string // by name
 }
 
 func newDrifted(t *testing.T) *drifted {
-	w := newBulkWorld(t, nil)
-	d := &drifted{w, make(map[string]string)}
-	w.store.UniqueEmail = true
+	fx := newBulkFixture(t, nil)
+	d := &drifted{fx, make(map[string]string)}
+	fx.store.UniqueEmail = true
 	for _, name := range []string{ // in the order of their sign-up, in which a run sees them
 		"in step", "missing", "heir", "heir of a ghost", "stale", "ghost", "mistaken", "deleted", "legacy",
 		"suspended", "suspended ghost", "banned", "testator", "edited", "appointed",
 	} {
-		d.ids[name] = w.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Ada", LastName: "Lovelace", Email: strings.ReplaceAll(name, " ", ".") + "@example.com"})
-		w.clock.Advance(time.Second)
+		d.ids[name] = fx.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Ada", LastName: "Lovelace", Email: strings.ReplaceAll(name, " ", ".") + "@example.com"})
+		fx.clock.Advance(time.Second)
 		if name == "missing" || strings.HasPrefix(name, "heir") {
 			continue
 		}
-		if _, err := w.Sync(t.Context(), d.ids[name]); err != nil {
+		if _, err := fx.Sync(t.Context(), d.ids[name]); err != nil {
 			t.Fatal(err)
 		}
 	}
-	w.clock.Advance(time.Hour)
+	fx.clock.Advance(time.Hour)
 	email := func(name, address string) {
 		t.Helper()
-		if err := w.clerk.UpdateUser(d.ids[name], func(u *fakeclerk.UserObject) { u.EmailAddresses[0].EmailAddress = address }); err != nil {
+		if err := fx.clerk.UpdateUser(d.ids[name], func(u *fakeclerk.UserObject) { u.EmailAddresses[0].EmailAddress = address }); err != nil {
 			t.Fatal(err)
 		}
 	}
-	w.rename(t, "Augusta", d.ids["stale"], d.ids["legacy"], d.ids["suspended"], d.ids["appointed"])
-	w.delete(t, d.ids["ghost"], d.ids["deleted"], d.ids["suspended ghost"])
+	fx.rename(t, "Augusta", d.ids["stale"], d.ids["legacy"], d.ids["suspended"], d.ids["appointed"])
+	fx.delete(t, d.ids["ghost"], d.ids["deleted"], d.ids["suspended ghost"])
 	for _, name := range []string{"mistaken", "deleted"} {
-		if _, err := w.store.Store.Deactivate(t.Context(), d.ids[name], w.clock.Now()); err != nil {
+		if _, err := fx.store.Store.Deactivate(t.Context(), d.ids[name], fx.clock.Now()); err != nil {
 			t.Fatal(err)
 		}
 	}
-	w.edit(t, d.ids["legacy"], func(u *clerksync.User) {
+	fx.edit(t, d.ids["legacy"], func(u *clerksync.User) {
 		*u = clerksync.User{Name: "somebody", Role: clerksync.RoleTeacher, IsActive: true}
 	})
 	for _, name := range []string{"suspended", "suspended ghost"} {
-		w.edit(t, d.ids[name], func(u *clerksync.User) { u.IsActive = false })
+		fx.edit(t, d.ids[name], func(u *clerksync.User) { u.IsActive = false })
 	}
-	if err := w.clerk.BanUser(d.ids["banned"]); err != nil {
+	if err := fx.clerk.BanUser(d.ids["banned"]); err != nil {
 		t.Fatal(err)
 	}
 	// The heirs come first, and find their addresses still taken.
 	email("testator", "other@example.com")
 	email("heir", "testator@example.com")
 	email("heir of a ghost", "ghost@example.com")
-	w.edit(t, d.ids["edited"], func(u *clerksync.User) { u.Name, u.Profile.Gender = "Byron", "?" })
-	w.edit(t, d.ids["appointed"], func(u *clerksync.User) {
+	fx.edit(t, d.ids["edited"], func(u *clerksync.User) { u.Name, u.Profile.Gender = "Byron", "?" })
+	fx.edit(t, d.ids["appointed"], func(u *clerksync.User) {
 		u.Role, u.Location = clerksync.RoleAdmin, &clerksync.Location{City: "London"}
 	})
 	d.ids["foreign"] = "legacy-42"
-	w.record(t, "legacy-42")
-	w.clock.Advance(time.Hour)
-	w.clerk.ResetCalls()
-	w.store.reset()
+	fx.record(t, "legacy-42")
+	fx.clock.Advance(time.Hour)
+	fx.clerk.ResetCalls()
+	fx.store.reset()
 	return d
 }
 
@@ -530,34 +530,34 @@ func (d *drifted) checkRepaired(t *testing.T, before map[string]*clerksync.User,
 // the last can be written at first, and by each further try one more.
 func TestReconcileHandedDownAddresses(t *testing.T) {
 	t.Parallel()
-	w := newBulkWorld(t, nil)
-	ids := w.backfill(t, 4)
-	w.store.UniqueEmail = true
+	fx := newBulkFixture(t, nil)
+	ids := fx.backfill(t, 4)
+	fx.store.UniqueEmail = true
 	for i, of := range []int{2, 3, 1, 4} {
-		if err := w.clerk.UpdateUser(ids[i], func(u *fakeclerk.UserObject) {
+		if err := fx.clerk.UpdateUser(ids[i], func(u *fakeclerk.UserObject) {
 			u.EmailAddresses[0].EmailAddress = fmt.Sprintf("ada%d@example.com", of)
 		}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	report := w.reconcile(t, clerksync.ReconcileOptions{PageSize: 2, Writers: 1})
+	report := fx.reconcile(t, clerksync.ReconcileOptions{PageSize: 2, Writers: 1})
 	wantCounts(t, report, map[string]int{"seen": 4, "updated": 4})
-	w.inStep(t)
+	fx.inStep(t)
 }
 
 func TestReconcileSwappedAddressesStayInConflict(t *testing.T) {
 	t.Parallel()
-	w := newBulkWorld(t, nil)
-	ids := w.backfill(t, 3)
-	w.store.UniqueEmail = true
+	fx := newBulkFixture(t, nil)
+	ids := fx.backfill(t, 3)
+	fx.store.UniqueEmail = true
 	for i, id := range ids[:2] {
-		if err := w.clerk.UpdateUser(id, func(u *fakeclerk.UserObject) {
+		if err := fx.clerk.UpdateUser(id, func(u *fakeclerk.UserObject) {
 			u.EmailAddresses[0].EmailAddress = fmt.Sprintf("ada%d@example.com", 1-i)
 		}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	report := w.reconcile(t, clerksync.ReconcileOptions{})
+	report := fx.reconcile(t, clerksync.ReconcileOptions{})
 	wantCounts(t, report, map[string]int{"seen": 3, "unchanged": 1, "conflicts": 2})
 	if !report.Complete || report.InStep() || !slices.Equal(slices.Sorted(slices.Values(report.Conflicts.IDs)), slices.Sorted(slices.Values(ids[:2]))) {
 		t.Errorf("reports %+v", report)
@@ -566,10 +566,10 @@ func TestReconcileSwappedAddressesStayInConflict(t *testing.T) {
 
 func TestReconcileAfterAMappingChange(t *testing.T) {
 	t.Parallel()
-	w := newBulkWorld(t, nil)
-	ids := w.backfill(t, 12)
-	_ = w.clerk.UpdateUserSilently(ids[2], func(u *fakeclerk.UserObject) { // at an equal version
-		u.LastSignInAt = clerk.Int64(w.clock.Now().UnixMilli())
+	fx := newBulkFixture(t, nil)
+	ids := fx.backfill(t, 12)
+	_ = fx.clerk.UpdateUserSilently(ids[2], func(u *fakeclerk.UserObject) { // at an equal version
+		u.LastSignInAt = clerk.Int64(fx.clock.Now().UnixMilli())
 	})
 	mapping := func(c *clerksync.Config) {
 		c.RoleOf = func(u *clerk.User) clerksync.Role {
@@ -586,7 +586,7 @@ func TestReconcileAfterAMappingChange(t *testing.T) {
 			return nil
 		}
 	}
-	old, changed := w.Syncer, w.syncer(t, mapping)
+	old, changed := fx.Syncer, fx.syncer(t, mapping)
 	for _, step := range []struct {
 		what   string
 		syncer *clerksync.Syncer
@@ -610,47 +610,47 @@ func TestReconcileAfterAMappingChange(t *testing.T) {
 			}
 		}
 	}
-	if u := w.get(t, ids[7]); u.Role != clerksync.RoleTeacher || u.Location != nil || u.Extra != nil {
+	if u := fx.get(t, ids[7]); u.Role != clerksync.RoleTeacher || u.Location != nil || u.Extra != nil {
 		t.Errorf("%+v", u)
 	}
-	if u := w.get(t, ids[5]); u.Role != clerksync.RoleStudent {
+	if u := fx.get(t, ids[5]); u.Role != clerksync.RoleStudent {
 		t.Errorf("%+v", u)
 	}
-	w.inStep(t)
+	fx.inStep(t)
 }
 
 // TestReconcileSignInAtAnEqualVersion: Unchanged, for the Store, and a difference all the
 // same.
 func TestReconcileSignInAtAnEqualVersion(t *testing.T) {
 	t.Parallel()
-	w := newBulkWorld(t, nil)
-	ids := w.backfill(t, 3)
-	if err := w.clerk.UpdateUserSilently(ids[1], func(u *fakeclerk.UserObject) { u.LastSignInAt = clerk.Int64(w.clock.Now().UnixMilli()) }); err != nil {
+	fx := newBulkFixture(t, nil)
+	ids := fx.backfill(t, 3)
+	if err := fx.clerk.UpdateUserSilently(ids[1], func(u *fakeclerk.UserObject) { u.LastSignInAt = clerk.Int64(fx.clock.Now().UnixMilli()) }); err != nil {
 		t.Fatal(err)
 	}
 	for _, dry := range []bool{true, false} {
-		report := w.reconcile(t, clerksync.ReconcileOptions{Force: true, DryRun: dry})
+		report := fx.reconcile(t, clerksync.ReconcileOptions{Force: true, DryRun: dry})
 		wantCounts(t, report, map[string]int{"seen": 3, "unchanged": 2, "updated": 1})
 		if !maps.Equal(report.Fields, map[string]int{"lastSignInAt": 1}) {
 			t.Errorf("fields %v", report.Fields)
 		}
 	}
-	w.inStep(t)
+	fx.inStep(t)
 }
 
 // TestReconcileLeavesNewerRecords: Clerk's clock went back, or its answer is a copy.
 func TestReconcileLeavesNewerRecords(t *testing.T) {
 	t.Parallel()
 	for _, force := range []bool{false, true} {
-		w := newBulkWorld(t, nil)
-		ids := w.backfill(t, 3)
-		if err := w.clerk.UpdateUserSilently(ids[1], func(u *fakeclerk.UserObject) { u.UpdatedAt--; u.FirstName = clerk.String("Augusta") }); err != nil {
+		fx := newBulkFixture(t, nil)
+		ids := fx.backfill(t, 3)
+		if err := fx.clerk.UpdateUserSilently(ids[1], func(u *fakeclerk.UserObject) { u.UpdatedAt--; u.FirstName = clerk.String("Augusta") }); err != nil {
 			t.Fatal(err)
 		}
-		before := w.records(t, ids)
-		report := w.reconcile(t, clerksync.ReconcileOptions{Force: force})
+		before := fx.records(t, ids)
+		report := fx.reconcile(t, clerksync.ReconcileOptions{Force: force})
 		wantCounts(t, report, map[string]int{"seen": 3, "unchanged": 2, "stale": 1})
-		if diff := gocmp.Diff(before, w.records(t, ids)); diff != "" || !slices.Equal(report.Stale.IDs, ids[1:2]) || !report.InStep() || w.store.writes() != 0 {
+		if diff := gocmp.Diff(before, fx.records(t, ids)); diff != "" || !slices.Equal(report.Stale.IDs, ids[1:2]) || !report.InStep() || fx.store.writes() != 0 {
 			t.Errorf("reports %+v; records (-before +after):\n%s", report, diff)
 		}
 	}
@@ -659,15 +659,15 @@ func TestReconcileLeavesNewerRecords(t *testing.T) {
 // TestReconcileTwiceAtOnce: each user is created by one of two runs.
 func TestReconcileTwiceAtOnce(t *testing.T) {
 	t.Parallel()
-	w := newBulkWorld(t, nil)
-	ids := w.signUp(100)
-	w.record(t, ids[0])
-	w.clock.Advance(2 * time.Hour)
-	ghosts := w.ghosts(t, 5)
-	other := w.syncer(t, nil)
+	fx := newBulkFixture(t, nil)
+	ids := fx.signUp(100)
+	fx.record(t, ids[0])
+	fx.clock.Advance(2 * time.Hour)
+	ghosts := fx.ghosts(t, 5)
+	other := fx.syncer(t, nil)
 	var reports [2]clerksync.Report
 	var runs sync.WaitGroup
-	for i, s := range []*clerksync.Syncer{w.Syncer, other} {
+	for i, s := range []*clerksync.Syncer{fx.Syncer, other} {
 		runs.Go(func() {
 			var err error
 			if reports[i], err = s.Reconcile(t.Context(), clerksync.ReconcileOptions{PageSize: 3}); err != nil {
@@ -679,29 +679,29 @@ func TestReconcileTwiceAtOnce(t *testing.T) {
 	if n := reports[0].Created.Count + reports[1].Created.Count; n != 99 || reports[0].Seen != 100 || reports[1].Seen != 100 {
 		t.Errorf("created %d users: %+v", n, reports)
 	}
-	for id, u := range w.records(t, ghosts) {
+	for id, u := range fx.records(t, ghosts) {
 		if u.DeletedAt.IsZero() {
 			t.Errorf("%s is %+v", id, u)
 		}
 	}
-	w.inStep(t)
+	fx.inStep(t)
 }
 
 // TestReconcileThroughABackend has the app call Clerk its own way.
 func TestReconcileThroughABackend(t *testing.T) {
 	t.Parallel()
-	w := newBulkWorld(t, nil)
-	w.backfill(t, 20)
-	created, ghosts := w.signUp(3), w.ghosts(t, 2)
-	url, key := w.clerk.APIURL(), w.clerk.SecretKey()
+	fx := newBulkFixture(t, nil)
+	fx.backfill(t, 20)
+	created, ghosts := fx.signUp(3), fx.ghosts(t, 2)
+	url, key := fx.clerk.APIURL(), fx.clerk.SecretKey()
 	client := &http.Client{Transport: &http.Transport{}}
 	defer client.CloseIdleConnections()
-	s := w.syncer(t, func(c *clerksync.Config) {
+	s := fx.syncer(t, func(c *clerksync.Config) {
 		c.Backend = clerk.NewBackend(&clerk.BackendConfig{URL: &url, Key: &key, HTTPClient: client})
 		c.SecretKey, c.APIURL, c.HTTPClient = "", "", nil
 	})
 	calls := 0
-	w.clerk.SetFault(func(*http.Request) *fakeclerk.Fault {
+	fx.clerk.SetFault(func(*http.Request) *fakeclerk.Fault {
 		if calls++; calls%3 == 0 {
 			return &fakeclerk.Fault{Status: 502, Body: "<html>", ContentType: "text/html"}
 		}
@@ -712,16 +712,16 @@ func TestReconcileThroughABackend(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantCounts(t, report, map[string]int{"seen": 23, "unchanged": 20, "created": len(created), "ghosts": 2, "deactivated": len(ghosts)})
-	w.clerk.SetFault(nil)
-	w.inStep(t)
+	fx.clerk.SetFault(nil)
+	fx.inStep(t)
 }
 
 func TestReconcileCost(t *testing.T) {
 	t.Parallel()
-	w := startBulkWorld(t, fakeclerk.Config{RateLimit: -1, Population: 1000}, nil)
+	fx := startBulkFixture(t, fakeclerk.Config{RateLimit: -1, Population: 1000}, nil)
 	var mu sync.Mutex
 	var lists []url.Values
-	w.clerk.SetFault(func(r *http.Request) *fakeclerk.Fault {
+	fx.clerk.SetFault(func(r *http.Request) *fakeclerk.Fault {
 		if r.URL.Path == "/v1/users" {
 			mu.Lock()
 			defer mu.Unlock()
@@ -732,19 +732,19 @@ func TestReconcileCost(t *testing.T) {
 	run := func(what string, opts clerksync.ReconcileOptions, calls map[string]int) clerksync.Report {
 		t.Helper()
 		lists = nil
-		w.clerk.ResetCalls()
-		w.store.reset()
-		report := w.reconcile(t, opts)
-		got := map[string]int{"list": w.clerk.Calls("GET /v1/users"), "count": w.clerk.Calls("GET /v1/users/count"), "get": w.lookups()}
+		fx.clerk.ResetCalls()
+		fx.store.reset()
+		report := fx.reconcile(t, opts)
+		got := map[string]int{"list": fx.clerk.Calls("GET /v1/users"), "count": fx.clerk.Calls("GET /v1/users/count"), "get": fx.lookups()}
 		for _, op := range []string{"User", "Users", "Upsert", "UpsertBatch", "Stamps", "Deactivate", "Restore"} {
-			got[op] = w.store.count(op)
+			got[op] = fx.store.count(op)
 		}
 		maps.DeleteFunc(got, func(_ string, n int) bool { return n == 0 })
 		if diff := gocmp.Diff(calls, got); diff != "" {
 			t.Errorf("%s: calls (-want +got):\n%s", what, diff)
 		}
-		if report.ClerkCalls != w.clerk.Calls("") || report.Throttled != 0 {
-			t.Errorf("%s: reports %d calls and %d throttled, Clerk counted %d", what, report.ClerkCalls, report.Throttled, w.clerk.Calls(""))
+		if report.ClerkCalls != fx.clerk.Calls("") || report.Throttled != 0 {
+			t.Errorf("%s: reports %d calls and %d throttled, Clerk counted %d", what, report.ClerkCalls, report.Throttled, fx.clerk.Calls(""))
 		}
 		return report
 	}
@@ -755,7 +755,7 @@ func TestReconcileCost(t *testing.T) {
 	if len(backfill.Created.IDs) != 100 {
 		t.Errorf("names %d of the created, want 100", len(backfill.Created.IDs))
 	}
-	for i, after := range []string{"", w.clerk.PopulationID(499), w.clerk.PopulationID(999)} {
+	for i, after := range []string{"", fx.clerk.PopulationID(499), fx.clerk.PopulationID(999)} {
 		want := url.Values{"limit": {"500"}, "order_by": {"created_at"}}
 		if after != "" {
 			want.Set("starting_after", after)
@@ -764,7 +764,7 @@ func TestReconcileCost(t *testing.T) {
 			t.Errorf("list %d (-want +got):\n%s", i, diff)
 		}
 	}
-	w.clock.Advance(2 * time.Hour)
+	fx.clock.Advance(2 * time.Hour)
 
 	unchanged := run("unchanged", clerksync.ReconcileOptions{}, map[string]int{"list": 4, "count": 2, "Stamps": 2})
 	wantCounts(t, unchanged, map[string]int{"seen": 1000, "unchanged": 1000})
@@ -775,11 +775,11 @@ func TestReconcileCost(t *testing.T) {
 	whole := run("whole records", clerksync.ReconcileOptions{Force: true}, map[string]int{"list": 4, "count": 2, "Users": 2})
 	wantCounts(t, whole, map[string]int{"seen": 1000, "unchanged": 1000})
 
-	w.rename(t, "Augusta", w.clerk.PopulationID(3), w.clerk.PopulationID(77))
+	fx.rename(t, "Augusta", fx.clerk.PopulationID(3), fx.clerk.PopulationID(77))
 	changed := run("changed", clerksync.ReconcileOptions{}, map[string]int{"list": 4, "count": 2, "Stamps": 2, "UpsertBatch": 1})
 	wantCounts(t, changed, map[string]int{"seen": 1000, "unchanged": 998, "updated": 2})
 
-	ghosts := w.ghosts(t, 230)
+	ghosts := fx.ghosts(t, 230)
 	gone := run("ghosts", clerksync.ReconcileOptions{MaxDeactivations: 230}, map[string]int{"list": 4 + 3, "count": 2, "get": 230, "Stamps": 2, "Deactivate": 230})
 	wantCounts(t, gone, map[string]int{"seen": 1000, "unchanged": 1000, "ghosts": 230, "deactivated": 230})
 	var asked []string
@@ -807,16 +807,16 @@ func TestReconcileKeepsToTheRate(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := startBulkWorld(t, fakeclerk.Config{SecretKey: tt.key}, nil) // with Clerk's own limit
-			w.signUp(200)
-			ghosts := w.ghosts(t, 60)
-			w.record(t, w.clerk.UserIDs()[0])
-			report := w.reconcile(t, clerksync.ReconcileOptions{PageSize: 2, RequestsPerSecond: tt.option, MaxDeactivations: -1, Holdback: -1})
+			fx := startBulkFixture(t, fakeclerk.Config{SecretKey: tt.key}, nil) // with Clerk's own limit
+			fx.signUp(200)
+			ghosts := fx.ghosts(t, 60)
+			fx.record(t, fx.clerk.UserIDs()[0])
+			report := fx.reconcile(t, clerksync.ReconcileOptions{PageSize: 2, RequestsPerSecond: tt.option, MaxDeactivations: -1, Holdback: -1})
 			if report.Deactivated.Count != len(ghosts) || report.ClerkCalls < 160 {
 				t.Fatalf("reports %+v", report)
 			}
-			if w.clerk.RateLimited() != 0 || report.Throttled != 0 {
-				t.Errorf("Clerk answered 429 %d times", w.clerk.RateLimited())
+			if fx.clerk.RateLimited() != 0 || report.Throttled != 0 {
+				t.Errorf("Clerk answered 429 %d times", fx.clerk.RateLimited())
 			}
 			if got := float64(report.ClerkCalls-1) / report.Duration.Seconds(); got < 0.95*tt.want || got > 1.001*tt.want {
 				t.Errorf("asks %.2f times a second, want %v", got, tt.want)
@@ -827,10 +827,10 @@ func TestReconcileKeepsToTheRate(t *testing.T) {
 
 func TestReconcileWaitsAsClerkAsks(t *testing.T) {
 	t.Parallel()
-	w := newBulkWorld(t, nil)
-	w.signUp(5)
+	fx := newBulkFixture(t, nil)
+	fx.signUp(5)
 	var refusals atomic.Int32
-	w.clerk.SetFault(func(r *http.Request) *fakeclerk.Fault {
+	fx.clerk.SetFault(func(r *http.Request) *fakeclerk.Fault {
 		if r.URL.Query().Has("starting_after") && refusals.Add(1) == 1 {
 			f := fakeclerk.ErrorFault(429, "too_many_requests")
 			f.Header.Set("Retry-After", "17")
@@ -839,9 +839,9 @@ func TestReconcileWaitsAsClerkAsks(t *testing.T) {
 		return nil
 	})
 	var waits []time.Duration
-	report := w.reconcile(t, clerksync.ReconcileOptions{PageSize: 2, Progress: func(p clerksync.Progress) {
+	report := fx.reconcile(t, clerksync.ReconcileOptions{PageSize: 2, Progress: func(p clerksync.Progress) {
 		if !p.Throttled.IsZero() {
-			waits = append(waits, p.Throttled.Sub(w.clock.Now()))
+			waits = append(waits, p.Throttled.Sub(fx.clock.Now()))
 		}
 	}})
 	if report.Throttled != 1 || report.Created.Count != 5 || report.Duration < 17*time.Second {
@@ -854,13 +854,13 @@ func TestReconcileWaitsAsClerkAsks(t *testing.T) {
 
 func TestReconcileOptionFaults(t *testing.T) {
 	t.Parallel()
-	w := newBulkWorld(t, func(c *clerksync.Config) { c.Store = plainStore{memstore.New()} })
-	report, err := w.Reconcile(t.Context(), clerksync.ReconcileOptions{
+	fx := newBulkFixture(t, func(c *clerksync.Config) { c.Store = plainStore{memstore.New()} })
+	report, err := fx.Reconcile(t.Context(), clerksync.ReconcileOptions{
 		PageSize: 501, Writers: -1, RequestsPerSecond: -1, Restore: true, Resume: "nonsense",
 	})
 	checkFaults(t, err, []string{"PageSize", "Writers", "RequestsPerSecond", "Restore", "Resume"})
-	if report.Complete || report.Reason != err.Error() || w.clerk.Calls("") != 0 {
-		t.Errorf("made %d calls and reports %+v", w.clerk.Calls(""), report)
+	if report.Complete || report.Reason != err.Error() || fx.clerk.Calls("") != 0 {
+		t.Errorf("made %d calls and reports %+v", fx.clerk.Calls(""), report)
 	}
 	for _, sentinel := range []error{clerksync.ErrUnavailable, clerksync.ErrWrongInstance, clerksync.ErrIncomplete, clerksync.ErrTooManyGhosts} {
 		if errors.Is(err, sentinel) {
@@ -874,12 +874,12 @@ type plainStore struct{ clerksync.Store }
 
 func TestReconcileProgress(t *testing.T) {
 	t.Parallel()
-	w := newBulkWorld(t, nil)
-	w.backfill(t, 47)
-	w.ghosts(t, 4)
+	fx := newBulkFixture(t, nil)
+	fx.backfill(t, 47)
+	fx.ghosts(t, 4)
 	var calls atomic.Int32
 	var all []clerksync.Progress
-	report := w.reconcile(t, clerksync.ReconcileOptions{PageSize: 2, Progress: func(p clerksync.Progress) {
+	report := fx.reconcile(t, clerksync.ReconcileOptions{PageSize: 2, Progress: func(p clerksync.Progress) {
 		if calls.Add(1) != 1 {
 			t.Error("Progress is called while it runs")
 		}
@@ -911,42 +911,42 @@ func TestReconcileProgress(t *testing.T) {
 	if all[users].Done != 47 || users+1 != 24 {
 		t.Errorf("after %d pages Progress was told of %d users", users+1, all[users].Done)
 	}
-	if o := w.seen.last(); o.Op != clerksync.OpReconcile || o.Err != nil || o.ClerkID != "" || o.Duration != report.Duration {
+	if o := fx.seen.last(); o.Op != clerksync.OpReconcile || o.Err != nil || o.ClerkID != "" || o.Duration != report.Duration {
 		t.Errorf("observed %+v", o)
 	}
 }
 
 func TestReconcileIsSeenByTheNextVisit(t *testing.T) {
 	t.Parallel()
-	w := newBulkWorld(t, func(c *clerksync.Config) { c.RefreshAfter = -1 })
-	ids := w.backfill(t, 4)
+	fx := newBulkFixture(t, func(c *clerksync.Config) { c.RefreshAfter = -1 })
+	ids := fx.backfill(t, 4)
 	renamed, gone, restored, banned := ids[0], ids[1], ids[2], ids[3]
-	if _, err := w.store.Store.Deactivate(t.Context(), restored, w.clock.Now()); err != nil {
+	if _, err := fx.store.Store.Deactivate(t.Context(), restored, fx.clock.Now()); err != nil {
 		t.Fatal(err)
 	}
-	w.clock.Advance(2 * time.Hour)
+	fx.clock.Advance(2 * time.Hour)
 	for _, id := range ids { // into the cache
-		_, _ = w.User(t.Context(), id)
+		_, _ = fx.User(t.Context(), id)
 	}
-	w.rename(t, "Augusta", renamed)
-	w.delete(t, gone)
-	if err := w.clerk.BanUser(banned); err != nil {
+	fx.rename(t, "Augusta", renamed)
+	fx.delete(t, gone)
+	if err := fx.clerk.BanUser(banned); err != nil {
 		t.Fatal(err)
 	}
-	late := w.clerk.CreateUser(fakeclerk.NewUser{ID: "user_late"})
-	w.reconcile(t, clerksync.ReconcileOptions{Restore: true})
+	late := fx.clerk.CreateUser(fakeclerk.NewUser{ID: "user_late"})
+	fx.reconcile(t, clerksync.ReconcileOptions{Restore: true})
 
-	if u := visit(t, w.Syncer, renamed); u.Profile.FirstName != "Augusta" {
+	if u := visit(t, fx.Syncer, renamed); u.Profile.FirstName != "Augusta" {
 		t.Errorf("the next visit gets %+v", u)
 	}
-	if u := visit(t, w.Syncer, restored); !u.IsActive || !u.DeletedAt.IsZero() {
+	if u := visit(t, fx.Syncer, restored); !u.IsActive || !u.DeletedAt.IsZero() {
 		t.Errorf("the next visit gets %+v", u)
 	}
-	refusedWith(t, w.Syncer, gone, clerksync.ErrUserInactive)
-	refusedWith(t, w.Syncer, banned, clerksync.ErrUserInactive)
-	visit(t, w.Syncer, late)
-	if w.lookups() != 1 { // the last word on the one who is gone
-		t.Errorf("%d users looked up", w.lookups())
+	refusedWith(t, fx.Syncer, gone, clerksync.ErrUserInactive)
+	refusedWith(t, fx.Syncer, banned, clerksync.ErrUserInactive)
+	visit(t, fx.Syncer, late)
+	if fx.lookups() != 1 { // the last word on the one who is gone
+		t.Errorf("%d users looked up", fx.lookups())
 	}
 }
 
@@ -954,21 +954,21 @@ func TestReconcileIsSeenByTheNextVisit(t *testing.T) {
 // the users and the key.
 func TestReconcileTellsNothingPersonal(t *testing.T) {
 	t.Parallel()
-	w := newBulkWorld(t, nil)
-	ids := w.backfill(t, 8)
-	w.store.UniqueEmail = true
+	fx := newBulkFixture(t, nil)
+	ids := fx.backfill(t, 8)
+	fx.store.UniqueEmail = true
 	for i, id := range ids[:2] { // swap
-		_ = w.clerk.UpdateUser(id, func(u *fakeclerk.UserObject) {
+		_ = fx.clerk.UpdateUser(id, func(u *fakeclerk.UserObject) {
 			u.EmailAddresses[0].EmailAddress = fmt.Sprintf("ada%d@example.com", 1-i)
 		})
 	}
-	_ = w.clerk.UpdateUser(ids[2], func(u *fakeclerk.UserObject) { u.Extra = map[string]any{"first_name": []string{"Ada"}} })
-	_ = w.clerk.UpdateUserSilently(ids[3], func(u *fakeclerk.UserObject) { u.UpdatedAt = w.clock.Now().Add(48 * time.Hour).UnixMilli() })
-	w.delete(t, ids[4])
-	w.rename(t, "Augusta", ids[5])
+	_ = fx.clerk.UpdateUser(ids[2], func(u *fakeclerk.UserObject) { u.Extra = map[string]any{"first_name": []string{"Ada"}} })
+	_ = fx.clerk.UpdateUserSilently(ids[3], func(u *fakeclerk.UserObject) { u.UpdatedAt = fx.clock.Now().Add(48 * time.Hour).UnixMilli() })
+	fx.delete(t, ids[4])
+	fx.rename(t, "Augusta", ids[5])
 
 	texts := []string{}
-	report := w.reconcile(t, clerksync.ReconcileOptions{Force: true})
+	report := fx.reconcile(t, clerksync.ReconcileOptions{Force: true})
 	wantCounts(t, report, map[string]int{"seen": 7, "unchanged": 2, "updated": 1, "conflicts": 2, "failed": 2, "ghosts": 1, "deactivated": 1})
 	texts = append(texts, fmt.Sprintf("%+v", report))
 	for _, fault := range []*fakeclerk.Fault{
@@ -977,18 +977,18 @@ func TestReconcileTellsNothingPersonal(t *testing.T) {
 		fakeclerk.ErrorFault(401, "clerk_key_invalid"),
 		fakeclerk.ErrorFault(403, "forbidden"),
 	} {
-		w.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { return fault })
-		report, err := w.Reconcile(t.Context(), clerksync.ReconcileOptions{})
+		fx.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { return fault })
+		report, err := fx.Reconcile(t.Context(), clerksync.ReconcileOptions{})
 		if !errors.Is(err, clerksync.ErrUnavailable) {
 			t.Errorf("error is %v", err)
 		}
 		texts = append(texts, fmt.Sprintf("%+v", report), fmt.Sprint(err))
 	}
-	if !strings.Contains(w.logs.String(), ids[2]) {
+	if !strings.Contains(fx.logs.String(), ids[2]) {
 		t.Error("the log does not say who failed")
 	}
-	for _, text := range append(texts, w.logs.String()) {
-		for _, secret := range []string{"@", "Ada", "Augusta", w.clerk.SecretKey()} {
+	for _, text := range append(texts, fx.logs.String()) {
+		for _, secret := range []string{"@", "Ada", "Augusta", fx.clerk.SecretKey()} {
 			if strings.Contains(text, secret) {
 				t.Errorf("%q is in %s", secret, text)
 			}

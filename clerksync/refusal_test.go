@@ -20,73 +20,73 @@ import (
 // down, in every policy, whatever came in between.
 func TestKnownRefusalsOutlastTheStore(t *testing.T) {
 	t.Parallel()
-	event := func(t *testing.T, w *world, typ, id string) {
-		raw, ok := w.clerk.User(id)
+	event := func(t *testing.T, fx *fixture, typ, id string) {
+		raw, ok := fx.clerk.User(id)
 		if !ok {
 			raw = json.RawMessage(`{"id":"` + id + `"}`)
 		}
-		if _, err := w.Apply(t.Context(), clerksync.Event{Type: typ, Timestamp: w.clock.Now(), Data: raw}); err != nil {
+		if _, err := fx.Apply(t.Context(), clerksync.Event{Type: typ, Timestamp: fx.clock.Now(), Data: raw}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	suspended := func(t *testing.T, w *world, id string) {
-		visit(t, w.Syncer, id)
-		_ = w.store.Edit(id, func(u *clerksync.User) { u.IsActive = false })
-		w.Forget(id)
-		refusedWith(t, w.Syncer, id, clerksync.ErrUserInactive)
+	suspended := func(t *testing.T, fx *fixture, id string) {
+		visit(t, fx.Syncer, id)
+		_ = fx.store.Edit(id, func(u *clerksync.User) { u.IsActive = false })
+		fx.Forget(id)
+		refusedWith(t, fx.Syncer, id, clerksync.ErrUserInactive)
 	}
-	for name, arrange := range map[string]func(*testing.T, *world, string){
-		"banned by an event": func(t *testing.T, w *world, id string) {
-			_ = w.clerk.BanUser(id)
-			event(t, w, "user.updated", id)
+	for name, arrange := range map[string]func(*testing.T, *fixture, string){
+		"banned by an event": func(t *testing.T, fx *fixture, id string) {
+			_ = fx.clerk.BanUser(id)
+			event(t, fx, "user.updated", id)
 		},
-		"banned, then another event": func(t *testing.T, w *world, id string) {
-			_ = w.clerk.BanUser(id)
-			event(t, w, "user.updated", id)
-			refusedWith(t, w.Syncer, id, clerksync.ErrUserInactive)
-			w.rename(t, id, "Ada")
-			event(t, w, "user.updated", id)
+		"banned, then another event": func(t *testing.T, fx *fixture, id string) {
+			_ = fx.clerk.BanUser(id)
+			event(t, fx, "user.updated", id)
+			refusedWith(t, fx.Syncer, id, clerksync.ErrUserInactive)
+			fx.rename(t, id, "Ada")
+			event(t, fx, "user.updated", id)
 		},
-		"suspended, then an event": func(t *testing.T, w *world, id string) {
-			suspended(t, w, id)
-			w.rename(t, id, "Ada")
-			event(t, w, "user.updated", id)
+		"suspended, then an event": func(t *testing.T, fx *fixture, id string) {
+			suspended(t, fx, id)
+			fx.rename(t, id, "Ada")
+			event(t, fx, "user.updated", id)
 		},
-		"suspended, then Forget": func(t *testing.T, w *world, id string) {
-			suspended(t, w, id)
-			w.Forget(id)
+		"suspended, then Forget": func(t *testing.T, fx *fixture, id string) {
+			suspended(t, fx, id)
+			fx.Forget(id)
 		},
-		"suspended, then Sync": func(t *testing.T, w *world, id string) {
-			suspended(t, w, id)
-			w.rename(t, id, "Ada")
-			if _, err := w.Sync(t.Context(), id); err != nil {
+		"suspended, then Sync": func(t *testing.T, fx *fixture, id string) {
+			suspended(t, fx, id)
+			fx.rename(t, id, "Ada")
+			if _, err := fx.Sync(t.Context(), id); err != nil {
 				t.Fatal(err)
 			}
 		},
-		"deleted, then a late event": func(t *testing.T, w *world, id string) {
-			raw, _ := w.clerk.User(id)
-			_ = w.clerk.DeleteUser(id)
-			event(t, w, "user.deleted", id)
-			if _, err := w.Apply(t.Context(), clerksync.Event{Type: "user.updated", Data: raw}); err != nil {
+		"deleted, then a late event": func(t *testing.T, fx *fixture, id string) {
+			raw, _ := fx.clerk.User(id)
+			_ = fx.clerk.DeleteUser(id)
+			event(t, fx, "user.deleted", id)
+			if _, err := fx.Apply(t.Context(), clerksync.Event{Type: "user.updated", Data: raw}); err != nil {
 				t.Fatal(err)
 			}
-			w.Forget(id)
+			fx.Forget(id)
 		},
 	} {
 		for mode, silent := range map[string]bool{"the Store returns records": false, "the Store returns none": true} {
 			t.Run(name+", "+mode, func(t *testing.T) {
 				t.Parallel()
-				w := newWorld(t, func(c *clerksync.Config) { c.OnFailure = clerksync.FailOpen })
+				fx := newFixture(t, func(c *clerksync.Config) { c.OnFailure = clerksync.FailOpen })
 				if silent {
-					w.Syncer = w.syncer(t, func(c *clerksync.Config) { c.OnFailure, c.Store = clerksync.FailOpen, silentStore{w.store} })
+					fx.Syncer = fx.syncer(t, func(c *clerksync.Config) { c.OnFailure, c.Store = clerksync.FailOpen, silentStore{fx.store} })
 				}
-				id := w.clerk.CreateUser(fakeclerk.NewUser{})
-				visit(t, w.Syncer, id)
-				arrange(t, w, id)
-				w.store.fail(errDown)
-				refusedWith(t, w.Syncer, id, clerksync.ErrUserInactive)
-				w.clock.Advance(time.Minute)
-				refusedWith(t, w.Syncer, id, clerksync.ErrUserInactive)
+				id := fx.clerk.CreateUser(fakeclerk.NewUser{})
+				visit(t, fx.Syncer, id)
+				arrange(t, fx, id)
+				fx.store.fail(errDown)
+				refusedWith(t, fx.Syncer, id, clerksync.ErrUserInactive)
+				fx.clock.Advance(time.Minute)
+				refusedWith(t, fx.Syncer, id, clerksync.ErrUserInactive)
 			})
 		}
 	}
@@ -103,18 +103,18 @@ func (s silentStore) Upsert(ctx context.Context, u *clerksync.User) (clerksync.R
 
 func TestLiftedRefusalIsNotKept(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, func(c *clerksync.Config) { c.OnFailure = clerksync.FailOpen })
-	w.Syncer = w.syncer(t, func(c *clerksync.Config) { c.OnFailure, c.Store = clerksync.FailOpen, silentStore{w.store} })
-	id := w.clerk.CreateUser(fakeclerk.NewUser{})
-	_ = w.clerk.BanUser(id)
-	refusedWith(t, w.Syncer, id, clerksync.ErrUserInactive)
-	_ = w.clerk.UnbanUser(id)
-	raw, _ := w.clerk.User(id)
-	if _, err := w.Apply(t.Context(), clerksync.Event{Type: "user.updated", Data: raw}); err != nil {
+	fx := newFixture(t, func(c *clerksync.Config) { c.OnFailure = clerksync.FailOpen })
+	fx.Syncer = fx.syncer(t, func(c *clerksync.Config) { c.OnFailure, c.Store = clerksync.FailOpen, silentStore{fx.store} })
+	id := fx.clerk.CreateUser(fakeclerk.NewUser{})
+	_ = fx.clerk.BanUser(id)
+	refusedWith(t, fx.Syncer, id, clerksync.ErrUserInactive)
+	_ = fx.clerk.UnbanUser(id)
+	raw, _ := fx.clerk.User(id)
+	if _, err := fx.Apply(t.Context(), clerksync.Event{Type: "user.updated", Data: raw}); err != nil {
 		t.Fatal(err)
 	}
-	w.store.fail(errDown)
-	if u := visit(t, w.Syncer, id); !u.Partial {
+	fx.store.fail(errDown)
+	if u := visit(t, fx.Syncer, id); !u.Partial {
 		t.Errorf("served %+v", u)
 	}
 }
@@ -122,20 +122,20 @@ func TestLiftedRefusalIsNotKept(t *testing.T) {
 // A record that went back in the Store does not hide what the app did to it.
 func TestSuspensionCountsWhateverTheVersion(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
-	id := w.clerk.CreateUser(fakeclerk.NewUser{})
-	visit(t, w.Syncer, id)
-	_ = w.store.Edit(id, func(u *clerksync.User) { u.ClerkUpdatedAt, u.IsActive = t0.Add(-time.Hour), false })
-	w.clock.Advance(30 * time.Second)
-	refusedWith(t, w.Syncer, id, clerksync.ErrUserInactive)
+	fx := newFixture(t, nil)
+	id := fx.clerk.CreateUser(fakeclerk.NewUser{})
+	visit(t, fx.Syncer, id)
+	_ = fx.store.Edit(id, func(u *clerksync.User) { u.ClerkUpdatedAt, u.IsActive = t0.Add(-time.Hour), false })
+	fx.clock.Advance(30 * time.Second)
+	refusedWith(t, fx.Syncer, id, clerksync.ErrUserInactive)
 }
 
 func TestCookieOfAnotherOriginsRequest(t *testing.T) {
 	t.Parallel()
 	const app = "https://app.example.com"
-	w := newWorld(t, func(c *clerksync.Config) { c.Auth.Cookie, c.Auth.AuthorizedParties = true, []string{app} })
-	id := w.clerk.CreateUser(fakeclerk.NewUser{})
-	token, err := w.clerk.Token(id, fakeclerk.TokenOptions{AuthorizedParty: app})
+	fx := newFixture(t, func(c *clerksync.Config) { c.Auth.Cookie, c.Auth.AuthorizedParties = true, []string{app} })
+	id := fx.clerk.CreateUser(fakeclerk.NewUser{})
+	token, err := fx.clerk.Token(id, fakeclerk.TokenOptions{AuthorizedParty: app})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -168,7 +168,7 @@ func TestCookieOfAnotherOriginsRequest(t *testing.T) {
 					r.Header.Set(name, value)
 				}
 			}
-			for _, wrap := range []func(http.Handler) http.Handler{w.RequireUser, w.WithUser} {
+			for _, wrap := range []func(http.Handler) http.Handler{fx.RequireUser, fx.WithUser} {
 				rec := httptest.NewRecorder()
 				wrap(&me{}).ServeHTTP(rec, r)
 				if tt.status != 200 {
@@ -188,15 +188,15 @@ func (panicking) RoundTrip(*http.Request) (*http.Response, error) { panic("nil m
 
 func TestPanicsOfTheAppsParts(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
-	s := w.syncer(t, func(c *clerksync.Config) { c.HTTPClient = &http.Client{Transport: panicking{}} })
-	if got := authenticate(t, s, w.clerk.SessionToken("user_1")); got != "unavailable" {
+	fx := newFixture(t, nil)
+	s := fx.syncer(t, func(c *clerksync.Config) { c.HTTPClient = &http.Client{Transport: panicking{}} })
+	if got := authenticate(t, s, fx.clerk.SessionToken("user_1")); got != "unavailable" {
 		t.Errorf("fetching keys: %q", got)
 	}
 	refusedWith(t, s, "user_1", clerksync.ErrUnavailable)
 
-	id := w.clerk.CreateUser(fakeclerk.NewUser{})
-	s = w.syncer(t, func(c *clerksync.Config) {
+	id := fx.clerk.CreateUser(fakeclerk.NewUser{})
+	s = fx.syncer(t, func(c *clerksync.Config) {
 		c.Observe = func(_ context.Context, o clerksync.Observation) {
 			if o.Op == clerksync.OpRefresh {
 				panic("nil map")
@@ -204,7 +204,7 @@ func TestPanicsOfTheAppsParts(t *testing.T) {
 		}
 	})
 	visit(t, s, id)
-	w.clock.Advance(2 * time.Hour)
+	fx.clock.Advance(2 * time.Hour)
 	visit(t, s, id)
 	clerksync.WaitBackground(s)
 }
@@ -212,7 +212,7 @@ func TestPanicsOfTheAppsParts(t *testing.T) {
 func TestRefreshIsObservedWithALiveContext(t *testing.T) {
 	t.Parallel()
 	seen := errors.New("not called")
-	w := newWorld(t, func(c *clerksync.Config) {
+	fx := newFixture(t, func(c *clerksync.Config) {
 		c.Observe = func(ctx context.Context, o clerksync.Observation) {
 			if o.Op == clerksync.OpRefresh {
 				seen = ctx.Err()
@@ -222,11 +222,11 @@ func TestRefreshIsObservedWithALiveContext(t *testing.T) {
 			}
 		}
 	})
-	id := w.clerk.CreateUser(fakeclerk.NewUser{})
-	visit(t, w.Syncer, id)
-	w.clock.Advance(2 * time.Hour)
-	visit(t, w.Syncer, id)
-	w.waitForRefreshes()
+	id := fx.clerk.CreateUser(fakeclerk.NewUser{})
+	visit(t, fx.Syncer, id)
+	fx.clock.Advance(2 * time.Hour)
+	visit(t, fx.Syncer, id)
+	fx.waitForRefreshes()
 	if seen != nil {
 		t.Error(seen)
 	}
@@ -246,13 +246,13 @@ func TestErrorsHoldNoPersonalData(t *testing.T) {
 			t.Errorf("%T: error is %v", v, err)
 		}
 	}
-	w := newWorld(t, nil)
-	url, key := w.clerk.APIURL(), w.clerk.SecretKey()
-	s := w.syncer(t, func(c *clerksync.Config) {
+	fx := newFixture(t, nil)
+	url, key := fx.clerk.APIURL(), fx.clerk.SecretKey()
+	s := fx.syncer(t, func(c *clerksync.Config) {
 		c.Backend = clerk.NewBackend(&clerk.BackendConfig{URL: &url, Key: &key, HTTPClient: c.HTTPClient})
 		c.APIURL, c.HTTPClient = "", nil
 	})
-	w.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { return &fakeclerk.Fault{Status: 502, Body: "<html>" + secret} })
+	fx.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { return &fakeclerk.Fault{Status: 502, Body: "<html>" + secret} })
 	if _, err := s.User(t.Context(), "user_1"); !errors.Is(err, clerksync.ErrUnavailable) || strings.Contains(err.Error(), secret) {
 		t.Errorf("error is %v", err)
 	}

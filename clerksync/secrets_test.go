@@ -32,7 +32,7 @@ const (
 
 // audit is a world whose every output is collected.
 type audit struct {
-	*bulkWorld
+	*bulkFixture
 	id      string
 	user    string // Clerk's JSON of the user
 	h       http.Handler
@@ -44,7 +44,7 @@ type audit struct {
 func newAudit(t *testing.T, change func(*clerksync.Config)) *audit {
 	t.Helper()
 	a := &audit{}
-	a.bulkWorld = startBulkWorld(t, fakeclerk.Config{RateLimit: -1, SecretKey: plantedKey}, func(c *clerksync.Config) {
+	a.bulkFixture = startBulkFixture(t, fakeclerk.Config{RateLimit: -1, SecretKey: plantedKey}, func(c *clerksync.Config) {
 		c.Auth = clerksync.AuthConfig{Cookie: true, AuthorizedParties: []string{appOrigin}}
 		if change != nil {
 			change(c)
@@ -123,7 +123,7 @@ func (a *audit) token(t *testing.T, opts fakeclerk.TokenOptions) string {
 	if opts.AuthorizedParty == "" {
 		opts.AuthorizedParty = appOrigin
 	}
-	return a.world.token(t, a.id, opts)
+	return a.fixture.token(t, a.id, opts)
 }
 
 // clerkFails has Clerk answer all with f.

@@ -18,9 +18,9 @@ import (
 
 // visitWith sends a request of the user's with the given freshness claim through
 // RequireUser, and returns the record that the handler got.
-func (w *world) visitWith(t testing.TB, s *clerksync.Syncer, id string, claim any) *clerksync.User {
+func (fx *fixture) visitWith(t testing.TB, s *clerksync.Syncer, id string, claim any) *clerksync.User {
 	t.Helper()
-	token, err := w.clerk.Token(id, fakeclerk.TokenOptions{Claims: map[string]any{"updated_at": claim}})
+	token, err := fx.clerk.Token(id, fakeclerk.TokenOptions{Claims: map[string]any{"updated_at": claim}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,9 +37,9 @@ func (w *world) visitWith(t testing.TB, s *clerksync.Syncer, id string, claim an
 }
 
 // version is the user's updated_at at Clerk.
-func (w *world) version(t testing.TB, id string) time.Time {
+func (fx *fixture) version(t testing.TB, id string) time.Time {
 	t.Helper()
-	raw, _ := w.clerk.User(id)
+	raw, _ := fx.clerk.User(id)
 	var u clerk.User
 	if err := json.Unmarshal(raw, &u); err != nil {
 		t.Fatal(err)
@@ -47,9 +47,9 @@ func (w *world) version(t testing.TB, id string) time.Time {
 	return time.UnixMilli(u.UpdatedAt)
 }
 
-func (w *world) rename(t testing.TB, id, name string) {
+func (fx *fixture) rename(t testing.TB, id, name string) {
 	t.Helper()
-	if err := w.clerk.UpdateUser(id, func(u *fakeclerk.UserObject) { u.FirstName = clerk.String(name) }); err != nil {
+	if err := fx.clerk.UpdateUser(id, func(u *fakeclerk.UserObject) { u.FirstName = clerk.String(name) }); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -64,26 +64,26 @@ func TestNewerTokenReReads(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, nil)
-			replica := w.syncer(t, nil)
-			id := w.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Old"})
-			for _, s := range []*clerksync.Syncer{w.Syncer, replica} {
-				w.visitWith(t, s, id, form(w.version(t, id)))
+			fx := newFixture(t, nil)
+			replica := fx.syncer(t, nil)
+			id := fx.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Old"})
+			for _, s := range []*clerksync.Syncer{fx.Syncer, replica} {
+				fx.visitWith(t, s, id, form(fx.version(t, id)))
 			}
-			w.clock.Advance(time.Second)
-			w.rename(t, id, "New") // the webhook is lost, the session token renewed
-			if u := visit(t, w.Syncer, id); u.Name != "Old" {
+			fx.clock.Advance(time.Second)
+			fx.rename(t, id, "New") // the webhook is lost, the session token renewed
+			if u := visit(t, fx.Syncer, id); u.Name != "Old" {
 				t.Fatalf("without a claim the cache served %s", u.Name)
 			}
-			calls := w.lookups()
-			if u := w.visitWith(t, w.Syncer, id, form(w.version(t, id))); u.Name != "New" || w.lookups() != calls+1 {
-				t.Errorf("the handler got %s after %d Clerk calls", u.Name, w.lookups()-calls)
+			calls := fx.lookups()
+			if u := fx.visitWith(t, fx.Syncer, id, form(fx.version(t, id))); u.Name != "New" || fx.lookups() != calls+1 {
+				t.Errorf("the handler got %s after %d Clerk calls", u.Name, fx.lookups()-calls)
 			}
-			if u := w.visitWith(t, replica, id, form(w.version(t, id))); u.Name != "New" || w.lookups() != calls+1 {
-				t.Errorf("in the replica the handler got %s after %d Clerk calls; the Store has it", u.Name, w.lookups()-calls)
+			if u := fx.visitWith(t, replica, id, form(fx.version(t, id))); u.Name != "New" || fx.lookups() != calls+1 {
+				t.Errorf("in the replica the handler got %s after %d Clerk calls; the Store has it", u.Name, fx.lookups()-calls)
 			}
-			w.visitWith(t, w.Syncer, id, form(w.version(t, id)))
-			if w.lookups() != calls+1 {
+			fx.visitWith(t, fx.Syncer, id, form(fx.version(t, id)))
+			if fx.lookups() != calls+1 {
 				t.Error("the same claim caused another call")
 			}
 		})
@@ -98,17 +98,17 @@ func TestNewerTokenThroughTheSDK(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, nil)
-			id := w.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Old"})
-			visit(t, w.Syncer, id)
-			w.rename(t, id, "New")
-			raw := json.RawMessage(`{"updated_at":` + strconv.FormatInt(w.version(t, id).UnixMilli(), 10) + `}`)
+			fx := newFixture(t, nil)
+			id := fx.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Old"})
+			visit(t, fx.Syncer, id)
+			fx.rename(t, id, "New")
+			raw := json.RawMessage(`{"updated_at":` + strconv.FormatInt(fx.version(t, id).UnixMilli(), 10) + `}`)
 			if err := json.Unmarshal(raw, custom); err != nil {
 				t.Fatal(err)
 			}
 			claims := &clerk.SessionClaims{RegisteredClaims: clerk.RegisteredClaims{Subject: id}, Custom: custom}
 			var got *clerksync.User
-			h := w.Middleware(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got, _ = clerksync.UserFromContext(r.Context()) }))
+			h := fx.Middleware(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got, _ = clerksync.UserFromContext(r.Context()) }))
 			r := httptest.NewRequest(http.MethodGet, "/", nil)
 			h.ServeHTTP(httptest.NewRecorder(), r.WithContext(clerk.ContextWithSessionClaims(r.Context(), claims)))
 			if got == nil || got.Name != "New" {
@@ -121,66 +121,66 @@ func TestNewerTokenThroughTheSDK(t *testing.T) {
 // No claim can cause a call per request, whatever Clerk answers.
 func TestClaimAheadOfClerkAsksOnce(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
-	id := w.clerk.CreateUser(fakeclerk.NewUser{})
-	w.visitWith(t, w.Syncer, id, 0)
-	claim := w.version(t, id).Add(time.Hour).UnixMilli()
+	fx := newFixture(t, nil)
+	id := fx.clerk.CreateUser(fakeclerk.NewUser{})
+	fx.visitWith(t, fx.Syncer, id, 0)
+	claim := fx.version(t, id).Add(time.Hour).UnixMilli()
 	for range 5 {
-		w.visitWith(t, w.Syncer, id, claim)
-		w.Forget(id)
+		fx.visitWith(t, fx.Syncer, id, claim)
+		fx.Forget(id)
 	}
-	if got := w.lookups(); got != 2 {
+	if got := fx.lookups(); got != 2 {
 		t.Errorf("%d Clerk calls, want the first visit's and one more", got)
 	}
-	w.visitWith(t, w.Syncer, id, claim+1)
-	if got := w.lookups(); got != 3 {
+	fx.visitWith(t, fx.Syncer, id, claim+1)
+	if got := fx.lookups(); got != 3 {
 		t.Errorf("%d Clerk calls after another claim", got)
 	}
-	w.visitWith(t, w.Syncer, id, claim)
-	if got := w.lookups(); got != 3 {
+	fx.visitWith(t, fx.Syncer, id, claim)
+	if got := fx.lookups(); got != 3 {
 		t.Errorf("%d Clerk calls after the first claim came again", got)
 	}
 }
 
 func TestClaimWhileClerkIsDown(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
-	id := w.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Old"})
-	w.visitWith(t, w.Syncer, id, 0)
-	w.rename(t, id, "New")
-	claim := w.version(t, id).UnixMilli()
-	w.clerk.SetFault(func(r *http.Request) *fakeclerk.Fault {
+	fx := newFixture(t, nil)
+	id := fx.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Old"})
+	fx.visitWith(t, fx.Syncer, id, 0)
+	fx.rename(t, id, "New")
+	claim := fx.version(t, id).UnixMilli()
+	fx.clerk.SetFault(func(r *http.Request) *fakeclerk.Fault {
 		if r.URL.Path == "/v1/jwks" {
 			return nil
 		}
 		return fakeclerk.ErrorFault(401, "clerk_key_invalid")
 	})
 	for range 5 {
-		if u := w.visitWith(t, w.Syncer, id, claim); u.Name != "Old" {
+		if u := fx.visitWith(t, fx.Syncer, id, claim); u.Name != "Old" {
 			t.Errorf("served %s", u.Name)
 		}
 	}
-	if got := w.lookups(); got != 2 {
+	if got := fx.lookups(); got != 2 {
 		t.Errorf("%d Clerk calls, want one in vain", got)
 	}
-	w.clerk.SetFault(nil)
-	w.clock.Advance(time.Minute)
-	if u := w.visitWith(t, w.Syncer, id, claim); u.Name != "New" {
+	fx.clerk.SetFault(nil)
+	fx.clock.Advance(time.Minute)
+	if u := fx.visitWith(t, fx.Syncer, id, claim); u.Name != "New" {
 		t.Errorf("a minute later it served %s", u.Name)
 	}
 }
 
 func TestClaimsThatAreNoTime(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
-	id := w.clerk.CreateUser(fakeclerk.NewUser{})
-	w.visitWith(t, w.Syncer, id, nil)
+	fx := newFixture(t, nil)
+	id := fx.clerk.CreateUser(fakeclerk.NewUser{})
+	fx.visitWith(t, fx.Syncer, id, nil)
 	for _, claim := range []any{
 		"", "soon", "{{user.updated_at}}", true, 1.5, -1, 0, []int{1}, map[string]any{"a": 1}, "1e400", "99999999999999999999",
 		t0.Add(25 * time.Hour).UnixMilli(), t0.Add(25 * time.Hour).Unix(), "2026-03-01T12:00:00Z",
 	} {
-		w.visitWith(t, w.Syncer, id, claim)
-		if got := w.lookups(); got != 1 {
+		fx.visitWith(t, fx.Syncer, id, claim)
+		if got := fx.lookups(); got != 1 {
 			t.Fatalf("the claim %v caused a Clerk call", claim)
 		}
 	}
@@ -201,20 +201,20 @@ func TestConfirmingTokenStretchesRefreshAfter(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, nil)
-			id := w.clerk.CreateUser(fakeclerk.NewUser{})
-			w.clock.Advance(tt.syncs)
-			w.visitWith(t, w.Syncer, id, nil)
-			w.clock.Advance(23 * time.Hour)
-			w.visitWith(t, w.Syncer, id, tt.claim(w.version(t, id)))
-			w.waitForRefreshes()
-			if got := w.lookups(); got != tt.calls {
+			fx := newFixture(t, nil)
+			id := fx.clerk.CreateUser(fakeclerk.NewUser{})
+			fx.clock.Advance(tt.syncs)
+			fx.visitWith(t, fx.Syncer, id, nil)
+			fx.clock.Advance(23 * time.Hour)
+			fx.visitWith(t, fx.Syncer, id, tt.claim(fx.version(t, id)))
+			fx.waitForRefreshes()
+			if got := fx.lookups(); got != tt.calls {
 				t.Errorf("%d Clerk calls, want %d", got, tt.calls)
 			}
-			w.clock.Advance(2 * time.Hour)
-			w.visitWith(t, w.Syncer, id, tt.claim(w.version(t, id)))
-			w.waitForRefreshes()
-			if got := w.lookups(); got < 2 {
+			fx.clock.Advance(2 * time.Hour)
+			fx.visitWith(t, fx.Syncer, id, tt.claim(fx.version(t, id)))
+			fx.waitForRefreshes()
+			if got := fx.lookups(); got < 2 {
 				t.Error("no refresh after a day")
 			}
 		})
@@ -223,18 +223,18 @@ func TestConfirmingTokenStretchesRefreshAfter(t *testing.T) {
 
 func TestClaimOfAnotherName(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, func(c *clerksync.Config) { c.Auth.FreshnessClaim = "ver" })
-	id := w.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Old"})
-	w.visitWith(t, w.Syncer, id, nil)
-	w.rename(t, id, "New")
-	if u := w.visitWith(t, w.Syncer, id, w.version(t, id).UnixMilli()); u.Name != "Old" {
+	fx := newFixture(t, func(c *clerksync.Config) { c.Auth.FreshnessClaim = "ver" })
+	id := fx.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Old"})
+	fx.visitWith(t, fx.Syncer, id, nil)
+	fx.rename(t, id, "New")
+	if u := fx.visitWith(t, fx.Syncer, id, fx.version(t, id).UnixMilli()); u.Name != "Old" {
 		t.Errorf("the default's name still counts: %s", u.Name)
 	}
-	token, err := w.clerk.Token(id, fakeclerk.TokenOptions{Claims: map[string]any{"ver": w.version(t, id).UnixMilli()}})
+	token, err := fx.clerk.Token(id, fakeclerk.TokenOptions{Claims: map[string]any{"ver": fx.version(t, id).UnixMilli()}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := w.RequireUser(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+	h := fx.RequireUser(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		if u, _ := clerksync.UserFromContext(r.Context()); u.Name != "New" {
 			t.Errorf("the handler got %s", u.Name)
 		}
@@ -248,15 +248,15 @@ func TestClaimOfAnotherName(t *testing.T) {
 // the record of before.
 func TestNewerTokensAtOnce(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
-	id := w.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Old"})
-	w.visitWith(t, w.Syncer, id, nil)
-	w.rename(t, id, "New")
-	token, err := w.clerk.Token(id, fakeclerk.TokenOptions{Claims: map[string]any{"updated_at": w.version(t, id).UnixMilli()}})
+	fx := newFixture(t, nil)
+	id := fx.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Old"})
+	fx.visitWith(t, fx.Syncer, id, nil)
+	fx.rename(t, id, "New")
+	token, err := fx.clerk.Token(id, fakeclerk.TokenOptions{Claims: map[string]any{"updated_at": fx.version(t, id).UnixMilli()}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := w.RequireUser(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+	h := fx.RequireUser(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		if u, _ := clerksync.UserFromContext(r.Context()); u.Name != "New" {
 			t.Errorf("a handler got %s", u.Name)
 		}
@@ -270,7 +270,7 @@ func TestNewerTokensAtOnce(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if got := w.lookups(); got != 2 {
+	if got := fx.lookups(); got != 2 {
 		t.Errorf("%d Clerk calls, want the first visit's and one re-read", got)
 	}
 }

@@ -496,12 +496,12 @@ func TestErrorHandlerCannotAcknowledge(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, func(c *clerksync.Config) { c.ErrorHandler = tt.handler })
-			h, err := w.WebhookHandler(clerksync.WebhookConfig{Secrets: []string{testSecret}})
+			fx := newFixture(t, func(c *clerksync.Config) { c.ErrorHandler = tt.handler })
+			h, err := fx.WebhookHandler(clerksync.WebhookConfig{Secrets: []string{testSecret}})
 			if err != nil {
 				t.Fatal(err)
 			}
-			w.store.fail(errDown)
+			fx.store.fail(errDown)
 			a := send(t, signed(t, serve(t, h), testSecret, t0, envelope("user.created", userJSON("user_1", t0))))
 			if a.status != tt.status || tt.body != "" && string(a.body) != tt.body {
 				t.Errorf("answers %d %q, want %d %q", a.status, a.body, tt.status, tt.body)
