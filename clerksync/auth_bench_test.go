@@ -18,6 +18,7 @@ import (
 	"github.com/clerk/clerk-sdk-go/v2"
 	clerkhttp "github.com/clerk/clerk-sdk-go/v2/http"
 	"github.com/clerk/clerk-sdk-go/v2/jwks"
+
 	"github.com/clerksync/clerksync-go/clerksync"
 	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
 	"github.com/clerksync/clerksync-go/clerksync/memstore"
@@ -109,8 +110,10 @@ func pass(tb testing.TB, h http.Handler, rs ...*http.Request) time.Duration {
 // refusals is a ResponseWriter that must not be written to: appHandler does not.
 type refusals struct{ testing.TB }
 
-func (refusals) Header() http.Header               { return http.Header{} }
-func (w refusals) WriteHeader(code int)            { w.Fatalf("refused: %d", code) }
+func (refusals) Header() http.Header { return http.Header{} }
+
+func (w refusals) WriteHeader(code int) { w.Fatalf("refused: %d", code) }
+
 func (refusals) Write(p []byte) (n int, err error) { return len(p), nil }
 
 func repeated(r *http.Request, n int) []*http.Request {

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/clerk/clerk-sdk-go/v2"
+
 	"github.com/clerksync/clerksync-go/clerksync"
 	"github.com/clerksync/clerksync-go/clerksync/memstore"
 )
@@ -59,24 +60,6 @@ func TestNewReportsEveryFault(t *testing.T) {
 				t.Error("New returned a Syncer beside the error")
 			}
 		})
-	}
-}
-
-// checkFaults checks that err consists of just the wanted faults, in order.
-func checkFaults(t *testing.T, err error, want []string) {
-	t.Helper()
-	joined, ok := err.(interface{ Unwrap() []error })
-	if !ok {
-		t.Fatalf("error is %v, want the faults %q joined", err, want)
-	}
-	got := joined.Unwrap()
-	if len(got) != len(want) {
-		t.Fatalf("%d faults, want %d:\n%v", len(got), len(want), err)
-	}
-	for i, fault := range got {
-		if !strings.Contains(fault.Error(), want[i]) {
-			t.Errorf("fault %d is %q, want it to say %q", i, fault, want[i])
-		}
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/clerk/clerk-sdk-go/v2"
 	clerkhttp "github.com/clerk/clerk-sdk-go/v2/http"
 	"github.com/clerk/clerk-sdk-go/v2/jwks"
+
 	"github.com/clerksync/clerksync-go/clerksync"
 	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
 	"github.com/clerksync/clerksync-go/clerksync/memstore"

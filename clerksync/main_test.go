@@ -20,7 +20,8 @@ var (
 	visitorsFlag = flag.Int("visitors", fewestVisitors, "let `n` visitors come at once in the tests of a stampede")
 )
 
-func manyUsers() int    { return max(fewestUsers, *usersFlag) }
+func manyUsers() int { return max(fewestUsers, *usersFlag) }
+
 func manyVisitors() int { return max(fewestVisitors, *visitorsFlag) }
 
 func TestMain(m *testing.M) {

@@ -7,48 +7,14 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/clerk/clerk-sdk-go/v2"
-	"github.com/clerksync/clerksync-go/clerksync"
-	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
-	"github.com/clerksync/clerksync-go/clerksync/memstore"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/clerksync/clerksync-go/clerksync"
+	"github.com/clerksync/clerksync-go/clerksync/memstore"
 )
-
-// t0 is when the tests' world begins.
-var t0 = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-
-// documentedUser is the user of the example in Clerk's documentation of webhook
-// payloads.
-const documentedUser = `{
-	"birthday": "", "created_at": 1654012591514,
-	"email_addresses": [{"email_address": "example@example.org", "id": "idn_29w83yL7CwVlJXylYLxcslromF1", "linked_to": [], "object": "email_address",
-		"verification": {"status": "verified", "strategy": "ticket"}}],
-	"external_accounts": [], "external_id": "567772", "first_name": "Example", "gender": "", "id": "user_29w83sxmDNGwOuEthce5gg56FcC",
-	"image_url": "https://img.clerk.com/xxxxxx", "last_name": "Example", "last_sign_in_at": 1654012591514, "object": "user",
-	"password_enabled": true, "phone_numbers": [], "primary_email_address_id": "idn_29w83yL7CwVlJXylYLxcslromF1",
-	"primary_phone_number_id": null, "primary_web3_wallet_id": null, "private_metadata": {}, "profile_image_url": "https://www.gravatar.com/avatar?d=mp",
-	"public_metadata": {}, "two_factor_enabled": false, "unsafe_metadata": {}, "updated_at": 1654012591835, "username": null, "web3_wallets": []}`
-
-// newTestSyncer returns a Syncer on a Store in memory, at t0. Its timers are the fake clock's, too, so no timeout
-// depends on the machine.
-func newTestSyncer(t testing.TB, change func(*clerksync.Config)) *clerksync.Syncer {
-	t.Helper()
-	cfg := clerksync.Config{Store: memstore.New(), SecretKey: "sk_test_secret"}
-	clerksync.SetClock(&cfg, eagerClock{fakeclerk.NewClock(t0)})
-	if change != nil {
-		change(&cfg)
-	}
-	if cfg.Now != nil {
-		clerksync.SetClock(&cfg, nil) // a benchmark in real time
-	}
-	s, err := clerksync.New(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = s.Close() })
-	return s
-}
 
 func TestMapUser(t *testing.T) {
 	t.Parallel()
@@ -313,4 +279,74 @@ func FuzzMapUser(f *testing.F) {
 			t.Fatalf("a mapped user has no JSON: %v", err)
 		}
 	})
+}
+
+// FuzzMapMetadata has Map copy what a user chose into Extra. Either the record can be
+// stored, with no name in it that a database would take for more than a name, or the
+// error says why without quoting.
+func FuzzMapMetadata(f *testing.F) {
+	for _, seed := range []string{`{"plan":"pro"}`, `{"$set":{"role":"ADMIN"}}`, `{"a":{"b":{"$where":"hunter2"}}}`, `{"a.b":1}`, `{"":1}`, `{"\u0000":1}`, `[{"$ne":"hunter2"}]`,
+		`1e400`, `9223372036854775808`, `-0`, `"\ud800hunter2"`, `{"_id":1,"clerkId":2}`, `{"a":1,"A":2,"a":3}`, strings.Repeat("[", 40) + strings.Repeat("]", 40), `null`, `[null]`, "\xff", ``} {
+		f.Add([]byte(seed))
+	}
+	var metadata []byte
+	s := newTestSyncer(f, func(c *clerksync.Config) {
+		c.Map = func(_ *clerk.User, u *clerksync.User) error {
+			u.Extra = map[string]any{"meta": json.RawMessage(metadata)}
+			var fields map[string]any
+			if json.Unmarshal(metadata, &fields) == nil {
+				u.Extra["fields"] = fields
+			}
+			return nil
+		}
+	})
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		metadata = raw
+		u, err := clerksync.MapUser(s, json.RawMessage(`{"id":"user_1"}`), t0)
+		if err != nil {
+			var p *clerksync.Problem
+			if u != nil || !errors.As(err, &p) || p.Code != "mapping_failed" {
+				t.Fatalf("got %+v, %v", u, err)
+			}
+			if strings.Contains(err.Error(), "hunter2") {
+				t.Fatalf("the error quotes the metadata: %v", err)
+			}
+			return
+		}
+		checkExtra(t, u.Extra, 0)
+		store := memstore.New()
+		if _, err := store.Upsert(t.Context(), u); err != nil {
+			t.Fatalf("a mapped user is not storable: %v", err)
+		}
+		if res, err := store.Upsert(t.Context(), u); err != nil || res.Outcome != clerksync.Unchanged {
+			t.Fatalf("the same again: %v, %v", res.Outcome, err)
+		}
+	})
+}
+
+func checkExtra(t *testing.T, v any, depth int) {
+	t.Helper()
+	if depth > 33 {
+		t.Fatal("nested too deeply to be stored")
+	}
+	switch v := v.(type) {
+	case map[string]any:
+		for name, v := range v {
+			if name == "" || strings.ContainsAny(name, "$.\x00") || !utf8.ValidString(name) {
+				t.Fatalf("the name %q", name)
+			}
+			checkExtra(t, v, depth+1)
+		}
+	case []any:
+		for _, v := range v {
+			checkExtra(t, v, depth+1)
+		}
+	case string:
+		if !utf8.ValidString(v) {
+			t.Fatalf("%q is not UTF-8", v)
+		}
+	case nil, bool, int64, float64:
+	default:
+		t.Fatalf("a %T", v)
+	}
 }

@@ -2,50 +2,19 @@ package clerksync_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/clerk/clerk-sdk-go/v2"
-	clerkhttp "github.com/clerk/clerk-sdk-go/v2/http"
-	"github.com/clerk/clerk-sdk-go/v2/jwks"
+
 	"github.com/clerksync/clerksync-go/clerksync"
 	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
 )
-
-// sdkAuth is the SDK's own middleware, bound to the world's Clerk and clock.
-func (fx *fixture) sdkAuth(next http.Handler) http.Handler {
-	url, key := fx.clerk.APIURL(), fx.clerk.SecretKey()
-	keys := jwks.NewClient(&clerk.ClientConfig{BackendConfig: clerk.BackendConfig{
-		URL: &url, Key: &key, HTTPClient: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}},
-	}})
-	return clerkhttp.WithHeaderAuthorization(clerkhttp.JWKSClient(keys), clerkhttp.Clock(fx.clock))(next)
-}
-
-// takeEmail has another record hold the address that must be unique.
-func (fx *fixture) takeEmail() {
-	fx.store.UniqueEmail = true
-	_, _ = fx.store.Upsert(context.Background(), &clerksync.User{ClerkID: "user_other", Email: "ada@example.com"})
-}
-
-// me answers with the record in the context, and counts.
-type me struct{ served atomic.Int32 }
-
-func (h *me) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	h.served.Add(1)
-	u, ok := clerksync.UserFromContext(r.Context())
-	if !ok {
-		http.Error(w, "no user in the context", http.StatusTeapot)
-		return
-	}
-	_ = json.NewEncoder(w).Encode(u)
-}
 
 func TestMiddleware(t *testing.T) {
 	t.Parallel()
@@ -161,41 +130,6 @@ func TestErrorHandler(t *testing.T) {
 		t.Errorf("the case that it answers itself: %d %v", a.status, a.header)
 	}
 	checkProblem(t, request("user_ghost"), 403, "user_unknown")
-}
-
-func TestWriteProblem(t *testing.T) {
-	t.Parallel()
-	for name, tt := range map[string]struct {
-		err    error
-		status int
-		code   string
-		retry  string
-	}{
-		"unknown error": {errDown, 500, "internal", ""},
-		"nil":           {nil, 500, "internal", ""},
-		"own problem":   {&clerksync.Problem{Status: 429, Code: "slow_down", RetryAfter: 1500 * time.Millisecond}, 429, "slow_down", "2"},
-		"conflict":      {&clerksync.ConflictError{}, 409, "conflict", ""},
-		"not found":     {clerksync.ErrNotFound, 500, "internal", ""},
-		"no status":     {&clerksync.Problem{Code: "x"}, 500, "x", ""},
-		"a status of 2": {&clerksync.Problem{Status: 200, Code: "x"}, 500, "x", ""},
-		"no name":       {&clerksync.Problem{Status: 499, Code: "x"}, 499, "x", ""},
-		"nil problem":   {(*clerksync.Problem)(nil), 500, "internal", ""},
-		"unavailable":   {clerksync.ErrUnavailable, 503, "unavailable", "5"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			w := httptest.NewRecorder()
-			w.Header().Set("Content-Length", "5")
-			clerksync.WriteProblem(w, httptest.NewRequest(http.MethodGet, "/", nil), tt.err)
-			var body struct{ Code, Detail string }
-			if err := json.Unmarshal(w.Body.Bytes(), &body); err != nil || w.Code != tt.status || body.Code != tt.code || body.Detail == "" || w.Header().Get("Retry-After") != tt.retry {
-				t.Errorf("%d %s, Retry-After %q, %v", w.Code, w.Body, w.Header().Get("Retry-After"), err)
-			}
-			if strings.Contains(w.Body.String(), "hunter2") || w.Header().Get("Content-Length") != "" {
-				t.Errorf("%v %s", w.Header(), w.Body)
-			}
-		})
-	}
 }
 
 func TestContextHelpers(t *testing.T) {

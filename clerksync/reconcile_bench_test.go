@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -44,15 +43,6 @@ func BenchmarkReconcileUnchanged(b *testing.B) {
 			b.ReportMetric(float64(clerk.bytes)/users, "B/user")
 		})
 	}
-}
-
-// cpuTime is what this process has used.
-func cpuTime(tb testing.TB) time.Duration {
-	var used syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
-		tb.Fatal(err)
-	}
-	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }
 
 // pagesInMemory is a Clerk without a network and a Store in step with it.

@@ -19,11 +19,6 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
 )
 
-// isList reports whether a request is for a page of the list.
-func isList(r *http.Request) bool {
-	return r.URL.Path == "/v1/users" && !r.URL.Query().Has("user_id")
-}
-
 // without removes a parameter on the way to Clerk, which then does not know it.
 func without(r *http.Request, param string) {
 	if isList(r) {
@@ -303,5 +298,28 @@ func TestReconcileIncompleteList(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A Clerk whose list says of a user another id than the object does.
+func TestReconcileUserOfTwoIDs(t *testing.T) {
+	t.Parallel()
+	fx := newBulkFixture(t, nil)
+	fx.signUp(2)
+	page := fmt.Sprintf(`[{"id":"user_a","ID":"user_b","created_at":1,"updated_at":%d}]`, t0.UnixMilli())
+	fx.clerk.SetFault(func(r *http.Request) *fakeclerk.Fault {
+		if r.URL.Path == "/v1/users" {
+			return &fakeclerk.Fault{Status: 200, Body: page}
+		}
+		return nil
+	})
+	report, _ := fx.Reconcile(t.Context(), clerksync.ReconcileOptions{})
+	if report.Failed.Count != 1 || report.Created.Count != 0 {
+		t.Errorf("reports %+v", report)
+	}
+	for _, id := range []string{"user_a", "user_b"} {
+		if _, err := fx.store.Store.User(t.Context(), id); !errors.Is(err, clerksync.ErrNotFound) {
+			t.Errorf("%s was written", id)
+		}
 	}
 }

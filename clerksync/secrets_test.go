@@ -3,6 +3,7 @@ package clerksync_test
 import (
 	"context"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -367,5 +368,77 @@ func TestNothingPersonalIsTold(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestReconcileTellsNothingPersonal searches all that a run puts out for what was in
+// the users and the key.
+func TestReconcileTellsNothingPersonal(t *testing.T) {
+	t.Parallel()
+	fx := newBulkFixture(t, nil)
+	ids := fx.backfill(t, 8)
+	fx.store.UniqueEmail = true
+	for i, id := range ids[:2] { // swap
+		_ = fx.clerk.UpdateUser(id, func(u *fakeclerk.UserObject) {
+			u.EmailAddresses[0].EmailAddress = fmt.Sprintf("ada%d@example.com", 1-i)
+		})
+	}
+	_ = fx.clerk.UpdateUser(ids[2], func(u *fakeclerk.UserObject) { u.Extra = map[string]any{"first_name": []string{"Ada"}} })
+	_ = fx.clerk.UpdateUserSilently(ids[3], func(u *fakeclerk.UserObject) { u.UpdatedAt = fx.clock.Now().Add(48 * time.Hour).UnixMilli() })
+	fx.delete(t, ids[4])
+	fx.rename(t, "Augusta", ids[5])
+
+	texts := []string{}
+	report := fx.reconcile(t, clerksync.ReconcileOptions{Force: true})
+	wantCounts(t, report, map[string]int{"seen": 7, "unchanged": 2, "updated": 1, "conflicts": 2, "failed": 2, "ghosts": 1, "deactivated": 1})
+	texts = append(texts, fmt.Sprintf("%+v", report))
+	for _, fault := range []*fakeclerk.Fault{
+		{Status: 200, Body: `[{"id":"user_1","first_name":"Ada","email_addresses":[{"email_address":"ada1@example.com"}]`},
+		{Status: 502, Body: "<html>Ada ada1@example.com</html>", ContentType: "text/html"},
+		fakeclerk.ErrorFault(401, "clerk_key_invalid"),
+		fakeclerk.ErrorFault(403, "forbidden"),
+	} {
+		fx.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { return fault })
+		report, err := fx.Reconcile(t.Context(), clerksync.ReconcileOptions{})
+		if !errors.Is(err, clerksync.ErrUnavailable) {
+			t.Errorf("error is %v", err)
+		}
+		texts = append(texts, fmt.Sprintf("%+v", report), fmt.Sprint(err))
+	}
+	if !strings.Contains(fx.logs.String(), ids[2]) {
+		t.Error("the log does not say who failed")
+	}
+	for _, text := range append(texts, fx.logs.String()) {
+		for _, secret := range []string{"@", "Ada", "Augusta", fx.clerk.SecretKey()} {
+			if strings.Contains(text, secret) {
+				t.Errorf("%q is in %s", secret, text)
+			}
+		}
+	}
+}
+
+// What users chose to put into their metadata, and what a proxy answers, does not
+// reach the log.
+func TestErrorsHoldNoPersonalData(t *testing.T) {
+	t.Parallel()
+	const secret = "ada@example.com"
+	for _, v := range []any{
+		map[string]any{"$" + secret: 1}, map[string]any{secret: 1}, json.Number(secret), json.RawMessage(secret),
+		[]any{map[string]any{"a": map[string]any{secret: 1}}}, []byte(secret),
+	} {
+		_, err := (&clerksync.User{ClerkID: "user_1", Extra: map[string]any{"meta": v}}).Canonical()
+		if err == nil || strings.Contains(err.Error(), "example") || !strings.Contains(err.Error(), `"meta"`) {
+			t.Errorf("%T: error is %v", v, err)
+		}
+	}
+	fx := newFixture(t, nil)
+	url, key := fx.clerk.APIURL(), fx.clerk.SecretKey()
+	s := fx.syncer(t, func(c *clerksync.Config) {
+		c.Backend = clerk.NewBackend(&clerk.BackendConfig{URL: &url, Key: &key, HTTPClient: c.HTTPClient})
+		c.APIURL, c.HTTPClient = "", nil
+	})
+	fx.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { return &fakeclerk.Fault{Status: 502, Body: "<html>" + secret} })
+	if _, err := s.User(t.Context(), "user_1"); !errors.Is(err, clerksync.ErrUnavailable) || strings.Contains(err.Error(), secret) {
+		t.Errorf("error is %v", err)
 	}
 }

@@ -3,8 +3,11 @@ package clerksync_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -15,44 +18,6 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync"
 	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
 )
-
-// visitWith sends a request of the user's with the given freshness claim through
-// RequireUser, and returns the record that the handler got.
-func (fx *fixture) visitWith(t testing.TB, s *clerksync.Syncer, id string, claim any) *clerksync.User {
-	t.Helper()
-	token, err := fx.clerk.Token(id, fakeclerk.TokenOptions{Claims: map[string]any{"updated_at": claim}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var got *clerksync.User
-	h := s.RequireUser(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got, _ = clerksync.UserFromContext(r.Context()) }))
-	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
-	r.Header.Set("Authorization", "Bearer "+token)
-	rec := httptest.NewRecorder()
-	h.ServeHTTP(rec, r)
-	if got == nil {
-		t.Fatalf("refused: %d %s", rec.Code, rec.Body)
-	}
-	return got
-}
-
-// version is the user's updated_at at Clerk.
-func (fx *fixture) version(t testing.TB, id string) time.Time {
-	t.Helper()
-	raw, _ := fx.clerk.User(id)
-	var u clerk.User
-	if err := json.Unmarshal(raw, &u); err != nil {
-		t.Fatal(err)
-	}
-	return time.UnixMilli(u.UpdatedAt)
-}
-
-func (fx *fixture) rename(t testing.TB, id, name string) {
-	t.Helper()
-	if err := fx.clerk.UpdateUser(id, func(u *fakeclerk.UserObject) { u.FirstName = clerk.String(name) }); err != nil {
-		t.Fatal(err)
-	}
-}
 
 func TestNewerTokenReReads(t *testing.T) {
 	t.Parallel()
@@ -272,5 +237,243 @@ func TestNewerTokensAtOnce(t *testing.T) {
 	all.Wait()
 	if got := fx.lookups(); got != 2 {
 		t.Errorf("%d Clerk calls, want the first visit's and one re-read", got)
+	}
+}
+
+// A re-read from Clerk, by Sync or behind a visit, finds the record in any state, and tells
+// what the Store made of it.
+func TestEveryOutcomeOfAReRead(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		arrange func(t *testing.T, fx *fixture, id string) // where there is a record of two hours ago
+		want    clerksync.Outcome
+	}{
+		"equal":   {func(*testing.T, *fixture, string) {}, clerksync.Unchanged},
+		"older":   {func(t *testing.T, fx *fixture, id string) { fx.rename(t, id, "Ada") }, clerksync.Updated},
+		"newer":   {func(_ *testing.T, fx *fixture, id string) { newerRecord(fx, id) }, clerksync.Stale},
+		"deleted": {func(t *testing.T, fx *fixture, id string) { _, _ = fx.store.Deactivate(t.Context(), id, t0) }, clerksync.Deactivated},
+	} {
+		for _, op := range []clerksync.Op{clerksync.OpSync, clerksync.OpRefresh} {
+			t.Run(fmt.Sprint(op, ", ", name), func(t *testing.T) {
+				t.Parallel()
+				fx := newFixture(t, func(c *clerksync.Config) { c.CacheTTL = 3 * time.Hour })
+				id := fx.clerk.CreateUser(fakeclerk.NewUser{})
+				if res, err := fx.Sync(t.Context(), id); err != nil || res.Outcome != clerksync.Created {
+					t.Fatalf("Sync without a record: %+v, %v", res, err)
+				}
+				visit(t, fx.Syncer, id)
+				fx.clock.Advance(2 * time.Hour)
+				tt.arrange(t, fx, id)
+				fx.seen.all = nil
+				if op == clerksync.OpSync {
+					if res, err := fx.Sync(t.Context(), id); err != nil || res.Outcome != tt.want {
+						t.Errorf("Sync: %+v, %v; want %v", res, err, tt.want)
+					}
+				} else {
+					visit(t, fx.Syncer, id)
+					fx.waitForRefreshes()
+				}
+				i := slices.IndexFunc(fx.seen.all, func(o clerksync.Observation) bool { return o.Op == op })
+				if i < 0 || fx.seen.all[i].ClerkID != id || fx.seen.all[i].Outcome != tt.want || fx.seen.all[i].Err != nil {
+					t.Errorf("observed %+v, want %s %v", fx.seen.all, op, tt.want)
+				}
+				if tt.want == clerksync.Deactivated {
+					refusedWith(t, fx.Syncer, id, clerksync.ErrUserInactive)
+				} else if served, stored := visit(t, fx.Syncer, id), fx.stored(t, id); served.Name != stored.Name || !served.ClerkUpdatedAt.Equal(stored.ClerkUpdatedAt) {
+					t.Errorf("serves %+v, stored is %+v", served, stored)
+				}
+			})
+		}
+	}
+}
+
+// While Clerk is asked whether a ban was lifted, others of the same user wait for the
+// answer too.
+func TestLiftedBanIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	fx := newFixture(t, nil)
+	id := fx.clerk.CreateUser(fakeclerk.NewUser{})
+	if err := fx.clerk.BanUser(id); err != nil {
+		t.Fatal(err)
+	}
+	refusedWith(t, fx.Syncer, id, clerksync.ErrUserInactive)
+	fx.clock.Advance(50 * time.Second)
+	refusedWith(t, fx.Syncer, id, clerksync.ErrUserInactive) // cached anew
+	if err := fx.clerk.UnbanUser(id); err != nil {
+		t.Fatal(err)
+	}
+	fx.clock.Advance(11 * time.Second)
+	asked, answer := make(chan struct{}), make(chan struct{})
+	fx.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { close(asked); <-answer; return nil })
+	var all sync.WaitGroup
+	all.Go(func() { visit(t, fx.Syncer, id) })
+	<-asked
+	come := make(chan struct{})
+	for range 8 {
+		all.Go(func() { come <- struct{}{}; visit(t, fx.Syncer, id) })
+	}
+	for range 8 {
+		<-come
+	}
+	for range 10_000 { // time enough to be refused
+		runtime.Gosched()
+	}
+	close(answer)
+	all.Wait()
+	if n := fx.lookups(); n != 2 {
+		t.Errorf("%d Clerk calls, want the first visit's and one re-read", n)
+	}
+}
+
+func TestRefreshBehindAVisit(t *testing.T) {
+	t.Parallel()
+	fx := newFixture(t, nil)
+	id := fx.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Old"})
+	visit(t, fx.Syncer, id)
+	_ = fx.clerk.UpdateUser(id, func(u *fakeclerk.UserObject) { u.FirstName = clerk.String("New") }) // the webhook is lost
+
+	fx.clock.Advance(time.Hour)
+	if u := visit(t, fx.Syncer, id); u.Name != "Old" || fx.lookups() != 1 {
+		t.Fatalf("at one hour: %s after %d Clerk calls", u.Name, fx.lookups())
+	}
+	fx.clock.Advance(time.Millisecond)
+	if u := visit(t, fx.Syncer, id); u.Name != "Old" {
+		t.Errorf("past one hour the visit itself got %s", u.Name)
+	}
+	_ = fx.Close() // waits for the refresh
+	if u := visit(t, fx.Syncer, id); u.Name != "New" || fx.lookups() != 2 {
+		t.Errorf("after the refresh: %s after %d Clerk calls", u.Name, fx.lookups())
+	}
+}
+
+func TestRefreshIsTriedOnceAMinute(t *testing.T) {
+	t.Parallel()
+	fx := newFixture(t, func(c *clerksync.Config) { c.RefreshAfter = time.Second })
+	id := fx.clerk.CreateUser(fakeclerk.NewUser{})
+	visit(t, fx.Syncer, id)
+	fx.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { return fakeclerk.ErrorFault(401, "clerk_key_invalid") })
+	fx.clock.Advance(time.Minute)
+	for range 10 {
+		visit(t, fx.Syncer, id)
+		fx.waitForRefreshes()
+		fx.clock.Advance(6 * time.Second)
+	}
+	if got := fx.lookups(); got != 2 {
+		t.Errorf("%d Clerk calls, want the first visit's and one refresh", got)
+	}
+	visit(t, fx.Syncer, id)
+	fx.waitForRefreshes()
+	if got := fx.lookups(); got != 3 {
+		t.Errorf("%d Clerk calls a minute later, want 3", got)
+	}
+}
+
+func TestNoRefreshWhereTurnedOff(t *testing.T) {
+	t.Parallel()
+	fx := newFixture(t, func(c *clerksync.Config) { c.RefreshAfter = -1 })
+	id := fx.clerk.CreateUser(fakeclerk.NewUser{})
+	visit(t, fx.Syncer, id)
+	fx.clock.Advance(1000 * time.Hour)
+	visit(t, fx.Syncer, id)
+	fx.waitForRefreshes()
+	if fx.lookups() != 1 {
+		t.Errorf("%d Clerk calls", fx.lookups())
+	}
+}
+
+func TestRefreshesAreBounded(t *testing.T) {
+	t.Parallel()
+	fx := newFixture(t, nil)
+	var ids []string
+	for range 3 * clerksync.MaxRefreshers {
+		id := fx.clerk.CreateUser(fakeclerk.NewUser{})
+		visit(t, fx.Syncer, id)
+		ids = append(ids, id)
+	}
+	first := fx.lookups()
+	fx.clock.Advance(2 * time.Hour)
+	release := make(chan struct{})
+	fx.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { <-release; return nil })
+	for _, id := range ids {
+		visit(t, fx.Syncer, id)
+	}
+	close(release)
+	fx.waitForRefreshes()
+	if got := fx.lookups() - first; got != clerksync.MaxRefreshers {
+		t.Errorf("%d refreshes at once, want %d", got, clerksync.MaxRefreshers)
+	}
+	for _, id := range ids { // those that found no place get one later
+		visit(t, fx.Syncer, id)
+		fx.waitForRefreshes()
+	}
+	if got := fx.lookups() - first; got != len(ids) {
+		t.Errorf("%d refreshes in all, want %d", got, len(ids))
+	}
+}
+
+func TestLiftedBanIsSeenAfterAMinute(t *testing.T) {
+	t.Parallel()
+	fx := newFixture(t, nil)
+	id := fx.clerk.CreateUser(fakeclerk.NewUser{})
+	_ = fx.clerk.BanUser(id)
+	refusedWith(t, fx.Syncer, id, clerksync.ErrUserInactive)
+	_ = fx.clerk.UnbanUser(id) // the webhook is lost
+	fx.clock.Advance(time.Minute)
+	refusedWith(t, fx.Syncer, id, clerksync.ErrUserInactive)
+	fx.clock.Advance(time.Millisecond)
+	visit(t, fx.Syncer, id)
+}
+
+// Nobody's visits make the Store work while Clerk cannot say whether a ban was lifted.
+func TestBanIsCachedWhileClerkIsDown(t *testing.T) {
+	t.Parallel()
+	fx := newFixture(t, nil)
+	id := fx.clerk.CreateUser(fakeclerk.NewUser{})
+	if err := fx.clerk.BanUser(id); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fx.Sync(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	fx.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { return &fakeclerk.Fault{Status: 500} })
+	fx.clock.Advance(2 * time.Minute)
+	before := fx.store.users.Load()
+	for range 100 {
+		refusedWith(t, fx.Syncer, id, clerksync.ErrUserInactive)
+	}
+	if n := fx.store.users.Load() - before; n > 2 {
+		t.Errorf("100 visits read the Store %d times", n)
+	}
+}
+
+func TestBanStandsWhileClerkIsDown(t *testing.T) {
+	t.Parallel()
+	fx := newFixture(t, func(c *clerksync.Config) { c.OnFailure = clerksync.FailOpen })
+	id := fx.clerk.CreateUser(fakeclerk.NewUser{})
+	_ = fx.clerk.BanUser(id)
+	refusedWith(t, fx.Syncer, id, clerksync.ErrUserInactive)
+	fx.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { return fakeclerk.ErrorFault(401, "x") })
+	for range 5 {
+		fx.clock.Advance(61 * time.Second)
+		refusedWith(t, fx.Syncer, id, clerksync.ErrUserInactive)
+		refusedWith(t, fx.Syncer, id, clerksync.ErrUserInactive)
+	}
+	if got := fx.lookups(); got > 6 {
+		t.Errorf("%d Clerk calls for one banned user in five minutes", got)
+	}
+}
+
+func TestConfirmationFromTheFutureIsDisbelieved(t *testing.T) {
+	t.Parallel()
+	fx := newFixture(t, nil)
+	id := fx.clerk.CreateUser(fakeclerk.NewUser{})
+	visit(t, fx.Syncer, id)
+	_ = fx.store.Edit(id, func(u *clerksync.User) { u.SyncedAt = t0.Add(48 * time.Hour) })
+	fx.Forget(id)
+	fx.clock.Advance(time.Minute)
+	visit(t, fx.Syncer, id)
+	fx.waitForRefreshes()
+	if fx.lookups() != 2 {
+		t.Errorf("%d Clerk calls: a record confirmed in the future was not re-read", fx.lookups())
 	}
 }

@@ -12,182 +12,14 @@ import (
 	"net/http/httptest"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/clerk/clerk-sdk-go/v2"
+
 	"github.com/clerksync/clerksync-go/clerksync"
 	"github.com/clerksync/clerksync-go/clerksync/memstore"
-	svix "github.com/svix/svix-webhooks/go"
 )
-
-const (
-	testSecret  = "whsec_dGVzdC1zZWNyZXQtdGVzdC1zZWNyZXQ="
-	otherSecret = "whsec_b3RoZXItc2VjcmV0LW90aGVyLXNlY3JldA=="
-)
-
-// signed returns a delivery of body, signed at the given time.
-func signed(t testing.TB, url, secret string, at time.Time, body []byte) *http.Request {
-	t.Helper()
-	wh, err := svix.NewWebhook(secret)
-	if err != nil {
-		t.Fatal(err)
-	}
-	signature, err := wh.Sign("msg_1", at, body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := httptest.NewRequest(http.MethodPost, url, bytes.NewReader(body))
-	r.RequestURI = ""
-	r.Header.Set("svix-id", "msg_1")
-	r.Header.Set("svix-timestamp", strconv.FormatInt(at.Unix(), 10))
-	r.Header.Set("svix-signature", signature)
-	return r
-}
-
-// envelope is an event as Clerk sends it, at t0.
-func envelope(typ, data string) []byte {
-	return fmt.Appendf(nil, `{"object":"event","type":%q,"timestamp":%d,"instance_id":"ins_1","data":%s}`, typ, t0.UnixMilli(), data)
-}
-
-// userJSON is a minimal user of the given version, which its name shows.
-func userJSON(id string, version time.Time) string {
-	return fmt.Sprintf(`{"object":"user","id":%q,"first_name":"v%d","updated_at":%d}`, id, version.UnixMilli(), version.UnixMilli())
-}
-
-// serve runs h on a real server.
-func serve(t testing.TB, h http.Handler) string {
-	t.Helper()
-	srv := httptest.NewServer(h)
-	t.Cleanup(srv.Close)
-	return srv.URL
-}
-
-// answer is what a client sees.
-type answer struct {
-	status int
-	header http.Header
-	body   []byte
-}
-
-func send(t testing.TB, r *http.Request) answer {
-	t.Helper()
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	resp, err := client.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return answer{resp.StatusCode, resp.Header, body}
-}
-
-// checkProblem checks that a is the standard answer with this status and code;
-// for 204 that it is empty.
-func checkProblem(t testing.TB, a answer, status int, code string) {
-	t.Helper()
-	if a.status != status {
-		t.Fatalf("status %d, want %d: %s", a.status, status, a.body)
-	}
-	if status == http.StatusNoContent {
-		if len(a.body) != 0 {
-			t.Errorf("204 with a body: %s", a.body)
-		}
-		return
-	}
-	var p struct {
-		Title, Code, Detail string
-		Status              int
-	}
-	if err := json.Unmarshal(a.body, &p); err != nil || a.header.Get("Content-Type") != "application/problem+json" {
-		t.Fatalf("not problem+json (%s): %s", a.header.Get("Content-Type"), a.body)
-	}
-	if p.Code != code || p.Status != status || p.Detail == "" || p.Title != http.StatusText(status) {
-		t.Errorf("answer is %+v, want code %q", p, code)
-	}
-	var challenge string
-	switch {
-	case status != http.StatusUnauthorized:
-	case code == "unauthenticated" || code == "token_missing": // RFC 6750, section 3.1: no error where no token was sent
-		challenge = "Bearer"
-	default:
-		challenge = fmt.Sprintf(`Bearer error="invalid_token", error_description="%s"`, p.Detail)
-	}
-	if got := a.header.Get("WWW-Authenticate"); got != challenge {
-		t.Errorf("WWW-Authenticate is %q on a %d %s, want %q", got, status, code, challenge)
-	}
-	if got := a.header.Get("Retry-After"); (got != "") != (status == http.StatusServiceUnavailable) {
-		t.Errorf("Retry-After is %q on a %d", got, status)
-	}
-}
-
-// logBuffer is a Logger to search afterwards.
-type logBuffer struct {
-	mu sync.Mutex
-	bytes.Buffer
-}
-
-func (b *logBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.Buffer.Write(p)
-}
-
-func (b *logBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.Buffer.String()
-}
-
-func (b *logBuffer) logger() *slog.Logger {
-	return slog.New(slog.NewTextHandler(b, &slog.HandlerOptions{Level: slog.LevelDebug}))
-}
-
-// faultyStore is a Store that fails with err while it is set.
-type faultyStore struct {
-	*memstore.Store
-	mu  sync.Mutex
-	err error
-}
-
-func (s *faultyStore) fail(err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.err = err
-}
-
-func (s *faultyStore) failure() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.err
-}
-
-func (s *faultyStore) User(ctx context.Context, id string) (*clerksync.User, error) {
-	if err := s.failure(); err != nil {
-		return nil, err
-	}
-	return s.Store.User(ctx, id)
-}
-
-func (s *faultyStore) Upsert(ctx context.Context, u *clerksync.User) (clerksync.Result, error) {
-	if err := s.failure(); err != nil {
-		return clerksync.Result{}, err
-	}
-	return s.Store.Upsert(ctx, u)
-}
-
-func (s *faultyStore) Deactivate(ctx context.Context, id string, at time.Time) (clerksync.Result, error) {
-	if err := s.failure(); err != nil {
-		return clerksync.Result{}, err
-	}
-	return s.Store.Deactivate(ctx, id, at)
-}
-
-var errDown = errors.New("connection refused: mongodb://admin:hunter2@db.internal")
 
 func TestWebhookAnswers(t *testing.T) {
 	t.Parallel()
@@ -340,15 +172,6 @@ func TestWebhookAnswers(t *testing.T) {
 				t.Errorf("record written: %v, on a %d", written, tt.status)
 			}
 		})
-	}
-}
-
-// standardHeaders renames Svix's headers to those of the Standard Webhooks
-// specification.
-func standardHeaders(r *http.Request) {
-	for _, name := range []string{"id", "timestamp", "signature"} {
-		r.Header.Set("webhook-"+name, r.Header.Get("svix-"+name))
-		r.Header.Del("svix-" + name)
 	}
 }
 
@@ -507,5 +330,55 @@ func TestErrorHandlerCannotAcknowledge(t *testing.T) {
 				t.Errorf("answers %d %q, want %d %q", a.status, a.body, tt.status, tt.body)
 			}
 		})
+	}
+}
+
+// Whatever the Store made of an event, a delivery that is done is a 204, and OnEvent and
+// Observe are told what it was.
+func TestEveryOutcomeOfADelivery(t *testing.T) {
+	t.Parallel()
+	fx := newFixture(t, nil)
+	var got clerksync.Event
+	h, err := fx.WebhookHandler(clerksync.WebhookConfig{
+		Secrets: []string{testSecret},
+		OnEvent: func(_ context.Context, e clerksync.Event) error { got = e; return nil },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	url := serve(t, h)
+	user := func(minutes int) string { return userJSON("user_1", t0.Add(time.Duration(minutes)*time.Minute)) }
+	for _, tt := range []struct {
+		name, typ, data string
+		want            clerksync.Outcome
+	}{
+		{"new", "user.created", user(1), clerksync.Created},
+		{"repeated", "user.created", user(1), clerksync.Unchanged},
+		{"newer", "user.updated", user(3), clerksync.Updated},
+		{"late", "user.updated", user(2), clerksync.Stale},
+		{"a session's, late", "session.created", `{"user":` + user(2) + `}`, clerksync.Stale},
+		{"a session's, newer", "session.created", `{"user":` + user(4) + `}`, clerksync.Updated},
+		{"deletion", "user.deleted", `{"id":"user_1"}`, clerksync.Deactivated},
+		{"repeated deletion", "user.deleted", `{"id":"user_1"}`, clerksync.Deactivated},
+		{"after the deletion", "user.created", user(5), clerksync.Deactivated},
+		{"of no user", "organization.created", `{"id":"org_1"}`, 0},
+	} {
+		checkProblem(t, send(t, signed(t, url, testSecret, t0, envelope(tt.typ, tt.data))), 204, "")
+		if got.Type != tt.typ || got.Result.Outcome != tt.want {
+			t.Errorf("%s: OnEvent got %+v, want %v", tt.name, got, tt.want)
+		}
+		id := "user_1"
+		if tt.want == 0 {
+			id = ""
+		}
+		if o := fx.seen.last(); o.Op != clerksync.OpWebhook || o.EventID != "msg_1" || o.EventType != tt.typ || o.ClerkID != id || o.Outcome != tt.want || o.Source != "" || o.Err != nil {
+			t.Errorf("%s: observed %+v, want %v", tt.name, o, tt.want)
+		}
+	}
+	fx.store.fail(errDown)
+	checkProblem(t, send(t, signed(t, url, testSecret, t0, envelope("user.created", user(6)))), 503, "unavailable")
+	var p *clerksync.Problem
+	if o := fx.seen.last(); o.Op != clerksync.OpWebhook || o.Outcome != 0 || !errors.As(o.Err, &p) || p.Code != "unavailable" {
+		t.Errorf("observed %+v", o)
 	}
 }

@@ -10,13 +10,10 @@ import (
 	"time"
 
 	"github.com/clerk/clerk-sdk-go/v2"
+
 	"github.com/clerksync/clerksync-go/clerksync"
 	"github.com/clerksync/clerksync-go/clerksync/memstore"
 )
-
-// appHandler is what the middleware wraps; a variable, so that the compiler cannot
-// see through it and keep the request's copy off the heap.
-var appHandler http.Handler = http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
 
 // cachedVisit returns a request of a signed-in user whose record is cached, the
 // middleware, and the floor: the least that any middleware does which hands a
@@ -102,34 +99,4 @@ func BenchmarkCacheMemory(b *testing.B) {
 		}
 		runtime.KeepAlive(s)
 	}
-}
-
-func heap() uint64 {
-	var m runtime.MemStats
-	runtime.GC()
-	runtime.GC()
-	runtime.ReadMemStats(&m)
-	return m.HeapAlloc
-}
-
-// generatedUsers is a Store that has every user, with fields of ordinary lengths.
-type generatedUsers struct {
-	clerksync.Store
-	reads int
-}
-
-func (s *generatedUsers) User(_ context.Context, id string) (*clerksync.User, error) {
-	s.reads++
-	first, last := fmt.Sprintf("Firstname%d", s.reads), fmt.Sprintf("Lastname%d", s.reads)
-	return &clerksync.User{
-		ID: fmt.Sprintf("%024x", s.reads), ClerkID: id, Email: fmt.Sprintf("firstname.lastname.%d@mail.example.com", s.reads),
-		Name: first + " " + last, Role: clerksync.RoleStudent, IsActive: true, EmailVerified: true,
-		Profile: clerksync.Profile{
-			FirstName: first, LastName: last, FullName: first + " " + last, PhoneNumber: fmt.Sprintf("+1555%07d", s.reads),
-			ImageURL: fmt.Sprintf("https://img.clerk.com/eyJ0eXBlIjoiZGVmYXVsdCIsImlpZCI6Imluc18yYWJjIiwicmlkIjoidXNlcl8yYWJjIn0%d", s.reads),
-		},
-		Location: &clerksync.Location{Country: "GB", City: "London", Timezone: "Europe/London"},
-		Extra:    map[string]any{"plan": "pro"},
-		SyncedAt: t0, ClerkUpdatedAt: t0, CreatedAt: t0, UpdatedAt: t0, LastSignInAt: t0, ClerkCreatedAt: t0,
-	}, nil
 }

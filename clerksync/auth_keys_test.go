@@ -2,9 +2,7 @@ package clerksync_test
 
 import (
 	"context"
-	"errors"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -14,50 +12,6 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
 	"github.com/clerksync/clerksync-go/clerksync/internal/sessiontoken"
 )
-
-const jwksRoute = "GET /v1/jwks"
-
-// authenticate sends a token through Authenticate and returns the answer's code,
-// "" where it was accepted.
-func authenticate(t testing.TB, s *clerksync.Syncer, token string) string {
-	t.Helper()
-	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
-	r.Header.Set("Authorization", "Bearer "+token)
-	claims, err := s.Authenticate(r)
-	if err == nil {
-		if claims == nil {
-			t.Fatal("neither claims nor an error")
-		}
-		return ""
-	}
-	var p *clerksync.Problem
-	if claims != nil || !errors.As(err, &p) {
-		t.Fatalf("got %+v, %v", claims, err)
-	}
-	if want := map[int]error{401: clerksync.ErrUnauthenticated, 503: clerksync.ErrUnavailable}[p.Status]; !errors.Is(err, want) {
-		t.Fatalf("%v does not match %v", err, want)
-	}
-	if strings.Contains(err.Error(), token) {
-		t.Fatalf("the error shows the token: %v", err)
-	}
-	return p.Code
-}
-
-func (fx *fixture) wantCode(t testing.TB, token, want string) {
-	t.Helper()
-	if got := authenticate(t, fx.Syncer, token); got != want {
-		t.Errorf("answered %q, want %q", got, want)
-	}
-}
-
-func (fx *fixture) wantKeyFetches(t testing.TB, want int) {
-	t.Helper()
-	if got := fx.clerk.Calls(jwksRoute); got != want {
-		t.Errorf("%d fetches of the keys, want %d", got, want)
-	}
-}
-
-var down = func(*http.Request) *fakeclerk.Fault { return &fakeclerk.Fault{Status: 404, Body: "<html>"} }
 
 func TestKeysAreFetchedOnce(t *testing.T) {
 	t.Parallel()

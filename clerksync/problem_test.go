@@ -7,9 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -272,180 +275,6 @@ func sendHalf(t *testing.T, url string) answer {
 	return answer{resp.StatusCode, resp.Header, body}
 }
 
-// Whatever the Store made of an event, a delivery that is done is a 204, and OnEvent and
-// Observe are told what it was.
-func TestEveryOutcomeOfADelivery(t *testing.T) {
-	t.Parallel()
-	fx := newFixture(t, nil)
-	var got clerksync.Event
-	h, err := fx.WebhookHandler(clerksync.WebhookConfig{
-		Secrets: []string{testSecret},
-		OnEvent: func(_ context.Context, e clerksync.Event) error { got = e; return nil },
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	url := serve(t, h)
-	user := func(minutes int) string { return userJSON("user_1", t0.Add(time.Duration(minutes)*time.Minute)) }
-	for _, tt := range []struct {
-		name, typ, data string
-		want            clerksync.Outcome
-	}{
-		{"new", "user.created", user(1), clerksync.Created},
-		{"repeated", "user.created", user(1), clerksync.Unchanged},
-		{"newer", "user.updated", user(3), clerksync.Updated},
-		{"late", "user.updated", user(2), clerksync.Stale},
-		{"a session's, late", "session.created", `{"user":` + user(2) + `}`, clerksync.Stale},
-		{"a session's, newer", "session.created", `{"user":` + user(4) + `}`, clerksync.Updated},
-		{"deletion", "user.deleted", `{"id":"user_1"}`, clerksync.Deactivated},
-		{"repeated deletion", "user.deleted", `{"id":"user_1"}`, clerksync.Deactivated},
-		{"after the deletion", "user.created", user(5), clerksync.Deactivated},
-		{"of no user", "organization.created", `{"id":"org_1"}`, 0},
-	} {
-		checkProblem(t, send(t, signed(t, url, testSecret, t0, envelope(tt.typ, tt.data))), 204, "")
-		if got.Type != tt.typ || got.Result.Outcome != tt.want {
-			t.Errorf("%s: OnEvent got %+v, want %v", tt.name, got, tt.want)
-		}
-		id := "user_1"
-		if tt.want == 0 {
-			id = ""
-		}
-		if o := fx.seen.last(); o.Op != clerksync.OpWebhook || o.EventID != "msg_1" || o.EventType != tt.typ || o.ClerkID != id || o.Outcome != tt.want || o.Source != "" || o.Err != nil {
-			t.Errorf("%s: observed %+v, want %v", tt.name, o, tt.want)
-		}
-	}
-	fx.store.fail(errDown)
-	checkProblem(t, send(t, signed(t, url, testSecret, t0, envelope("user.created", user(6)))), 503, "unavailable")
-	var p *clerksync.Problem
-	if o := fx.seen.last(); o.Op != clerksync.OpWebhook || o.Outcome != 0 || !errors.As(o.Err, &p) || p.Code != "unavailable" {
-		t.Errorf("observed %+v", o)
-	}
-}
-
-// A re-read from Clerk, by Sync or behind a visit, finds the record in any state, and tells
-// what the Store made of it.
-func TestEveryOutcomeOfAReRead(t *testing.T) {
-	t.Parallel()
-	for name, tt := range map[string]struct {
-		arrange func(t *testing.T, fx *fixture, id string) // where there is a record of two hours ago
-		want    clerksync.Outcome
-	}{
-		"equal":   {func(*testing.T, *fixture, string) {}, clerksync.Unchanged},
-		"older":   {func(t *testing.T, fx *fixture, id string) { fx.rename(t, id, "Ada") }, clerksync.Updated},
-		"newer":   {func(_ *testing.T, fx *fixture, id string) { newerRecord(fx, id) }, clerksync.Stale},
-		"deleted": {func(t *testing.T, fx *fixture, id string) { _, _ = fx.store.Deactivate(t.Context(), id, t0) }, clerksync.Deactivated},
-	} {
-		for _, op := range []clerksync.Op{clerksync.OpSync, clerksync.OpRefresh} {
-			t.Run(fmt.Sprint(op, ", ", name), func(t *testing.T) {
-				t.Parallel()
-				fx := newFixture(t, func(c *clerksync.Config) { c.CacheTTL = 3 * time.Hour })
-				id := fx.clerk.CreateUser(fakeclerk.NewUser{})
-				if res, err := fx.Sync(t.Context(), id); err != nil || res.Outcome != clerksync.Created {
-					t.Fatalf("Sync without a record: %+v, %v", res, err)
-				}
-				visit(t, fx.Syncer, id)
-				fx.clock.Advance(2 * time.Hour)
-				tt.arrange(t, fx, id)
-				fx.seen.all = nil
-				if op == clerksync.OpSync {
-					if res, err := fx.Sync(t.Context(), id); err != nil || res.Outcome != tt.want {
-						t.Errorf("Sync: %+v, %v; want %v", res, err, tt.want)
-					}
-				} else {
-					visit(t, fx.Syncer, id)
-					fx.waitForRefreshes()
-				}
-				i := slices.IndexFunc(fx.seen.all, func(o clerksync.Observation) bool { return o.Op == op })
-				if i < 0 || fx.seen.all[i].ClerkID != id || fx.seen.all[i].Outcome != tt.want || fx.seen.all[i].Err != nil {
-					t.Errorf("observed %+v, want %s %v", fx.seen.all, op, tt.want)
-				}
-				if tt.want == clerksync.Deactivated {
-					refusedWith(t, fx.Syncer, id, clerksync.ErrUserInactive)
-				} else if served, stored := visit(t, fx.Syncer, id), fx.stored(t, id); served.Name != stored.Name || !served.ClerkUpdatedAt.Equal(stored.ClerkUpdatedAt) {
-					t.Errorf("serves %+v, stored is %+v", served, stored)
-				}
-			})
-		}
-	}
-}
-
-// newerRecord makes the record newer than the user in Clerk, whose clock went back.
-func newerRecord(fx *fixture, id string) {
-	_ = fx.store.Edit(id, func(u *clerksync.User) { u.ClerkUpdatedAt, u.Name = u.ClerkUpdatedAt.Add(time.Hour), "Newer" })
-}
-
-func (fx *fixture) stored(t *testing.T, id string) *clerksync.User {
-	t.Helper()
-	u, err := fx.store.Store.User(t.Context(), id)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return u
-}
-
-// A first visit may find, once Clerk has answered, that the record was made meanwhile, in any
-// state: it serves what the Store has.
-func TestEveryOutcomeOfAFirstVisit(t *testing.T) {
-	t.Parallel()
-	for name, tt := range map[string]struct {
-		meanwhile func(t *testing.T, fx *fixture, id string)
-		want      clerksync.Outcome
-	}{
-		"nothing": {func(*testing.T, *fixture, string) {}, clerksync.Created},
-		"equal":   {func(t *testing.T, fx *fixture, id string) { fx.made(t, id) }, clerksync.Unchanged},
-		"older": {func(t *testing.T, fx *fixture, id string) {
-			fx.made(t, id)
-			_ = fx.store.Edit(id, func(u *clerksync.User) { u.ClerkUpdatedAt, u.Name = u.ClerkUpdatedAt.Add(-time.Hour), "Older" })
-		}, clerksync.Updated},
-		"newer": {func(t *testing.T, fx *fixture, id string) {
-			fx.made(t, id)
-			newerRecord(fx, id)
-		}, clerksync.Stale},
-		"deleted": {func(t *testing.T, fx *fixture, id string) { _, _ = fx.store.Deactivate(t.Context(), id, t0) }, clerksync.Deactivated},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			fx := newFixture(t, nil)
-			id := fx.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Ada"})
-			fx.clerk.SetFault(func(*http.Request) *fakeclerk.Fault {
-				fx.clerk.SetFault(nil)
-				tt.meanwhile(t, fx, id)
-				return nil
-			})
-			u, err := fx.User(t.Context(), id)
-			if o := fx.seen.last(); o.Op != clerksync.OpVisit || o.Source != clerksync.SourceClerk || o.Outcome != tt.want {
-				t.Errorf("observed %+v, want the Outcome %v", o, tt.want)
-			}
-			if tt.want == clerksync.Deactivated {
-				if !errors.Is(err, clerksync.ErrUserInactive) || u != nil {
-					t.Errorf("visit: %+v, %v", u, err)
-				}
-				return
-			}
-			want := map[clerksync.Outcome]string{clerksync.Stale: "Newer"}[tt.want]
-			if want == "" {
-				want = "Ada"
-			}
-			if stored := fx.stored(t, id); err != nil || u.Name != want || stored.Name != want || u.ID != stored.ID {
-				t.Errorf("visit: %+v, %v; stored is %+v", u, err, stored)
-			}
-		})
-	}
-}
-
-// made makes the record as another process would.
-func (fx *fixture) made(t *testing.T, id string) {
-	t.Helper()
-	raw, _ := fx.clerk.User(id)
-	u, err := clerksync.MapUser(fx.Syncer, raw, fx.clock.Now())
-	if err == nil {
-		_, err = fx.store.Store.Upsert(t.Context(), u)
-	}
-	if err != nil {
-		t.Error(err)
-	}
-}
-
 func TestErrorsOfSync(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -480,13 +309,119 @@ func TestErrorsOfSync(t *testing.T) {
 	}
 }
 
-func TestSyncOfNoID(t *testing.T) {
-	t.Parallel()
-	fx := newFixture(t, nil)
-	if _, err := fx.Sync(t.Context(), "../users"); !errors.Is(err, clerksync.ErrUserUnknown) {
-		t.Error(err)
+// unspeakable is an error that nobody may put into words.
+type unspeakable struct{ error }
+
+func (unspeakable) Error() string { panic("the error's text was asked for") }
+
+func (u unspeakable) Unwrap() error { return u.error }
+
+// FuzzWriteProblem: whatever the error is, the answer is a whole problem document of a
+// failure, with headers of one line, and the error's text is not even asked for.
+func FuzzWriteProblem(f *testing.F) {
+	for kind := range uint8(8) {
+		f.Add(kind, "user_inactive", 403, int64(1500*time.Millisecond), "X-Own", "value")
+		f.Add(kind, "", 0, int64(-1), "Content-Type", "text/html")
+		f.Add(kind, "x\r\nSet-Cookie: a=b", 200, int64(math.MaxInt64), "Content-Length", "5")
+		f.Add(kind, "\xff\"</script>", 401, int64(1), "WWW-Authenticate", "Basic")
+		f.Add(kind, "token_expired", 401, int64(math.MinInt64), "Retry-After", "9")
+		f.Add(kind, "slow_down", 499, int64(0), "", "")
 	}
-	if o := fx.seen.last(); o.Op != clerksync.OpSync || o.ClerkID != "" || !errors.Is(o.Err, clerksync.ErrUserUnknown) {
-		t.Errorf("observed %+v", o)
+	sentinels := []error{
+		clerksync.ErrUnauthenticated, clerksync.ErrUserInactive, clerksync.ErrUserUnknown, clerksync.ErrInvalidSignature,
+		clerksync.ErrInvalidEvent, clerksync.ErrWrongInstance, clerksync.ErrUnavailable, clerksync.ErrNotFound,
+	}
+	f.Fuzz(func(t *testing.T, kind uint8, code string, status int, retry int64, header, value string) {
+		var err error = unspeakable{errDown}
+		switch p := (&clerksync.Problem{Status: status, Code: code, RetryAfter: time.Duration(retry), Err: unspeakable{errDown}}); kind % 8 {
+		case 0:
+			err = p
+		case 1:
+			err = fmt.Errorf("%s: %w", code, &clerksync.Problem{Status: status, Code: code, RetryAfter: time.Duration(retry), Err: errDown})
+		case 2:
+			err = &clerksync.ConflictError{Field: "hunter2" + code, Err: unspeakable{errDown}}
+		case 3:
+			err = &clerksync.BatchError{Errs: map[int]error{0: errDown, status: &clerksync.ConflictError{Field: "hunter2"}}}
+		case 4:
+			err = unspeakable{sentinels[uint(status)%uint(len(sentinels))]}
+		case 5:
+			err = errors.Join(errDown, sentinels[uint(status)%uint(len(sentinels))], nil)
+		case 6:
+			err = (*clerksync.Problem)(nil)
+		}
+		w := httptest.NewRecorder()
+		if header != "" {
+			w.Header()[http.CanonicalHeaderKey(header)] = []string{value}
+		}
+		clerksync.WriteProblem(w, httptest.NewRequest(http.MethodGet, "/", nil), err)
+
+		if w.Code < 400 || w.Code > 599 {
+			t.Fatalf("status %d", w.Code)
+		}
+		var fields map[string]any
+		if err := json.Unmarshal(w.Body.Bytes(), &fields); err != nil || len(fields) != 4 {
+			t.Fatalf("%v in %s", err, w.Body)
+		}
+		if fields["status"] != float64(w.Code) || fields["title"] == "" || fields["detail"] == "" {
+			t.Fatalf("%d %s", w.Code, w.Body)
+		}
+		if _, ok := fields["code"].(string); !ok {
+			t.Fatalf("%s", w.Body)
+		}
+		got := w.Result().Header
+		if got.Get("Content-Type") != "application/problem+json" || got.Get("Cache-Control") != "no-store" || got.Get("Content-Length") != "" {
+			t.Fatalf("headers %v", got)
+		}
+		for _, name := range []string{"Retry-After", "Www-Authenticate"} {
+			if http.CanonicalHeaderKey(header) != name && strings.ContainsAny(got.Get(name), "\r\n\x00") {
+				t.Fatalf("%s is %q", name, got.Get(name))
+			}
+		}
+		if s := got.Get("Retry-After"); s != "" && http.CanonicalHeaderKey(header) != "Retry-After" {
+			if n, err := strconv.ParseInt(s, 10, 64); err != nil || n < 1 {
+				t.Fatalf("Retry-After is %q", s)
+			}
+		}
+		if w.Code == 401 && !strings.HasPrefix(got.Get("WWW-Authenticate"), "Bearer") {
+			t.Fatalf("WWW-Authenticate is %q", got.Get("WWW-Authenticate"))
+		}
+		if !strings.Contains(code+value, "hunter2") && strings.Contains(fmt.Sprint(w.Body, got), "hunter2") {
+			t.Fatalf("the error shows: %v %s", got, w.Body)
+		}
+	})
+}
+
+func TestWriteProblem(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		err    error
+		status int
+		code   string
+		retry  string
+	}{
+		"unknown error": {errDown, 500, "internal", ""},
+		"nil":           {nil, 500, "internal", ""},
+		"own problem":   {&clerksync.Problem{Status: 429, Code: "slow_down", RetryAfter: 1500 * time.Millisecond}, 429, "slow_down", "2"},
+		"conflict":      {&clerksync.ConflictError{}, 409, "conflict", ""},
+		"not found":     {clerksync.ErrNotFound, 500, "internal", ""},
+		"no status":     {&clerksync.Problem{Code: "x"}, 500, "x", ""},
+		"a status of 2": {&clerksync.Problem{Status: 200, Code: "x"}, 500, "x", ""},
+		"no name":       {&clerksync.Problem{Status: 499, Code: "x"}, 499, "x", ""},
+		"nil problem":   {(*clerksync.Problem)(nil), 500, "internal", ""},
+		"unavailable":   {clerksync.ErrUnavailable, 503, "unavailable", "5"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := httptest.NewRecorder()
+			w.Header().Set("Content-Length", "5")
+			clerksync.WriteProblem(w, httptest.NewRequest(http.MethodGet, "/", nil), tt.err)
+			var body struct{ Code, Detail string }
+			if err := json.Unmarshal(w.Body.Bytes(), &body); err != nil || w.Code != tt.status || body.Code != tt.code || body.Detail == "" || w.Header().Get("Retry-After") != tt.retry {
+				t.Errorf("%d %s, Retry-After %q, %v", w.Code, w.Body, w.Header().Get("Retry-After"), err)
+			}
+			if strings.Contains(w.Body.String(), "hunter2") || w.Header().Get("Content-Length") != "" {
+				t.Errorf("%v %s", w.Header(), w.Body)
+			}
+		})
 	}
 }

@@ -398,34 +398,3 @@ func (v *visits) wait() (failed int) {
 	v.all.Wait()
 	return int(v.failures.Load())
 }
-
-// goroutines counts again where there are more than limit: while the garbage collector
-// buries many at once, the runtime counts dead ones.
-func goroutines(limit int) (n int) {
-	for range 3 {
-		if n = runtime.NumGoroutine(); n <= limit {
-			break
-		}
-		runtime.GC() // to its end
-	}
-	return n
-}
-
-// settled waits until no more than n goroutines are left.
-func settled(t *testing.T, n int) {
-	t.Helper()
-	waitUntil(t, fmt.Sprintf("at most %d goroutines are left", n), func() bool { return runtime.NumGoroutine() <= n })
-}
-
-// waitUntil waits for something that other goroutines bring about, however long they take: it gives up only shortly
-// before go test's timeout.
-func waitUntil(t *testing.T, what string, done func() bool) {
-	t.Helper()
-	deadline, limited := t.Deadline()
-	for !done() {
-		if limited && time.Until(deadline) < 10*time.Second {
-			t.Fatalf("still waiting until %s, with %d goroutines", what, runtime.NumGoroutine())
-		}
-		runtime.Gosched()
-	}
-}

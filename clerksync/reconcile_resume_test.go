@@ -1,0 +1,281 @@
+package clerksync_test
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	gocmp "github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/clerksync/clerksync-go/clerksync"
+	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
+)
+
+// A Resume that somebody made up costs look-ups and marks nobody deleted whom Clerk has.
+func TestReconcileForgedResume(t *testing.T) {
+	t.Parallel()
+	fx := newBulkFixture(t, nil)
+	ids := fx.backfill(t, 30)
+	honest := ""
+	if _, err := fx.Reconcile(t.Context(), clerksync.ReconcileOptions{PageSize: 5, Progress: func(p clerksync.Progress) {
+		if p.Report.Resume != "" {
+			honest = p.Report.Resume
+		}
+	}}); err != nil {
+		t.Fatal(err)
+	}
+	text, err := base64.RawURLEncoding.DecodeString(honest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, forged := range map[string]map[string]any{
+		"past the end":     {"after": "user_zzz", "created": int64(math.MaxInt64), "passed": math.MaxInt},
+		"before the begin": {"after": "user_0", "created": int64(math.MinInt64), "passed": 0},
+		"all in conflict":  {"conflicts": []string{"user_nobody", ids[0], ids[0]}},
+	} {
+		point := make(map[string]any)
+		if err := json.Unmarshal(text, &point); err != nil {
+			t.Fatal(err)
+		}
+		for k, v := range forged {
+			point[k] = v
+		}
+		token, err := json.Marshal(point)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := fx.Reconcile(t.Context(), clerksync.ReconcileOptions{Resume: base64.RawURLEncoding.EncodeToString(token), MaxDeactivations: -1, Holdback: -1})
+		if err != nil && !errors.Is(err, clerksync.ErrIncomplete) || got.Deactivated.Count != 0 || got.Created.Count != 0 {
+			t.Errorf("%s: %v, %+v", name, err, got)
+		}
+	}
+	fx.inStep(t)
+}
+
+// FuzzResume: a Resume is a point of this very run's kind, or none at all, and what is
+// wrong with it is said without quoting it.
+func FuzzResume(f *testing.F) {
+	s := newTestSyncer(f, nil)
+	token := func(text string) string { return base64.RawURLEncoding.EncodeToString([]byte(text)) }
+	key := clerksync.FormatResume(s, clerksync.ResumePoint{After: "user_1"}, clerksync.ReconcileOptions{})
+	for _, seed := range []string{
+		key, "", "user_1", "hunter2", token(`{"after":"user_1"}`), token(`{"after":"user_1","passed":-1}`), token(`{"after":"../jwks"}`), token(`{"after":"user_1","conflicts":["&"]}`),
+		token(`{"after":"user_1","After":"user_2","key":"0"}`), token(`{"after":{"$ne":null}}`), token(`{"after":"user_1","passed":1e400}`), token(`{"after":"user_1","created":9223372036854775808}`),
+		token("null"), token("[]"), token(strings.Repeat("[", 20_000)), key + "=", key[:len(key)-1], key + "\n",
+	} {
+		f.Add(seed, seed == key, false, false)
+	}
+	f.Fuzz(func(t *testing.T, text string, dryRun, force, restore bool) {
+		opts := clerksync.ReconcileOptions{Resume: text, DryRun: dryRun, Force: force, Restore: restore}
+		point, err := clerksync.ParseResume(s, opts)
+		if err != nil {
+			if len(text) > 8 && strings.Contains(err.Error(), text) || strings.Contains(err.Error(), "hunter2") {
+				t.Fatalf("the error quotes it: %v", err)
+			}
+			if point.After != "" || point.Passed != 0 || point.Conflicts != nil {
+				t.Fatalf("%+v beside %v", point, err)
+			}
+			return
+		}
+		if text == "" {
+			return
+		}
+		if !userIDForm(point.After) || point.Passed < 0 || len(point.Conflicts) > 100 {
+			t.Fatalf("took %+v", point)
+		}
+		for _, id := range point.Conflicts {
+			if !userIDForm(id) {
+				t.Fatalf("took %+v", point)
+			}
+		}
+		opts.Resume = clerksync.FormatResume(s, point, opts)
+		if again, err := clerksync.ParseResume(s, opts); err != nil || fmt.Sprint(again) != fmt.Sprint(point) {
+			t.Fatalf("%+v became %+v, %v", point, again, err)
+		}
+		opts.DryRun = !dryRun
+		if _, err := clerksync.ParseResume(s, opts); err == nil {
+			t.Fatal("taken by a run of another kind")
+		}
+	})
+}
+
+// endState is what the records come to, however often and in which pieces a run was
+// made.
+func endState(t *testing.T, fx *bulkFixture, ids []string) map[string]*clerksync.User {
+	t.Helper()
+	records := fx.records(t, ids)
+	if len(records) != fx.store.Len() {
+		t.Errorf("%d records, of which %d are the users'", fx.store.Len(), len(records))
+	}
+	return records
+}
+
+var whenAndWhere = cmpopts.IgnoreFields(clerksync.User{}, "ID", "SyncedAt", "CreatedAt", "UpdatedAt", "DeletedAt")
+
+// TestReconcileResumed stops a run at every point, goes on with and without the token,
+// and wants the records of an undisturbed run.
+func TestReconcileResumed(t *testing.T) {
+	t.Parallel()
+	prepare := func(t *testing.T) (*bulkFixture, []string) {
+		fx := startBulkFixture(t, fakeclerk.Config{RateLimit: -1, Seed: 7}, nil)
+		ids := fx.backfill(t, 20)
+		fx.store.UniqueEmail = true
+		// The first user takes the address of the last, who has given it up.
+		for i, address := range map[int]string{0: "ada19@example.com", 19: "new@example.com"} {
+			if err := fx.clerk.UpdateUser(ids[i], func(u *fakeclerk.UserObject) { u.EmailAddresses[0].EmailAddress = address }); err != nil {
+				t.Fatal(err)
+			}
+		}
+		fx.rename(t, "Augusta", ids[1], ids[7], ids[13])
+		fx.delete(t, ids[4], ids[16])
+		ids = append(append(ids, fx.signUp(10)...), fx.ghosts(t, 2)...)
+		// A new user has an address that a ghost holds.
+		fx.edit(t, ids[len(ids)-1], func(u *clerksync.User) { u.Email = "ada20@example.com" })
+		return fx, ids
+	}
+	fx, ids := prepare(t)
+	undisturbed := fx.reconcile(t, clerksync.ReconcileOptions{PageSize: 3})
+	wantCounts(t, undisturbed, map[string]int{"seen": 28, "unchanged": 13, "created": 10, "updated": 5, "ghosts": 4, "deactivated": 4})
+	want := endState(t, fx, ids)
+	fx.inStep(t)
+
+	for stop := 1; ; stop++ {
+		reached := false
+		for _, resume := range []bool{true, false} {
+			fx, ids := prepare(t)
+			ctx, cancel := context.WithCancel(t.Context())
+			// Every call of Clerk, of the Store and of Progress is a point to stop at.
+			var calls atomic.Int32
+			point := func() {
+				if int(calls.Add(1)) == stop {
+					cancel()
+				}
+			}
+			fx.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { point(); return nil })
+			fx.store.fault = func(string) error { point(); return nil }
+			fx.store.after = func(string) { point() }
+			report, err := fx.Reconcile(ctx, clerksync.ReconcileOptions{PageSize: 3, Progress: func(clerksync.Progress) { point() }})
+			reached = ctx.Err() != nil
+			cancel()
+			fx.clerk.SetFault(nil)
+			fx.store.fault, fx.store.after = nil, nil
+			if !reached {
+				break
+			}
+			// A run that is stopped at its very end may be done.
+			if report.Complete != (err == nil) || err != nil && (!errors.Is(err, context.Canceled) || report.Reason == "") {
+				t.Fatalf("stop %d: %v, %+v", stop, err, report)
+			}
+			opts := clerksync.ReconcileOptions{PageSize: 4}
+			if resume {
+				opts.Resume = report.Resume
+			}
+			second := report
+			if err != nil {
+				second = fx.reconcile(t, opts)
+			}
+			if !second.Complete {
+				t.Errorf("stop %d, resume %v: reports %+v", stop, resume, second)
+			}
+			if diff := gocmp.Diff(want, endState(t, fx, ids), whenAndWhere); diff != "" {
+				t.Errorf("stop %d, resume %v: the records are not those of an undisturbed run (-want +got):\n%s", stop, resume, diff)
+			}
+			fx.inStep(t)
+		}
+		if !reached {
+			if stop < 60 {
+				t.Errorf("only %d points to stop at", stop)
+			}
+			break
+		}
+	}
+}
+
+// TestReconcileResumedCost: the users of the first part are asked about by id, a hundred
+// a call, and none is taken for a ghost.
+func TestReconcileResumedCost(t *testing.T) {
+	t.Parallel()
+	fx := newBulkFixture(t, nil)
+	ids := fx.backfill(t, 270)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	report, err := fx.Reconcile(ctx, clerksync.ReconcileOptions{PageSize: 50, Writers: 1, Progress: func(p clerksync.Progress) {
+		if p.Done == 250 {
+			cancel()
+		}
+	}})
+	if !errors.Is(err, context.Canceled) || report.Seen != 250 {
+		t.Fatalf("%v, %+v", err, report)
+	}
+	fx.delete(t, ids[100])           // passed, and gone since
+	fx.rename(t, "Augusta", ids[30]) // passed, and changed since
+	fx.delete(t, ids[249])           // the one to begin after
+	fx.clerk.ResetCalls()
+	resumed := fx.reconcile(t, clerksync.ReconcileOptions{PageSize: 50, Resume: report.Resume})
+	if !resumed.Complete || resumed.Deactivated.Count != 2 || resumed.Updated.Count != 1 || resumed.Seen != 268 {
+		t.Errorf("reports %+v", resumed)
+	}
+	if n := fx.clerk.Calls("GET /v1/users"); n > 10 || fx.lookups() != 2 {
+		t.Errorf("%d lists and %d look-ups", n, fx.lookups())
+	}
+	fx.inStep(t)
+}
+
+func TestReconcileResumePoints(t *testing.T) {
+	t.Parallel()
+	fx := newBulkFixture(t, nil)
+	fx.signUp(20)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	report, err := fx.Reconcile(ctx, clerksync.ReconcileOptions{PageSize: 5, Progress: func(p clerksync.Progress) {
+		if p.Report.Resume != "" {
+			cancel()
+		}
+	}})
+	if !errors.Is(err, context.Canceled) || report.Resume == "" {
+		t.Fatalf("%v, %+v", err, report)
+	}
+	if strings.Contains(report.Resume, fx.clerk.SecretKey()) || len(report.Resume) > 200 {
+		t.Errorf("the point is %s", report.Resume)
+	}
+	other := fx.syncer(t, func(c *clerksync.Config) { c.SecretKey = "sk_test_other" })
+	token := base64.RawURLEncoding.EncodeToString
+	for name, tt := range map[string]struct {
+		syncer *clerksync.Syncer
+		opts   clerksync.ReconcileOptions
+		want   string
+	}{
+		"another key":     {other, clerksync.ReconcileOptions{Resume: report.Resume}, "another secret key"},
+		"of no dry run":   {fx.Syncer, clerksync.ReconcileOptions{Resume: report.Resume, DryRun: true}, "another DryRun"},
+		"without Force":   {fx.Syncer, clerksync.ReconcileOptions{Resume: report.Resume, Force: true}, "another DryRun, Force"},
+		"without Restore": {fx.Syncer, clerksync.ReconcileOptions{Resume: report.Resume, Restore: true}, "another DryRun, Force or Restore"},
+		"cut short":       {fx.Syncer, clerksync.ReconcileOptions{Resume: report.Resume[:20]}, "copy it whole"},
+		"no token":        {fx.Syncer, clerksync.ReconcileOptions{Resume: "user_1"}, "copy it whole"},
+		"no base64":       {fx.Syncer, clerksync.ReconcileOptions{Resume: "{}"}, "copy it whole"},
+		"no user":         {fx.Syncer, clerksync.ReconcileOptions{Resume: token([]byte(`{"after":"../jwks"}`))}, "copy it whole"},
+		"no conflict":     {fx.Syncer, clerksync.ReconcileOptions{Resume: token([]byte(`{"after":"user_1","conflicts":["&"]}`))}, "copy it whole"},
+		"negative":        {fx.Syncer, clerksync.ReconcileOptions{Resume: token([]byte(`{"after":"user_1","passed":-1}`))}, "copy it whole"},
+	} {
+		refused, err := tt.syncer.Reconcile(t.Context(), tt.opts)
+		if err == nil || !strings.Contains(err.Error(), "ReconcileOptions.Resume") || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if refused.ClerkCalls != 0 { // not the fake's count, which a call cancelled above may still move
+			t.Errorf("%s: asked Clerk", name)
+		}
+	}
+	// What the same key in another process makes of it, and a longer page.
+	resumed, err := fx.syncer(t, nil).Reconcile(t.Context(), clerksync.ReconcileOptions{Resume: report.Resume})
+	if err != nil || !resumed.Complete {
+		t.Errorf("%v, %+v", err, resumed)
+	}
+	fx.inStep(t)
+}

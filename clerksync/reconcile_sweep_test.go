@@ -1,0 +1,149 @@
+package clerksync_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/clerksync/clerksync-go/clerksync"
+	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
+)
+
+// TestReconcileLastWord has a record that the list lacks, and Clerk answer the question
+// for it in ways that are no proof that the user is gone.
+func TestReconcileLastWord(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		fault *fakeclerk.Fault // of the last word
+		want  error
+	}{
+		"a proxy's 404":   {&fakeclerk.Fault{Status: 404, ContentType: "text/html", Body: "<html>"}, clerksync.ErrUnavailable},
+		"another 404":     {fakeclerk.ErrorFault(404, "api_version_not_found"), clerksync.ErrUnavailable},
+		"410":             {fakeclerk.ErrorFault(410, "resource_not_found"), clerksync.ErrUnavailable},
+		"another user":    {&fakeclerk.Fault{Status: 200, Body: `{"id":"user_other"}`}, clerksync.ErrUnavailable},
+		"nobody":          {&fakeclerk.Fault{Status: 200, Body: `null`}, clerksync.ErrUnavailable},
+		"the user itself": {&fakeclerk.Fault{Status: 200, Body: userJSON("user_zz_ghost_00000", t0.Add(time.Minute))}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			fx := newBulkFixture(t, nil)
+			fx.backfill(t, 3)
+			ghost := fx.ghosts(t, 1)[0]
+			fx.clerk.SetFault(func(r *http.Request) *fakeclerk.Fault {
+				if strings.HasSuffix(r.URL.Path, ghost) {
+					return tt.fault
+				}
+				return nil
+			})
+			report, err := fx.Reconcile(t.Context(), clerksync.ReconcileOptions{})
+			if !errors.Is(err, tt.want) || (err == nil) != (tt.want == nil) || report.Complete != (tt.want == nil) {
+				t.Errorf("%v, reports %+v", err, report)
+			}
+			if u := fx.get(t, ghost); !u.IsActive || report.Ghosts.Count != 0 {
+				t.Errorf("the record is %+v", u)
+			}
+			if tt.want == nil && (report.Updated.Count != 1 || fx.get(t, ghost).Name == "Grace") {
+				t.Errorf("the record is %+v, reports %+v", fx.get(t, ghost), report)
+			}
+		})
+	}
+}
+
+func TestReconcileLimitsDeactivations(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		users, ghosts, limit int
+		refused              bool
+	}{
+		"default of few, at it":    {users: 5, ghosts: 10},
+		"default of few, over it":  {users: 5, ghosts: 11, refused: true},
+		"default of many, at it":   {users: 600, ghosts: 12}, // of 612
+		"default of many, over it": {users: 600, ghosts: 13, refused: true},
+		"explicit, at it":          {users: 5, ghosts: 2, limit: 2},
+		"explicit, over it":        {users: 5, ghosts: 3, limit: 2, refused: true},
+		"lifted":                   {users: 5, ghosts: 120, limit: -1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			fx := newBulkFixture(t, nil)
+			fx.backfill(t, tt.users)
+			ghosts := fx.ghosts(t, tt.ghosts)
+			fx.edit(t, ghosts[0], func(u *clerksync.User) { u.IsActive = false }) // suspended: gone all the same
+			for _, dry := range []bool{true, false} {
+				report, err := fx.Reconcile(t.Context(), clerksync.ReconcileOptions{DryRun: dry, MaxDeactivations: tt.limit, RequestsPerSecond: 1e6})
+				if tt.refused != errors.Is(err, clerksync.ErrTooManyGhosts) || !tt.refused && err != nil || report.Complete == tt.refused {
+					t.Fatalf("dry %v: %v, %+v", dry, err, report)
+				}
+				if report.Ghosts.Count != tt.ghosts || !slices.Equal(report.Ghosts.IDs, ghosts[:min(len(ghosts), 100)]) {
+					t.Errorf("dry %v: finds %d ghosts", dry, report.Ghosts.Count)
+				}
+				want := tt.ghosts
+				if dry || tt.refused {
+					want = 0
+				}
+				if report.Deactivated.Count != want || fx.store.count("Deactivate") != want {
+					t.Errorf("dry %v: deactivates %d, want %d", dry, fx.store.count("Deactivate"), want)
+				}
+			}
+			for id, u := range fx.records(t, ghosts) {
+				if u.DeletedAt.IsZero() != tt.refused {
+					t.Errorf("%s is %+v", id, u)
+				}
+			}
+		})
+	}
+}
+
+func TestReconcileHoldback(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		holdback, age time.Duration
+		ghost         bool
+	}{
+		"default, younger": {0, 9 * time.Minute, false},
+		"default, older":   {0, 11 * time.Minute, true},
+		"longer, younger":  {3 * time.Hour, 2 * time.Hour, false},
+		"none":             {-1, 0, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			fx := newBulkFixture(t, nil)
+			fx.backfill(t, 3)
+			fx.record(t, "user_zz_ghost")
+			fx.clock.Advance(tt.age)
+			report := fx.reconcile(t, clerksync.ReconcileOptions{Holdback: tt.holdback})
+			if u := fx.get(t, "user_zz_ghost"); u.DeletedAt.IsZero() == tt.ghost || (report.Ghosts.Count == 1) != tt.ghost || !report.Complete {
+				t.Errorf("the record is %+v, reports %+v", u, report)
+			}
+			if tt.ghost == (fx.lookups() == 0) {
+				t.Errorf("%d look-ups", fx.lookups())
+			}
+		})
+	}
+}
+
+func TestReconcileCancelledWhileDeactivating(t *testing.T) {
+	t.Parallel()
+	fx := newBulkFixture(t, nil)
+	fx.backfill(t, 3)
+	ghosts := fx.ghosts(t, 10)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	fx.store.after = func(op string) {
+		if fx.store.count(op) == 3 {
+			cancel()
+		}
+	}
+	report, err := fx.Reconcile(ctx, clerksync.ReconcileOptions{Writers: 1})
+	if !errors.Is(err, context.Canceled) || report.Complete || report.Ghosts.Count != len(ghosts) || report.Deactivated.Count != 3 {
+		t.Errorf("%v, %+v", err, report)
+	}
+	report = fx.reconcile(t, clerksync.ReconcileOptions{})
+	if report.Ghosts.Count != 7 || report.Deactivated.Count != 7 {
+		t.Errorf("the next run reports %+v", report)
+	}
+}
