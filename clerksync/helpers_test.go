@@ -789,3 +789,10 @@ func standardHeaders(r *http.Request) {
 		r.Header.Del("svix-" + name)
 	}
 }
+
+// answerOf has h handle r, and returns what the client sees.
+func answerOf(h http.Handler, r *http.Request) answer {
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	return answer{w.Code, w.Result().Header, w.Body.Bytes()}
+}
