@@ -25,12 +25,12 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
 )
 
-// answering is an app with all three handlers: /visit is behind the SDK's middleware and ours,
-// /session behind RequireUser, /webhook takes events. Its one user is Ada.
+// answering is an app with all three handlers. /visit is behind the SDK's middleware and ours, /session behind
+// RequireUser, and /webhook takes events. Its one user is Ada.
 type answering struct {
 	*fixture
 	url, ada string
-	useless  atomic.Bool // CustomClaims gives nothing to decode into
+	useless  atomic.Bool // CustomClaims returns nothing to decode into
 
 	mu   sync.Mutex
 	errs []error // what ErrorHandler got
@@ -101,7 +101,7 @@ func (a *answering) deliver(t *testing.T, secret string, body []byte) answer {
 	return send(t, signed(t, a.url+"/webhook", secret, a.clock.Now(), body))
 }
 
-// visiting is a request of Ada's through Middleware, after what arrange does.
+// visiting is Ada's request through Middleware, after arrange.
 func visiting(arrange func(t *testing.T, a *answering)) func(*testing.T, *answering) answer {
 	return func(t *testing.T, a *answering) answer {
 		arrange(t, a)
@@ -109,7 +109,7 @@ func visiting(arrange func(t *testing.T, a *answering)) func(*testing.T, *answer
 	}
 }
 
-// session is a request of Ada's through RequireUser.
+// session is Ada's request through RequireUser.
 func session(opts fakeclerk.TokenOptions) func(*testing.T, *answering) answer {
 	return func(t *testing.T, a *answering) answer {
 		if opts.AuthorizedParty == "" {
@@ -119,7 +119,7 @@ func session(opts fakeclerk.TokenOptions) func(*testing.T, *answering) answer {
 	}
 }
 
-// event is a delivery of Ada's user.created, after what arrange does.
+// event is a delivery of Ada's user.created, after arrange.
 func event(arrange func(t *testing.T, a *answering)) func(*testing.T, *answering) answer {
 	return func(t *testing.T, a *answering) answer {
 		arrange(t, a)
@@ -128,91 +128,33 @@ func event(arrange func(t *testing.T, a *answering)) func(*testing.T, *answering
 	}
 }
 
-// delivery is one of this body.
+// delivery is a signed delivery of this body.
 func delivery(body string) func(*testing.T, *answering) answer {
 	return func(t *testing.T, a *answering) answer { return a.deliver(t, testSecret, []byte(body)) }
 }
 
-// TestEveryAnswer gets each answer that the handlers document from a real server, and fails
-// where problem.go has a code that none of them gave.
+// answerCase is a request, and the answer that it must get.
+type answerCase struct {
+	by     string // the handler
+	status int
+	code   string
+	is     error // the sentinel error that ErrorHandler can tell it by
+	ask    func(*testing.T, *answering) answer
+}
+
+// sentinels are all the errors that a caller may compare with.
+var sentinels = []error{
+	clerksync.ErrNotFound, clerksync.ErrUnauthenticated, clerksync.ErrUserInactive, clerksync.ErrUserUnknown,
+	clerksync.ErrUnavailable, clerksync.ErrInvalidSignature, clerksync.ErrInvalidEvent, clerksync.ErrWrongInstance,
+	clerksync.ErrIncomplete, clerksync.ErrTooManyGhosts,
+}
+
+// TestEveryAnswer gets each answer that the handlers document from a real server. It fails if problem.go has a code
+// that no handler gave.
 func TestEveryAnswer(t *testing.T) {
 	t.Parallel()
-	type opts = fakeclerk.TokenOptions
-	storeDown := func(_ *testing.T, a *answering) { a.store.fail(errDown) }
-	clerkDown := func(_ *testing.T, a *answering) {
-		a.clerk.SetFault(func(r *http.Request) *fakeclerk.Fault {
-			if strings.Contains(r.URL.Path, "/users/") {
-				return fakeclerk.ErrorFault(500, "internal_clerk_error")
-			}
-			return nil
-		})
-	}
-	taken := func(_ *testing.T, a *answering) { a.takeEmail() }
-	unmappable := func(t *testing.T, a *answering) { a.rename(t, a.ada, "Unmappable") }
-	tests := []struct {
-		by     string
-		status int
-		code   string
-		is     error // the one that ErrorHandler can tell it by
-		ask    func(*testing.T, *answering) answer
-	}{
-		{"Middleware", 401, "unauthenticated", clerksync.ErrUnauthenticated, func(t *testing.T, a *answering) answer { return a.get(t, "/visit", "") }},
-		{"Middleware", 403, "user_inactive", clerksync.ErrUserInactive, visiting(func(_ *testing.T, a *answering) { _ = a.clerk.BanUser(a.ada) })},
-		{"Middleware", 403, "user_unknown", clerksync.ErrUserUnknown, visiting(func(_ *testing.T, a *answering) { _ = a.clerk.DeleteUser(a.ada) })},
-		{"Middleware", 409, "conflict", nil, visiting(taken)},
-		{"Middleware, Store", 503, "unavailable", clerksync.ErrUnavailable, visiting(storeDown)},
-		{"Middleware, Clerk", 503, "unavailable", clerksync.ErrUnavailable, visiting(clerkDown)},
-		{"Middleware", 503, "mapping_failed", nil, visiting(unmappable)},
-
-		{"RequireUser", 401, "token_missing", clerksync.ErrUnauthenticated, func(t *testing.T, a *answering) answer { return a.get(t, "/session", "") }},
-		{"RequireUser", 401, "token_malformed", clerksync.ErrUnauthenticated, func(t *testing.T, a *answering) answer { return a.get(t, "/session", "nonsense") }},
-		{"RequireUser", 401, "token_expired", clerksync.ErrUnauthenticated, session(opts{IssuedAt: t0.Add(-time.Hour)})},
-		{"RequireUser", 401, "token_not_yet_valid", clerksync.ErrUnauthenticated, session(opts{IssuedAt: t0.Add(time.Hour)})},
-		{"RequireUser", 401, "token_wrong_class", clerksync.ErrUnauthenticated, session(opts{Class: fakeclerk.TemplateToken})},
-		{"RequireUser", 401, "token_wrong_party", clerksync.ErrUnauthenticated, session(opts{AuthorizedParty: otherOrigin})},
-		{"RequireUser", 401, "token_wrong_issuer", clerksync.ErrUnauthenticated, session(opts{Issuer: "https://evil.com"})},
-		{"RequireUser", 401, "token_bad_signature", clerksync.ErrUnauthenticated, session(opts{WrongKey: true})},
-		{"RequireUser", 401, "token_unknown_key", clerksync.ErrUnauthenticated, session(opts{KeyID: "ins_unknown"})},
-		{"RequireUser", 401, "session_pending", clerksync.ErrUnauthenticated, session(opts{Pending: true})},
-		{"RequireUser", 403, "cross_origin", clerksync.ErrUnauthenticated, func(t *testing.T, a *answering) answer {
-			r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, a.url+"/session", nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			r.Header.Set("Origin", otherOrigin)
-			r.AddCookie(&http.Cookie{Name: "__session", Value: a.token(t, a.ada, opts{AuthorizedParty: appOrigin})})
-			return send(t, r)
-		}},
-		{"RequireUser, keys", 503, "unavailable", clerksync.ErrUnavailable, func(t *testing.T, a *answering) answer {
-			a.clerk.SetFault(down)
-			return session(opts{})(t, a)
-		}},
-		{"RequireUser", 403, "user_inactive", clerksync.ErrUserInactive, func(t *testing.T, a *answering) answer {
-			_, _ = a.store.Deactivate(t.Context(), a.ada, t0)
-			return session(opts{})(t, a)
-		}},
-		{"RequireUser", 500, "internal", nil, func(t *testing.T, a *answering) answer {
-			a.useless.Store(true)
-			return session(opts{})(t, a)
-		}},
-
-		{"WebhookHandler", 400, "invalid_signature", clerksync.ErrInvalidSignature, func(t *testing.T, a *answering) answer { return a.deliver(t, otherSecret, envelope("x.y", "{}")) }},
-		{"WebhookHandler", 400, "unreadable_body", nil, func(t *testing.T, a *answering) answer { return sendHalf(t, a.url) }},
-		{"WebhookHandler", 403, "wrong_instance", clerksync.ErrWrongInstance, delivery(`{"type":"x.y","instance_id":"ins_2","data":{}}`)},
-		{"WebhookHandler", 405, "method_not_allowed", nil, func(t *testing.T, a *answering) answer { return a.get(t, "/webhook", "") }},
-		{"WebhookHandler", 409, "conflict", nil, event(taken)},
-		{"WebhookHandler", 413, "body_too_large", nil, delivery(strings.Repeat("x", 4097))},
-		{"WebhookHandler", 422, "invalid_event", clerksync.ErrInvalidEvent, delivery(`{"type":"user.created","instance_id":"ins_1","data":{}}`)},
-		{"WebhookHandler", 500, "mapping_failed", nil, event(unmappable)},
-		{"WebhookHandler", 503, "unavailable", clerksync.ErrUnavailable, event(storeDown)},
-		{"WebhookHandler", 503, "event_hook_failed", nil, delivery(`{"type":"app.fails","instance_id":"ins_1","data":{}}`)},
-	}
-	sentinels := []error{
-		clerksync.ErrNotFound, clerksync.ErrUnauthenticated, clerksync.ErrUserInactive, clerksync.ErrUserUnknown, clerksync.ErrUnavailable,
-		clerksync.ErrInvalidSignature, clerksync.ErrInvalidEvent, clerksync.ErrWrongInstance, clerksync.ErrIncomplete, clerksync.ErrTooManyGhosts,
-	}
 	var given []string
-	for _, tt := range tests {
+	for _, tt := range slices.Concat(middlewareAnswers(), requireUserAnswers(), webhookAnswers()) {
 		given = append(given, tt.code)
 		t.Run(fmt.Sprintf("%s: %d %s", tt.by, tt.status, tt.code), func(t *testing.T) {
 			t.Parallel()
@@ -221,35 +163,139 @@ func TestEveryAnswer(t *testing.T) {
 			checkProblem(t, a, tt.status, tt.code)
 			var body struct{ Title, Detail string }
 			if err := json.Unmarshal(a.body, &body); err != nil || body.Detail == body.Title {
-				t.Errorf("the code has no detail of its own: %s, %v", a.body, err)
+				t.Errorf("the code does not have a detail: %s, %v", a.body, err)
 			}
 			if strings.Contains(string(a.body), "hunter2") {
 				t.Errorf("the answer shows an internal error: %s", a.body)
 			}
-
 			app.mu.Lock()
 			defer app.mu.Unlock()
-			if len(app.errs) != 1 {
-				t.Fatalf("ErrorHandler got %v", app.errs)
-			}
-			var p *clerksync.Problem
-			if err := app.errs[0]; !errors.As(err, &p) || p.Status != tt.status || p.Code != tt.code {
-				t.Errorf("ErrorHandler got %v", err)
-			}
-			for _, sentinel := range sentinels {
-				if got := errors.Is(p, sentinel); got != (sentinel == tt.is) {
-					t.Errorf("%v matches %v: %t", p, sentinel, got)
-				}
-			}
-			var conflict *clerksync.ConflictError
-			if got := errors.As(p, &conflict); got != (tt.code == "conflict") || got && conflict.Field != "email" {
-				t.Errorf("%v is a conflict: %t, %v", p, got, conflict)
-			}
+			tt.checkErrors(t, app.errs)
 		})
 	}
 	slices.Sort(given)
 	if declared := clerksync.ProblemCodes(); !slices.Equal(slices.Compact(given), declared) {
-		t.Errorf("given are\n%q, problem.go has\n%q", slices.Compact(given), declared)
+		t.Errorf("the handlers gave\n%q, problem.go has\n%q", slices.Compact(given), declared)
+	}
+}
+
+// checkErrors checks what ErrorHandler got.
+func (tt *answerCase) checkErrors(t *testing.T, errs []error) {
+	t.Helper()
+	if len(errs) != 1 {
+		t.Fatalf("ErrorHandler got %v", errs)
+	}
+	var p *clerksync.Problem
+	if !errors.As(errs[0], &p) || p.Status != tt.status || p.Code != tt.code {
+		t.Errorf("ErrorHandler got %v", errs[0])
+	}
+	for _, sentinel := range sentinels {
+		if got := errors.Is(p, sentinel); got != (sentinel == tt.is) {
+			t.Errorf("%v matches %v: %t", p, sentinel, got)
+		}
+	}
+	var conflict *clerksync.ConflictError
+	if got := errors.As(p, &conflict); got != (tt.code == "conflict") || got && conflict.Field != "email" {
+		t.Errorf("%v is a conflict: %t, %v", p, got, conflict)
+	}
+}
+
+func storeFails(_ *testing.T, a *answering) { a.store.fail(errDown) }
+
+func emailIsTaken(_ *testing.T, a *answering) { a.takeEmail() }
+
+func mapFails(t *testing.T, a *answering) { a.rename(t, a.ada, "Unmappable") }
+
+func middlewareAnswers() []answerCase {
+	const by = "Middleware"
+	signedOut := func(t *testing.T, a *answering) answer { return a.get(t, "/visit", "") }
+	banned := func(_ *testing.T, a *answering) { _ = a.clerk.BanUser(a.ada) }
+	unknown := func(_ *testing.T, a *answering) { _ = a.clerk.DeleteUser(a.ada) }
+	clerkFails := func(_ *testing.T, a *answering) {
+		a.clerk.SetFault(func(r *http.Request) *fakeclerk.Fault {
+			if strings.Contains(r.URL.Path, "/users/") {
+				return fakeclerk.ErrorFault(500, "internal_clerk_error")
+			}
+			return nil
+		})
+	}
+	return []answerCase{
+		{by, 401, "unauthenticated", clerksync.ErrUnauthenticated, signedOut},
+		{by, 403, "user_inactive", clerksync.ErrUserInactive, visiting(banned)},
+		{by, 403, "user_unknown", clerksync.ErrUserUnknown, visiting(unknown)},
+		{by, 409, "conflict", nil, visiting(emailIsTaken)},
+		{by + ", Store", 503, "unavailable", clerksync.ErrUnavailable, visiting(storeFails)},
+		{by + ", Clerk", 503, "unavailable", clerksync.ErrUnavailable, visiting(clerkFails)},
+		{by, 503, "mapping_failed", nil, visiting(mapFails)},
+	}
+}
+
+func requireUserAnswers() []answerCase {
+	type opts = fakeclerk.TokenOptions
+	const by = "RequireUser"
+	unauthenticated := clerksync.ErrUnauthenticated
+	bearing := func(token string) func(*testing.T, *answering) answer {
+		return func(t *testing.T, a *answering) answer { return a.get(t, "/session", token) }
+	}
+	crossOrigin := func(t *testing.T, a *answering) answer {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, a.url+"/session", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Origin", otherOrigin)
+		token := a.token(t, a.ada, opts{AuthorizedParty: appOrigin})
+		r.AddCookie(&http.Cookie{Name: "__session", Value: token})
+		return send(t, r)
+	}
+	withoutKeys := func(t *testing.T, a *answering) answer {
+		a.clerk.SetFault(down)
+		return session(opts{})(t, a)
+	}
+	deleted := func(t *testing.T, a *answering) answer {
+		_, _ = a.store.Deactivate(t.Context(), a.ada, t0)
+		return session(opts{})(t, a)
+	}
+	uselessClaims := func(t *testing.T, a *answering) answer {
+		a.useless.Store(true)
+		return session(opts{})(t, a)
+	}
+	return []answerCase{
+		{by, 401, "token_missing", unauthenticated, bearing("")},
+		{by, 401, "token_malformed", unauthenticated, bearing("nonsense")},
+		{by, 401, "token_expired", unauthenticated, session(opts{IssuedAt: t0.Add(-time.Hour)})},
+		{by, 401, "token_not_yet_valid", unauthenticated, session(opts{IssuedAt: t0.Add(time.Hour)})},
+		{by, 401, "token_wrong_class", unauthenticated, session(opts{Class: fakeclerk.TemplateToken})},
+		{by, 401, "token_wrong_party", unauthenticated, session(opts{AuthorizedParty: otherOrigin})},
+		{by, 401, "token_wrong_issuer", unauthenticated, session(opts{Issuer: "https://evil.com"})},
+		{by, 401, "token_bad_signature", unauthenticated, session(opts{WrongKey: true})},
+		{by, 401, "token_unknown_key", unauthenticated, session(opts{KeyID: "ins_unknown"})},
+		{by, 401, "session_pending", unauthenticated, session(opts{Pending: true})},
+		{by, 403, "cross_origin", unauthenticated, crossOrigin},
+		{by + ", keys", 503, "unavailable", clerksync.ErrUnavailable, withoutKeys},
+		{by, 403, "user_inactive", clerksync.ErrUserInactive, deleted},
+		{by, 500, "internal", nil, uselessClaims},
+	}
+}
+
+func webhookAnswers() []answerCase {
+	const by = "WebhookHandler"
+	forged := func(t *testing.T, a *answering) answer { return a.deliver(t, otherSecret, envelope("x.y", "{}")) }
+	cutOff := func(t *testing.T, a *answering) answer { return sendHalf(t, a.url) }
+	get := func(t *testing.T, a *answering) answer { return a.get(t, "/webhook", "") }
+	otherInstance := delivery(`{"type":"x.y","instance_id":"ins_2","data":{}}`)
+	withoutID := delivery(`{"type":"user.created","instance_id":"ins_1","data":{}}`)
+	hookFails := delivery(`{"type":"app.fails","instance_id":"ins_1","data":{}}`)
+	return []answerCase{
+		{by, 400, "invalid_signature", clerksync.ErrInvalidSignature, forged},
+		{by, 400, "unreadable_body", nil, cutOff},
+		{by, 403, "wrong_instance", clerksync.ErrWrongInstance, otherInstance},
+		{by, 405, "method_not_allowed", nil, get},
+		{by, 409, "conflict", nil, event(emailIsTaken)},
+		{by, 413, "body_too_large", nil, delivery(strings.Repeat("x", 4097))},
+		{by, 422, "invalid_event", clerksync.ErrInvalidEvent, withoutID},
+		{by, 500, "mapping_failed", nil, event(mapFails)},
+		{by, 503, "unavailable", clerksync.ErrUnavailable, event(storeFails)},
+		{by, 503, "event_hook_failed", nil, hookFails},
 	}
 }
 
@@ -277,22 +323,24 @@ func sendHalf(t *testing.T, url string) answer {
 
 func TestErrorsOfSync(t *testing.T) {
 	t.Parallel()
+	deleted := func(_ *testing.T, a *answering) { _ = a.clerk.DeleteUser(a.ada) }
+	readError := func(_ *testing.T, a *answering) { a.store.fail(clerksync.ErrNotFound) }
 	for _, tt := range []struct {
 		name, code string
 		status     int
 		is         error
-		spoil      func(t *testing.T, a *answering)
+		arrange    func(t *testing.T, a *answering)
 	}{
-		{"no such user", "user_unknown", 403, clerksync.ErrUserUnknown, func(_ *testing.T, a *answering) { _ = a.clerk.DeleteUser(a.ada) }},
-		{"the e-mail is taken", "conflict", 409, nil, func(_ *testing.T, a *answering) { a.takeEmail() }},
-		{"Map fails", "mapping_failed", 500, nil, func(t *testing.T, a *answering) { a.rename(t, a.ada, "Unmappable") }},
-		{"the Store fails", "unavailable", 503, clerksync.ErrUnavailable, func(_ *testing.T, a *answering) { a.store.fail(errDown) }},
-		{"an error that only a read may have", "unavailable", 503, clerksync.ErrUnavailable, func(_ *testing.T, a *answering) { a.store.fail(clerksync.ErrNotFound) }},
+		{"no such user", "user_unknown", 403, clerksync.ErrUserUnknown, deleted},
+		{"the e-mail is taken", "conflict", 409, nil, emailIsTaken},
+		{"Map fails", "mapping_failed", 500, nil, mapFails},
+		{"the Store fails", "unavailable", 503, clerksync.ErrUnavailable, storeFails},
+		{"an error that only a read may have", "unavailable", 503, clerksync.ErrUnavailable, readError},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			a := newAnswering(t)
-			tt.spoil(t, a)
+			tt.arrange(t, a)
 			res, err := a.Sync(t.Context(), a.ada)
 			if err == nil || res.Outcome != 0 || tt.is != nil && !errors.Is(err, tt.is) {
 				t.Errorf("Sync: %+v, %v", res, err)
@@ -301,23 +349,20 @@ func TestErrorsOfSync(t *testing.T) {
 			if errors.As(err, &conflict) != (tt.code == "conflict") {
 				t.Errorf("Sync: %v", err)
 			}
-			var p *clerksync.Problem
-			if o := a.seen.last(); o.Op != clerksync.OpSync || o.ClerkID != a.ada || o.Outcome != 0 || !errors.As(o.Err, &p) || p.Status != tt.status || p.Code != tt.code {
+			o := a.seen.last()
+			if o.Op != clerksync.OpSync || o.ClerkID != a.ada || o.Outcome != 0 {
 				t.Errorf("observed %+v", o)
+			}
+			var p *clerksync.Problem
+			if !errors.As(o.Err, &p) || p.Status != tt.status || p.Code != tt.code {
+				t.Errorf("observed the error %v, want %d %s", o.Err, tt.status, tt.code)
 			}
 		})
 	}
 }
 
-// unspeakable is an error that nobody may put into words.
-type unspeakable struct{ error }
-
-func (unspeakable) Error() string { panic("the error's text was asked for") }
-
-func (u unspeakable) Unwrap() error { return u.error }
-
-// FuzzWriteProblem: whatever the error is, the answer is a whole problem document of a
-// failure, with headers of one line, and the error's text is not even asked for.
+// FuzzWriteProblem checks that the answer to any error is a complete problem document with a failure's status and
+// headers of one line, and that WriteProblem does not ask for the error's text.
 func FuzzWriteProblem(f *testing.F) {
 	for kind := range uint8(8) {
 		f.Add(kind, "user_inactive", 403, int64(1500*time.Millisecond), "X-Own", "value")
@@ -327,68 +372,86 @@ func FuzzWriteProblem(f *testing.F) {
 		f.Add(kind, "token_expired", 401, int64(math.MinInt64), "Retry-After", "9")
 		f.Add(kind, "slow_down", 499, int64(0), "", "")
 	}
-	sentinels := []error{
-		clerksync.ErrUnauthenticated, clerksync.ErrUserInactive, clerksync.ErrUserUnknown, clerksync.ErrInvalidSignature,
-		clerksync.ErrInvalidEvent, clerksync.ErrWrongInstance, clerksync.ErrUnavailable, clerksync.ErrNotFound,
-	}
 	f.Fuzz(func(t *testing.T, kind uint8, code string, status int, retry int64, header, value string) {
-		var err error = unspeakable{errDown}
-		switch p := (&clerksync.Problem{Status: status, Code: code, RetryAfter: time.Duration(retry), Err: unspeakable{errDown}}); kind % 8 {
-		case 0:
-			err = p
-		case 1:
-			err = fmt.Errorf("%s: %w", code, &clerksync.Problem{Status: status, Code: code, RetryAfter: time.Duration(retry), Err: errDown})
-		case 2:
-			err = &clerksync.ConflictError{Field: "hunter2" + code, Err: unspeakable{errDown}}
-		case 3:
-			err = &clerksync.BatchError{Errs: map[int]error{0: errDown, status: &clerksync.ConflictError{Field: "hunter2"}}}
-		case 4:
-			err = unspeakable{sentinels[uint(status)%uint(len(sentinels))]}
-		case 5:
-			err = errors.Join(errDown, sentinels[uint(status)%uint(len(sentinels))], nil)
-		case 6:
-			err = (*clerksync.Problem)(nil)
-		}
+		err := errorOfKind(kind, code, status, time.Duration(retry))
 		w := httptest.NewRecorder()
 		if header != "" {
 			w.Header()[http.CanonicalHeaderKey(header)] = []string{value}
 		}
 		clerksync.WriteProblem(w, httptest.NewRequest(http.MethodGet, "/", nil), err)
+		got := answer{w.Code, w.Result().Header, w.Body.Bytes()}
 
-		if w.Code < 400 || w.Code > 599 {
-			t.Fatalf("status %d", w.Code)
-		}
-		var fields map[string]any
-		if err := json.Unmarshal(w.Body.Bytes(), &fields); err != nil || len(fields) != 4 {
-			t.Fatalf("%v in %s", err, w.Body)
-		}
-		if fields["status"] != float64(w.Code) || fields["title"] == "" || fields["detail"] == "" {
-			t.Fatalf("%d %s", w.Code, w.Body)
-		}
-		if _, ok := fields["code"].(string); !ok {
-			t.Fatalf("%s", w.Body)
-		}
-		got := w.Result().Header
-		if got.Get("Content-Type") != "application/problem+json" || got.Get("Cache-Control") != "no-store" || got.Get("Content-Length") != "" {
-			t.Fatalf("headers %v", got)
-		}
-		for _, name := range []string{"Retry-After", "Www-Authenticate"} {
-			if http.CanonicalHeaderKey(header) != name && strings.ContainsAny(got.Get(name), "\r\n\x00") {
-				t.Fatalf("%s is %q", name, got.Get(name))
-			}
-		}
-		if s := got.Get("Retry-After"); s != "" && http.CanonicalHeaderKey(header) != "Retry-After" {
-			if n, err := strconv.ParseInt(s, 10, 64); err != nil || n < 1 {
-				t.Fatalf("Retry-After is %q", s)
-			}
-		}
-		if w.Code == 401 && !strings.HasPrefix(got.Get("WWW-Authenticate"), "Bearer") {
-			t.Fatalf("WWW-Authenticate is %q", got.Get("WWW-Authenticate"))
-		}
-		if !strings.Contains(code+value, "hunter2") && strings.Contains(fmt.Sprint(w.Body, got), "hunter2") {
-			t.Fatalf("the error shows: %v %s", got, w.Body)
+		checkProblemDocument(t, got)
+		checkProblemHeaders(t, got, http.CanonicalHeaderKey(header))
+		shown := fmt.Sprint(string(got.body), got.header)
+		if !strings.Contains(code+value, "hunter2") && strings.Contains(shown, "hunter2") {
+			t.Fatalf("the error shows: %s", shown)
 		}
 	})
+}
+
+// errorOfKind returns one of the errors that WriteProblem may meet.
+func errorOfKind(kind uint8, code string, status int, retry time.Duration) error {
+	sentinel := sentinels[uint(status)%uint(len(sentinels))]
+	switch kind % 8 {
+	case 0:
+		return &clerksync.Problem{Status: status, Code: code, RetryAfter: retry, Err: textless{errDown}}
+	case 1:
+		p := &clerksync.Problem{Status: status, Code: code, RetryAfter: retry, Err: errDown}
+		return fmt.Errorf("%s: %w", code, p)
+	case 2:
+		return &clerksync.ConflictError{Field: "hunter2" + code, Err: textless{errDown}}
+	case 3:
+		conflict := &clerksync.ConflictError{Field: "hunter2"}
+		return &clerksync.BatchError{Errs: map[int]error{0: errDown, status: conflict}}
+	case 4:
+		return textless{sentinel}
+	case 5:
+		return errors.Join(errDown, sentinel, nil)
+	case 6:
+		return (*clerksync.Problem)(nil)
+	}
+	return textless{errDown}
+}
+
+func checkProblemDocument(t *testing.T, a answer) {
+	t.Helper()
+	if a.status < 400 || a.status > 599 {
+		t.Fatalf("status %d", a.status)
+	}
+	var fields map[string]any
+	if err := json.Unmarshal(a.body, &fields); err != nil || len(fields) != 4 {
+		t.Fatalf("%v in %s", err, a.body)
+	}
+	if fields["status"] != float64(a.status) || fields["title"] == "" || fields["detail"] == "" {
+		t.Fatalf("%d %s", a.status, a.body)
+	}
+	if _, ok := fields["code"].(string); !ok {
+		t.Fatalf("%s", a.body)
+	}
+}
+
+// checkProblemHeaders checks all headers but the preset one that WriteProblem may leave as it was.
+func checkProblemHeaders(t *testing.T, a answer, preset string) {
+	t.Helper()
+	h := a.header
+	if h.Get("Content-Type") != "application/problem+json" || h.Get("Cache-Control") != "no-store" ||
+		h.Get("Content-Length") != "" {
+		t.Fatalf("headers %v", h)
+	}
+	for _, name := range []string{"Retry-After", "Www-Authenticate"} {
+		if preset != name && strings.ContainsAny(h.Get(name), "\r\n\x00") {
+			t.Fatalf("%s is %q", name, h.Get(name))
+		}
+	}
+	if s := h.Get("Retry-After"); s != "" && preset != "Retry-After" {
+		if n, err := strconv.ParseInt(s, 10, 64); err != nil || n < 1 {
+			t.Fatalf("Retry-After is %q", s)
+		}
+	}
+	if a.status == 401 && !strings.HasPrefix(h.Get("WWW-Authenticate"), "Bearer") {
+		t.Fatalf("WWW-Authenticate is %q", h.Get("WWW-Authenticate"))
+	}
 }
 
 func TestWriteProblem(t *testing.T) {
@@ -401,14 +464,17 @@ func TestWriteProblem(t *testing.T) {
 	}{
 		"unknown error": {errDown, 500, "internal", ""},
 		"nil":           {nil, 500, "internal", ""},
-		"own problem":   {&clerksync.Problem{Status: 429, Code: "slow_down", RetryAfter: 1500 * time.Millisecond}, 429, "slow_down", "2"},
-		"conflict":      {&clerksync.ConflictError{}, 409, "conflict", ""},
-		"not found":     {clerksync.ErrNotFound, 500, "internal", ""},
-		"no status":     {&clerksync.Problem{Code: "x"}, 500, "x", ""},
-		"a status of 2": {&clerksync.Problem{Status: 200, Code: "x"}, 500, "x", ""},
-		"no name":       {&clerksync.Problem{Status: 499, Code: "x"}, 499, "x", ""},
-		"nil problem":   {(*clerksync.Problem)(nil), 500, "internal", ""},
-		"unavailable":   {clerksync.ErrUnavailable, 503, "unavailable", "5"},
+		"own problem": {
+			&clerksync.Problem{Status: 429, Code: "slow_down", RetryAfter: 1500 * time.Millisecond},
+			429, "slow_down", "2",
+		},
+		"conflict":          {&clerksync.ConflictError{}, 409, "conflict", ""},
+		"not found":         {clerksync.ErrNotFound, 500, "internal", ""},
+		"no status":         {&clerksync.Problem{Code: "x"}, 500, "x", ""},
+		"a success":         {&clerksync.Problem{Status: 200, Code: "x"}, 500, "x", ""},
+		"a nameless status": {&clerksync.Problem{Status: 499, Code: "x"}, 499, "x", ""},
+		"nil problem":       {(*clerksync.Problem)(nil), 500, "internal", ""},
+		"unavailable":       {clerksync.ErrUnavailable, 503, "unavailable", "5"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -416,8 +482,12 @@ func TestWriteProblem(t *testing.T) {
 			w.Header().Set("Content-Length", "5")
 			clerksync.WriteProblem(w, httptest.NewRequest(http.MethodGet, "/", nil), tt.err)
 			var body struct{ Code, Detail string }
-			if err := json.Unmarshal(w.Body.Bytes(), &body); err != nil || w.Code != tt.status || body.Code != tt.code || body.Detail == "" || w.Header().Get("Retry-After") != tt.retry {
-				t.Errorf("%d %s, Retry-After %q, %v", w.Code, w.Body, w.Header().Get("Retry-After"), err)
+			if err := json.Unmarshal(w.Body.Bytes(), &body); err != nil {
+				t.Fatalf("%v in %s", err, w.Body)
+			}
+			retry := w.Header().Get("Retry-After")
+			if w.Code != tt.status || body.Code != tt.code || body.Detail == "" || retry != tt.retry {
+				t.Errorf("%d %s, Retry-After %q", w.Code, w.Body, retry)
 			}
 			if strings.Contains(w.Body.String(), "hunter2") || w.Header().Get("Content-Length") != "" {
 				t.Errorf("%v %s", w.Header(), w.Body)
@@ -425,3 +495,10 @@ func TestWriteProblem(t *testing.T) {
 		})
 	}
 }
+
+// textless is an error whose text nobody may ask for.
+type textless struct{ error }
+
+func (textless) Error() string { panic("the error's text was asked for") }
+
+func (e textless) Unwrap() error { return e.error }

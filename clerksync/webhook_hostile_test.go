@@ -114,11 +114,12 @@ func userWith(more string) []byte {
 func hostileNesting() map[string]hostileDelivery {
 	nested := func(n int) string { return strings.Repeat("[", n) + strings.Repeat("]", n) }
 	objects := strings.Repeat(`{"a":`, 20_000) + "1" + strings.Repeat("}", 20_000)
+	metadata := func(value string) []byte { return userWith(`,"public_metadata":` + value) }
 	return map[string]hostileDelivery{
-		"objects nested deeply":         {body: userWith(`,"public_metadata":` + objects), status: 422},
-		"arrays that are never closed":  {body: userWith(`,"public_metadata":` + strings.Repeat("[", 1<<19)), status: 422},
+		"objects nested deeply":         {body: metadata(objects), status: 422},
+		"arrays that are never closed":  {body: metadata(strings.Repeat("[", 1<<19)), status: 422},
 		"an envelope that is all depth": {body: bytes.Repeat([]byte("["), 1<<20), status: 422},
-		"nested as deep as JSON may be": {body: userWith(`,"public_metadata":` + nested(9_990)), status: 204},
+		"nested as deep as JSON may be": {body: metadata(nested(9_990)), status: 204},
 		"an unknown field nested":       {body: userWith(`,"x":` + nested(20_000)), status: 422},
 		"100,000 fields":                {body: userWith(strings.Repeat(`,"x":1`, 100_000)), status: 204},
 	}
@@ -259,6 +260,7 @@ func hostileSignatures() map[string]hostileDelivery {
 	v1 := func(mac string) func(*http.Request) { return signature("v1," + mac) }
 	wrapped := "whsec_" + base64.StdEncoding.EncodeToString([]byte(testSecret))
 	manyWrong := strings.Repeat("v1,AAAA ", 100_000)
+	manyEmpty := append(make([]string, 100_000), "v1,"+genuine)
 	return map[string]hostileDelivery{
 		"cut off":                    {change: v1(genuine[:len(genuine)-1]), status: 400},
 		"cut off by its padding":     {change: v1(strings.TrimRight(genuine, "=")), status: 400},
@@ -278,7 +280,7 @@ func hostileSignatures() map[string]hostileDelivery {
 		"of the secret's text":       {change: v1(macOf(wrapped, "msg_1", nowText, ordinaryEvent)), status: 400},
 		"100,000 wrong ones":         {change: signature(manyWrong), status: 400},
 		"a right one at the end":     {change: signature(manyWrong + "v1," + genuine), status: 204},
-		"100,000 headers":            {change: signature(append(make([]string, 100_000), "v1,"+genuine)...), status: 400},
+		"100,000 headers":            {change: signature(manyEmpty...), status: 400},
 		"the time with a sign":       {change: timestamp("+" + nowText), status: 204}, // the same second
 		"the time negative":          {change: timestamp("-" + nowText), status: 400},
 		"the time the least integer": {change: timestamp(strconv.FormatInt(math.MinInt64, 10)), status: 400},
