@@ -1,6 +1,7 @@
 package clerksync_test
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"log/slog"
@@ -18,7 +19,7 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync/internal/retry"
 )
 
-// A Clerk, or whoever answers in its place, that never comes to an end.
+// An answer that never ends, from Clerk or from whoever answers in its place, is cut off by size and by time.
 func TestAnswersWithoutAnEnd(t *testing.T) {
 	t.Parallel()
 	read := func(s *clerksync.Syncer) error { _, err := s.User(t.Context(), "user_1"); return err }
@@ -60,11 +61,13 @@ func TestAnswersWithoutAnEnd(t *testing.T) {
 							return r.Context().Err()
 						}
 					}
-					return &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {"application/json"}}, ContentLength: -1, Request: r,
-						Body: struct {
+					return &http.Response{
+						StatusCode: 200, Header: http.Header{"Content-Type": {"application/json"}},
+						ContentLength: -1, Request: r, Body: struct {
 							io.Reader
 							io.Closer
-						}{io.TeeReader(body, counter{&read}), body}}, nil
+						}{io.TeeReader(body, counter{&read}), body},
+					}, nil
 				})}
 			})
 			if err := tt.ask(s); !errors.Is(err, clerksync.ErrUnavailable) {
@@ -84,12 +87,12 @@ type counter struct{ n *atomic.Int64 }
 
 func (c counter) Write(p []byte) (int, error) { c.n.Add(int64(len(p))); return len(p), nil }
 
-// The limit is on what an answer becomes, not on what was sent.
+// The size limit applies to the unpacked answer.
 func TestAnswerThatUnpacksToMuch(t *testing.T) {
 	t.Parallel()
 	bomb := gzipped([]byte(`{"id":"user_1","first_name":"` + strings.Repeat("x", 32<<20) + `"}`))
 	if len(bomb) > 1<<20 {
-		t.Fatalf("%d bytes are no bomb", len(bomb))
+		t.Fatalf("the packed answer has %d bytes, which is over the limit itself", len(bomb))
 	}
 	fx := newFixture(t, nil)
 	fx.clerk.SetFault(func(*http.Request) *fakeclerk.Fault {
@@ -98,8 +101,7 @@ func TestAnswerThatUnpacksToMuch(t *testing.T) {
 	refusedWith(t, fx.Syncer, "user_1", clerksync.ErrUnavailable)
 }
 
-// However long Clerk tells us to wait, no request waits for it and no client is told
-// of more than a minute.
+// However long Clerk's Retry-After is, no request waits for it, and no client is told to wait over a minute.
 func TestHugeRetryAfter(t *testing.T) {
 	t.Parallel()
 	for value, want := range map[string]struct {
@@ -108,7 +110,7 @@ func TestHugeRetryAfter(t *testing.T) {
 	}{
 		"60":    {1, time.Minute},
 		"86400": {1, time.Minute},
-		// What is no sane number of seconds is no advice.
+		// Anything else than a sane number of seconds is ignored.
 		"86401":                         {4, 5 * time.Second},
 		"9223372036854775807":           {4, 5 * time.Second},
 		"99999999999999999999999999":    {4, 5 * time.Second},
@@ -140,7 +142,8 @@ func TestHugeRetryAfter(t *testing.T) {
 		fault := fakeclerk.ErrorFault(429, "too_many_requests")
 		fault.Header.Set("Retry-After", "86400")
 		fx.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { return fault })
-		if _, err := fx.Reconcile(t.Context(), clerksync.ReconcileOptions{}); !errors.Is(err, clerksync.ErrUnavailable) {
+		_, err := fx.Reconcile(t.Context(), clerksync.ReconcileOptions{})
+		if !errors.Is(err, clerksync.ErrUnavailable) {
 			t.Errorf("error is %v", err)
 		}
 		if waited := fx.clock.Now().Sub(t0); waited > 2*retry.GiveUpAfter {
@@ -151,84 +154,71 @@ func TestHugeRetryAfter(t *testing.T) {
 
 func TestFailuresOfClerk(t *testing.T) {
 	t.Parallel()
-	html := func(status int) *fakeclerk.Fault {
-		return &fakeclerk.Fault{Status: status, ContentType: "text/html", Body: "<html>secret page</html>"}
-	}
-	limited := fakeclerk.ErrorFault(429, "too_many_requests")
-	limited.Header.Set("Retry-After", "30")
-	for name, tt := range map[string]struct {
-		fault *fakeclerk.Fault
-		want  error
-		calls int // with retries
-		retry time.Duration
-	}{
-		"404 in Clerk's words":    {fakeclerk.ErrorFault(404, "resource_not_found"), clerksync.ErrUserUnknown, 1, 0},
-		"404 in other words":      {fakeclerk.ErrorFault(404, "host_not_found"), clerksync.ErrUnavailable, 1, 5 * time.Second},
-		"404 of a proxy":          {html(404), clerksync.ErrUnavailable, 1, 5 * time.Second},
-		"401":                     {fakeclerk.ErrorFault(401, "clerk_key_invalid"), clerksync.ErrUnavailable, 1, 5 * time.Second},
-		"403":                     {fakeclerk.ErrorFault(403, "forbidden"), clerksync.ErrUnavailable, 1, 5 * time.Second},
-		"429 for longer":          {limited, clerksync.ErrUnavailable, 1, 30 * time.Second},
-		"500":                     {fakeclerk.ErrorFault(500, "internal_clerk_error"), clerksync.ErrUnavailable, 4, 5 * time.Second},
-		"502 of a proxy":          {html(502), clerksync.ErrUnavailable, 4, 5 * time.Second},
-		"HTML and 200":            {html(200), clerksync.ErrUnavailable, 1, 5 * time.Second},
-		"304":                     {&fakeclerk.Fault{Status: 304}, clerksync.ErrUnavailable, 1, 5 * time.Second},
-		"204":                     {&fakeclerk.Fault{Status: 204}, clerksync.ErrUnavailable, 1, 5 * time.Second},
-		"empty":                   {&fakeclerk.Fault{Status: 200, Body: " "}, clerksync.ErrUnavailable, 1, 5 * time.Second},
-		"null":                    {&fakeclerk.Fault{Status: 200, Body: "null"}, clerksync.ErrUnavailable, 1, 5 * time.Second},
-		"an array":                {&fakeclerk.Fault{Status: 200, Body: "[]"}, clerksync.ErrUnavailable, 1, 5 * time.Second},
-		"half a document":         {&fakeclerk.Fault{Status: 200, Body: `{"id":"user_1","first_n`}, clerksync.ErrUnavailable, 1, 5 * time.Second},
-		"a broken connection":     {&fakeclerk.Fault{Truncate: true}, clerksync.ErrUnavailable, 1, 5 * time.Second},
-		"another user":            {&fakeclerk.Fault{Status: 200, Body: documentedUser}, clerksync.ErrUnavailable, 1, 5 * time.Second},
-		"a user from the future":  {&fakeclerk.Fault{Status: 200, Body: userJSON("user_1", t0.Add(48*time.Hour))}, clerksync.ErrUnavailable, 1, 5 * time.Second},
-		"a name of another type":  {&fakeclerk.Fault{Status: 200, Body: `{"id":"user_1","first_name":{}}`}, clerksync.ErrUnavailable, 1, 5 * time.Second},
-		"more than anybody reads": {&fakeclerk.Fault{Status: 200, Body: `{"id":"user_1","first_name":"` + strings.Repeat("x", 17<<20) + `"}`}, clerksync.ErrUnavailable, 1, 5 * time.Second},
-		"no answer":               {&fakeclerk.Fault{Hang: true}, clerksync.ErrUnavailable, 1, 5 * time.Second},
-		"an answer after an hour": {&fakeclerk.Fault{Delay: time.Hour}, clerksync.ErrUnavailable, 1, 5 * time.Second},
-		"an answer after 5 s":     {&fakeclerk.Fault{Delay: 5 * time.Second}, nil, 1, 0},
-	} {
+	for name, tt := range failuresOfClerk() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			want := tt.want
+			if want == nil {
+				want = clerksync.ErrUnavailable
+			}
 			fx := newFixture(t, nil)
 			fx.clerk.CreateUser(fakeclerk.NewUser{ID: "user_1"})
-			fx.clerk.SetFault(func(*http.Request) *fakeclerk.Fault {
-				f := *tt.fault
-				if f.Hang {
-					go fx.clock.Advance(clerksync.CallTimeout)
-				}
-				if f.Delay > 0 {
-					f.BeforeSend = func() { fx.clock.Advance(min(f.Delay, clerksync.CallTimeout)) }
-				}
-				return &f
-			})
+			fx.answerUsersWith(tt.fault)
 			u, err := fx.User(t.Context(), "user_1")
-			if !errors.Is(err, tt.want) || (err == nil) != (u != nil) {
-				t.Fatalf("got %+v, %v; want %v", u, err, tt.want)
+			if !errors.Is(err, want) || u != nil {
+				t.Fatalf("got %+v, %v; want %v", u, err, want)
 			}
-			if got := fx.lookups(); got != tt.calls {
-				t.Errorf("%d Clerk calls, want %d", got, tt.calls)
+			if got := fx.lookups(); got != cmp.Or(tt.calls, 1) {
+				t.Errorf("%d Clerk calls, want %d", got, cmp.Or(tt.calls, 1))
 			}
 			var p *clerksync.Problem
-			if errors.As(err, &p) && (p.Status != 503 || p.RetryAfter != tt.retry) {
+			if errors.As(err, &p) && (p.Status != 503 || p.RetryAfter != cmp.Or(tt.retry, 5*time.Second)) {
 				t.Errorf("problem is %+v", p)
 			}
-			if err != nil && (strings.Contains(err.Error(), "secret page") || strings.Contains(err.Error(), fx.clerk.SecretKey())) {
+			if s := err.Error(); strings.Contains(s, "secret page") || strings.Contains(s, fx.clerk.SecretKey()) {
 				t.Errorf("the error shows too much: %v", err)
 			}
-			_, err = fx.store.Store.User(t.Context(), "user_1")
-			if errors.Is(err, clerksync.ErrNotFound) != (u == nil) {
+			if _, err = fx.store.Store.User(t.Context(), "user_1"); !errors.Is(err, clerksync.ErrNotFound) {
 				t.Errorf("record in the Store: %v", err)
 			}
 		})
 	}
 }
 
-// The secret key goes to no host that an answer names.
-func TestClerkRedirectsNobody(t *testing.T) {
+func TestSlowAnswerOfClerk(t *testing.T) {
+	t.Parallel()
+	fx := newFixture(t, nil)
+	fx.clerk.CreateUser(fakeclerk.NewUser{ID: "user_1"})
+	fx.answerUsersWith(&fakeclerk.Fault{Delay: 5 * time.Second})
+	visit(t, fx.Syncer, "user_1")
+	if got := fx.lookups(); got != 1 {
+		t.Errorf("%d Clerk calls, want 1", got)
+	}
+	fx.stored(t, "user_1")
+}
+
+// answerUsersWith has Clerk answer with the fault. If it hangs or waits, the clock moves on.
+func (fx *fixture) answerUsersWith(fault *fakeclerk.Fault) {
+	fx.clerk.SetFault(func(*http.Request) *fakeclerk.Fault {
+		f := *fault
+		if f.Hang {
+			go fx.clock.Advance(clerksync.CallTimeout)
+		}
+		if f.Delay > 0 {
+			f.BeforeSend = func() { fx.clock.Advance(min(f.Delay, clerksync.CallTimeout)) }
+		}
+		return &f
+	})
+}
+
+// The secret key is not sent to a host that an answer names.
+func TestRedirectsAreNotFollowed(t *testing.T) {
 	t.Parallel()
 	fx := newFixture(t, nil)
 	id := fx.clerk.CreateUser(fakeclerk.NewUser{})
 	fx.clerk.SetFault(func(*http.Request) *fakeclerk.Fault {
-		return &fakeclerk.Fault{Status: http.StatusTemporaryRedirect, Header: http.Header{"Location": {fx.clerk.APIURL() + "/jwks"}}}
+		location := http.Header{"Location": {fx.clerk.APIURL() + "/jwks"}}
+		return &fakeclerk.Fault{Status: http.StatusTemporaryRedirect, Header: location}
 	})
 	refusedWith(t, fx.Syncer, id, clerksync.ErrUnavailable)
 	if n := fx.clerk.Calls("GET /v1/jwks"); n != 0 {
@@ -285,6 +275,50 @@ func TestOwnBackend(t *testing.T) {
 	fx.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { return fakeclerk.ErrorFault(500, "x") })
 	refusedWith(t, s, "user_2", clerksync.ErrUnavailable)
 	if fx.lookups() != 2 {
-		t.Errorf("%d calls: a Backend of the app's own is called once", fx.lookups())
+		t.Errorf("%d calls: the app's own Backend is called once, without retries", fx.lookups())
+	}
+}
+
+// failure is an answer of Clerk's, and what a visit makes of it.
+type failure struct {
+	fault *fakeclerk.Fault
+	want  error         // defaults to ErrUnavailable
+	calls int           // with retries; defaults to 1
+	retry time.Duration // Retry-After; defaults to 5 s
+}
+
+// failuresOfClerk are all answers but a good one.
+func failuresOfClerk() map[string]failure {
+	html := func(status int) *fakeclerk.Fault {
+		return &fakeclerk.Fault{Status: status, ContentType: "text/html", Body: "<html>secret page</html>"}
+	}
+	body := func(text string) *fakeclerk.Fault { return &fakeclerk.Fault{Status: 200, Body: text} }
+	unknown := fakeclerk.ErrorFault(404, "resource_not_found")
+	limited := fakeclerk.ErrorFault(429, "too_many_requests")
+	limited.Header.Set("Retry-After", "30")
+	tooLong := `{"id":"user_1","first_name":"` + strings.Repeat("x", 17<<20) + `"}`
+	return map[string]failure{
+		"404 of Clerk's":          {fault: unknown, want: clerksync.ErrUserUnknown},
+		"404 with another code":   {fault: fakeclerk.ErrorFault(404, "host_not_found")},
+		"404 of a proxy":          {fault: html(404)},
+		"401":                     {fault: fakeclerk.ErrorFault(401, "clerk_key_invalid")},
+		"403":                     {fault: fakeclerk.ErrorFault(403, "forbidden")},
+		"429 for longer":          {fault: limited, retry: 30 * time.Second},
+		"500":                     {fault: fakeclerk.ErrorFault(500, "internal_clerk_error"), calls: 4},
+		"502 of a proxy":          {fault: html(502), calls: 4},
+		"HTML and 200":            {fault: html(200)},
+		"304":                     {fault: &fakeclerk.Fault{Status: 304}},
+		"204":                     {fault: &fakeclerk.Fault{Status: 204}},
+		"empty":                   {fault: body(" ")},
+		"null":                    {fault: body("null")},
+		"an array":                {fault: body("[]")},
+		"half a document":         {fault: body(`{"id":"user_1","first_n`)},
+		"a broken connection":     {fault: &fakeclerk.Fault{Truncate: true}},
+		"another user":            {fault: body(documentedUser)},
+		"a user from the future":  {fault: body(userJSON("user_1", t0.Add(48*time.Hour)))},
+		"a name of another type":  {fault: body(`{"id":"user_1","first_name":{}}`)},
+		"more than anybody reads": {fault: body(tooLong)},
+		"no answer":               {fault: &fakeclerk.Fault{Hang: true}},
+		"an answer after an hour": {fault: &fakeclerk.Fault{Delay: time.Hour}},
 	}
 }

@@ -74,7 +74,7 @@ func (tt hostileDelivery) run(t *testing.T) {
 	}
 	body := tt.body
 	if body == nil {
-		body = ordinaryEvent
+		body = createdEvent
 	}
 	r := signed(t, "/", testSecret, t0, body)
 	if tt.change != nil {
@@ -200,9 +200,9 @@ func hostileText() map[string]hostileDelivery {
 	}
 	created := func(data string) []byte { return envelope("user.created", data) }
 	return map[string]hostileDelivery{
-		"a BOM":         {body: append([]byte("\ufeff"), ordinaryEvent...), status: 422},
+		"a BOM":         {body: append([]byte("\ufeff"), createdEvent...), status: 422},
 		"UTF-16":        {body: []byte("{\x00\"\x00t\x00y\x00p\x00e\x00"), status: 422},
-		"NUL at an end": {body: append(bytes.Clone(ordinaryEvent), 0), status: 422},
+		"NUL at an end": {body: append(bytes.Clone(createdEvent), 0), status: 422},
 		"NUL in a text": {body: userWith(",\"first_name\":\"A\x00B\""), status: 422},
 		"NUL in a text, escaped": {
 			body:   userWith(`,"first_name":"A\u0000B"`),
@@ -230,13 +230,13 @@ func hostileText() map[string]hostileDelivery {
 
 // hostileCompression has packed bodies. The handler never unpacks one: the signature is over the bytes of the body.
 func hostileCompression() map[string]hostileDelivery {
-	gzip, deflate := gzipped(ordinaryEvent), deflated(ordinaryEvent)
-	brotli := append([]byte{0x0b, byte(len(ordinaryEvent) / 2)}, ordinaryEvent...)
+	gzip, deflate := gzipped(createdEvent), deflated(createdEvent)
+	brotli := append([]byte{0x0b, byte(len(createdEvent) / 2)}, createdEvent...)
 	// signedUnpacked replaces the signature by the one over the unpacked bytes.
 	signedUnpacked := func(encoding string) func(*http.Request) {
 		return func(r *http.Request) {
 			r.Header.Set("Content-Encoding", encoding)
-			r.Header.Set("svix-signature", "v1,"+macOf(testSecret, "msg_1", nowText, ordinaryEvent))
+			r.Header.Set("svix-signature", "v1,"+macOf(testSecret, "msg_1", nowText, createdEvent))
 		}
 	}
 	return map[string]hostileDelivery{
@@ -256,8 +256,11 @@ func hostileCompression() map[string]hostileDelivery {
 func hostileSignatures() map[string]hostileDelivery {
 	signature := func(values ...string) func(*http.Request) { return setHeader("svix-signature", values...) }
 	timestamp := func(value string) func(*http.Request) { return setHeader("svix-timestamp", value) }
-	genuine := macOf(testSecret, "msg_1", nowText, ordinaryEvent)
+	genuine := macOf(testSecret, "msg_1", nowText, createdEvent)
 	v1 := func(mac string) func(*http.Request) { return signature("v1," + mac) }
+	signing := func(id, timestamp string, body []byte) func(*http.Request) {
+		return v1(macOf(testSecret, id, timestamp, body))
+	}
 	wrapped := "whsec_" + base64.StdEncoding.EncodeToString([]byte(testSecret))
 	manyWrong := strings.Repeat("v1,AAAA ", 100_000)
 	manyEmpty := append(make([]string, 100_000), "v1,"+genuine)
@@ -273,11 +276,11 @@ func hostileSignatures() map[string]hostileDelivery {
 		"empty entries around":       {change: signature("  , v1, v1," + genuine + "  "), status: 204},
 		"with commas for spaces":     {change: signature("v1,AAAA,v1," + genuine), status: 400},
 		"in a second header":         {change: signature("v1,AAAA", "v1,"+genuine), status: 400},
-		"of another body":            {change: v1(macOf(testSecret, "msg_1", nowText, []byte("{}"))), status: 400},
-		"of another id":              {change: v1(macOf(testSecret, "msg_2", nowText, ordinaryEvent)), status: 400},
-		"of another time":            {change: v1(macOf(testSecret, "msg_1", "1"+nowText, ordinaryEvent)), status: 400},
-		"of an empty secret":         {change: v1(macOf("whsec_", "msg_1", nowText, ordinaryEvent)), status: 400},
-		"of the secret's text":       {change: v1(macOf(wrapped, "msg_1", nowText, ordinaryEvent)), status: 400},
+		"of another body":            {change: signing("msg_1", nowText, []byte("{}")), status: 400},
+		"of another id":              {change: signing("msg_2", nowText, createdEvent), status: 400},
+		"of another time":            {change: signing("msg_1", "1"+nowText, createdEvent), status: 400},
+		"of an empty secret":         {change: v1(macOf("whsec_", "msg_1", nowText, createdEvent)), status: 400},
+		"of the secret's text":       {change: v1(macOf(wrapped, "msg_1", nowText, createdEvent)), status: 400},
 		"100,000 wrong ones":         {change: signature(manyWrong), status: 400},
 		"a right one at the end":     {change: signature(manyWrong + "v1," + genuine), status: 204},
 		"100,000 headers":            {change: signature(manyEmpty...), status: 400},
@@ -317,7 +320,7 @@ func TestReplayedWebhook(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	deliver := func() int { return answerOf(h, signed(t, "/", testSecret, t0, ordinaryEvent)).status }
+	deliver := func() int { return answerOf(h, signed(t, "/", testSecret, t0, createdEvent)).status }
 	for i, want := range []clerksync.Outcome{clerksync.Created, clerksync.Unchanged, clerksync.Unchanged} {
 		got := deliver()
 		if got != 204 || len(events) != i+1 || events[i].ID != "msg_1" || events[i].Result.Outcome != want {
@@ -463,7 +466,7 @@ func FuzzWebhookDelivery(f *testing.F) {
 }
 
 func seedDeliveries(f *testing.F) {
-	good := string(ordinaryEvent)
+	good := string(createdEvent)
 	for _, body := range []string{
 		good, "", "{", "null", "x.y", documentedUser, "\x1f\x8b\x08\x00", "\ufeff" + good,
 		string(envelope("user.deleted", `{"id":"user_1"}`)),
@@ -584,9 +587,6 @@ type hostileDelivery struct {
 	record func(*clerksync.User) string // on 204: what to look at in the record
 	want   string                       // what record returns
 }
-
-// ordinaryEvent is the user.created of a user without anything unusual.
-var ordinaryEvent = envelope("user.created", userJSON("user_1", t0))
 
 // setHeader replaces a header's values.
 func setHeader(name string, values ...string) func(*http.Request) {
