@@ -796,3 +796,17 @@ func answerOf(h http.Handler, r *http.Request) answer {
 	h.ServeHTTP(w, r)
 	return answer{w.Code, w.Result().Header, w.Body.Bytes()}
 }
+
+// calls says how often the Store and Clerk were called.
+func (fx *fixture) calls() string {
+	return fmt.Sprintf("%d reads and %d writes of the Store, %d calls to Clerk, %d for a user",
+		fx.store.users.Load(), fx.store.upserts.Load(), fx.clerk.Calls(""), fx.lookups())
+}
+
+// wantOneOfEach checks that Clerk was asked for one user once, and the Store read and written once.
+func (fx *fixture) wantOneOfEach(t *testing.T) {
+	t.Helper()
+	if fx.lookups() != 1 || fx.store.users.Load() != 1 || fx.store.upserts.Load() != 1 {
+		t.Errorf("%s; want one each", fx.calls())
+	}
+}
