@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/clerk/clerk-sdk-go/v2"
 	gocmp "github.com/google/go-cmp/cmp"
 
 	"github.com/clerksync/clerksync-go/clerksync"
@@ -20,11 +19,12 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync/memstore"
 )
 
-// deleteEvent brings the event of a deletion.
+// deleteEvent applies the event of a deletion.
 func deleteEvent(t *testing.T, fx *bulkFixture, id string) {
 	t.Helper()
 	data := json.RawMessage(fmt.Sprintf(`{"id":%q,"deleted":true}`, id))
-	if _, err := fx.Apply(t.Context(), clerksync.Event{ID: "msg_1", Type: "user.deleted", Timestamp: fx.clock.Now(), Data: data}); err != nil {
+	e := clerksync.Event{ID: "msg_1", Type: "user.deleted", Timestamp: fx.clock.Now(), Data: data}
+	if _, err := fx.Apply(t.Context(), e); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -34,15 +34,43 @@ func isList(r *http.Request) bool {
 	return r.URL.Path == "/v1/users" && !r.URL.Query().Has("user_id")
 }
 
-// bulkFixture is a world for whole runs.
+// bulkFixture is a fixture for whole runs of Reconcile.
 type bulkFixture struct {
 	*fixture
 	store *bulkStore
-	// What happens to requests on the way to Clerk and to answers on the way back.
+	// Called with each request on its way to Clerk, and with each answer on its way back, if set.
 	request func(*http.Request)
 	answer  func(*http.Request, *http.Response)
 
 	signedUp int
+}
+
+// setEmail changes the user's address in Clerk.
+func (fx *bulkFixture) setEmail(t testing.TB, id, address string) {
+	t.Helper()
+	if err := fx.clerk.UpdateUser(id, func(u *fakeclerk.UserObject) {
+		u.EmailAddresses[0].EmailAddress = address
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// updateSilently changes the user in Clerk without a new version.
+func (fx *bulkFixture) updateSilently(t testing.TB, id string, change func(*fakeclerk.UserObject)) {
+	t.Helper()
+	if err := fx.clerk.UpdateUserSilently(id, change); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// deactivate marks the records deleted, as an event would.
+func (fx *bulkFixture) deactivate(t testing.TB, ids ...string) {
+	t.Helper()
+	for _, id := range ids {
+		if _, err := fx.store.Store.Deactivate(t.Context(), id, fx.clock.Now()); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 func newBulkFixture(t testing.TB, change func(*clerksync.Config)) *bulkFixture {
@@ -105,7 +133,7 @@ type bulkStore struct {
 	mu     sync.Mutex
 	calls  map[string]int
 	fault  func(op string) error // of a whole call; "Undeleted" is asked for each record
-	refuse func(id string) error // of one user's write
+	reject func(id string) error // of one user's write
 	after  func(op string)       // of a Deactivate
 }
 
@@ -120,11 +148,11 @@ func (s *bulkStore) enter(op string) error {
 	return fault(op)
 }
 
-func (s *bulkStore) refusal(id string) error {
-	if s.refuse == nil {
+func (s *bulkStore) rejection(id string) error {
+	if s.reject == nil {
 		return nil
 	}
-	return s.refuse(id)
+	return s.reject(id)
 }
 
 func (s *bulkStore) count(op string) int {
@@ -152,7 +180,7 @@ func (s *bulkStore) User(ctx context.Context, id string) (*clerksync.User, error
 }
 
 func (s *bulkStore) Upsert(ctx context.Context, u *clerksync.User) (clerksync.Result, error) {
-	if err := cmp.Or(s.enter("Upsert"), s.refusal(u.ClerkID)); err != nil {
+	if err := cmp.Or(s.enter("Upsert"), s.rejection(u.ClerkID)); err != nil {
 		return clerksync.Result{}, err
 	}
 	return s.Store.Upsert(ctx, u)
@@ -164,7 +192,7 @@ func (s *bulkStore) UpsertBatch(ctx context.Context, us []*clerksync.User) ([]cl
 	}
 	results, errs := make([]clerksync.Result, len(us)), make(map[int]error)
 	for i, u := range us {
-		err := s.refusal(u.ClerkID)
+		err := s.rejection(u.ClerkID)
 		if err == nil {
 			results[i], err = s.Store.Upsert(ctx, u)
 		}
@@ -179,7 +207,7 @@ func (s *bulkStore) UpsertBatch(ctx context.Context, us []*clerksync.User) ([]cl
 }
 
 func (s *bulkStore) Deactivate(ctx context.Context, id string, at time.Time) (clerksync.Result, error) {
-	if err := cmp.Or(s.enter("Deactivate"), s.refusal(id)); err != nil {
+	if err := cmp.Or(s.enter("Deactivate"), s.rejection(id)); err != nil {
 		return clerksync.Result{}, err
 	}
 	if s.after != nil {
@@ -189,7 +217,7 @@ func (s *bulkStore) Deactivate(ctx context.Context, id string, at time.Time) (cl
 }
 
 func (s *bulkStore) Restore(ctx context.Context, id string, before time.Time) (bool, error) {
-	if err := cmp.Or(s.enter("Restore"), s.refusal(id)); err != nil {
+	if err := cmp.Or(s.enter("Restore"), s.rejection(id)); err != nil {
 		return false, err
 	}
 	return s.Store.Restore(ctx, id, before)
@@ -227,7 +255,9 @@ func (s *bulkStore) Undeleted(ctx context.Context) iter.Seq2[clerksync.Stamp, er
 func (fx *bulkFixture) signUp(n int) []string {
 	ids := make([]string, n)
 	for i := range ids {
-		ids[i] = fx.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Ada", LastName: "Lovelace", Email: fmt.Sprintf("ada%d@example.com", fx.signedUp)})
+		ids[i] = fx.clerk.CreateUser(fakeclerk.NewUser{
+			FirstName: "Ada", LastName: "Lovelace", Email: fmt.Sprintf("ada%d@example.com", fx.signedUp),
+		})
 		fx.signedUp++
 		fx.clock.Advance(time.Second)
 	}
@@ -238,7 +268,7 @@ func (fx *bulkFixture) signUp(n int) []string {
 func (fx *bulkFixture) backfill(t testing.TB, n int) []string {
 	t.Helper()
 	ids := fx.signUp(n)
-	fx.reconcile(t, clerksync.ReconcileOptions{RequestsPerSecond: 1e6})
+	fx.reconcile(t, options{RequestsPerSecond: 1e6})
 	fx.clock.Advance(2 * time.Hour)
 	fx.clerk.ResetCalls()
 	fx.store.reset()
@@ -261,7 +291,8 @@ func (fx *bulkFixture) ghosts(t testing.TB, n int) []string {
 // record makes a record of a user whom Clerk need not have.
 func (fx *bulkFixture) record(t testing.TB, id string) {
 	t.Helper()
-	if _, err := fx.store.Store.Upsert(t.Context(), &clerksync.User{ClerkID: id, Name: "Grace", ClerkUpdatedAt: t0.Add(-time.Hour), SyncedAt: t0}); err != nil {
+	u := &clerksync.User{ClerkID: id, Name: "Grace", ClerkUpdatedAt: t0.Add(-time.Hour), SyncedAt: t0}
+	if _, err := fx.store.Store.Upsert(t.Context(), u); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -269,9 +300,7 @@ func (fx *bulkFixture) record(t testing.TB, id string) {
 func (fx *bulkFixture) rename(t testing.TB, name string, ids ...string) {
 	t.Helper()
 	for _, id := range ids {
-		if err := fx.clerk.UpdateUser(id, func(u *fakeclerk.UserObject) { u.FirstName = clerk.String(name) }); err != nil {
-			t.Fatal(err)
-		}
+		fx.fixture.rename(t, id, name)
 	}
 }
 
@@ -301,7 +330,7 @@ func (fx *bulkFixture) get(t testing.TB, id string) *clerksync.User {
 }
 
 // reconcile is a run that must succeed.
-func (fx *bulkFixture) reconcile(t testing.TB, opts clerksync.ReconcileOptions) clerksync.Report {
+func (fx *bulkFixture) reconcile(t testing.TB, opts options) clerksync.Report {
 	t.Helper()
 	report, err := fx.Reconcile(t.Context(), opts)
 	if err != nil {
@@ -314,7 +343,8 @@ func (fx *bulkFixture) reconcile(t testing.TB, opts clerksync.ReconcileOptions) 
 func (fx *bulkFixture) inStep(t testing.TB) {
 	t.Helper()
 	before := fx.store.writes()
-	if report := fx.reconcile(t, clerksync.ReconcileOptions{DryRun: true, Force: true, Holdback: -1, MaxDeactivations: -1}); !report.InStep() {
+	report := fx.reconcile(t, options{DryRun: true, Force: true, Holdback: -1, MaxDeactivations: -1})
+	if !report.InStep() {
 		t.Errorf("not in step: %v, reason %q", counts(&report), report.Reason)
 	}
 	if fx.store.writes() != before {
@@ -350,3 +380,8 @@ func wantCounts(t testing.TB, r clerksync.Report, want map[string]int) {
 		t.Errorf("counts (-want +got):\n%s", diff)
 	}
 }
+
+type options = clerksync.ReconcileOptions
+
+// tally is a Report's counts by name. See counts.
+type tally = map[string]int

@@ -38,7 +38,7 @@ func TestReconcileMemory(t *testing.T) {
 	runtime.GC() // what the tests before left
 	before := heapLive()
 	peak := before
-	report, err := s.Reconcile(t.Context(), clerksync.ReconcileOptions{
+	report, err := s.Reconcile(t.Context(), options{
 		RequestsPerSecond: 1e9,
 		Progress:          func(clerksync.Progress) { peak = max(peak, heapLive()) },
 	})

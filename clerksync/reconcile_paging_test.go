@@ -75,208 +75,122 @@ func (fx *bulkFixture) bounded(t *testing.T) context.Context {
 	return ctx
 }
 
-// TestReconcileReadsEveryPage has Clerk's list behave oddly, in ways that must not keep
-// the run from seeing every user and finding the one ghost.
+// TestReconcileReadsEveryPage has Clerk's list behave oddly. The run must still see every user and find the one
+// ghost.
 func TestReconcileReadsEveryPage(t *testing.T) {
 	t.Parallel()
-	const users = 57
-	for name, tt := range map[string]struct {
-		size    int
-		arrange func(t *testing.T, fx *bulkFixture, ids []string)
-		deleted int // users deleted while the run goes on
-		lists   int // requests for pages; 0: any number
-	}{
-		"keyset":                         {size: 10, lists: 6},
-		"keyset, one a page":             {size: 1, lists: 58},
-		"keyset, the last page is full":  {size: 19, lists: 4},
-		"all on one page":                {size: 100, lists: 1},
-		"all on one page, which is full": {size: 57, lists: 2},
-		"starting_after refused": {size: 10, arrange: func(_ *testing.T, fx *bulkFixture, _ []string) {
-			fx.request = func(r *http.Request) { r.Header.Set("Clerk-API-Version", "2025-11-10") }
-		}},
-		"starting_after refused, one a page": {size: 1, arrange: func(_ *testing.T, fx *bulkFixture, _ []string) {
-			fx.request = func(r *http.Request) { r.Header.Set("Clerk-API-Version", "2025-11-10") }
-		}},
-		"starting_after ignored": {size: 10, arrange: func(_ *testing.T, fx *bulkFixture, _ []string) {
-			fx.request = func(r *http.Request) { without(r, "starting_after") }
-		}},
-		"a page repeats the one before in part": {size: 10, arrange: func(_ *testing.T, fx *bulkFixture, _ []string) {
-			var before []json.RawMessage
-			fx.answer = editList(func(r *http.Request, page []json.RawMessage) []json.RawMessage {
-				if len(before) > 0 && r.URL.Query().Has("starting_after") {
-					page = append(before[5:6:6], page[:9]...)
-				}
-				before = page
-				return page
+	for _, group := range []map[string]listCase{orderlyLists(), movingLists()} {
+		for name, tt := range group {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				tt.run(t)
 			})
-		}},
-		"the last of a page is deleted": {size: 10, deleted: 1, lists: 7, arrange: func(t *testing.T, fx *bulkFixture, ids []string) {
-			fx.beforeList(func(n int) {
-				if n == 2 {
-					fx.delete(t, ids[19])
-				}
-			})
-		}},
-		"the last two of a page are deleted": {size: 10, deleted: 2, lists: 8, arrange: func(t *testing.T, fx *bulkFixture, ids []string) {
-			fx.beforeList(func(n int) {
-				if n == 2 {
-					fx.delete(t, ids[18:20]...)
-				}
-			})
-		}},
-		"the last three of a page are deleted": {size: 10, deleted: 3, arrange: func(t *testing.T, fx *bulkFixture, ids []string) {
-			fx.beforeList(func(n int) {
-				if n == 2 {
-					fx.delete(t, ids[17:20]...)
-				}
-			})
-		}},
-		"a page of users is deleted": {size: 10, deleted: 20, arrange: func(t *testing.T, fx *bulkFixture, ids []string) {
-			fx.beforeList(func(n int) {
-				if n == 2 {
-					fx.delete(t, ids[5:25]...)
-				}
-			})
-		}},
-		"users deleted between pages by offset": {size: 10, deleted: 17, arrange: func(t *testing.T, fx *bulkFixture, ids []string) {
-			fx.request = func(r *http.Request) { r.Header.Set("Clerk-API-Version", "2025-11-10") }
-			fx.beforeList(func(n int) {
-				switch n {
-				case 6:
-					fx.delete(t, ids[:5]...)
-				case 7:
-					fx.delete(t, ids[5:17]...)
-				}
-			})
-		}},
-		"all users so far deleted, by offset": {size: 10, deleted: 20, arrange: func(t *testing.T, fx *bulkFixture, ids []string) {
-			fx.request = func(r *http.Request) { r.Header.Set("Clerk-API-Version", "2025-11-10") }
-			fx.beforeList(func(n int) {
-				if n == 7 {
-					fx.delete(t, ids[:20]...)
-				}
-			})
-		}},
-		"more users sign up at the end": {size: 10, deleted: -15, arrange: func(_ *testing.T, fx *bulkFixture, _ []string) {
-			fx.beforeList(func(n int) {
-				if n == 6 {
-					fx.signUp(15)
-				}
-			})
-		}},
-		"all signed up at one moment, by offset": {size: 10, arrange: func(_ *testing.T, fx *bulkFixture, ids []string) {
-			fx.request = func(r *http.Request) { r.Header.Set("Clerk-API-Version", "2025-11-10") }
-			for _, id := range ids {
-				_ = fx.clerk.UpdateUserSilently(id, func(u *fakeclerk.UserObject) { u.CreatedAt = t0.UnixMilli() })
-			}
-		}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			fx := newBulkFixture(t, nil)
-			ids := fx.signUp(users)
-			fx.record(t, ids[0]) // one of theirs, so that the key is the right one
-			fx.clock.Advance(2 * time.Hour)
-			ghost := fx.ghosts(t, 1)[0]
-			if tt.arrange != nil {
-				tt.arrange(t, fx, ids)
-			}
-			var done int
-			report, err := fx.Reconcile(fx.bounded(t), clerksync.ReconcileOptions{PageSize: tt.size, Progress: func(p clerksync.Progress) {
-				if p.Phase == clerksync.PhaseUsers {
-					done = p.Done
-				}
-			}})
-			if err != nil {
-				t.Fatalf("%v\n%+v", err, report)
-			}
-			if left := len(fx.clerk.UserIDs()); left != users-tt.deleted {
-				t.Fatalf("the test left %d users", left)
-			}
-			if !report.Complete || report.Deactivated.Count != 1 || report.Deactivated.IDs[0] != ghost {
-				t.Errorf("reports %+v", report)
-			}
-			for _, id := range fx.clerk.UserIDs() {
-				if _, err := fx.store.Store.User(t.Context(), id); err != nil {
-					t.Errorf("%s: %v", id, err)
-				}
-			}
-			if n := fx.clerk.Calls("GET /v1/users") - 2; tt.lists != 0 && n != tt.lists { // less the look-ups by id
-				t.Errorf("%d lists, want %d", n, tt.lists)
-			}
-			if n := len(fx.clerk.UserIDs()); report.Seen < n || report.Seen > max(n, users) || done != report.Seen {
-				t.Errorf("saw %d users of %d, and Progress told of %d", report.Seen, n, done)
-			}
-			fx.request, fx.answer = nil, nil
-			fx.clerk.SetFault(nil)
-			fx.reconcile(t, clerksync.ReconcileOptions{MaxDeactivations: -1, Holdback: -1})
-			fx.inStep(t)
-		})
+		}
 	}
 }
 
-// TestReconcileIncompleteList has Clerk list less than it counts, which must not make
-// those left out look deleted.
-func TestReconcileIncompleteList(t *testing.T) {
-	t.Parallel()
-	const users = 200
-	for name, tt := range map[string]struct {
-		size    int
-		arrange func(fx *bulkFixture)
-		want    error
-	}{
-		"skips one in fifty": {50, func(fx *bulkFixture) {
-			fx.answer = editList(func(_ *http.Request, page []json.RawMessage) []json.RawMessage {
-				if len(page) == 50 {
-					page = slices.Delete(page, 20, 21)
-					// A full page all the same.
-					page = append(page, page[len(page)-1])
-				}
-				return page
-			})
-		}, clerksync.ErrIncomplete},
-		"skips one of all": {500, func(fx *bulkFixture) {
-			fx.answer = editList(func(_ *http.Request, page []json.RawMessage) []json.RawMessage { return page[min(1, len(page)):] })
-		}, nil},
-		"ends early": {50, func(fx *bulkFixture) {
-			fx.answer = editList(func(r *http.Request, page []json.RawMessage) []json.RawMessage {
-				if r.URL.Query().Has("starting_after") {
-					return page[:0]
-				}
-				return page
-			})
-		}, clerksync.ErrIncomplete},
-		"is empty": {50, func(fx *bulkFixture) {
-			fx.answer = editList(func(*http.Request, []json.RawMessage) []json.RawMessage { return []json.RawMessage{} })
-		}, clerksync.ErrIncomplete},
+func (tt listCase) run(t *testing.T) {
+	const users = 57
+	fx := newBulkFixture(t, nil)
+	ids := fx.signUp(users)
+	fx.record(t, ids[0]) // one of Clerk's users, so that the key is the right one
+	fx.clock.Advance(2 * time.Hour)
+	ghost := fx.ghosts(t, 1)[0]
+	if tt.arrange != nil {
+		tt.arrange(t, fx, ids)
+	}
+	var done int
+	report, err := fx.Reconcile(fx.bounded(t), options{PageSize: tt.size, Progress: func(p clerksync.Progress) {
+		if p.Phase == clerksync.PhaseUsers {
+			done = p.Done
+		}
+	}})
+	if err != nil {
+		t.Fatalf("%v\n%+v", err, report)
+	}
+	left := len(fx.clerk.UserIDs())
+	if left != users-tt.deleted {
+		t.Fatalf("the test left %d users", left)
+	}
+	if !report.Complete || report.Deactivated.Count != 1 || report.Deactivated.IDs[0] != ghost {
+		t.Errorf("reports %+v", report)
+	}
+	for _, id := range fx.clerk.UserIDs() {
+		fx.get(t, id)
+	}
+	if n := fx.clerk.Calls("GET /v1/users") - 2; tt.lists != 0 && n != tt.lists { // less the queries by id
+		t.Errorf("%d lists, want %d", n, tt.lists)
+	}
+	if report.Seen < left || report.Seen > max(left, users) || done != report.Seen {
+		t.Errorf("saw %d users of %d, and Progress was told of %d", report.Seen, left, done)
+	}
+	fx.request, fx.answer = nil, nil
+	fx.clerk.SetFault(nil)
+	fx.reconcile(t, options{MaxDeactivations: -1, Holdback: -1})
+	fx.inStep(t)
+}
+
+// shortList is a way in which Clerk lists less than it counts.
+type shortList struct {
+	size    int // of a page
+	arrange func(fx *bulkFixture)
+	want    error
+}
+
+func shortLists() map[string]shortList {
+	type page = []json.RawMessage
+	edit := func(f func(r *http.Request, p page) page) func(fx *bulkFixture) {
+		return func(fx *bulkFixture) { fx.answer = editList(f) }
+	}
+	incomplete := clerksync.ErrIncomplete
+	return map[string]shortList{
+		"skips one in fifty": {50, edit(func(_ *http.Request, p page) page {
+			if len(p) == 50 {
+				p = slices.Delete(p, 20, 21)
+				p = append(p, p[len(p)-1]) // a full page all the same
+			}
+			return p
+		}), incomplete},
+		"skips one of all": {500, edit(func(_ *http.Request, p page) page { return p[min(1, len(p)):] }), nil},
+		"ends early": {50, edit(func(r *http.Request, p page) page {
+			if r.URL.Query().Has("starting_after") {
+				return p[:0]
+			}
+			return p
+		}), incomplete},
+		"is empty": {50, edit(func(*http.Request, page) page { return page{} }), incomplete},
 		"the first page for ever": {50, func(fx *bulkFixture) {
 			fx.request = func(r *http.Request) { without(r, "starting_after"); without(r, "offset") }
-		}, clerksync.ErrIncomplete},
+		}, incomplete},
 		"holes, by offset": {50, func(fx *bulkFixture) {
-			fx.request = func(r *http.Request) { r.Header.Set("Clerk-API-Version", "2025-11-10") }
-			fx.answer = editList(func(r *http.Request, page []json.RawMessage) []json.RawMessage {
-				if offset, _ := strconv.Atoi(r.URL.Query().Get("offset")); offset%50 != 0 && len(page) > 20 {
-					return page[20:]
+			withoutKeyset(nil, fx, nil)
+			fx.answer = editList(func(r *http.Request, p page) page {
+				if offset, _ := strconv.Atoi(r.URL.Query().Get("offset")); offset%50 != 0 && len(p) > 20 {
+					return p[20:]
 				}
-				return page
+				return p
 			})
-		}, clerksync.ErrIncomplete},
-		"users without ids": {50, func(fx *bulkFixture) {
-			fx.answer = editList(func(r *http.Request, page []json.RawMessage) []json.RawMessage {
-				for i := range page {
-					page[i] = json.RawMessage(strings.Replace(string(page[i]), `"id":"user_`, `"id":"usr`, 1))
-				}
-				return page
-			})
-		}, nil},
-	} {
+		}, incomplete},
+		"users without ids": {50, edit(func(_ *http.Request, p page) page {
+			for i := range p {
+				p[i] = json.RawMessage(strings.Replace(string(p[i]), `"id":"user_`, `"id":"usr`, 1))
+			}
+			return p
+		}), nil},
+	}
+}
+
+// TestReconcileIncompleteList has Clerk list less than it counts. The users that it leaves out are not ghosts.
+func TestReconcileIncompleteList(t *testing.T) {
+	t.Parallel()
+	for name, tt := range shortLists() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			fx := newBulkFixture(t, nil)
-			ids := fx.backfill(t, users)
+			ids := fx.backfill(t, 200)
 			ghosts := fx.ghosts(t, 1)
 			tt.arrange(fx)
-			report, err := fx.Reconcile(fx.bounded(t), clerksync.ReconcileOptions{PageSize: tt.size})
+			report, err := fx.Reconcile(fx.bounded(t), options{PageSize: tt.size})
 			if strings.Contains(fmt.Sprint(err), "no end") {
 				t.Fatal(err)
 			}
@@ -313,7 +227,7 @@ func TestReconcileUserOfTwoIDs(t *testing.T) {
 		}
 		return nil
 	})
-	report, _ := fx.Reconcile(t.Context(), clerksync.ReconcileOptions{})
+	report, _ := fx.Reconcile(t.Context(), options{})
 	if report.Failed.Count != 1 || report.Created.Count != 0 {
 		t.Errorf("reports %+v", report)
 	}
@@ -321,5 +235,101 @@ func TestReconcileUserOfTwoIDs(t *testing.T) {
 		if _, err := fx.store.Store.User(t.Context(), id); !errors.Is(err, clerksync.ErrNotFound) {
 			t.Errorf("%s was written", id)
 		}
+	}
+}
+
+// listCase is a way in which Clerk's list behaves.
+type listCase struct {
+	size    int // of a page
+	arrange func(t *testing.T, fx *bulkFixture, ids []string)
+	deleted int // users deleted while the run goes on; negative: signed up
+	lists   int // requests for pages; 0: any number
+}
+
+// withoutKeyset has Clerk refuse starting_after, so that the run goes by offset.
+func withoutKeyset(_ *testing.T, fx *bulkFixture, _ []string) {
+	fx.request = func(r *http.Request) { r.Header.Set("Clerk-API-Version", "2025-11-10") }
+}
+
+// atList has f called before the answer to the list of this number.
+func atList(number int, f func(t *testing.T, fx *bulkFixture, ids []string)) func(*testing.T, *bulkFixture, []string) {
+	return func(t *testing.T, fx *bulkFixture, ids []string) {
+		fx.beforeList(func(n int) {
+			if n == number {
+				f(t, fx, ids)
+			}
+		})
+	}
+}
+
+// deleting deletes the users from one to another, by the order of their sign-up.
+func deleting(from, to int) func(*testing.T, *bulkFixture, []string) {
+	return func(t *testing.T, fx *bulkFixture, ids []string) { fx.delete(t, ids[from:to]...) }
+}
+
+// orderlyLists stand still while the run goes on.
+func orderlyLists() map[string]listCase {
+	return map[string]listCase{
+		"keyset":                             {size: 10, lists: 6},
+		"keyset, one a page":                 {size: 1, lists: 58},
+		"keyset, the last page is full":      {size: 19, lists: 4},
+		"all on one page":                    {size: 100, lists: 1},
+		"all on one page, which is full":     {size: 57, lists: 2},
+		"starting_after refused":             {size: 10, arrange: withoutKeyset},
+		"starting_after refused, one a page": {size: 1, arrange: withoutKeyset},
+		"starting_after ignored": {size: 10, arrange: func(_ *testing.T, fx *bulkFixture, _ []string) {
+			fx.request = func(r *http.Request) { without(r, "starting_after") }
+		}},
+		"a page repeats the one before in part": {size: 10, arrange: func(_ *testing.T, fx *bulkFixture, _ []string) {
+			var before []json.RawMessage
+			fx.answer = editList(func(r *http.Request, page []json.RawMessage) []json.RawMessage {
+				if len(before) > 0 && r.URL.Query().Has("starting_after") {
+					page = append(before[5:6:6], page[:9]...)
+				}
+				before = page
+				return page
+			})
+		}},
+		"all signed up at one moment, by offset": {size: 10, arrange: func(t *testing.T, fx *bulkFixture, ids []string) {
+			withoutKeyset(t, fx, ids)
+			for _, id := range ids {
+				fx.updateSilently(t, id, func(u *fakeclerk.UserObject) { u.CreatedAt = t0.UnixMilli() })
+			}
+		}},
+	}
+}
+
+// movingLists lose or gain users while the run goes on.
+func movingLists() map[string]listCase {
+	return map[string]listCase{
+		"the last of a page is deleted":        {size: 10, deleted: 1, lists: 7, arrange: atList(2, deleting(19, 20))},
+		"the last two of a page are deleted":   {size: 10, deleted: 2, lists: 8, arrange: atList(2, deleting(18, 20))},
+		"the last three of a page are deleted": {size: 10, deleted: 3, arrange: atList(2, deleting(17, 20))},
+		"a page of users is deleted":           {size: 10, deleted: 20, arrange: atList(2, deleting(5, 25))},
+		"users deleted between pages by offset": {
+			size: 10, deleted: 17,
+			arrange: func(t *testing.T, fx *bulkFixture, ids []string) {
+				withoutKeyset(t, fx, ids)
+				fx.beforeList(func(n int) {
+					switch n {
+					case 6:
+						fx.delete(t, ids[:5]...)
+					case 7:
+						fx.delete(t, ids[5:17]...)
+					}
+				})
+			},
+		},
+		"all users so far deleted, by offset": {
+			size: 10, deleted: 20,
+			arrange: func(t *testing.T, fx *bulkFixture, ids []string) {
+				withoutKeyset(t, fx, ids)
+				atList(7, deleting(0, 20))(t, fx, ids)
+			},
+		},
+		"more users sign up at the end": {
+			size: 10, deleted: -15,
+			arrange: atList(6, func(_ *testing.T, fx *bulkFixture, _ []string) { fx.signUp(15) }),
+		},
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"net/http"
 	"strings"
@@ -19,19 +20,17 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
 )
 
-// A Resume that somebody made up costs look-ups and marks nobody deleted whom Clerk has.
+// A Resume that somebody made up costs queries, and does not mark a user deleted whom Clerk has.
 func TestReconcileForgedResume(t *testing.T) {
 	t.Parallel()
 	fx := newBulkFixture(t, nil)
 	ids := fx.backfill(t, 30)
 	honest := ""
-	if _, err := fx.Reconcile(t.Context(), clerksync.ReconcileOptions{PageSize: 5, Progress: func(p clerksync.Progress) {
+	fx.reconcile(t, options{PageSize: 5, Progress: func(p clerksync.Progress) {
 		if p.Report.Resume != "" {
 			honest = p.Report.Resume
 		}
-	}}); err != nil {
-		t.Fatal(err)
-	}
+	}})
 	text, err := base64.RawURLEncoding.DecodeString(honest)
 	if err != nil {
 		t.Fatal(err)
@@ -45,66 +44,83 @@ func TestReconcileForgedResume(t *testing.T) {
 		if err := json.Unmarshal(text, &point); err != nil {
 			t.Fatal(err)
 		}
-		for k, v := range forged {
-			point[k] = v
-		}
+		maps.Copy(point, forged)
 		token, err := json.Marshal(point)
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := fx.Reconcile(t.Context(), clerksync.ReconcileOptions{Resume: base64.RawURLEncoding.EncodeToString(token), MaxDeactivations: -1, Holdback: -1})
-		if err != nil && !errors.Is(err, clerksync.ErrIncomplete) || got.Deactivated.Count != 0 || got.Created.Count != 0 {
-			t.Errorf("%s: %v, %+v", name, err, got)
+		got, err := fx.Reconcile(t.Context(), options{
+			Resume: base64.RawURLEncoding.EncodeToString(token), MaxDeactivations: -1, Holdback: -1,
+		})
+		if err != nil && !errors.Is(err, clerksync.ErrIncomplete) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if got.Deactivated.Count != 0 || got.Created.Count != 0 {
+			t.Errorf("%s: reports %+v", name, got)
 		}
 	}
 	fx.inStep(t)
 }
 
-// FuzzResume: a Resume is a point of this very run's kind, or none at all, and what is
-// wrong with it is said without quoting it.
+// FuzzResume checks that a Resume is accepted only if it is a point of a run of the same kind, and that the error
+// does not quote it.
 func FuzzResume(f *testing.F) {
 	s := newTestSyncer(f, nil)
 	token := func(text string) string { return base64.RawURLEncoding.EncodeToString([]byte(text)) }
-	key := clerksync.FormatResume(s, clerksync.ResumePoint{After: "user_1"}, clerksync.ReconcileOptions{})
-	for _, seed := range []string{
-		key, "", "user_1", "hunter2", token(`{"after":"user_1"}`), token(`{"after":"user_1","passed":-1}`), token(`{"after":"../jwks"}`), token(`{"after":"user_1","conflicts":["&"]}`),
-		token(`{"after":"user_1","After":"user_2","key":"0"}`), token(`{"after":{"$ne":null}}`), token(`{"after":"user_1","passed":1e400}`), token(`{"after":"user_1","created":9223372036854775808}`),
-		token("null"), token("[]"), token(strings.Repeat("[", 20_000)), key + "=", key[:len(key)-1], key + "\n",
+	honest := clerksync.FormatResume(s, clerksync.ResumePoint{After: "user_1"}, options{})
+	for _, seed := range []string{honest, "", "user_1", "hunter2", honest + "=", honest[:len(honest)-1], honest + "\n"} {
+		f.Add(seed, seed == honest, false, false)
+	}
+	for _, text := range []string{
+		`{"after":"user_1"}`, `{"after":"user_1","passed":-1}`, `{"after":"../jwks"}`,
+		`{"after":"user_1","conflicts":["&"]}`, `{"after":"user_1","After":"user_2","key":"0"}`,
+		`{"after":{"$ne":null}}`, `{"after":"user_1","passed":1e400}`,
+		`{"after":"user_1","created":9223372036854775808}`, "null", "[]", strings.Repeat("[", 20_000),
 	} {
-		f.Add(seed, seed == key, false, false)
+		f.Add(token(text), false, false, false)
 	}
 	f.Fuzz(func(t *testing.T, text string, dryRun, force, restore bool) {
-		opts := clerksync.ReconcileOptions{Resume: text, DryRun: dryRun, Force: force, Restore: restore}
+		opts := options{Resume: text, DryRun: dryRun, Force: force, Restore: restore}
 		point, err := clerksync.ParseResume(s, opts)
-		if err != nil {
-			if len(text) > 8 && strings.Contains(err.Error(), text) || strings.Contains(err.Error(), "hunter2") {
-				t.Fatalf("the error quotes it: %v", err)
-			}
-			if point.After != "" || point.Passed != 0 || point.Conflicts != nil {
-				t.Fatalf("%+v beside %v", point, err)
-			}
-			return
-		}
-		if text == "" {
-			return
-		}
-		if !userIDForm(point.After) || point.Passed < 0 || len(point.Conflicts) > 100 {
-			t.Fatalf("took %+v", point)
-		}
-		for _, id := range point.Conflicts {
-			if !userIDForm(id) {
-				t.Fatalf("took %+v", point)
-			}
-		}
-		opts.Resume = clerksync.FormatResume(s, point, opts)
-		if again, err := clerksync.ParseResume(s, opts); err != nil || fmt.Sprint(again) != fmt.Sprint(point) {
-			t.Fatalf("%+v became %+v, %v", point, again, err)
-		}
-		opts.DryRun = !dryRun
-		if _, err := clerksync.ParseResume(s, opts); err == nil {
-			t.Fatal("taken by a run of another kind")
+		switch {
+		case err != nil:
+			checkResumeError(t, text, point, err)
+		case text != "":
+			checkResumePoint(t, s, opts, point)
 		}
 	})
+}
+
+func checkResumeError(t *testing.T, text string, point clerksync.ResumePoint, err error) {
+	t.Helper()
+	if len(text) > 8 && strings.Contains(err.Error(), text) || strings.Contains(err.Error(), "hunter2") {
+		t.Fatalf("the error quotes it: %v", err)
+	}
+	if point.After != "" || point.Passed != 0 || point.Conflicts != nil {
+		t.Fatalf("%+v beside %v", point, err)
+	}
+}
+
+// checkResumePoint checks that the point is possible, survives being written and read, and is only accepted by a
+// run of its kind.
+func checkResumePoint(t *testing.T, s *clerksync.Syncer, opts options, point clerksync.ResumePoint) {
+	t.Helper()
+	if !userIDForm(point.After) || point.Passed < 0 || len(point.Conflicts) > 100 {
+		t.Fatalf("accepted %+v", point)
+	}
+	for _, id := range point.Conflicts {
+		if !userIDForm(id) {
+			t.Fatalf("accepted %+v", point)
+		}
+	}
+	opts.Resume = clerksync.FormatResume(s, point, opts)
+	if again, err := clerksync.ParseResume(s, opts); err != nil || fmt.Sprint(again) != fmt.Sprint(point) {
+		t.Fatalf("%+v became %+v, %v", point, again, err)
+	}
+	opts.DryRun = !opts.DryRun
+	if _, err := clerksync.ParseResume(s, opts); err == nil {
+		t.Fatal("accepted by a run of another kind")
+	}
 }
 
 // endState is what the records come to, however often and in which pieces a run was
@@ -142,8 +158,8 @@ func TestReconcileResumed(t *testing.T) {
 		return fx, ids
 	}
 	fx, ids := prepare(t)
-	undisturbed := fx.reconcile(t, clerksync.ReconcileOptions{PageSize: 3})
-	wantCounts(t, undisturbed, map[string]int{"seen": 28, "unchanged": 13, "created": 10, "updated": 5, "ghosts": 4, "deactivated": 4})
+	undisturbed := fx.reconcile(t, options{PageSize: 3})
+	wantCounts(t, undisturbed, tally{"seen": 28, "unchanged": 13, "created": 10, "updated": 5, "ghosts": 4, "deactivated": 4})
 	want := endState(t, fx, ids)
 	fx.inStep(t)
 
@@ -162,7 +178,7 @@ func TestReconcileResumed(t *testing.T) {
 			fx.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { point(); return nil })
 			fx.store.fault = func(string) error { point(); return nil }
 			fx.store.after = func(string) { point() }
-			report, err := fx.Reconcile(ctx, clerksync.ReconcileOptions{PageSize: 3, Progress: func(clerksync.Progress) { point() }})
+			report, err := fx.Reconcile(ctx, options{PageSize: 3, Progress: func(clerksync.Progress) { point() }})
 			reached = ctx.Err() != nil
 			cancel()
 			fx.clerk.SetFault(nil)
@@ -174,7 +190,7 @@ func TestReconcileResumed(t *testing.T) {
 			if report.Complete != (err == nil) || err != nil && (!errors.Is(err, context.Canceled) || report.Reason == "") {
 				t.Fatalf("stop %d: %v, %+v", stop, err, report)
 			}
-			opts := clerksync.ReconcileOptions{PageSize: 4}
+			opts := options{PageSize: 4}
 			if resume {
 				opts.Resume = report.Resume
 			}
@@ -207,7 +223,7 @@ func TestReconcileResumedCost(t *testing.T) {
 	ids := fx.backfill(t, 270)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	report, err := fx.Reconcile(ctx, clerksync.ReconcileOptions{PageSize: 50, Writers: 1, Progress: func(p clerksync.Progress) {
+	report, err := fx.Reconcile(ctx, options{PageSize: 50, Writers: 1, Progress: func(p clerksync.Progress) {
 		if p.Done == 250 {
 			cancel()
 		}
@@ -219,7 +235,7 @@ func TestReconcileResumedCost(t *testing.T) {
 	fx.rename(t, "Augusta", ids[30]) // passed, and changed since
 	fx.delete(t, ids[249])           // the one to begin after
 	fx.clerk.ResetCalls()
-	resumed := fx.reconcile(t, clerksync.ReconcileOptions{PageSize: 50, Resume: report.Resume})
+	resumed := fx.reconcile(t, options{PageSize: 50, Resume: report.Resume})
 	if !resumed.Complete || resumed.Deactivated.Count != 2 || resumed.Updated.Count != 1 || resumed.Seen != 268 {
 		t.Errorf("reports %+v", resumed)
 	}
@@ -235,7 +251,7 @@ func TestReconcileResumePoints(t *testing.T) {
 	fx.signUp(20)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	report, err := fx.Reconcile(ctx, clerksync.ReconcileOptions{PageSize: 5, Progress: func(p clerksync.Progress) {
+	report, err := fx.Reconcile(ctx, options{PageSize: 5, Progress: func(p clerksync.Progress) {
 		if p.Report.Resume != "" {
 			cancel()
 		}
@@ -250,19 +266,19 @@ func TestReconcileResumePoints(t *testing.T) {
 	token := base64.RawURLEncoding.EncodeToString
 	for name, tt := range map[string]struct {
 		syncer *clerksync.Syncer
-		opts   clerksync.ReconcileOptions
+		opts   options
 		want   string
 	}{
-		"another key":     {other, clerksync.ReconcileOptions{Resume: report.Resume}, "another secret key"},
-		"of no dry run":   {fx.Syncer, clerksync.ReconcileOptions{Resume: report.Resume, DryRun: true}, "another DryRun"},
-		"without Force":   {fx.Syncer, clerksync.ReconcileOptions{Resume: report.Resume, Force: true}, "another DryRun, Force"},
-		"without Restore": {fx.Syncer, clerksync.ReconcileOptions{Resume: report.Resume, Restore: true}, "another DryRun, Force or Restore"},
-		"cut short":       {fx.Syncer, clerksync.ReconcileOptions{Resume: report.Resume[:20]}, "copy it whole"},
-		"no token":        {fx.Syncer, clerksync.ReconcileOptions{Resume: "user_1"}, "copy it whole"},
-		"no base64":       {fx.Syncer, clerksync.ReconcileOptions{Resume: "{}"}, "copy it whole"},
-		"no user":         {fx.Syncer, clerksync.ReconcileOptions{Resume: token([]byte(`{"after":"../jwks"}`))}, "copy it whole"},
-		"no conflict":     {fx.Syncer, clerksync.ReconcileOptions{Resume: token([]byte(`{"after":"user_1","conflicts":["&"]}`))}, "copy it whole"},
-		"negative":        {fx.Syncer, clerksync.ReconcileOptions{Resume: token([]byte(`{"after":"user_1","passed":-1}`))}, "copy it whole"},
+		"another key":     {other, options{Resume: report.Resume}, "another secret key"},
+		"of no dry run":   {fx.Syncer, options{Resume: report.Resume, DryRun: true}, "another DryRun"},
+		"without Force":   {fx.Syncer, options{Resume: report.Resume, Force: true}, "another DryRun, Force"},
+		"without Restore": {fx.Syncer, options{Resume: report.Resume, Restore: true}, "another DryRun, Force or Restore"},
+		"cut short":       {fx.Syncer, options{Resume: report.Resume[:20]}, "copy it whole"},
+		"no token":        {fx.Syncer, options{Resume: "user_1"}, "copy it whole"},
+		"no base64":       {fx.Syncer, options{Resume: "{}"}, "copy it whole"},
+		"no user":         {fx.Syncer, options{Resume: token([]byte(`{"after":"../jwks"}`))}, "copy it whole"},
+		"no conflict":     {fx.Syncer, options{Resume: token([]byte(`{"after":"user_1","conflicts":["&"]}`))}, "copy it whole"},
+		"negative":        {fx.Syncer, options{Resume: token([]byte(`{"after":"user_1","passed":-1}`))}, "copy it whole"},
 	} {
 		refused, err := tt.syncer.Reconcile(t.Context(), tt.opts)
 		if err == nil || !strings.Contains(err.Error(), "ReconcileOptions.Resume") || !strings.Contains(err.Error(), tt.want) {
@@ -273,7 +289,7 @@ func TestReconcileResumePoints(t *testing.T) {
 		}
 	}
 	// What the same key in another process makes of it, and a longer page.
-	resumed, err := fx.syncer(t, nil).Reconcile(t.Context(), clerksync.ReconcileOptions{Resume: report.Resume})
+	resumed, err := fx.syncer(t, nil).Reconcile(t.Context(), options{Resume: report.Resume})
 	if err != nil || !resumed.Complete {
 		t.Errorf("%v, %+v", err, resumed)
 	}

@@ -9,67 +9,50 @@ import (
 	"time"
 
 	"github.com/clerksync/clerksync-go/clerksync"
+	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
 	"github.com/clerksync/clerksync-go/clerksync/internal/retry"
 )
 
-// TestReconcileStoreDown has the Store fail in one of its methods for a while, or for
-// too long.
+// TestReconcileStoreDown has the Store fail in each of its methods, for a while and for longer than a run waits.
 func TestReconcileStoreDown(t *testing.T) {
 	t.Parallel()
 	for _, op := range []string{"Stamps", "Users", "UpsertBatch", "Undeleted", "Deactivate", "Restore"} {
-		for _, outage := range []time.Duration{3 * time.Minute, time.Hour} {
-			t.Run(fmt.Sprint(op, " ", outage), func(t *testing.T) {
+		for _, length := range []time.Duration{3 * time.Minute, time.Hour} {
+			t.Run(fmt.Sprint(op, " ", length), func(t *testing.T) {
 				t.Parallel()
 				fx := newBulkFixture(t, nil)
 				ids := fx.backfill(t, 20)
-				if _, err := fx.store.Store.Deactivate(t.Context(), ids[3], fx.clock.Now()); err != nil {
-					t.Fatal(err)
-				}
+				fx.deactivate(t, ids[3])
 				fx.rename(t, "Augusta", ids[12:]...)
 				fx.ghosts(t, 3)
-				var mu sync.Mutex
-				var began time.Time
-				down := false
-				calls := 0
-				fx.store.fault = func(called string) error {
-					mu.Lock()
-					defer mu.Unlock()
-					if called == op {
-						calls++
-					}
-					// From the second call of op on everything fails.
-					if calls == 2 && began.IsZero() {
-						began, down = fx.clock.Now(), true
-					}
-					if down = down && fx.clock.Now().Sub(began) < outage; down {
-						return errDown
-					}
-					return nil
-				}
-				opts := clerksync.ReconcileOptions{PageSize: 5, Restore: true, Force: op == "Users", Writers: 1}
+				down := &outage{clock: fx.clock, op: op, length: length}
 				if op == "Restore" || op == "Undeleted" {
-					calls = 1
+					down.calls = 1
 				}
+				fx.store.fault = down.fault
+				opts := options{PageSize: 5, Restore: true, Force: op == "Users", Writers: 1}
 				report, err := fx.Reconcile(t.Context(), opts)
-				if began.IsZero() {
+				if down.began.IsZero() {
 					t.Fatal("the Store was never down")
 				}
 				fx.store.fault = nil
-				if outage > retry.GiveUpAfter {
-					if !errors.Is(err, clerksync.ErrUnavailable) || report.Complete {
-						t.Fatalf("%v, %+v", err, report)
-					}
-					if took := fx.clock.Now().Sub(began); took > retry.GiveUpAfter+2*time.Minute {
-						t.Errorf("gave up after %v", took)
+				if length > retry.GiveUpAfter {
+					took := fx.clock.Now().Sub(down.began)
+					if !errors.Is(err, clerksync.ErrUnavailable) || report.Complete || took > retry.GiveUpAfter+2*time.Minute {
+						t.Fatalf("%v after %v, %+v", err, took, report)
 					}
 					opts.Resume = report.Resume
 					if _, err = fx.Reconcile(t.Context(), opts); err != nil {
 						t.Fatal(err)
 					}
-				} else if err != nil || !report.Complete || report.Failed.Count != 0 {
-					t.Fatalf("%v, %+v", err, report)
 				} else {
-					wantCounts(t, report, map[string]int{"seen": 20, "unchanged": 11, "updated": 8, "tombstoned": 1, "restored": 1, "ghosts": 3, "deactivated": 3})
+					if err != nil || !report.Complete || report.Failed.Count != 0 {
+						t.Fatalf("%v, %+v", err, report)
+					}
+					wantCounts(t, report, tally{
+						"seen": 20, "unchanged": 11, "updated": 8, "tombstoned": 1, "restored": 1,
+						"ghosts": 3, "deactivated": 3,
+					})
 				}
 				fx.inStep(t)
 			})
@@ -97,8 +80,8 @@ func TestReconcileStoreThatBreaksOff(t *testing.T) {
 		fx.clock.Advance(time.Minute)
 		return errDown
 	}
-	report := fx.reconcile(t, clerksync.ReconcileOptions{MaxDeactivations: -1})
-	wantCounts(t, report, map[string]int{"seen": len(ids), "unchanged": len(ids), "ghosts": len(ghosts), "deactivated": len(ghosts)})
+	report := fx.reconcile(t, options{MaxDeactivations: -1})
+	wantCounts(t, report, tally{"seen": len(ids), "unchanged": len(ids), "ghosts": len(ghosts), "deactivated": len(ghosts)})
 	if report.Duration < 20*time.Minute {
 		t.Errorf("took only %v", report.Duration)
 	}
@@ -123,7 +106,7 @@ func TestReconcileWritesWithoutAnAnswer(t *testing.T) {
 		}
 		return errDown
 	}
-	if report := fx.reconcile(t, clerksync.ReconcileOptions{}); report.Failed.Count != 1 {
+	if report := fx.reconcile(t, options{}); report.Failed.Count != 1 {
 		t.Errorf("reports %+v", report)
 	}
 	refusedWith(t, fx.Syncer, id, clerksync.ErrUserInactive)
@@ -144,7 +127,7 @@ func TestReconcileStoreThatPanics(t *testing.T) {
 				}
 				return nil
 			}
-			report, err := fx.Reconcile(t.Context(), clerksync.ReconcileOptions{PageSize: 2})
+			report, err := fx.Reconcile(t.Context(), options{PageSize: 2})
 			if !errors.Is(err, clerksync.ErrUnavailable) || !strings.Contains(err.Error(), "nil map") || report.Complete {
 				t.Errorf("%v, %+v", err, report)
 			}
@@ -160,18 +143,18 @@ func TestReconcilePlainStore(t *testing.T) {
 		fx.ghosts(t, 2)
 		fx.rename(t, "Augusta", ids[2])
 		created := fx.signUp(2)
-		fx.store.refuse = func(id string) error {
+		fx.store.reject = func(id string) error {
 			if id == created[0] {
 				return errors.New("document failed validation")
 			}
 			return nil
 		}
 		s := fx.syncer(t, func(c *clerksync.Config) { c.Store = plainStore{fx.store} })
-		report, err := s.Reconcile(t.Context(), clerksync.ReconcileOptions{PageSize: 5, Force: force})
+		report, err := s.Reconcile(t.Context(), options{PageSize: 5, Force: force})
 		if err != nil || report.Complete || report.InStep() || !strings.Contains(report.Reason, "BatchStore") || report.Resume != "" {
 			t.Errorf("%v, %+v", err, report)
 		}
-		wantCounts(t, report, map[string]int{"seen": 12, "unchanged": 9, "updated": 1, "created": 1, "failed": 1})
+		wantCounts(t, report, tally{"seen": 12, "unchanged": 9, "updated": 1, "created": 1, "failed": 1})
 		if fx.store.count("Deactivate") != 0 || fx.store.count("UpsertBatch") != 0 || fx.lookups() != 0 {
 			t.Error("looked for ghosts")
 		}
@@ -179,4 +162,30 @@ func TestReconcilePlainStore(t *testing.T) {
 			t.Error("the users are not in step")
 		}
 	}
+}
+
+// outage has all calls of the Store fail for a while, beginning with a call of one method.
+type outage struct {
+	clock  *fakeclerk.Clock
+	op     string // the method
+	calls  int    // of op; the second one begins the outage
+	length time.Duration
+
+	mu    sync.Mutex
+	began time.Time
+}
+
+func (o *outage) fault(called string) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if called == o.op {
+		o.calls++
+	}
+	if o.calls == 2 && o.began.IsZero() {
+		o.began = o.clock.Now()
+	}
+	if !o.began.IsZero() && o.clock.Now().Sub(o.began) < o.length {
+		return errDown
+	}
+	return nil
 }

@@ -39,7 +39,7 @@ func TestReconcileLastWord(t *testing.T) {
 				}
 				return nil
 			})
-			report, err := fx.Reconcile(t.Context(), clerksync.ReconcileOptions{})
+			report, err := fx.Reconcile(t.Context(), options{})
 			if !errors.Is(err, tt.want) || (err == nil) != (tt.want == nil) || report.Complete != (tt.want == nil) {
 				t.Errorf("%v, reports %+v", err, report)
 			}
@@ -74,7 +74,7 @@ func TestReconcileLimitsDeactivations(t *testing.T) {
 			ghosts := fx.ghosts(t, tt.ghosts)
 			fx.edit(t, ghosts[0], func(u *clerksync.User) { u.IsActive = false }) // suspended: gone all the same
 			for _, dry := range []bool{true, false} {
-				report, err := fx.Reconcile(t.Context(), clerksync.ReconcileOptions{DryRun: dry, MaxDeactivations: tt.limit, RequestsPerSecond: 1e6})
+				report, err := fx.Reconcile(t.Context(), options{DryRun: dry, MaxDeactivations: tt.limit, RequestsPerSecond: 1e6})
 				if tt.refused != errors.Is(err, clerksync.ErrTooManyGhosts) || !tt.refused && err != nil || report.Complete == tt.refused {
 					t.Fatalf("dry %v: %v, %+v", dry, err, report)
 				}
@@ -115,7 +115,7 @@ func TestReconcileHoldback(t *testing.T) {
 			fx.backfill(t, 3)
 			fx.record(t, "user_zz_ghost")
 			fx.clock.Advance(tt.age)
-			report := fx.reconcile(t, clerksync.ReconcileOptions{Holdback: tt.holdback})
+			report := fx.reconcile(t, options{Holdback: tt.holdback})
 			if u := fx.get(t, "user_zz_ghost"); u.DeletedAt.IsZero() == tt.ghost || (report.Ghosts.Count == 1) != tt.ghost || !report.Complete {
 				t.Errorf("the record is %+v, reports %+v", u, report)
 			}
@@ -138,11 +138,11 @@ func TestReconcileCancelledWhileDeactivating(t *testing.T) {
 			cancel()
 		}
 	}
-	report, err := fx.Reconcile(ctx, clerksync.ReconcileOptions{Writers: 1})
+	report, err := fx.Reconcile(ctx, options{Writers: 1})
 	if !errors.Is(err, context.Canceled) || report.Complete || report.Ghosts.Count != len(ghosts) || report.Deactivated.Count != 3 {
 		t.Errorf("%v, %+v", err, report)
 	}
-	report = fx.reconcile(t, clerksync.ReconcileOptions{})
+	report = fx.reconcile(t, options{})
 	if report.Ghosts.Count != 7 || report.Deactivated.Count != 7 {
 		t.Errorf("the next run reports %+v", report)
 	}

@@ -33,7 +33,7 @@ func TestReconcileTwiceAtOnce(t *testing.T) {
 	for i, s := range []*clerksync.Syncer{fx.Syncer, other} {
 		runs.Go(func() {
 			var err error
-			if reports[i], err = s.Reconcile(t.Context(), clerksync.ReconcileOptions{PageSize: 3}); err != nil {
+			if reports[i], err = s.Reconcile(t.Context(), options{PageSize: 3}); err != nil {
 				t.Error(err)
 			}
 		})
@@ -70,11 +70,11 @@ func TestReconcileThroughABackend(t *testing.T) {
 		}
 		return nil
 	})
-	report, err := s.Reconcile(t.Context(), clerksync.ReconcileOptions{PageSize: 5})
+	report, err := s.Reconcile(t.Context(), options{PageSize: 5})
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantCounts(t, report, map[string]int{"seen": 23, "unchanged": 20, "created": len(created), "ghosts": 2, "deactivated": len(ghosts)})
+	wantCounts(t, report, tally{"seen": 23, "unchanged": 20, "created": len(created), "ghosts": 2, "deactivated": len(ghosts)})
 	fx.clerk.SetFault(nil)
 	fx.inStep(t)
 }
@@ -92,13 +92,13 @@ func TestReconcileCost(t *testing.T) {
 		}
 		return nil
 	})
-	run := func(what string, opts clerksync.ReconcileOptions, calls map[string]int) clerksync.Report {
+	run := func(what string, opts options, calls map[string]int) clerksync.Report {
 		t.Helper()
 		lists = nil
 		fx.clerk.ResetCalls()
 		fx.store.reset()
 		report := fx.reconcile(t, opts)
-		got := map[string]int{"list": fx.clerk.Calls("GET /v1/users"), "count": fx.clerk.Calls("GET /v1/users/count"), "get": fx.lookups()}
+		got := tally{"list": fx.clerk.Calls("GET /v1/users"), "count": fx.clerk.Calls("GET /v1/users/count"), "get": fx.lookups()}
 		for _, op := range []string{"User", "Users", "Upsert", "UpsertBatch", "Stamps", "Deactivate", "Restore"} {
 			got[op] = fx.store.count(op)
 		}
@@ -113,8 +113,8 @@ func TestReconcileCost(t *testing.T) {
 	}
 
 	// Two full pages and the end; the Store is empty, so there is nobody to look up.
-	backfill := run("backfill", clerksync.ReconcileOptions{}, map[string]int{"list": 3, "count": 2, "Stamps": 2, "UpsertBatch": 2})
-	wantCounts(t, backfill, map[string]int{"seen": 1000, "created": 1000})
+	backfill := run("backfill", options{}, tally{"list": 3, "count": 2, "Stamps": 2, "UpsertBatch": 2})
+	wantCounts(t, backfill, tally{"seen": 1000, "created": 1000})
 	if len(backfill.Created.IDs) != 100 {
 		t.Errorf("names %d of the created, want 100", len(backfill.Created.IDs))
 	}
@@ -129,22 +129,22 @@ func TestReconcileCost(t *testing.T) {
 	}
 	fx.clock.Advance(2 * time.Hour)
 
-	unchanged := run("unchanged", clerksync.ReconcileOptions{}, map[string]int{"list": 4, "count": 2, "Stamps": 2})
-	wantCounts(t, unchanged, map[string]int{"seen": 1000, "unchanged": 1000})
+	unchanged := run("unchanged", options{}, tally{"list": 4, "count": 2, "Stamps": 2})
+	wantCounts(t, unchanged, tally{"seen": 1000, "unchanged": 1000})
 	if !unchanged.InStep() || len(lists[0]["user_id"]) != 100 || lists[0].Get("limit") != "100" {
 		t.Errorf("asks first for %v; reports %+v", lists[0], unchanged)
 	}
 
-	whole := run("whole records", clerksync.ReconcileOptions{Force: true}, map[string]int{"list": 4, "count": 2, "Users": 2})
-	wantCounts(t, whole, map[string]int{"seen": 1000, "unchanged": 1000})
+	whole := run("whole records", options{Force: true}, tally{"list": 4, "count": 2, "Users": 2})
+	wantCounts(t, whole, tally{"seen": 1000, "unchanged": 1000})
 
 	fx.rename(t, "Augusta", fx.clerk.PopulationID(3), fx.clerk.PopulationID(77))
-	changed := run("changed", clerksync.ReconcileOptions{}, map[string]int{"list": 4, "count": 2, "Stamps": 2, "UpsertBatch": 1})
-	wantCounts(t, changed, map[string]int{"seen": 1000, "unchanged": 998, "updated": 2})
+	changed := run("changed", options{}, tally{"list": 4, "count": 2, "Stamps": 2, "UpsertBatch": 1})
+	wantCounts(t, changed, tally{"seen": 1000, "unchanged": 998, "updated": 2})
 
 	ghosts := fx.ghosts(t, 230)
-	gone := run("ghosts", clerksync.ReconcileOptions{MaxDeactivations: 230}, map[string]int{"list": 4 + 3, "count": 2, "get": 230, "Stamps": 2, "Deactivate": 230})
-	wantCounts(t, gone, map[string]int{"seen": 1000, "unchanged": 1000, "ghosts": 230, "deactivated": 230})
+	gone := run("ghosts", options{MaxDeactivations: 230}, tally{"list": 4 + 3, "count": 2, "get": 230, "Stamps": 2, "Deactivate": 230})
+	wantCounts(t, gone, tally{"seen": 1000, "unchanged": 1000, "ghosts": 230, "deactivated": 230})
 	var asked []string
 	for _, list := range lists[4:] {
 		asked = append(asked, list["user_id"]...)
@@ -174,7 +174,7 @@ func TestReconcileKeepsToTheRate(t *testing.T) {
 			fx.signUp(200)
 			ghosts := fx.ghosts(t, 60)
 			fx.record(t, fx.clerk.UserIDs()[0])
-			report := fx.reconcile(t, clerksync.ReconcileOptions{PageSize: 2, RequestsPerSecond: tt.option, MaxDeactivations: -1, Holdback: -1})
+			report := fx.reconcile(t, options{PageSize: 2, RequestsPerSecond: tt.option, MaxDeactivations: -1, Holdback: -1})
 			if report.Deactivated.Count != len(ghosts) || report.ClerkCalls < 160 {
 				t.Fatalf("reports %+v", report)
 			}
@@ -202,7 +202,7 @@ func TestReconcileWaitsAsClerkAsks(t *testing.T) {
 		return nil
 	})
 	var waits []time.Duration
-	report := fx.reconcile(t, clerksync.ReconcileOptions{PageSize: 2, Progress: func(p clerksync.Progress) {
+	report := fx.reconcile(t, options{PageSize: 2, Progress: func(p clerksync.Progress) {
 		if !p.Throttled.IsZero() {
 			waits = append(waits, p.Throttled.Sub(fx.clock.Now()))
 		}
@@ -218,7 +218,7 @@ func TestReconcileWaitsAsClerkAsks(t *testing.T) {
 func TestReconcileOptionFaults(t *testing.T) {
 	t.Parallel()
 	fx := newBulkFixture(t, func(c *clerksync.Config) { c.Store = plainStore{memstore.New()} })
-	report, err := fx.Reconcile(t.Context(), clerksync.ReconcileOptions{
+	report, err := fx.Reconcile(t.Context(), options{
 		PageSize: 501, Writers: -1, RequestsPerSecond: -1, Restore: true, Resume: "nonsense",
 	})
 	checkFaults(t, err, []string{"PageSize", "Writers", "RequestsPerSecond", "Restore", "Resume"})
@@ -250,7 +250,7 @@ func TestReconcileIsSeenByTheNextVisit(t *testing.T) {
 		t.Fatal(err)
 	}
 	late := fx.clerk.CreateUser(fakeclerk.NewUser{ID: "user_late"})
-	fx.reconcile(t, clerksync.ReconcileOptions{Restore: true})
+	fx.reconcile(t, options{Restore: true})
 
 	if u := visit(t, fx.Syncer, renamed); u.Profile.FirstName != "Augusta" {
 		t.Errorf("the next visit gets %+v", u)

@@ -17,185 +17,177 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
 )
 
-// TestReconcileBadUsers has one user of ten whom the run cannot handle. It is counted,
-// logged, and stops nothing.
+// TestReconcileBadUsers has one user of ten whom the run cannot handle. The user is counted and logged, and the run
+// goes on.
 func TestReconcileBadUsers(t *testing.T) {
 	t.Parallel()
-	conflict := &clerksync.ConflictError{Field: "email"}
-	for name, tt := range map[string]struct {
-		mapping  func(*clerk.User, *clerksync.User) error
-		change   func(*fakeclerk.UserObject)
-		refuse   error
-		conflict bool
-		nameless bool // the Report cannot say whom
-	}{
-		"Map fails":                             {mapping: func(*clerk.User, *clerksync.User) error { return errors.New("no tenant") }},
-		"Map panics":                            {mapping: func(*clerk.User, *clerksync.User) error { panic("nil map") }},
-		"Map lies":                              {mapping: func(_ *clerk.User, u *clerksync.User) error { u.ClerkID = "user_x"; return nil }},
-		"of the future":                         {change: func(u *fakeclerk.UserObject) { u.UpdatedAt = t0.Add(48 * time.Hour).UnixMilli() }},
-		"of wrong types":                        {change: func(u *fakeclerk.UserObject) { u.Extra = map[string]any{"email_addresses": 7} }},
-		"without an id":                         {change: func(u *fakeclerk.UserObject) { u.Extra = map[string]any{"id": nil} }, nameless: true},
-		"refused":                               {refuse: errors.New("document failed validation")},
-		"in conflict":                           {refuse: conflict, conflict: true},
-		"in conflict, so it is said in passing": {refuse: fmt.Errorf("store: %w", conflict), conflict: true},
-	} {
+	for name, tt := range badUsers() {
 		for _, force := range []bool{false, true} {
 			t.Run(fmt.Sprint(name, " force ", force), func(t *testing.T) {
 				t.Parallel()
-				bad := ""
-				fx := newBulkFixture(t, func(c *clerksync.Config) {
-					c.Map = func(cu *clerk.User, u *clerksync.User) error {
-						if tt.mapping != nil && cu.ID == bad {
-							return tt.mapping(cu, u)
-						}
-						return nil
-					}
-				})
-				ids := fx.signUp(10)
-				bad = ids[4]
-				if tt.change != nil {
-					if err := fx.clerk.UpdateUserSilently(bad, tt.change); err != nil {
-						t.Fatal(err)
-					}
-				}
-				fx.store.refuse = func(id string) error {
-					if id == bad {
-						return tt.refuse
-					}
-					return nil
-				}
-				report := fx.reconcile(t, clerksync.ReconcileOptions{PageSize: 3, Force: force})
-				want, tally := map[string]int{"seen": 10, "created": 9, "failed": 1}, report.Failed
-				if tt.conflict {
-					want, tally = map[string]int{"seen": 10, "created": 9, "conflicts": 1}, report.Conflicts
-				}
-				wantCounts(t, report, want)
-				if !report.Complete || report.InStep() {
-					t.Errorf("reports %+v", report)
-				}
-				if !tt.nameless && !slices.Equal(tally.IDs, []string{bad}) {
-					t.Errorf("names %v", tally.IDs)
-				}
-				if !tt.conflict && (strings.Count(fx.logs.String(), "could not be reconciled") != 1 || !tt.nameless && !strings.Contains(fx.logs.String(), bad)) {
-					t.Errorf("logs:\n%s", fx.logs)
-				}
+				tt.run(t, force)
 			})
 		}
 	}
 }
 
-// TestReconcileManyBadUsers: the log is bounded as the Report is.
+func (tt badUser) run(t *testing.T, force bool) {
+	bad := ""
+	fx := newBulkFixture(t, func(c *clerksync.Config) {
+		c.Map = func(cu *clerk.User, u *clerksync.User) error {
+			if tt.mapping != nil && cu.ID == bad {
+				return tt.mapping(cu, u)
+			}
+			return nil
+		}
+	})
+	ids := fx.signUp(10)
+	bad = ids[4]
+	if tt.change != nil {
+		fx.updateSilently(t, bad, tt.change)
+	}
+	fx.store.reject = func(id string) error {
+		if id == bad {
+			return tt.reject
+		}
+		return nil
+	}
+	report := fx.reconcile(t, options{PageSize: 3, Force: force})
+	want, counted := tally{"seen": 10, "created": 9, "failed": 1}, report.Failed
+	if tt.conflict {
+		want, counted = tally{"seen": 10, "created": 9, "conflicts": 1}, report.Conflicts
+	}
+	wantCounts(t, report, want)
+	if !report.Complete || report.InStep() {
+		t.Errorf("reports %+v", report)
+	}
+	if !tt.nameless && !slices.Equal(counted.IDs, []string{bad}) {
+		t.Errorf("names %v", counted.IDs)
+	}
+	logs := fx.logs.String()
+	if !tt.conflict && strings.Count(logs, "could not be reconciled") != 1 {
+		t.Errorf("logs:\n%s", logs)
+	}
+	if !tt.conflict && !tt.nameless && !strings.Contains(logs, bad) {
+		t.Errorf("the logs do not name %s:\n%s", bad, logs)
+	}
+}
+
+// The log is limited to 100 users, as the Report is.
 func TestReconcileManyBadUsers(t *testing.T) {
 	t.Parallel()
 	fx := newBulkFixture(t, func(c *clerksync.Config) {
 		c.Map = func(*clerk.User, *clerksync.User) error { return errors.New("no tenant") }
 	})
 	fx.signUp(250)
-	report := fx.reconcile(t, clerksync.ReconcileOptions{PageSize: 20})
-	wantCounts(t, report, map[string]int{"seen": 250, "failed": 250})
+	report := fx.reconcile(t, options{PageSize: 20})
+	wantCounts(t, report, tally{"seen": 250, "failed": 250})
 	if n := strings.Count(fx.logs.String(), "could not be reconciled"); n != 100 || len(report.Failed.IDs) != 100 {
 		t.Errorf("logs %d and names %d users, want 100", n, len(report.Failed.IDs))
 	}
 }
 
-// TestReconcileStoreThatRefuses: users whom the Store refuses one after the other are
-// the Store's fault.
-func TestReconcileStoreThatRefuses(t *testing.T) {
+// If the Store rejects one user after the other, the fault is the Store's, and the run ends.
+func TestReconcileStoreRejectsEveryUser(t *testing.T) {
 	t.Parallel()
 	invalid := errors.New("not authorized")
 	for name, tt := range map[string]struct {
 		arrange func(t *testing.T, fx *bulkFixture)
-		opts    clerksync.ReconcileOptions
-		op      string // at most so many calls of it
+		opts    options
+		op      string // is called at most so many times
 		calls   int
 	}{
-		"all writes": {func(_ *testing.T, fx *bulkFixture) { fx.signUp(200) }, clerksync.ReconcileOptions{PageSize: 10}, "UpsertBatch", 4*3*5 + 4*3},
-		"all restores": {func(t *testing.T, fx *bulkFixture) {
-			for _, id := range fx.backfill(t, 200) {
-				if _, err := fx.store.Store.Deactivate(t.Context(), id, fx.clock.Now()); err != nil {
-					t.Fatal(err)
-				}
-			}
-			fx.clock.Advance(2 * time.Hour)
-		}, clerksync.ReconcileOptions{Restore: true, Writers: 1}, "Restore", 3 * 50},
-		"all deactivations": {func(t *testing.T, fx *bulkFixture) {
-			fx.backfill(t, 3)
-			fx.ghosts(t, 200)
-		}, clerksync.ReconcileOptions{MaxDeactivations: -1}, "Deactivate", 3*50 + 4*3},
+		"all writes": {
+			arrange: func(_ *testing.T, fx *bulkFixture) { fx.signUp(200) },
+			opts:    options{PageSize: 10},
+			op:      "UpsertBatch", calls: 4*3*5 + 4*3,
+		},
+		"all restores": {
+			arrange: func(t *testing.T, fx *bulkFixture) {
+				fx.deactivate(t, fx.backfill(t, 200)...)
+				fx.clock.Advance(2 * time.Hour)
+			},
+			opts: options{Restore: true, Writers: 1},
+			op:   "Restore", calls: 3 * 50,
+		},
+		"all deactivations": {
+			arrange: func(t *testing.T, fx *bulkFixture) {
+				fx.backfill(t, 3)
+				fx.ghosts(t, 200)
+			},
+			opts: options{MaxDeactivations: -1},
+			op:   "Deactivate", calls: 3*50 + 4*3,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			fx := newBulkFixture(t, nil)
 			tt.arrange(t, fx)
 			fx.store.reset()
-			fx.store.refuse = func(string) error { return invalid }
+			fx.store.reject = func(string) error { return invalid }
 			report, err := fx.Reconcile(t.Context(), tt.opts)
 			if !errors.Is(err, clerksync.ErrUnavailable) || !errors.Is(err, invalid) || report.Complete {
 				t.Errorf("%v, %+v", err, report)
 			}
 			if n := fx.store.count(tt.op); n == 0 || n > tt.calls {
-				t.Errorf("%d times %s, want at most %d", n, tt.op, tt.calls)
+				t.Errorf("%s was called %d times, want at most %d", tt.op, n, tt.calls)
 			}
 		})
 	}
 }
 
-// TestReconcileStoreThatRefusesSome: with others written in between, any number may be
-// refused.
-func TestReconcileStoreThatRefusesSome(t *testing.T) {
+// As long as others are written in between, any number of users may be rejected.
+func TestReconcileStoreRejectsEverySecondUser(t *testing.T) {
 	t.Parallel()
 	fx := newBulkFixture(t, nil)
-	refused := make(map[string]bool)
+	rejected := make(map[string]bool)
 	for i, id := range fx.signUp(140) {
-		refused[id] = i%2 == 0
+		rejected[id] = i%2 == 0
 	}
-	fx.store.refuse = func(id string) error {
-		if refused[id] {
+	fx.store.reject = func(id string) error {
+		if rejected[id] {
 			return errors.New("document failed validation")
 		}
 		return nil
 	}
-	report := fx.reconcile(t, clerksync.ReconcileOptions{PageSize: 20})
-	wantCounts(t, report, map[string]int{"seen": 140, "created": 70, "failed": 70})
+	report := fx.reconcile(t, options{PageSize: 20})
+	wantCounts(t, report, tally{"seen": 140, "created": 70, "failed": 70})
 	if !report.Complete || report.InStep() {
 		t.Errorf("reports %+v", report)
 	}
 }
 
+// restoreCase is a run over records that are marked deleted although Clerk has their users.
+type restoreCase struct {
+	opts              options
+	restored, written bool
+}
+
 func TestReconcileRestore(t *testing.T) {
 	t.Parallel()
-	for name, tt := range map[string]struct {
-		opts              clerksync.ReconcileOptions
-		restored, written bool
-	}{
+	for name, tt := range map[string]restoreCase{
 		"reported only":   {},
-		"restored":        {clerksync.ReconcileOptions{Restore: true}, true, true},
-		"with Force":      {clerksync.ReconcileOptions{Restore: true, Force: true}, true, true},
-		"in a dry run":    {clerksync.ReconcileOptions{Restore: true, DryRun: true}, true, false},
-		"only with Force": {clerksync.ReconcileOptions{Force: true}, false, false},
+		"restored":        {options{Restore: true}, true, true},
+		"with Force":      {options{Restore: true, Force: true}, true, true},
+		"in a dry run":    {options{Restore: true, DryRun: true}, true, false},
+		"only with Force": {options{Force: true}, false, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			fx := newBulkFixture(t, nil)
 			ids := fx.backfill(t, 6)
 			old, changed, young, gone := ids[0], ids[1], ids[2], ids[3]
-			for _, id := range []string{old, changed, gone} {
-				if _, err := fx.store.Store.Deactivate(t.Context(), id, fx.clock.Now()); err != nil {
-					t.Fatal(err)
-				}
-			}
+			fx.deactivate(t, old, changed, gone)
 			fx.edit(t, old, func(u *clerksync.User) { u.Role = clerksync.RoleAdmin })
 			fx.rename(t, "Augusta", changed)
 			fx.delete(t, gone)
 			fx.clock.Advance(time.Hour)
-			if _, err := fx.store.Store.Deactivate(t.Context(), young, fx.clock.Now()); err != nil {
-				t.Fatal(err)
-			}
+			fx.deactivate(t, young)
 			fx.clock.Advance(time.Minute)
 			before := fx.records(t, ids)
 
 			report := fx.reconcile(t, tt.opts)
-			want := map[string]int{"seen": 5, "unchanged": 2, "tombstoned": 3}
+			want := tally{"seen": 5, "unchanged": 2, "tombstoned": 3}
 			if tt.restored {
 				want["restored"] = 2
 			}
@@ -205,26 +197,35 @@ func TestReconcileRestore(t *testing.T) {
 			}
 			after := fx.records(t, ids)
 			if !tt.written {
-				if diff := gocmp.Diff(before, after); diff != "" {
-					t.Errorf("wrote (-before +after):\n%s", diff)
-				}
-				return
+				old, changed = "", ""
 			}
-			for _, id := range []string{old, changed} {
-				if u := after[id]; !u.IsActive || !u.DeletedAt.IsZero() || u.ID != before[id].ID {
-					t.Errorf("%+v", u)
-				}
-			}
-			if after[old].Role != clerksync.RoleAdmin || after[changed].Profile.FirstName != "Augusta" {
-				t.Errorf("%+v, %+v", after[old], after[changed])
-			}
-			for _, id := range []string{young, gone} {
-				if diff := gocmp.Diff(before[id], after[id]); diff != "" {
-					t.Errorf("wrote (-before +after):\n%s", diff)
+			for _, id := range ids {
+				switch id {
+				case old:
+					checkRestored(t, before[id], after[id], clerksync.RoleAdmin, "Ada")
+				case changed:
+					checkRestored(t, before[id], after[id], clerksync.RoleStudent, "Augusta")
+				default:
+					if diff := gocmp.Diff(before[id], after[id]); diff != "" {
+						t.Errorf("wrote (-before +after):\n%s", diff)
+					}
 				}
 			}
-			fx.inStep(t)
+			if tt.written {
+				fx.inStep(t)
+			}
 		})
+	}
+}
+
+// checkRestored checks that a record is active again, the same one, with Clerk's first name and the app's role.
+func checkRestored(t *testing.T, before, u *clerksync.User, role clerksync.Role, firstName string) {
+	t.Helper()
+	if !u.IsActive || !u.DeletedAt.IsZero() || u.ID != before.ID {
+		t.Errorf("restored: %+v", u)
+	}
+	if u.Role != role || u.Profile.FirstName != firstName {
+		t.Errorf("restored with the role %s and the name %s: %+v", u.Role, u.Profile.FirstName, u)
 	}
 }
 
@@ -271,7 +272,7 @@ func TestRestoreIsFollowedByTheRest(t *testing.T) {
 			defer stop()
 			fx.store.fault = tt.fault(fx, id, stop)
 			for run := range tt.runs {
-				if _, err := fx.Reconcile(ctx, clerksync.ReconcileOptions{Restore: true}); (err == nil) != (run == tt.runs-1) {
+				if _, err := fx.Reconcile(ctx, options{Restore: true}); (err == nil) != (run == tt.runs-1) {
 					t.Fatal(err)
 				}
 				ctx, fx.store.fault = t.Context(), nil
@@ -307,8 +308,8 @@ func TestRestoreOfAUserDeletedMeanwhile(t *testing.T) {
 		}
 		return nil
 	}
-	report := fx.reconcile(t, clerksync.ReconcileOptions{Restore: true})
-	wantCounts(t, report, map[string]int{"seen": 3, "unchanged": 1, "tombstoned": 2, "restored": 2, "ghosts": 1, "deactivated": 1})
+	report := fx.reconcile(t, options{Restore: true})
+	wantCounts(t, report, tally{"seen": 3, "unchanged": 1, "tombstoned": 2, "restored": 2, "ghosts": 1, "deactivated": 1})
 	if u := fx.get(t, gone); u.IsActive || u.DeletedAt.IsZero() {
 		t.Errorf("who is deleted in Clerk has %+v", u)
 	}
@@ -331,8 +332,8 @@ func TestReconcileHandedDownAddresses(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	report := fx.reconcile(t, clerksync.ReconcileOptions{PageSize: 2, Writers: 1})
-	wantCounts(t, report, map[string]int{"seen": 4, "updated": 4})
+	report := fx.reconcile(t, options{PageSize: 2, Writers: 1})
+	wantCounts(t, report, tally{"seen": 4, "updated": 4})
 	fx.inStep(t)
 }
 
@@ -348,9 +349,38 @@ func TestReconcileSwappedAddressesStayInConflict(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	report := fx.reconcile(t, clerksync.ReconcileOptions{})
-	wantCounts(t, report, map[string]int{"seen": 3, "unchanged": 1, "conflicts": 2})
+	report := fx.reconcile(t, options{})
+	wantCounts(t, report, tally{"seen": 3, "unchanged": 1, "conflicts": 2})
 	if !report.Complete || report.InStep() || !slices.Equal(slices.Sorted(slices.Values(report.Conflicts.IDs)), slices.Sorted(slices.Values(ids[:2]))) {
 		t.Errorf("reports %+v", report)
+	}
+}
+
+// badUser is a way in which a run cannot handle one user.
+type badUser struct {
+	mapping  func(*clerk.User, *clerksync.User) error
+	change   func(*fakeclerk.UserObject)
+	reject   error // of the Store
+	conflict bool  // counts as a conflict
+	nameless bool  // the Report cannot say whom
+}
+
+func badUsers() map[string]badUser {
+	conflict := &clerksync.ConflictError{Field: "email"}
+	type clerkUser = clerk.User
+	type user = clerksync.User
+	return map[string]badUser{
+		"Map fails":      {mapping: func(*clerkUser, *user) error { return errors.New("no tenant") }},
+		"Map panics":     {mapping: func(*clerkUser, *user) error { panic("nil map") }},
+		"Map lies":       {mapping: func(_ *clerkUser, u *user) error { u.ClerkID = "user_x"; return nil }},
+		"of the future":  {change: func(u *fakeclerk.UserObject) { u.UpdatedAt = t0.Add(48 * time.Hour).UnixMilli() }},
+		"of wrong types": {change: func(u *fakeclerk.UserObject) { u.Extra = map[string]any{"email_addresses": 7} }},
+		"without an id": {
+			change:   func(u *fakeclerk.UserObject) { u.Extra = map[string]any{"id": nil} },
+			nameless: true,
+		},
+		"rejected":             {reject: errors.New("document failed validation")},
+		"in conflict":          {reject: conflict, conflict: true},
+		"in conflict, wrapped": {reject: fmt.Errorf("store: %w", conflict), conflict: true},
 	}
 }
