@@ -63,7 +63,7 @@ var (
 	}
 )
 
-// tampered replaces a text in the decoded part.
+// tampered replaces a text in a part of a token, decoded.
 func tampered(part, old, with string) string {
 	b, err := base64.RawURLEncoding.DecodeString(part)
 	if err != nil || !strings.Contains(string(b), old) {
@@ -77,7 +77,7 @@ func authCases() []authCase {
 		headerCases(), cookieCases(), issuerCases())
 }
 
-// acceptedTokens are good, and odd ones that the SDK takes for good.
+// acceptedTokens are good tokens, and odd ones that the SDK accepts.
 func acceptedTokens() []authCase {
 	type opts = fakeclerk.TokenOptions
 	type sdk = []clerkhttp.AuthorizationOption
@@ -276,7 +276,7 @@ func signatureCases() []authCase {
 		{name: "signature of another token", change: inParts(func(h, p, _ string) string {
 			return h + "." + p + "." + strings.Split(testSigner().sign(sessionHeader, "{}"), ".")[2]
 		}), theirs: 401, code: "token_bad_signature"},
-		// Bits that stand for nothing are set: the bytes that were signed are the same.
+		// Unused bits are set: the bytes that were signed are the same.
 		{name: "spare bits set", theirs: 200,
 			change: inParts(func(h, p, s string) string {
 				return spareBits(h) + "." + spareBits(p) + "." + spareBits(s)
@@ -284,7 +284,7 @@ func signatureCases() []authCase {
 	}
 }
 
-// formCases are about what is between the dots.
+// formCases are about the token's form.
 func formCases() []authCase {
 	type opts = fakeclerk.TokenOptions
 	type claims = map[string]any

@@ -24,7 +24,7 @@ func TestKeysAreFetchedOnce(t *testing.T) {
 	fx.wantKeyFetches(t, 1)
 }
 
-// The lifetime counts from the fetch, however often the keys are used.
+// The lifetime of the keys counts from their fetch, however often they are used.
 func TestKeysHaveAnAbsoluteLifetime(t *testing.T) {
 	t.Parallel()
 	fx := newFixture(t, nil)
@@ -56,7 +56,7 @@ func TestRotatedKeys(t *testing.T) {
 	fx.wantCode(t, fx.clerk.SessionToken("user_1"), "")
 }
 
-// A key that is no longer the instance's does not live on in the verified tokens.
+// A retired key ends the cached tokens that it signed.
 func TestRetiredKeyEndsItsTokens(t *testing.T) {
 	t.Parallel()
 	fx := newFixture(t, nil)
@@ -106,7 +106,7 @@ func TestOutageOfTheKeys(t *testing.T) {
 
 	fx.clerk.SetFault(down)
 	fx.clock.Advance(100 * time.Hour)
-	fx.wantCode(t, fx.clerk.SessionToken("user_1"), "") // with the keys at hand
+	fx.wantCode(t, fx.clerk.SessionToken("user_1"), "") // with the cached keys
 	stranger, err := fx.clerk.Token("user_1", fakeclerk.TokenOptions{KeyID: "ins_other"})
 	if err != nil {
 		t.Fatal(err)
@@ -114,7 +114,7 @@ func TestOutageOfTheKeys(t *testing.T) {
 	fx.wantCode(t, stranger, "unavailable") // it may be a new key
 }
 
-// While Clerk is down, nobody waits for it with keys at hand.
+// While Clerk is down, visits use the cached keys and do not wait.
 func TestNobodyWaitsForKeysInAnOutage(t *testing.T) {
 	t.Parallel()
 	fx := newFixture(t, nil)
@@ -124,11 +124,11 @@ func TestNobodyWaitsForKeysInAnOutage(t *testing.T) {
 	fx.wantCode(t, fx.clerk.SessionToken("user_1"), "")
 	fx.clock.Advance(time.Second)
 	fx.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { return &fakeclerk.Fault{Hang: true} })
-	fx.wantCode(t, fx.clerk.SessionToken("user_1"), "") // though this fetch hangs
+	fx.wantCode(t, fx.clerk.SessionToken("user_1"), "") // although this fetch hangs
 	fx.clock.Advance(clerksync.CallTimeout)
 }
 
-// One that has the key in hand waits a second for new ones, not for as long as Clerk
+// If the cached keys are expired and have the token's key, a visit waits a second for new keys, not as long as Clerk
 // hangs.
 func TestExpiredKeysWaitASecond(t *testing.T) {
 	t.Parallel()
@@ -143,7 +143,7 @@ func TestExpiredKeysWaitASecond(t *testing.T) {
 	fx.clock.Advance(clerksync.CallTimeout)
 }
 
-// RFC 7517 has keys of unknown kinds ignored.
+// RFC 7517 asks to ignore keys of unknown kinds.
 func TestKeysOfUnknownKindsAreIgnored(t *testing.T) {
 	t.Parallel()
 	fx := newFixture(t, nil)
@@ -153,12 +153,13 @@ func TestKeysOfUnknownKindsAreIgnored(t *testing.T) {
 	}
 	r.Header.Set("Authorization", "Bearer "+fx.clerk.SecretKey())
 	keys := string(send(t, r).body)
-	mixed := strings.Replace(keys, `"keys":[`, `"keys":[null,7,{"kty":"AKP","kid":"pq","alg":"ML-DSA-44","pub":"AAAA"},`, 1)
+	mixed := strings.Replace(keys, `"keys":[`,
+		`"keys":[null,7,{"kty":"AKP","kid":"pq","alg":"ML-DSA-44","pub":"AAAA"},`, 1)
 	fx.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { return &fakeclerk.Fault{Status: 200, Body: mixed} })
 	fx.wantCode(t, fx.clerk.SessionToken("user_1"), "")
 }
 
-// A fetch that brings the same keys leaves the verified tokens verified.
+// A fetch that returns the same keys does not empty the token cache.
 func TestSameKeysKeepVerifiedTokens(t *testing.T) {
 	t.Parallel()
 	verified := 0
@@ -196,7 +197,9 @@ func TestUselessKeySets(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			fx := newFixture(t, nil)
-			fx.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { return &fakeclerk.Fault{Status: 200, Body: body} })
+			fx.clerk.SetFault(func(*http.Request) *fakeclerk.Fault {
+				return &fakeclerk.Fault{Status: 200, Body: body}
+			})
 			fx.wantCode(t, fx.clerk.SessionToken("user_1"), "unavailable")
 		})
 	}

@@ -287,7 +287,7 @@ func TestWithUser(t *testing.T) {
 		opts   opts
 		change func(string) string
 		header func(string) []string // defaults to none: the token is the cookie
-		code   string                // of a refusal
+		code   string                // "" if the request gets through
 		user   bool
 	}{
 		"signed in":         {header: bearer, user: true},
@@ -433,7 +433,7 @@ func TestTokensOfAnotherInstance(t *testing.T) {
 	theirs := func(fx *fixture) func(http.Handler) http.Handler {
 		return func(next http.Handler) http.Handler { return fx.sdkRequire(next) }
 	}
-	// The same user id and session on both sides.
+	// Both instances have the same user id and session.
 	const id = "user_shared"
 	tokenA := a.token(t, id, fakeclerk.TokenOptions{SessionID: "sess_1"})
 	tokenB := b.token(t, id, fakeclerk.TokenOptions{SessionID: "sess_1"})
@@ -592,7 +592,7 @@ func TestJWTKeyNeedsNoNetwork(t *testing.T) {
 				token := fx.clerk.SessionToken("user_1")
 				want(token, "")
 				want(token, "")
-				want(fx.token(t, "user_1", fakeclerk.TokenOptions{KeyID: "ins_2"}), "") // the key decides, not its id
+				want(fx.token(t, "user_1", fakeclerk.TokenOptions{KeyID: "ins_2"}), "") // the key id is ignored
 				want(fx.token(t, "user_1", fakeclerk.TokenOptions{WrongKey: true}), "token_bad_signature")
 				forged := fakeclerk.TokenOptions{KeyID: "ins_2", WrongKey: true}
 				want(fx.token(t, "user_1", forged), "token_bad_signature")

@@ -12,19 +12,19 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
 )
 
-// panicking is a transport of the app's own.
+// panicking is a transport that panics.
 type panicking struct{}
 
 func (panicking) RoundTrip(*http.Request) (*http.Response, error) { panic("nil map") }
 
-func TestPanicsOfTheAppsParts(t *testing.T) {
+func TestPanicsInTheAppsCode(t *testing.T) {
 	t.Parallel()
 	fx := newFixture(t, nil)
 	s := fx.syncer(t, func(c *clerksync.Config) { c.HTTPClient = &http.Client{Transport: panicking{}} })
 	if got := authenticate(t, s, fx.clerk.SessionToken("user_1")); got != "unavailable" {
 		t.Errorf("fetching keys: %q", got)
 	}
-	refusedWith(t, s, "user_1", clerksync.ErrUnavailable)
+	visitFails(t, s, "user_1", clerksync.ErrUnavailable)
 
 	id := fx.clerk.CreateUser(fakeclerk.NewUser{})
 	s = fx.syncer(t, func(c *clerksync.Config) {
@@ -67,5 +67,5 @@ func TestPanickingStore(t *testing.T) {
 	t.Parallel()
 	fx := newFixture(t, nil)
 	fx.store.before = func() { panic("nil map") }
-	refusedWith(t, fx.Syncer, "user_1", clerksync.ErrUnavailable)
+	visitFails(t, fx.Syncer, "user_1", clerksync.ErrUnavailable)
 }

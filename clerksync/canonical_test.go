@@ -26,23 +26,24 @@ func TestCanonicalExtra(t *testing.T) {
 		in, want any
 		fault    string
 	}{
-		"string":          {in: "a", want: "a"},
-		"named string":    {in: plan("pro"), want: "pro"},
-		"invalid UTF-8":   {in: "a\xff", want: "a\uFFFD"},
-		"bool":            {in: true, want: true},
-		"int":             {in: 3, want: int64(3)},
-		"uint8":           {in: uint8(3), want: int64(3)},
-		"float32":         {in: float32(0.5), want: 0.5},
-		"json integer":    {in: json.Number("9007199254740993"), want: int64(9007199254740993)},
-		"json fraction":   {in: json.Number("0.5"), want: 0.5},
-		"pointer":         {in: &three, want: int64(3)},
-		"time":            {in: later, want: t0.Add(time.Millisecond)},
-		"strings":         {in: []string{"a", "b"}, want: []any{"a", "b"}},
-		"empty slice":     {in: []int{}, want: []any{}},
-		"array":           {in: [2]bool{true, false}, want: []any{true, false}},
-		"map":             {in: map[plan]int{"a": 1}, want: map[string]any{"a": int64(1)}},
-		"nested nil":      {in: []any{nil}, want: []any{nil}},
-		"raw JSON":        {in: map[string]any{"a": []any{1.5, nil, "x"}}, want: map[string]any{"a": []any{1.5, nil, "x"}}},
+		"string":        {in: "a", want: "a"},
+		"named string":  {in: plan("pro"), want: "pro"},
+		"invalid UTF-8": {in: "a\xff", want: "a\uFFFD"},
+		"bool":          {in: true, want: true},
+		"int":           {in: 3, want: int64(3)},
+		"uint8":         {in: uint8(3), want: int64(3)},
+		"float32":       {in: float32(0.5), want: 0.5},
+		"json integer":  {in: json.Number("9007199254740993"), want: int64(9007199254740993)},
+		"json fraction": {in: json.Number("0.5"), want: 0.5},
+		"pointer":       {in: &three, want: int64(3)},
+		"time":          {in: later, want: t0.Add(time.Millisecond)},
+		"strings":       {in: []string{"a", "b"}, want: []any{"a", "b"}},
+		"empty slice":   {in: []int{}, want: []any{}},
+		"array":         {in: [2]bool{true, false}, want: []any{true, false}},
+		"map":           {in: map[plan]int{"a": 1}, want: map[string]any{"a": int64(1)}},
+		"nested nil":    {in: []any{nil}, want: []any{nil}},
+		"raw JSON": {in: map[string]any{"a": []any{1.5, nil, "x"}},
+			want: map[string]any{"a": []any{1.5, nil, "x"}}},
 		"raw message":     {in: json.RawMessage(`{"a":[1,null]}`), want: map[string]any{"a": []any{1.0, nil}}},
 		"raw null":        {in: json.RawMessage(`null`)},
 		"no raw message":  {in: json.RawMessage(nil)},
@@ -100,19 +101,23 @@ func TestCanonicalText(t *testing.T) {
 	bad := "a\xff"
 	u, err := (&clerksync.User{
 		ClerkID: "user_1", Email: bad, Name: bad, Role: clerksync.Role(bad),
-		Profile:  clerksync.Profile{FirstName: bad, LastName: bad, FullName: bad, ImageURL: bad, PhoneNumber: bad, Birthday: bad, Gender: bad},
+		Profile: clerksync.Profile{FirstName: bad, LastName: bad, FullName: bad, ImageURL: bad, PhoneNumber: bad,
+			Birthday: bad, Gender: bad},
 		Location: &clerksync.Location{Country: bad, City: bad, State: bad, Timezone: bad},
 	}).Canonical()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if raw := fmt.Sprintf("%+v %+v", u, u.Location); strings.Contains(raw, "\xff") || strings.Count(raw, "a\uFFFD") != 14 {
+	if raw := fmt.Sprintf("%+v %+v", u, u.Location); strings.Contains(raw, "\xff") ||
+		strings.Count(raw, "a\uFFFD") != 14 {
 		t.Errorf("not all text is UTF-8: %q", raw)
 	}
-	if u, err := (&clerksync.User{ClerkID: "user_1", Location: &clerksync.Location{}}).Canonical(); err != nil || u.Location != nil {
+	if u, err := (&clerksync.User{ClerkID: "user_1", Location: &clerksync.Location{}}).Canonical(); err != nil ||
+		u.Location != nil {
 		t.Errorf("an empty location: %+v, %v", u, err)
 	}
-	for name, u := range map[string]*clerksync.User{"nil": nil, "no id": {}, "invalid id": {ClerkID: bad}, "invalid name": {ClerkID: "user_1", Extra: map[string]any{bad: 1}}} {
+	for name, u := range map[string]*clerksync.User{"nil": nil, "no id": {}, "invalid id": {ClerkID: bad},
+		"invalid name": {ClerkID: "user_1", Extra: map[string]any{bad: 1}}} {
 		if c, err := u.Canonical(); err == nil {
 			t.Errorf("%s: got %+v", name, c)
 		}

@@ -98,7 +98,7 @@ func TestAnswerThatUnpacksToMuch(t *testing.T) {
 	fx.clerk.SetFault(func(*http.Request) *fakeclerk.Fault {
 		return &fakeclerk.Fault{Status: 200, Body: string(bomb), Header: http.Header{"Content-Encoding": {"gzip"}}}
 	})
-	refusedWith(t, fx.Syncer, "user_1", clerksync.ErrUnavailable)
+	visitFails(t, fx.Syncer, "user_1", clerksync.ErrUnavailable)
 }
 
 // However long Clerk's Retry-After is, no request waits for it, and no client is told to wait over a minute.
@@ -150,6 +150,50 @@ func TestHugeRetryAfter(t *testing.T) {
 			t.Errorf("waited %v", waited)
 		}
 	})
+}
+
+// failure is an answer of Clerk's, and what a visit makes of it.
+type failure struct {
+	fault *fakeclerk.Fault
+	want  error         // defaults to ErrUnavailable
+	calls int           // with retries; defaults to 1
+	retry time.Duration // Retry-After; defaults to 5 s
+}
+
+// failuresOfClerk are all answers but a good one.
+func failuresOfClerk() map[string]failure {
+	html := func(status int) *fakeclerk.Fault {
+		return &fakeclerk.Fault{Status: status, ContentType: "text/html", Body: "<html>secret page</html>"}
+	}
+	body := func(text string) *fakeclerk.Fault { return &fakeclerk.Fault{Status: 200, Body: text} }
+	unknown := fakeclerk.ErrorFault(404, "resource_not_found")
+	limited := fakeclerk.ErrorFault(429, "too_many_requests")
+	limited.Header.Set("Retry-After", "30")
+	tooLong := `{"id":"user_1","first_name":"` + strings.Repeat("x", 17<<20) + `"}`
+	return map[string]failure{
+		"404 of Clerk's":          {fault: unknown, want: clerksync.ErrUserUnknown},
+		"404 with another code":   {fault: fakeclerk.ErrorFault(404, "host_not_found")},
+		"404 of a proxy":          {fault: html(404)},
+		"401":                     {fault: fakeclerk.ErrorFault(401, "clerk_key_invalid")},
+		"403":                     {fault: fakeclerk.ErrorFault(403, "forbidden")},
+		"429 for longer":          {fault: limited, retry: 30 * time.Second},
+		"500":                     {fault: fakeclerk.ErrorFault(500, "internal_clerk_error"), calls: 4},
+		"502 of a proxy":          {fault: html(502), calls: 4},
+		"HTML and 200":            {fault: html(200)},
+		"304":                     {fault: &fakeclerk.Fault{Status: 304}},
+		"204":                     {fault: &fakeclerk.Fault{Status: 204}},
+		"empty":                   {fault: body(" ")},
+		"null":                    {fault: body("null")},
+		"an array":                {fault: body("[]")},
+		"half a document":         {fault: body(`{"id":"user_1","first_n`)},
+		"a broken connection":     {fault: &fakeclerk.Fault{Truncate: true}},
+		"another user":            {fault: body(documentedUser)},
+		"a user from the future":  {fault: body(userJSON("user_1", t0.Add(48*time.Hour)))},
+		"a name of another type":  {fault: body(`{"id":"user_1","first_name":{}}`)},
+		"more than anybody reads": {fault: body(tooLong)},
+		"no answer":               {fault: &fakeclerk.Fault{Hang: true}},
+		"an answer after an hour": {fault: &fakeclerk.Fault{Delay: time.Hour}},
+	}
 }
 
 func TestFailuresOfClerk(t *testing.T) {
@@ -220,7 +264,7 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 		location := http.Header{"Location": {fx.clerk.APIURL() + "/jwks"}}
 		return &fakeclerk.Fault{Status: http.StatusTemporaryRedirect, Header: location}
 	})
-	refusedWith(t, fx.Syncer, id, clerksync.ErrUnavailable)
+	visitFails(t, fx.Syncer, id, clerksync.ErrUnavailable)
 	if n := fx.clerk.Calls("GET /v1/jwks"); n != 0 {
 		t.Errorf("a redirect was followed %d times", n)
 	}
@@ -273,52 +317,8 @@ func TestOwnBackend(t *testing.T) {
 		t.Errorf("record is %+v", u)
 	}
 	fx.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { return fakeclerk.ErrorFault(500, "x") })
-	refusedWith(t, s, "user_2", clerksync.ErrUnavailable)
+	visitFails(t, s, "user_2", clerksync.ErrUnavailable)
 	if fx.lookups() != 2 {
 		t.Errorf("%d calls: the app's own Backend is called once, without retries", fx.lookups())
-	}
-}
-
-// failure is an answer of Clerk's, and what a visit makes of it.
-type failure struct {
-	fault *fakeclerk.Fault
-	want  error         // defaults to ErrUnavailable
-	calls int           // with retries; defaults to 1
-	retry time.Duration // Retry-After; defaults to 5 s
-}
-
-// failuresOfClerk are all answers but a good one.
-func failuresOfClerk() map[string]failure {
-	html := func(status int) *fakeclerk.Fault {
-		return &fakeclerk.Fault{Status: status, ContentType: "text/html", Body: "<html>secret page</html>"}
-	}
-	body := func(text string) *fakeclerk.Fault { return &fakeclerk.Fault{Status: 200, Body: text} }
-	unknown := fakeclerk.ErrorFault(404, "resource_not_found")
-	limited := fakeclerk.ErrorFault(429, "too_many_requests")
-	limited.Header.Set("Retry-After", "30")
-	tooLong := `{"id":"user_1","first_name":"` + strings.Repeat("x", 17<<20) + `"}`
-	return map[string]failure{
-		"404 of Clerk's":          {fault: unknown, want: clerksync.ErrUserUnknown},
-		"404 with another code":   {fault: fakeclerk.ErrorFault(404, "host_not_found")},
-		"404 of a proxy":          {fault: html(404)},
-		"401":                     {fault: fakeclerk.ErrorFault(401, "clerk_key_invalid")},
-		"403":                     {fault: fakeclerk.ErrorFault(403, "forbidden")},
-		"429 for longer":          {fault: limited, retry: 30 * time.Second},
-		"500":                     {fault: fakeclerk.ErrorFault(500, "internal_clerk_error"), calls: 4},
-		"502 of a proxy":          {fault: html(502), calls: 4},
-		"HTML and 200":            {fault: html(200)},
-		"304":                     {fault: &fakeclerk.Fault{Status: 304}},
-		"204":                     {fault: &fakeclerk.Fault{Status: 204}},
-		"empty":                   {fault: body(" ")},
-		"null":                    {fault: body("null")},
-		"an array":                {fault: body("[]")},
-		"half a document":         {fault: body(`{"id":"user_1","first_n`)},
-		"a broken connection":     {fault: &fakeclerk.Fault{Truncate: true}},
-		"another user":            {fault: body(documentedUser)},
-		"a user from the future":  {fault: body(userJSON("user_1", t0.Add(48*time.Hour)))},
-		"a name of another type":  {fault: body(`{"id":"user_1","first_name":{}}`)},
-		"more than anybody reads": {fault: body(tooLong)},
-		"no answer":               {fault: &fakeclerk.Fault{Hang: true}},
-		"an answer after an hour": {fault: &fakeclerk.Fault{Delay: time.Hour}},
 	}
 }

@@ -19,20 +19,10 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync/memstore"
 )
 
-// deleteEvent applies the event of a deletion.
-func deleteEvent(t *testing.T, fx *bulkFixture, id string) {
-	t.Helper()
-	data := json.RawMessage(fmt.Sprintf(`{"id":%q,"deleted":true}`, id))
-	e := clerksync.Event{ID: "msg_1", Type: "user.deleted", Timestamp: fx.clock.Now(), Data: data}
-	if _, err := fx.Apply(t.Context(), e); err != nil {
-		t.Fatal(err)
-	}
-}
+type options = clerksync.ReconcileOptions
 
-// isList reports whether a request is for a page of the list.
-func isList(r *http.Request) bool {
-	return r.URL.Path == "/v1/users" && !r.URL.Query().Has("user_id")
-}
+// tally is a Report's counts by name. See counts.
+type tally = map[string]int
 
 // bulkFixture is a fixture for whole runs of Reconcile.
 type bulkFixture struct {
@@ -43,34 +33,6 @@ type bulkFixture struct {
 	answer  func(*http.Request, *http.Response)
 
 	signedUp int
-}
-
-// setEmail changes the user's address in Clerk.
-func (fx *bulkFixture) setEmail(t testing.TB, id, address string) {
-	t.Helper()
-	if err := fx.clerk.UpdateUser(id, func(u *fakeclerk.UserObject) {
-		u.EmailAddresses[0].EmailAddress = address
-	}); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// updateSilently changes the user in Clerk without a new version.
-func (fx *bulkFixture) updateSilently(t testing.TB, id string, change func(*fakeclerk.UserObject)) {
-	t.Helper()
-	if err := fx.clerk.UpdateUserSilently(id, change); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// deactivate marks the records deleted, as an event would.
-func (fx *bulkFixture) deactivate(t testing.TB, ids ...string) {
-	t.Helper()
-	for _, id := range ids {
-		if _, err := fx.store.Store.Deactivate(t.Context(), id, fx.clock.Now()); err != nil {
-			t.Fatal(err)
-		}
-	}
 }
 
 func newBulkFixture(t testing.TB, change func(*clerksync.Config)) *bulkFixture {
@@ -96,7 +58,7 @@ func startBulkFixture(t testing.TB, instance fakeclerk.Config, change func(*cler
 	return fx
 }
 
-// syncer returns one more Syncer of the same world, as another process would have.
+// syncer returns another Syncer on the same Store and Clerk, as another process would have.
 func (fx *bulkFixture) syncer(t testing.TB, change func(*clerksync.Config)) *clerksync.Syncer {
 	t.Helper()
 	return fx.fixture.syncer(t, func(cfg *clerksync.Config) {
@@ -132,9 +94,9 @@ type bulkStore struct {
 	*memstore.Store
 	mu     sync.Mutex
 	calls  map[string]int
-	fault  func(op string) error // of a whole call; "Undeleted" is asked for each record
-	reject func(id string) error // of one user's write
-	after  func(op string)       // of a Deactivate
+	fault  func(op string) error // of a whole call; called with "Undeleted" for each record
+	reject func(id string) error // rejects one user's write
+	after  func(op string)       // called after a Deactivate
 }
 
 func (s *bulkStore) enter(op string) error {
@@ -264,7 +226,7 @@ func (fx *bulkFixture) signUp(n int) []string {
 	return ids
 }
 
-// backfill makes n users in Clerk with their records, all over an hour ago.
+// backfill makes n users in Clerk and their records, all confirmed two hours ago.
 func (fx *bulkFixture) backfill(t testing.TB, n int) []string {
 	t.Helper()
 	ids := fx.signUp(n)
@@ -288,7 +250,7 @@ func (fx *bulkFixture) ghosts(t testing.TB, n int) []string {
 	return ids
 }
 
-// record makes a record of a user whom Clerk need not have.
+// record makes a record of a user whom Clerk may not have.
 func (fx *bulkFixture) record(t testing.TB, id string) {
 	t.Helper()
 	u := &clerksync.User{ClerkID: id, Name: "Grace", ClerkUpdatedAt: t0.Add(-time.Hour), SyncedAt: t0}
@@ -304,10 +266,38 @@ func (fx *bulkFixture) rename(t testing.TB, name string, ids ...string) {
 	}
 }
 
+// setEmail changes the user's address in Clerk.
+func (fx *bulkFixture) setEmail(t testing.TB, id, address string) {
+	t.Helper()
+	if err := fx.clerk.UpdateUser(id, func(u *fakeclerk.UserObject) {
+		u.EmailAddresses[0].EmailAddress = address
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// updateSilently changes the user in Clerk without a new version.
+func (fx *bulkFixture) updateSilently(t testing.TB, id string, change func(*fakeclerk.UserObject)) {
+	t.Helper()
+	if err := fx.clerk.UpdateUserSilently(id, change); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func (fx *bulkFixture) delete(t testing.TB, ids ...string) {
 	t.Helper()
 	for _, id := range ids {
 		if err := fx.clerk.DeleteUser(id); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// deactivate marks the records deleted, as an event would.
+func (fx *bulkFixture) deactivate(t testing.TB, ids ...string) {
+	t.Helper()
+	for _, id := range ids {
+		if _, err := fx.store.Store.Deactivate(t.Context(), id, fx.clock.Now()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -329,7 +319,17 @@ func (fx *bulkFixture) get(t testing.TB, id string) *clerksync.User {
 	return u
 }
 
-// reconcile is a run that must succeed.
+// records returns the records of these users.
+func (fx *bulkFixture) records(t testing.TB, ids []string) map[string]*clerksync.User {
+	t.Helper()
+	records, err := fx.store.Store.Users(t.Context(), ids)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return records
+}
+
+// reconcile runs Reconcile, which must succeed.
 func (fx *bulkFixture) reconcile(t testing.TB, opts options) clerksync.Report {
 	t.Helper()
 	report, err := fx.Reconcile(t.Context(), opts)
@@ -352,17 +352,7 @@ func (fx *bulkFixture) inStep(t testing.TB) {
 	}
 }
 
-// records are all those of the users named, as they are.
-func (fx *bulkFixture) records(t testing.TB, ids []string) map[string]*clerksync.User {
-	t.Helper()
-	records, err := fx.store.Store.Users(t.Context(), ids)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return records
-}
-
-// counts are the Report's that are not zero.
+// counts returns the Report's counts that are not zero.
 func counts(r *clerksync.Report) map[string]int {
 	all := map[string]int{
 		"seen": r.Seen, "unchanged": r.Unchanged, "created": r.Created.Count, "updated": r.Updated.Count,
@@ -381,7 +371,17 @@ func wantCounts(t testing.TB, r clerksync.Report, want map[string]int) {
 	}
 }
 
-type options = clerksync.ReconcileOptions
+// deleteEvent applies the event of a deletion.
+func deleteEvent(t *testing.T, fx *bulkFixture, id string) {
+	t.Helper()
+	data := json.RawMessage(fmt.Sprintf(`{"id":%q,"deleted":true}`, id))
+	e := clerksync.Event{ID: "msg_1", Type: "user.deleted", Timestamp: fx.clock.Now(), Data: data}
+	if _, err := fx.Apply(t.Context(), e); err != nil {
+		t.Fatal(err)
+	}
+}
 
-// tally is a Report's counts by name. See counts.
-type tally = map[string]int
+// isList reports whether a request is for a page of the list.
+func isList(r *http.Request) bool {
+	return r.URL.Path == "/v1/users" && !r.URL.Query().Has("user_id")
+}

@@ -15,14 +15,14 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync/memstore"
 )
 
-// cachedVisit returns a request of a signed-in user whose record is cached, the
-// middleware, and the floor: the least that any middleware does which hands a
-// value to its handler.
+// cachedVisit returns a request of a signed-in user whose record is cached, the middleware, and the floor: the cheapest
+// middleware that passes a value to its handler.
 func cachedVisit(tb testing.TB) (r *http.Request, middleware, floor http.Handler) {
 	tb.Helper()
 	store := memstore.New()
 	now := time.Now()
-	if _, err := store.Upsert(tb.Context(), &clerksync.User{ClerkID: "user_2abcdefghijklmnopqrstuvwxyz", ClerkUpdatedAt: now, SyncedAt: now}); err != nil {
+	if _, err := store.Upsert(tb.Context(), &clerksync.User{ClerkID: "user_2abcdefghijklmnopqrstuvwxyz",
+		ClerkUpdatedAt: now, SyncedAt: now}); err != nil {
 		tb.Fatal(err)
 	}
 	s := newTestSyncer(tb, func(c *clerksync.Config) { c.Store, c.Now, c.CacheTTL = store, time.Now, time.Hour })
@@ -37,11 +37,10 @@ func cachedVisit(tb testing.TB) (r *http.Request, middleware, floor http.Handler
 	return r.WithContext(clerk.ContextWithSessionClaims(r.Context(), claims)), s.Middleware(appHandler), floor
 }
 
-// BenchmarkCachedMiddleware times the middleware against its floor, by turns in one
-// run, and reports the ratio.
+// BenchmarkCachedMiddleware times the middleware and its floor by turns, and reports the ratio.
 func BenchmarkCachedMiddleware(b *testing.B) {
 	r, middleware, floor := cachedVisit(b)
-	const turn = 50_000 // long enough to pay for its own garbage
+	const turn = 50_000 // long enough to include its own garbage collection
 	var ours, theirs time.Duration
 	n := 0
 	for b.Loop() {
@@ -60,7 +59,7 @@ func BenchmarkCachedMiddleware(b *testing.B) {
 	b.ReportMetric(float64(ours)/float64(theirs), "x-floor")
 	b.ReportMetric(float64(ours.Nanoseconds())/float64(n), "ns/visit")
 	b.ReportMetric(float64(theirs.Nanoseconds())/float64(n), "ns/floor")
-	b.ReportMetric(0, "ns/op") // a hundred thousand requests in one
+	b.ReportMetric(0, "ns/op") // an op is 100,000 requests
 }
 
 func BenchmarkCachedMiddlewareParallel(b *testing.B) {
@@ -73,7 +72,7 @@ func BenchmarkCachedMiddlewareParallel(b *testing.B) {
 	})
 }
 
-// The hit path allocates nothing but the context and the request's copy.
+// A cached visit allocates nothing but the context and the request's copy.
 func TestCachedVisitAllocations(t *testing.T) {
 	r, middleware, floor := cachedVisit(t)
 	ours := testing.AllocsPerRun(1000, func() { middleware.ServeHTTP(nil, r) })

@@ -321,6 +321,48 @@ func sendHalf(t *testing.T, url string) answer {
 	return answer{resp.StatusCode, resp.Header, body}
 }
 
+func TestWriteProblem(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		err    error
+		status int
+		code   string
+		retry  string
+	}{
+		"unknown error": {errDown, 500, "internal", ""},
+		"nil":           {nil, 500, "internal", ""},
+		"own problem": {
+			&clerksync.Problem{Status: 429, Code: "slow_down", RetryAfter: 1500 * time.Millisecond},
+			429, "slow_down", "2",
+		},
+		"conflict":          {&clerksync.ConflictError{}, 409, "conflict", ""},
+		"not found":         {clerksync.ErrNotFound, 500, "internal", ""},
+		"no status":         {&clerksync.Problem{Code: "x"}, 500, "x", ""},
+		"a success":         {&clerksync.Problem{Status: 200, Code: "x"}, 500, "x", ""},
+		"a nameless status": {&clerksync.Problem{Status: 499, Code: "x"}, 499, "x", ""},
+		"nil problem":       {(*clerksync.Problem)(nil), 500, "internal", ""},
+		"unavailable":       {clerksync.ErrUnavailable, 503, "unavailable", "5"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := httptest.NewRecorder()
+			w.Header().Set("Content-Length", "5")
+			clerksync.WriteProblem(w, httptest.NewRequest(http.MethodGet, "/", nil), tt.err)
+			var body struct{ Code, Detail string }
+			if err := json.Unmarshal(w.Body.Bytes(), &body); err != nil {
+				t.Fatalf("%v in %s", err, w.Body)
+			}
+			retry := w.Header().Get("Retry-After")
+			if w.Code != tt.status || body.Code != tt.code || body.Detail == "" || retry != tt.retry {
+				t.Errorf("%d %s, Retry-After %q", w.Code, w.Body, retry)
+			}
+			if strings.Contains(w.Body.String(), "hunter2") || w.Header().Get("Content-Length") != "" {
+				t.Errorf("%v %s", w.Header(), w.Body)
+			}
+		})
+	}
+}
+
 func TestErrorsOfSync(t *testing.T) {
 	t.Parallel()
 	deleted := func(_ *testing.T, a *answering) { _ = a.clerk.DeleteUser(a.ada) }
@@ -360,6 +402,13 @@ func TestErrorsOfSync(t *testing.T) {
 		})
 	}
 }
+
+// textless is an error whose text nobody may ask for.
+type textless struct{ error }
+
+func (textless) Error() string { panic("the error's text was asked for") }
+
+func (e textless) Unwrap() error { return e.error }
 
 // FuzzWriteProblem checks that the answer to any error is a complete problem document with a failure's status and
 // headers of one line, and that WriteProblem does not ask for the error's text.
@@ -453,52 +502,3 @@ func checkProblemHeaders(t *testing.T, a answer, preset string) {
 		t.Fatalf("WWW-Authenticate is %q", h.Get("WWW-Authenticate"))
 	}
 }
-
-func TestWriteProblem(t *testing.T) {
-	t.Parallel()
-	for name, tt := range map[string]struct {
-		err    error
-		status int
-		code   string
-		retry  string
-	}{
-		"unknown error": {errDown, 500, "internal", ""},
-		"nil":           {nil, 500, "internal", ""},
-		"own problem": {
-			&clerksync.Problem{Status: 429, Code: "slow_down", RetryAfter: 1500 * time.Millisecond},
-			429, "slow_down", "2",
-		},
-		"conflict":          {&clerksync.ConflictError{}, 409, "conflict", ""},
-		"not found":         {clerksync.ErrNotFound, 500, "internal", ""},
-		"no status":         {&clerksync.Problem{Code: "x"}, 500, "x", ""},
-		"a success":         {&clerksync.Problem{Status: 200, Code: "x"}, 500, "x", ""},
-		"a nameless status": {&clerksync.Problem{Status: 499, Code: "x"}, 499, "x", ""},
-		"nil problem":       {(*clerksync.Problem)(nil), 500, "internal", ""},
-		"unavailable":       {clerksync.ErrUnavailable, 503, "unavailable", "5"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			w := httptest.NewRecorder()
-			w.Header().Set("Content-Length", "5")
-			clerksync.WriteProblem(w, httptest.NewRequest(http.MethodGet, "/", nil), tt.err)
-			var body struct{ Code, Detail string }
-			if err := json.Unmarshal(w.Body.Bytes(), &body); err != nil {
-				t.Fatalf("%v in %s", err, w.Body)
-			}
-			retry := w.Header().Get("Retry-After")
-			if w.Code != tt.status || body.Code != tt.code || body.Detail == "" || retry != tt.retry {
-				t.Errorf("%d %s, Retry-After %q", w.Code, w.Body, retry)
-			}
-			if strings.Contains(w.Body.String(), "hunter2") || w.Header().Get("Content-Length") != "" {
-				t.Errorf("%v %s", w.Header(), w.Body)
-			}
-		})
-	}
-}
-
-// textless is an error whose text nobody may ask for.
-type textless struct{ error }
-
-func (textless) Error() string { panic("the error's text was asked for") }
-
-func (e textless) Unwrap() error { return e.error }

@@ -18,9 +18,8 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync/memstore"
 )
 
-// BenchmarkReconcileUnchanged is a run that finds all users in step, on Clerk's
-// pages and stamps that are in memory already: the CPU that the comparison itself
-// takes. small is fakeclerk's user, large one with all that Clerk can know.
+// BenchmarkReconcileUnchanged runs over users who are all in step. Clerk's pages and the stamps are in memory already,
+// so this is the CPU time of the comparison. small is fakeclerk's user, large one with every field that Clerk has.
 func BenchmarkReconcileUnchanged(b *testing.B) {
 	const users, pageSize = 50_000, 500
 	for _, size := range []string{"small", "large"} {
@@ -45,7 +44,7 @@ func BenchmarkReconcileUnchanged(b *testing.B) {
 	}
 }
 
-// pagesInMemory is a Clerk without a network and a Store in step with it.
+// pagesInMemory is a Clerk without a network, and a Store in step with it.
 type pagesInMemory struct {
 	clerksync.Store
 	pages  map[string][]byte // by starting_after
@@ -60,10 +59,12 @@ func newPagesInMemory(b *testing.B, users, pageSize int, large bool) *pagesInMem
 		b.Fatal(err)
 	}
 	defer func() { _ = server.Close() }()
-	p := &pagesInMemory{Store: memstore.New(), pages: make(map[string][]byte), stamps: make(map[string]clerksync.Stamp)}
+	p := &pagesInMemory{Store: memstore.New(), pages: make(map[string][]byte),
+		stamps: make(map[string]clerksync.Stamp)}
 	more := ""
 	if large {
-		more = `,"external_accounts":[` + strings.Repeat(`{"object":"external_account","id":"idn_1","provider":"oauth_google","email_address":"a@example.com","approved_scopes":"email profile","verification":{"status":"verified"},"public_metadata":{}},`, 5) +
+		more = `,"external_accounts":[` +
+			strings.Repeat(`{"object":"external_account","id":"idn_1","provider":"oauth_google","email_address":"a@example.com","approved_scopes":"email profile","verification":{"status":"verified"},"public_metadata":{}},`, 5) +
 			`{}],"private_metadata":{"notes":"` + strings.Repeat(`a \"b\" `, 100) + `"}}`
 	}
 	var page bytes.Buffer

@@ -25,6 +25,16 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync/internal/retry"
 )
 
+// instanceCase is a run against an instance that is not the one of the Store's users, or that may be it.
+type instanceCase struct {
+	stored   int // records
+	listed   int // users of the instance
+	revoked  bool
+	instance string // what ReconcileOptions.InstanceID names: "own" for the Store's, "other" for the other one
+	want     error
+	calls    int
+}
+
 // TestReconcileOfAnotherInstance has a secret key that is revoked, or of another instance than the Store's users.
 // Nothing may be written.
 func TestReconcileOfAnotherInstance(t *testing.T) {
@@ -117,6 +127,129 @@ func (tt instanceCase) checkComplete(t *testing.T, report *clerksync.Report, dry
 	}
 }
 
+// A 401 ends the run at once, whichever call gets it.
+func TestReconcileKeyRevokedMidway(t *testing.T) {
+	t.Parallel()
+	for call := 1; call <= 7; call++ {
+		fx := newBulkFixture(t, nil)
+		fx.backfill(t, 5)
+		fx.ghosts(t, 1)
+		var calls atomic.Int32
+		fx.clerk.SetFault(func(*http.Request) *fakeclerk.Fault {
+			if int(calls.Add(1)) >= call {
+				return fakeclerk.ErrorFault(401, "clerk_key_invalid")
+			}
+			return nil
+		})
+		report, err := fx.Reconcile(t.Context(), options{PageSize: 2})
+		if !errors.Is(err, clerksync.ErrUnavailable) || !strings.Contains(err.Error(), "secret key") ||
+			report.Complete {
+			t.Errorf("call %d: %v, %+v", call, err, report)
+		}
+		if n := fx.clerk.Calls(""); n != call || fx.store.writes() != 0 {
+			t.Errorf("call %d: went on to %d, and wrote %d times", call, n, fx.store.writes())
+		}
+	}
+}
+
+// TestReconcileWithAFailingClerk fails one call in five, in many ways. A seed makes the same calls fail each time.
+func TestReconcileWithAFailingClerk(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(4) {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			t.Parallel()
+			fx := newBulkFixture(t, nil)
+			fx.backfill(t, 40)
+			created := fx.signUp(40)
+			ghosts := fx.ghosts(t, 5)
+			random, failed := rand.New(rand.NewPCG(seed, 1)), 0
+			fx.clerk.SetFault(func(r *http.Request) *fakeclerk.Fault { // not called concurrently
+				if random.IntN(5) > 0 {
+					return nil
+				}
+				failed++
+				throttled := fakeclerk.ErrorFault(429, "too_many_requests")
+				throttled.Header.Set("Retry-After", "3")
+				faults := []*fakeclerk.Fault{
+					throttled,
+					fakeclerk.ErrorFault(500, "internal_clerk_error"),
+					{Status: 502, ContentType: "text/html", Body: "<html>bad gateway</html>"},
+					{Status: 404, ContentType: "text/html", Body: "<html>not found</html>"},
+					{Status: 200, Body: `[{"id":"user_1","first_name":"A`},
+					{Status: 200, Body: `{"id":"user_other"}`},
+					{Status: 200, Body: `null`},
+					{Status: 204},
+					{Truncate: true},
+					{Hang: true},
+				}
+				f := faults[random.IntN(len(faults))]
+				if f.Hang {
+					go fx.clock.Advance(clerkapi.BulkAttemptTimeout)
+				}
+				return f
+			})
+			report := fx.reconcile(t, options{PageSize: 4})
+			if failed < 5 || report.ClerkCalls < 30+failed {
+				t.Errorf("only %d calls failed; reports %+v", failed, report)
+			}
+			wantCounts(t, report, tally{"seen": 80, "unchanged": 40, "created": len(created), "ghosts": 5,
+				"deactivated": len(ghosts)})
+			fx.clerk.SetFault(nil)
+			fx.inStep(t)
+		})
+	}
+}
+
+// TestReconcileWithClerkDown has Clerk fail from the fourth list on, for longer than a run waits.
+func TestReconcileWithClerkDown(t *testing.T) {
+	t.Parallel()
+	for name, fault := range map[string]*fakeclerk.Fault{
+		"500":           fakeclerk.ErrorFault(500, "internal_clerk_error"),
+		"429":           fakeclerk.ErrorFault(429, "too_many_requests"),
+		"a proxy's 404": {Status: 404, ContentType: "text/html", Body: "<html>no such page</html>"},
+		"a proxy's 403": {Status: 403, Body: "{}"},
+		"hangs":         {Hang: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			fx := newBulkFixture(t, nil)
+			fx.signUp(25)
+			var lists atomic.Int32
+			fx.clerk.SetFault(func(r *http.Request) *fakeclerk.Fault {
+				if isList(r) {
+					lists.Add(1)
+				}
+				if lists.Load() <= 3 {
+					return nil
+				}
+				if fault.Hang {
+					go fx.clock.Advance(clerkapi.BulkAttemptTimeout)
+				}
+				return fault
+			})
+			report, err := fx.Reconcile(t.Context(), options{PageSize: 5})
+			if !errors.Is(err, clerksync.ErrUnavailable) || report.Complete || report.Created.Count != 15 ||
+				report.Resume == "" {
+				t.Fatalf("%v, reports %+v", err, report)
+			}
+			if d := report.Duration; d < retry.GiveUpAfter-2*time.Minute || d > retry.GiveUpAfter+2*time.Minute {
+				t.Errorf("gave up after %v", d)
+			}
+			var p *clerksync.Problem
+			if o := fx.seen.last(); !errors.As(o.Err, &p) || p.Status != 503 {
+				t.Errorf("observed %+v", o)
+			}
+			fx.clerk.SetFault(nil)
+			fx.clerk.ResetCalls()
+			resumed := fx.reconcile(t, options{PageSize: 5, Resume: report.Resume})
+			if resumed.Created.Count != 10 || !resumed.Complete {
+				t.Errorf("resumed, it reports %+v", resumed)
+			}
+			fx.inStep(t)
+		})
+	}
+}
+
 // midwayChange is something that happens to a user while a run goes on.
 type midwayChange struct {
 	when   string // see arrives
@@ -144,7 +277,7 @@ func midwayChanges() map[string]midwayChange {
 		"no record, deleted, and its event came": {
 			when: "the page",
 			change: func(t *testing.T, fx *bulkFixture, _ string) {
-				late := fx.clerk.UserIDs()[7] // was never synced, and is on the page
+				late := fx.clerk.UserIDs()[7] // without a record, and on the page
 				remove(t, fx, late)
 				deleteEvent(t, fx, late)
 			},
@@ -182,127 +315,6 @@ func (c midwayChange) arrives(r *http.Request, fx *bulkFixture) bool {
 		return r.URL.Query().Has("user_id") && fx.clerk.Calls("GET /v1/users") > 2
 	}
 	panic(c.when)
-}
-
-// TestReconcileKeyRevokedMidway: a 401 stops at once, wherever it comes.
-func TestReconcileKeyRevokedMidway(t *testing.T) {
-	t.Parallel()
-	for call := 1; call <= 7; call++ {
-		fx := newBulkFixture(t, nil)
-		fx.backfill(t, 5)
-		fx.ghosts(t, 1)
-		var calls atomic.Int32
-		fx.clerk.SetFault(func(*http.Request) *fakeclerk.Fault {
-			if int(calls.Add(1)) >= call {
-				return fakeclerk.ErrorFault(401, "clerk_key_invalid")
-			}
-			return nil
-		})
-		report, err := fx.Reconcile(t.Context(), options{PageSize: 2})
-		if !errors.Is(err, clerksync.ErrUnavailable) || !strings.Contains(err.Error(), "secret key") || report.Complete {
-			t.Errorf("call %d: %v, %+v", call, err, report)
-		}
-		if n := fx.clerk.Calls(""); n != call || fx.store.writes() != 0 {
-			t.Errorf("call %d: went on to %d, and wrote %d times", call, n, fx.store.writes())
-		}
-	}
-}
-
-// TestReconcileWithAFailingClerk fails one call in five in every way there is; runs are
-// the same each time.
-func TestReconcileWithAFailingClerk(t *testing.T) {
-	t.Parallel()
-	for seed := range uint64(4) {
-		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
-			t.Parallel()
-			fx := newBulkFixture(t, nil)
-			fx.backfill(t, 40)
-			created := fx.signUp(40)
-			ghosts := fx.ghosts(t, 5)
-			random, failed := rand.New(rand.NewPCG(seed, 1)), 0
-			fx.clerk.SetFault(func(r *http.Request) *fakeclerk.Fault { // one call at a time
-				if random.IntN(5) > 0 {
-					return nil
-				}
-				failed++
-				throttled := fakeclerk.ErrorFault(429, "too_many_requests")
-				throttled.Header.Set("Retry-After", "3")
-				faults := []*fakeclerk.Fault{
-					throttled,
-					fakeclerk.ErrorFault(500, "internal_clerk_error"),
-					{Status: 502, ContentType: "text/html", Body: "<html>bad gateway</html>"},
-					{Status: 404, ContentType: "text/html", Body: "<html>not found</html>"},
-					{Status: 200, Body: `[{"id":"user_1","first_name":"A`},
-					{Status: 200, Body: `{"id":"user_other"}`},
-					{Status: 200, Body: `null`},
-					{Status: 204},
-					{Truncate: true},
-					{Hang: true},
-				}
-				f := faults[random.IntN(len(faults))]
-				if f.Hang {
-					go fx.clock.Advance(clerkapi.BulkAttemptTimeout)
-				}
-				return f
-			})
-			report := fx.reconcile(t, options{PageSize: 4})
-			if failed < 5 || report.ClerkCalls < 30+failed {
-				t.Errorf("only %d calls failed; reports %+v", failed, report)
-			}
-			wantCounts(t, report, tally{"seen": 80, "unchanged": 40, "created": len(created), "ghosts": 5, "deactivated": len(ghosts)})
-			fx.clerk.SetFault(nil)
-			fx.inStep(t)
-		})
-	}
-}
-
-// TestReconcileWithClerkDown has Clerk fail from some call on, for over five minutes.
-func TestReconcileWithClerkDown(t *testing.T) {
-	t.Parallel()
-	for name, fault := range map[string]*fakeclerk.Fault{
-		"500":           fakeclerk.ErrorFault(500, "internal_clerk_error"),
-		"429":           fakeclerk.ErrorFault(429, "too_many_requests"),
-		"a proxy's 404": {Status: 404, ContentType: "text/html", Body: "<html>no such page</html>"},
-		"a proxy's 403": {Status: 403, Body: "{}"},
-		"hangs":         {Hang: true},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			fx := newBulkFixture(t, nil)
-			fx.signUp(25)
-			var lists atomic.Int32
-			fx.clerk.SetFault(func(r *http.Request) *fakeclerk.Fault {
-				if isList(r) {
-					lists.Add(1)
-				}
-				if lists.Load() <= 3 {
-					return nil
-				}
-				if fault.Hang {
-					go fx.clock.Advance(clerkapi.BulkAttemptTimeout)
-				}
-				return fault
-			})
-			report, err := fx.Reconcile(t.Context(), options{PageSize: 5})
-			if !errors.Is(err, clerksync.ErrUnavailable) || report.Complete || report.Created.Count != 15 || report.Resume == "" {
-				t.Fatalf("%v, reports %+v", err, report)
-			}
-			if d := report.Duration; d < retry.GiveUpAfter-2*time.Minute || d > retry.GiveUpAfter+2*time.Minute {
-				t.Errorf("gave up after %v", d)
-			}
-			var p *clerksync.Problem
-			if o := fx.seen.last(); !errors.As(o.Err, &p) || p.Status != 503 {
-				t.Errorf("observed %+v", o)
-			}
-			fx.clerk.SetFault(nil)
-			fx.clerk.ResetCalls()
-			resumed := fx.reconcile(t, options{PageSize: 5, Resume: report.Resume})
-			if resumed.Created.Count != 10 || !resumed.Complete {
-				t.Errorf("resumed, it reports %+v", resumed)
-			}
-			fx.inStep(t)
-		})
-	}
 }
 
 // TestReconcileWhileUsersChange has something happen to one user of twenty while an answer is on its way from
@@ -347,8 +359,8 @@ func TestReconcileWhileUsersChange(t *testing.T) {
 	}
 }
 
-// TestReconcileBesideLiveTraffic runs while users sign up, change and go, with their
-// webhooks delivered to another process and visits in a third.
+// TestReconcileBesideLiveTraffic runs while users sign up, change and are deleted. Their webhooks go to a second
+// process, and their visits to a third.
 func TestReconcileBesideLiveTraffic(t *testing.T) {
 	t.Parallel()
 	fx := newBulkFixture(t, nil)
@@ -375,7 +387,9 @@ func TestReconcileBesideLiveTraffic(t *testing.T) {
 				_ = fx.clerk.DeleteUser(alive[i])
 				alive = slices.Delete(alive, i, i+1)
 			default:
-				_ = fx.clerk.UpdateUser(alive[i], func(u *fakeclerk.UserObject) { u.FirstName = clerk.String(fmt.Sprint("Ada ", n)) })
+				_ = fx.clerk.UpdateUser(alive[i], func(u *fakeclerk.UserObject) {
+					u.FirstName = clerk.String(fmt.Sprint("Ada ", n))
+				})
 			}
 			if err := fx.clerk.Settle(ctx); err != nil {
 				return
@@ -387,28 +401,29 @@ func TestReconcileBesideLiveTraffic(t *testing.T) {
 		random := rand.New(rand.NewPCG(3, 4))
 		for ctx.Err() == nil {
 			all := fx.clerk.UserIDs()
-			// A user may be gone by now.
+			// The user may be deleted by now.
 			_, _ = visitor.User(ctx, all[random.IntN(len(all))])
 		}
 	})
 	for range 3 {
-		// Some may be deleted while they are looked at; none of that is an error.
-		if report, err := fx.Reconcile(t.Context(), options{PageSize: 5, MaxDeactivations: -1}); err != nil && !errors.Is(err, clerksync.ErrIncomplete) {
+		// ErrIncomplete is right if users are deleted during the run.
+		if report, err := fx.Reconcile(t.Context(), options{PageSize: 5, MaxDeactivations: -1}); err != nil &&
+			!errors.Is(err, clerksync.ErrIncomplete) {
 			t.Errorf("%v, %+v", err, report)
 		}
 	}
 	stop()
 	traffic.Wait()
 	clerksync.WaitBackground(visitor)
-	fx.clock.Advance(24 * time.Hour) // what failed is delivered again
+	fx.clock.Advance(24 * time.Hour) // Svix retries what failed
 	if err := fx.clerk.Settle(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	app.Close() // waits for the deliveries that were given up, too
+	app.Close() // waits for deliveries that were given up, too
 	fx.inStep(t)
 }
 
-// Clerk's count is no size to make room for.
+// Clerk's count is not trusted as a size to allocate.
 func TestReconcileOfAnImpossibleCount(t *testing.T) {
 	t.Parallel()
 	fx := newBulkFixture(t, nil)
@@ -418,17 +433,8 @@ func TestReconcileOfAnImpossibleCount(t *testing.T) {
 			resp.Body, resp.ContentLength = io.NopCloser(strings.NewReader(`{"object":"total_count","total_count":4000000000000000000}`)), -1
 		}
 	}
-	if report, err := fx.Reconcile(t.Context(), options{}); !errors.Is(err, clerksync.ErrIncomplete) || report.Seen != 2 {
+	if report, err := fx.Reconcile(t.Context(), options{}); !errors.Is(err, clerksync.ErrIncomplete) ||
+		report.Seen != 2 {
 		t.Errorf("%v, reports %+v", err, report)
 	}
-}
-
-// instanceCase is a run against an instance that is not the one of the Store's users, or that may be it.
-type instanceCase struct {
-	stored   int // records
-	listed   int // users of the instance
-	revoked  bool
-	instance string // what ReconcileOptions.InstanceID names: "own" for the Store's, "other" for the other one
-	want     error
-	calls    int
 }

@@ -19,7 +19,7 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
 )
 
-// without removes a parameter on the way to Clerk, which then does not know it.
+// without removes a parameter from a list request on its way to Clerk.
 func without(r *http.Request, param string) {
 	if isList(r) {
 		q := r.URL.Query()
@@ -28,7 +28,7 @@ func without(r *http.Request, param string) {
 	}
 }
 
-// editList has f change the lists that Clerk answers.
+// editList has f change Clerk's lists on their way back.
 func editList(f func(*http.Request, []json.RawMessage) []json.RawMessage) func(*http.Request, *http.Response) {
 	return func(r *http.Request, resp *http.Response) {
 		var users []json.RawMessage
@@ -45,8 +45,7 @@ func editList(f func(*http.Request, []json.RawMessage) []json.RawMessage) func(*
 	}
 }
 
-// beforeList has f called with the number, from 1, of each list that Clerk has made
-// the answer to and not sent it.
+// beforeList has f called after Clerk has made a list and before it sends it, with the list's number from 1.
 func (fx *bulkFixture) beforeList(f func(number int)) {
 	var lists atomic.Int32
 	fx.clerk.SetFault(func(r *http.Request) *fakeclerk.Fault {
@@ -58,8 +57,7 @@ func (fx *bulkFixture) beforeList(f func(number int)) {
 	})
 }
 
-// bounded is a context that ends where Clerk was asked far more often than any run of
-// these tests has reason to: a walk without an end.
+// bounded returns a context that ends if Clerk is called far more often than any run of these tests needs.
 func (fx *bulkFixture) bounded(t *testing.T) context.Context {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	t.Cleanup(func() { cancel(nil) })
@@ -73,6 +71,103 @@ func (fx *bulkFixture) bounded(t *testing.T) context.Context {
 		}
 	}
 	return ctx
+}
+
+// listCase is a way in which Clerk's list behaves.
+type listCase struct {
+	size    int // of a page
+	arrange func(t *testing.T, fx *bulkFixture, ids []string)
+	deleted int // users deleted while the run goes on; negative: signed up
+	lists   int // requests for pages; 0: any number
+}
+
+// withoutKeyset has Clerk refuse starting_after, so that the run goes by offset.
+func withoutKeyset(_ *testing.T, fx *bulkFixture, _ []string) {
+	fx.request = func(r *http.Request) { r.Header.Set("Clerk-API-Version", "2025-11-10") }
+}
+
+// atList has f called before the answer to the list of this number.
+func atList(number int, f func(t *testing.T, fx *bulkFixture, ids []string)) func(*testing.T, *bulkFixture, []string) {
+	return func(t *testing.T, fx *bulkFixture, ids []string) {
+		fx.beforeList(func(n int) {
+			if n == number {
+				f(t, fx, ids)
+			}
+		})
+	}
+}
+
+// deleting deletes the users from one to another, by the order of their sign-up.
+func deleting(from, to int) func(*testing.T, *bulkFixture, []string) {
+	return func(t *testing.T, fx *bulkFixture, ids []string) { fx.delete(t, ids[from:to]...) }
+}
+
+// orderlyLists stand still while the run goes on.
+func orderlyLists() map[string]listCase {
+	return map[string]listCase{
+		"keyset":                             {size: 10, lists: 6},
+		"keyset, one a page":                 {size: 1, lists: 58},
+		"keyset, the last page is full":      {size: 19, lists: 4},
+		"all on one page":                    {size: 100, lists: 1},
+		"all on one page, which is full":     {size: 57, lists: 2},
+		"starting_after refused":             {size: 10, arrange: withoutKeyset},
+		"starting_after refused, one a page": {size: 1, arrange: withoutKeyset},
+		"starting_after ignored": {size: 10, arrange: func(_ *testing.T, fx *bulkFixture, _ []string) {
+			fx.request = func(r *http.Request) { without(r, "starting_after") }
+		}},
+		"a page repeats the one before in part": {size: 10, arrange: func(_ *testing.T, fx *bulkFixture, _ []string) {
+			var before []json.RawMessage
+			fx.answer = editList(func(r *http.Request, page []json.RawMessage) []json.RawMessage {
+				if len(before) > 0 && r.URL.Query().Has("starting_after") {
+					page = append(before[5:6:6], page[:9]...)
+				}
+				before = page
+				return page
+			})
+		}},
+		"all signed up at one moment, by offset": {size: 10,
+			arrange: func(t *testing.T, fx *bulkFixture, ids []string) {
+				withoutKeyset(t, fx, ids)
+				for _, id := range ids {
+					fx.updateSilently(t, id, func(u *fakeclerk.UserObject) { u.CreatedAt = t0.UnixMilli() })
+				}
+			}},
+	}
+}
+
+// movingLists lose or gain users while the run goes on.
+func movingLists() map[string]listCase {
+	return map[string]listCase{
+		"the last of a page is deleted":        {size: 10, deleted: 1, lists: 7, arrange: atList(2, deleting(19, 20))},
+		"the last two of a page are deleted":   {size: 10, deleted: 2, lists: 8, arrange: atList(2, deleting(18, 20))},
+		"the last three of a page are deleted": {size: 10, deleted: 3, arrange: atList(2, deleting(17, 20))},
+		"a page of users is deleted":           {size: 10, deleted: 20, arrange: atList(2, deleting(5, 25))},
+		"users deleted between pages by offset": {
+			size: 10, deleted: 17,
+			arrange: func(t *testing.T, fx *bulkFixture, ids []string) {
+				withoutKeyset(t, fx, ids)
+				fx.beforeList(func(n int) {
+					switch n {
+					case 6:
+						fx.delete(t, ids[:5]...)
+					case 7:
+						fx.delete(t, ids[5:17]...)
+					}
+				})
+			},
+		},
+		"all users so far deleted, by offset": {
+			size: 10, deleted: 20,
+			arrange: func(t *testing.T, fx *bulkFixture, ids []string) {
+				withoutKeyset(t, fx, ids)
+				atList(7, deleting(0, 20))(t, fx, ids)
+			},
+		},
+		"more users sign up at the end": {
+			size: 10, deleted: -15,
+			arrange: atList(6, func(_ *testing.T, fx *bulkFixture, _ []string) { fx.signUp(15) }),
+		},
+	}
 }
 
 // TestReconcileReadsEveryPage has Clerk's list behave oddly. The run must still see every user and find the one
@@ -215,7 +310,7 @@ func TestReconcileIncompleteList(t *testing.T) {
 	}
 }
 
-// A Clerk whose list says of a user another id than the object does.
+// A user whose object has two ids, in "id" and in "ID", fails.
 func TestReconcileUserOfTwoIDs(t *testing.T) {
 	t.Parallel()
 	fx := newBulkFixture(t, nil)
@@ -235,101 +330,5 @@ func TestReconcileUserOfTwoIDs(t *testing.T) {
 		if _, err := fx.store.Store.User(t.Context(), id); !errors.Is(err, clerksync.ErrNotFound) {
 			t.Errorf("%s was written", id)
 		}
-	}
-}
-
-// listCase is a way in which Clerk's list behaves.
-type listCase struct {
-	size    int // of a page
-	arrange func(t *testing.T, fx *bulkFixture, ids []string)
-	deleted int // users deleted while the run goes on; negative: signed up
-	lists   int // requests for pages; 0: any number
-}
-
-// withoutKeyset has Clerk refuse starting_after, so that the run goes by offset.
-func withoutKeyset(_ *testing.T, fx *bulkFixture, _ []string) {
-	fx.request = func(r *http.Request) { r.Header.Set("Clerk-API-Version", "2025-11-10") }
-}
-
-// atList has f called before the answer to the list of this number.
-func atList(number int, f func(t *testing.T, fx *bulkFixture, ids []string)) func(*testing.T, *bulkFixture, []string) {
-	return func(t *testing.T, fx *bulkFixture, ids []string) {
-		fx.beforeList(func(n int) {
-			if n == number {
-				f(t, fx, ids)
-			}
-		})
-	}
-}
-
-// deleting deletes the users from one to another, by the order of their sign-up.
-func deleting(from, to int) func(*testing.T, *bulkFixture, []string) {
-	return func(t *testing.T, fx *bulkFixture, ids []string) { fx.delete(t, ids[from:to]...) }
-}
-
-// orderlyLists stand still while the run goes on.
-func orderlyLists() map[string]listCase {
-	return map[string]listCase{
-		"keyset":                             {size: 10, lists: 6},
-		"keyset, one a page":                 {size: 1, lists: 58},
-		"keyset, the last page is full":      {size: 19, lists: 4},
-		"all on one page":                    {size: 100, lists: 1},
-		"all on one page, which is full":     {size: 57, lists: 2},
-		"starting_after refused":             {size: 10, arrange: withoutKeyset},
-		"starting_after refused, one a page": {size: 1, arrange: withoutKeyset},
-		"starting_after ignored": {size: 10, arrange: func(_ *testing.T, fx *bulkFixture, _ []string) {
-			fx.request = func(r *http.Request) { without(r, "starting_after") }
-		}},
-		"a page repeats the one before in part": {size: 10, arrange: func(_ *testing.T, fx *bulkFixture, _ []string) {
-			var before []json.RawMessage
-			fx.answer = editList(func(r *http.Request, page []json.RawMessage) []json.RawMessage {
-				if len(before) > 0 && r.URL.Query().Has("starting_after") {
-					page = append(before[5:6:6], page[:9]...)
-				}
-				before = page
-				return page
-			})
-		}},
-		"all signed up at one moment, by offset": {size: 10, arrange: func(t *testing.T, fx *bulkFixture, ids []string) {
-			withoutKeyset(t, fx, ids)
-			for _, id := range ids {
-				fx.updateSilently(t, id, func(u *fakeclerk.UserObject) { u.CreatedAt = t0.UnixMilli() })
-			}
-		}},
-	}
-}
-
-// movingLists lose or gain users while the run goes on.
-func movingLists() map[string]listCase {
-	return map[string]listCase{
-		"the last of a page is deleted":        {size: 10, deleted: 1, lists: 7, arrange: atList(2, deleting(19, 20))},
-		"the last two of a page are deleted":   {size: 10, deleted: 2, lists: 8, arrange: atList(2, deleting(18, 20))},
-		"the last three of a page are deleted": {size: 10, deleted: 3, arrange: atList(2, deleting(17, 20))},
-		"a page of users is deleted":           {size: 10, deleted: 20, arrange: atList(2, deleting(5, 25))},
-		"users deleted between pages by offset": {
-			size: 10, deleted: 17,
-			arrange: func(t *testing.T, fx *bulkFixture, ids []string) {
-				withoutKeyset(t, fx, ids)
-				fx.beforeList(func(n int) {
-					switch n {
-					case 6:
-						fx.delete(t, ids[:5]...)
-					case 7:
-						fx.delete(t, ids[5:17]...)
-					}
-				})
-			},
-		},
-		"all users so far deleted, by offset": {
-			size: 10, deleted: 20,
-			arrange: func(t *testing.T, fx *bulkFixture, ids []string) {
-				withoutKeyset(t, fx, ids)
-				atList(7, deleting(0, 20))(t, fx, ids)
-			},
-		},
-		"more users sign up at the end": {
-			size: 10, deleted: -15,
-			arrange: atList(6, func(_ *testing.T, fx *bulkFixture, _ []string) { fx.signUp(15) }),
-		},
 	}
 }

@@ -68,7 +68,8 @@ func FuzzResume(f *testing.F) {
 	s := newTestSyncer(f, nil)
 	token := func(text string) string { return base64.RawURLEncoding.EncodeToString([]byte(text)) }
 	honest := clerksync.FormatResume(s, clerksync.ResumePoint{After: "user_1"}, options{})
-	for _, seed := range []string{honest, "", "user_1", "hunter2", honest + "=", honest[:len(honest)-1], honest + "\n"} {
+	for _, seed := range []string{honest, "", "user_1", "hunter2", honest + "=", honest[:len(honest)-1],
+		honest + "\n"} {
 		f.Add(seed, seed == honest, false, false)
 	}
 	for _, text := range []string{
@@ -123,8 +124,7 @@ func checkResumePoint(t *testing.T, s *clerksync.Syncer, opts options, point cle
 	}
 }
 
-// endState is what the records come to, however often and in which pieces a run was
-// made.
+// endState returns the users' records, and checks that there are no others.
 func endState(t *testing.T, fx *bulkFixture, ids []string) map[string]*clerksync.User {
 	t.Helper()
 	records := fx.records(t, ids)
@@ -136,8 +136,8 @@ func endState(t *testing.T, fx *bulkFixture, ids []string) map[string]*clerksync
 
 var whenAndWhere = cmpopts.IgnoreFields(clerksync.User{}, "ID", "SyncedAt", "CreatedAt", "UpdatedAt", "DeletedAt")
 
-// TestReconcileResumed stops a run at every point, goes on with and without the token,
-// and wants the records of an undisturbed run.
+// TestReconcileResumed stops a run at every point and continues it, with and without Resume. The records must be those
+// of an undisturbed run.
 func TestReconcileResumed(t *testing.T) {
 	t.Parallel()
 	prepare := func(t *testing.T) (*bulkFixture, []string) {
@@ -146,7 +146,9 @@ func TestReconcileResumed(t *testing.T) {
 		fx.store.UniqueEmail = true
 		// The first user takes the address of the last, who has given it up.
 		for i, address := range map[int]string{0: "ada19@example.com", 19: "new@example.com"} {
-			if err := fx.clerk.UpdateUser(ids[i], func(u *fakeclerk.UserObject) { u.EmailAddresses[0].EmailAddress = address }); err != nil {
+			if err := fx.clerk.UpdateUser(ids[i], func(u *fakeclerk.UserObject) {
+				u.EmailAddresses[0].EmailAddress = address
+			}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -159,7 +161,8 @@ func TestReconcileResumed(t *testing.T) {
 	}
 	fx, ids := prepare(t)
 	undisturbed := fx.reconcile(t, options{PageSize: 3})
-	wantCounts(t, undisturbed, tally{"seen": 28, "unchanged": 13, "created": 10, "updated": 5, "ghosts": 4, "deactivated": 4})
+	wantCounts(t, undisturbed, tally{"seen": 28, "unchanged": 13, "created": 10, "updated": 5, "ghosts": 4,
+		"deactivated": 4})
 	want := endState(t, fx, ids)
 	fx.inStep(t)
 
@@ -168,7 +171,7 @@ func TestReconcileResumed(t *testing.T) {
 		for _, resume := range []bool{true, false} {
 			fx, ids := prepare(t)
 			ctx, cancel := context.WithCancel(t.Context())
-			// Every call of Clerk, of the Store and of Progress is a point to stop at.
+			// Every call to Clerk, to the Store and to Progress is a point to stop at.
 			var calls atomic.Int32
 			point := func() {
 				if int(calls.Add(1)) == stop {
@@ -186,8 +189,9 @@ func TestReconcileResumed(t *testing.T) {
 			if !reached {
 				break
 			}
-			// A run that is stopped at its very end may be done.
-			if report.Complete != (err == nil) || err != nil && (!errors.Is(err, context.Canceled) || report.Reason == "") {
+			// A run that is stopped at its very end may be complete.
+			if report.Complete != (err == nil) || err != nil &&
+				(!errors.Is(err, context.Canceled) || report.Reason == "") {
 				t.Fatalf("stop %d: %v, %+v", stop, err, report)
 			}
 			opts := options{PageSize: 4}
@@ -202,7 +206,8 @@ func TestReconcileResumed(t *testing.T) {
 				t.Errorf("stop %d, resume %v: reports %+v", stop, resume, second)
 			}
 			if diff := gocmp.Diff(want, endState(t, fx, ids), whenAndWhere); diff != "" {
-				t.Errorf("stop %d, resume %v: the records are not those of an undisturbed run (-want +got):\n%s", stop, resume, diff)
+				t.Errorf("stop %d, resume %v: the records are not those of an undisturbed run (-want +got):\n%s", stop,
+					resume, diff)
 			}
 			fx.inStep(t)
 		}
@@ -215,8 +220,7 @@ func TestReconcileResumed(t *testing.T) {
 	}
 }
 
-// TestReconcileResumedCost: the users of the first part are asked about by id, a hundred
-// a call, and none is taken for a ghost.
+// A resumed run asks for the users of the first part by id, a hundred a call, and does not take them for ghosts.
 func TestReconcileResumedCost(t *testing.T) {
 	t.Parallel()
 	fx := newBulkFixture(t, nil)
@@ -233,7 +237,7 @@ func TestReconcileResumedCost(t *testing.T) {
 	}
 	fx.delete(t, ids[100])           // passed, and gone since
 	fx.rename(t, "Augusta", ids[30]) // passed, and changed since
-	fx.delete(t, ids[249])           // the one to begin after
+	fx.delete(t, ids[249])           // the run resumes after this one
 	fx.clerk.ResetCalls()
 	resumed := fx.reconcile(t, options{PageSize: 50, Resume: report.Resume})
 	if !resumed.Complete || resumed.Deactivated.Count != 2 || resumed.Updated.Count != 1 || resumed.Seen != 268 {
@@ -269,26 +273,30 @@ func TestReconcileResumePoints(t *testing.T) {
 		opts   options
 		want   string
 	}{
-		"another key":     {other, options{Resume: report.Resume}, "another secret key"},
-		"of no dry run":   {fx.Syncer, options{Resume: report.Resume, DryRun: true}, "another DryRun"},
-		"without Force":   {fx.Syncer, options{Resume: report.Resume, Force: true}, "another DryRun, Force"},
-		"without Restore": {fx.Syncer, options{Resume: report.Resume, Restore: true}, "another DryRun, Force or Restore"},
-		"cut short":       {fx.Syncer, options{Resume: report.Resume[:20]}, "copy it whole"},
-		"no token":        {fx.Syncer, options{Resume: "user_1"}, "copy it whole"},
-		"no base64":       {fx.Syncer, options{Resume: "{}"}, "copy it whole"},
-		"no user":         {fx.Syncer, options{Resume: token([]byte(`{"after":"../jwks"}`))}, "copy it whole"},
-		"no conflict":     {fx.Syncer, options{Resume: token([]byte(`{"after":"user_1","conflicts":["&"]}`))}, "copy it whole"},
-		"negative":        {fx.Syncer, options{Resume: token([]byte(`{"after":"user_1","passed":-1}`))}, "copy it whole"},
+		"another key":   {other, options{Resume: report.Resume}, "another secret key"},
+		"of no dry run": {fx.Syncer, options{Resume: report.Resume, DryRun: true}, "another DryRun"},
+		"without Force": {fx.Syncer, options{Resume: report.Resume, Force: true}, "another DryRun, Force"},
+		"without Restore": {fx.Syncer, options{Resume: report.Resume, Restore: true},
+			"another DryRun, Force or Restore"},
+		"cut short": {fx.Syncer, options{Resume: report.Resume[:20]}, "copy it whole"},
+		"no token":  {fx.Syncer, options{Resume: "user_1"}, "copy it whole"},
+		"no base64": {fx.Syncer, options{Resume: "{}"}, "copy it whole"},
+		"no user":   {fx.Syncer, options{Resume: token([]byte(`{"after":"../jwks"}`))}, "copy it whole"},
+		"no conflict": {fx.Syncer, options{Resume: token([]byte(`{"after":"user_1","conflicts":["&"]}`))},
+			"copy it whole"},
+		"negative": {fx.Syncer, options{Resume: token([]byte(`{"after":"user_1","passed":-1}`))},
+			"copy it whole"},
 	} {
 		refused, err := tt.syncer.Reconcile(t.Context(), tt.opts)
-		if err == nil || !strings.Contains(err.Error(), "ReconcileOptions.Resume") || !strings.Contains(err.Error(), tt.want) {
+		if err == nil || !strings.Contains(err.Error(), "ReconcileOptions.Resume") ||
+			!strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: %v", name, err)
 		}
-		if refused.ClerkCalls != 0 { // not the fake's count, which a call cancelled above may still move
+		if refused.ClerkCalls != 0 { // not the fake's count, which a call that was cancelled above may still raise
 			t.Errorf("%s: asked Clerk", name)
 		}
 	}
-	// What the same key in another process makes of it, and a longer page.
+	// Another process with the same key can resume, with other pages.
 	resumed, err := fx.syncer(t, nil).Reconcile(t.Context(), options{Resume: report.Resume})
 	if err != nil || !resumed.Complete {
 		t.Errorf("%v, %+v", err, resumed)

@@ -13,6 +13,32 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync/internal/retry"
 )
 
+// outage has all calls of the Store fail for a while, beginning with a call of one method.
+type outage struct {
+	clock  *fakeclerk.Clock
+	op     string // the method
+	calls  int    // of op; the second one begins the outage
+	length time.Duration
+
+	mu    sync.Mutex
+	began time.Time
+}
+
+func (o *outage) fault(called string) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if called == o.op {
+		o.calls++
+	}
+	if o.calls == 2 && o.began.IsZero() {
+		o.began = o.clock.Now()
+	}
+	if !o.began.IsZero() && o.clock.Now().Sub(o.began) < o.length {
+		return errDown
+	}
+	return nil
+}
+
 // TestReconcileStoreDown has the Store fail in each of its methods, for a while and for longer than a run waits.
 func TestReconcileStoreDown(t *testing.T) {
 	t.Parallel()
@@ -38,7 +64,8 @@ func TestReconcileStoreDown(t *testing.T) {
 				fx.store.fault = nil
 				if length > retry.GiveUpAfter {
 					took := fx.clock.Now().Sub(down.began)
-					if !errors.Is(err, clerksync.ErrUnavailable) || report.Complete || took > retry.GiveUpAfter+2*time.Minute {
+					if !errors.Is(err, clerksync.ErrUnavailable) || report.Complete ||
+						took > retry.GiveUpAfter+2*time.Minute {
 						t.Fatalf("%v after %v, %+v", err, took, report)
 					}
 					opts.Resume = report.Resume
@@ -60,8 +87,8 @@ func TestReconcileStoreDown(t *testing.T) {
 	}
 }
 
-// TestReconcileStoreThatBreaksOff has the list of records end in an error again and
-// again, each time a little further on: longer in all than the patience for one call.
+// TestReconcileStoreThatBreaksOff has the list of records end in an error again and again, each time a record later. In
+// all this takes longer than a run waits for one call.
 func TestReconcileStoreThatBreaksOff(t *testing.T) {
 	t.Parallel()
 	fx := newBulkFixture(t, nil)
@@ -81,13 +108,14 @@ func TestReconcileStoreThatBreaksOff(t *testing.T) {
 		return errDown
 	}
 	report := fx.reconcile(t, options{MaxDeactivations: -1})
-	wantCounts(t, report, tally{"seen": len(ids), "unchanged": len(ids), "ghosts": len(ghosts), "deactivated": len(ghosts)})
+	wantCounts(t, report, tally{"seen": len(ids), "unchanged": len(ids), "ghosts": len(ghosts),
+		"deactivated": len(ghosts)})
 	if report.Duration < 20*time.Minute {
 		t.Errorf("took only %v", report.Duration)
 	}
 }
 
-// A write whose answer never comes may have been done: the next visit looks.
+// A write without an answer may have been applied, so the next visit reads the Store.
 func TestReconcileWritesWithoutAnAnswer(t *testing.T) {
 	t.Parallel()
 	fx := newBulkFixture(t, func(c *clerksync.Config) { c.CacheTTL, c.RefreshAfter = 24*time.Hour, -1 })
@@ -109,7 +137,7 @@ func TestReconcileWritesWithoutAnAnswer(t *testing.T) {
 	if report := fx.reconcile(t, options{}); report.Failed.Count != 1 {
 		t.Errorf("reports %+v", report)
 	}
-	refusedWith(t, fx.Syncer, id, clerksync.ErrUserInactive)
+	visitFails(t, fx.Syncer, id, clerksync.ErrUserInactive)
 }
 
 func TestReconcileStoreThatPanics(t *testing.T) {
@@ -128,7 +156,8 @@ func TestReconcileStoreThatPanics(t *testing.T) {
 				return nil
 			}
 			report, err := fx.Reconcile(t.Context(), options{PageSize: 2})
-			if !errors.Is(err, clerksync.ErrUnavailable) || !strings.Contains(err.Error(), "nil map") || report.Complete {
+			if !errors.Is(err, clerksync.ErrUnavailable) || !strings.Contains(err.Error(), "nil map") ||
+				report.Complete {
 				t.Errorf("%v, %+v", err, report)
 			}
 		})
@@ -151,7 +180,8 @@ func TestReconcilePlainStore(t *testing.T) {
 		}
 		s := fx.syncer(t, func(c *clerksync.Config) { c.Store = plainStore{fx.store} })
 		report, err := s.Reconcile(t.Context(), options{PageSize: 5, Force: force})
-		if err != nil || report.Complete || report.InStep() || !strings.Contains(report.Reason, "BatchStore") || report.Resume != "" {
+		if err != nil || report.Complete || report.InStep() || !strings.Contains(report.Reason, "BatchStore") ||
+			report.Resume != "" {
 			t.Errorf("%v, %+v", err, report)
 		}
 		wantCounts(t, report, tally{"seen": 12, "unchanged": 9, "updated": 1, "created": 1, "failed": 1})
@@ -162,30 +192,4 @@ func TestReconcilePlainStore(t *testing.T) {
 			t.Error("the users are not in step")
 		}
 	}
-}
-
-// outage has all calls of the Store fail for a while, beginning with a call of one method.
-type outage struct {
-	clock  *fakeclerk.Clock
-	op     string // the method
-	calls  int    // of op; the second one begins the outage
-	length time.Duration
-
-	mu    sync.Mutex
-	began time.Time
-}
-
-func (o *outage) fault(called string) error {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if called == o.op {
-		o.calls++
-	}
-	if o.calls == 2 && o.began.IsZero() {
-		o.began = o.clock.Now()
-	}
-	if !o.began.IsZero() && o.clock.Now().Sub(o.began) < o.length {
-		return errDown
-	}
-	return nil
 }

@@ -13,20 +13,22 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
 )
 
-// TestReconcileLastWord has a record that the list lacks, and Clerk answer the question
-// for it in ways that are no proof that the user is gone.
+// TestReconcileLastWord has a record that the list lacks. Clerk's answer to the last question about it does not prove
+// that the user is gone.
 func TestReconcileLastWord(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
-		fault *fakeclerk.Fault // of the last word
+		fault *fakeclerk.Fault // of the last question
 		want  error
 	}{
-		"a proxy's 404":   {&fakeclerk.Fault{Status: 404, ContentType: "text/html", Body: "<html>"}, clerksync.ErrUnavailable},
-		"another 404":     {fakeclerk.ErrorFault(404, "api_version_not_found"), clerksync.ErrUnavailable},
-		"410":             {fakeclerk.ErrorFault(410, "resource_not_found"), clerksync.ErrUnavailable},
-		"another user":    {&fakeclerk.Fault{Status: 200, Body: `{"id":"user_other"}`}, clerksync.ErrUnavailable},
-		"nobody":          {&fakeclerk.Fault{Status: 200, Body: `null`}, clerksync.ErrUnavailable},
-		"the user itself": {&fakeclerk.Fault{Status: 200, Body: userJSON("user_zz_ghost_00000", t0.Add(time.Minute))}, nil},
+		"a proxy's 404": {&fakeclerk.Fault{Status: 404, ContentType: "text/html", Body: "<html>"},
+			clerksync.ErrUnavailable},
+		"another 404":  {fakeclerk.ErrorFault(404, "api_version_not_found"), clerksync.ErrUnavailable},
+		"410":          {fakeclerk.ErrorFault(410, "resource_not_found"), clerksync.ErrUnavailable},
+		"another user": {&fakeclerk.Fault{Status: 200, Body: `{"id":"user_other"}`}, clerksync.ErrUnavailable},
+		"nobody":       {&fakeclerk.Fault{Status: 200, Body: `null`}, clerksync.ErrUnavailable},
+		"the user itself": {&fakeclerk.Fault{Status: 200, Body: userJSON("user_zz_ghost_00000", t0.Add(time.Minute))},
+			nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -72,13 +74,18 @@ func TestReconcileLimitsDeactivations(t *testing.T) {
 			fx := newBulkFixture(t, nil)
 			fx.backfill(t, tt.users)
 			ghosts := fx.ghosts(t, tt.ghosts)
-			fx.edit(t, ghosts[0], func(u *clerksync.User) { u.IsActive = false }) // suspended: gone all the same
+			fx.edit(t, ghosts[0], func(u *clerksync.User) {
+				u.IsActive = false
+			}) // suspended, and a ghost all the same
 			for _, dry := range []bool{true, false} {
-				report, err := fx.Reconcile(t.Context(), options{DryRun: dry, MaxDeactivations: tt.limit, RequestsPerSecond: 1e6})
-				if tt.refused != errors.Is(err, clerksync.ErrTooManyGhosts) || !tt.refused && err != nil || report.Complete == tt.refused {
+				report, err := fx.Reconcile(t.Context(), options{DryRun: dry, MaxDeactivations: tt.limit,
+					RequestsPerSecond: 1e6})
+				if tt.refused != errors.Is(err, clerksync.ErrTooManyGhosts) || !tt.refused && err != nil ||
+					report.Complete == tt.refused {
 					t.Fatalf("dry %v: %v, %+v", dry, err, report)
 				}
-				if report.Ghosts.Count != tt.ghosts || !slices.Equal(report.Ghosts.IDs, ghosts[:min(len(ghosts), 100)]) {
+				if report.Ghosts.Count != tt.ghosts || !slices.Equal(report.Ghosts.IDs,
+					ghosts[:min(len(ghosts), 100)]) {
 					t.Errorf("dry %v: finds %d ghosts", dry, report.Ghosts.Count)
 				}
 				want := tt.ghosts
@@ -116,7 +123,8 @@ func TestReconcileHoldback(t *testing.T) {
 			fx.record(t, "user_zz_ghost")
 			fx.clock.Advance(tt.age)
 			report := fx.reconcile(t, options{Holdback: tt.holdback})
-			if u := fx.get(t, "user_zz_ghost"); u.DeletedAt.IsZero() == tt.ghost || (report.Ghosts.Count == 1) != tt.ghost || !report.Complete {
+			if u := fx.get(t, "user_zz_ghost"); u.DeletedAt.IsZero() == tt.ghost ||
+				(report.Ghosts.Count == 1) != tt.ghost || !report.Complete {
 				t.Errorf("the record is %+v, reports %+v", u, report)
 			}
 			if tt.ghost == (fx.lookups() == 0) {
@@ -139,7 +147,8 @@ func TestReconcileCancelledWhileDeactivating(t *testing.T) {
 		}
 	}
 	report, err := fx.Reconcile(ctx, options{Writers: 1})
-	if !errors.Is(err, context.Canceled) || report.Complete || report.Ghosts.Count != len(ghosts) || report.Deactivated.Count != 3 {
+	if !errors.Is(err, context.Canceled) || report.Complete || report.Ghosts.Count != len(ghosts) ||
+		report.Deactivated.Count != 3 {
 		t.Errorf("%v, %+v", err, report)
 	}
 	report = fx.reconcile(t, options{})

@@ -19,7 +19,7 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync/memstore"
 )
 
-// TestReconcileTwiceAtOnce: each user is created by one of two runs.
+// Two runs at once create each user once.
 func TestReconcileTwiceAtOnce(t *testing.T) {
 	t.Parallel()
 	fx := newBulkFixture(t, nil)
@@ -39,7 +39,8 @@ func TestReconcileTwiceAtOnce(t *testing.T) {
 		})
 	}
 	runs.Wait()
-	if n := reports[0].Created.Count + reports[1].Created.Count; n != 99 || reports[0].Seen != 100 || reports[1].Seen != 100 {
+	if n := reports[0].Created.Count + reports[1].Created.Count; n != 99 || reports[0].Seen != 100 ||
+		reports[1].Seen != 100 {
 		t.Errorf("created %d users: %+v", n, reports)
 	}
 	for id, u := range fx.records(t, ghosts) {
@@ -50,7 +51,7 @@ func TestReconcileTwiceAtOnce(t *testing.T) {
 	fx.inStep(t)
 }
 
-// TestReconcileThroughABackend has the app call Clerk its own way.
+// Reconcile calls Clerk through the app's own Backend.
 func TestReconcileThroughABackend(t *testing.T) {
 	t.Parallel()
 	fx := newBulkFixture(t, nil)
@@ -74,7 +75,8 @@ func TestReconcileThroughABackend(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantCounts(t, report, tally{"seen": 23, "unchanged": 20, "created": len(created), "ghosts": 2, "deactivated": len(ghosts)})
+	wantCounts(t, report, tally{"seen": 23, "unchanged": 20, "created": len(created), "ghosts": 2,
+		"deactivated": len(ghosts)})
 	fx.clerk.SetFault(nil)
 	fx.inStep(t)
 }
@@ -98,7 +100,8 @@ func TestReconcileCost(t *testing.T) {
 		fx.clerk.ResetCalls()
 		fx.store.reset()
 		report := fx.reconcile(t, opts)
-		got := tally{"list": fx.clerk.Calls("GET /v1/users"), "count": fx.clerk.Calls("GET /v1/users/count"), "get": fx.lookups()}
+		got := tally{"list": fx.clerk.Calls("GET /v1/users"), "count": fx.clerk.Calls("GET /v1/users/count"),
+			"get": fx.lookups()}
 		for _, op := range []string{"User", "Users", "Upsert", "UpsertBatch", "Stamps", "Deactivate", "Restore"} {
 			got[op] = fx.store.count(op)
 		}
@@ -107,12 +110,13 @@ func TestReconcileCost(t *testing.T) {
 			t.Errorf("%s: calls (-want +got):\n%s", what, diff)
 		}
 		if report.ClerkCalls != fx.clerk.Calls("") || report.Throttled != 0 {
-			t.Errorf("%s: reports %d calls and %d throttled, Clerk counted %d", what, report.ClerkCalls, report.Throttled, fx.clerk.Calls(""))
+			t.Errorf("%s: reports %d calls and %d throttled, Clerk counted %d", what, report.ClerkCalls,
+				report.Throttled, fx.clerk.Calls(""))
 		}
 		return report
 	}
 
-	// Two full pages and the end; the Store is empty, so there is nobody to look up.
+	// Two full pages and the end. The Store is empty, so Reconcile does not ask for anybody by id.
 	backfill := run("backfill", options{}, tally{"list": 3, "count": 2, "Stamps": 2, "UpsertBatch": 2})
 	wantCounts(t, backfill, tally{"seen": 1000, "created": 1000})
 	if len(backfill.Created.IDs) != 100 {
@@ -143,7 +147,8 @@ func TestReconcileCost(t *testing.T) {
 	wantCounts(t, changed, tally{"seen": 1000, "unchanged": 998, "updated": 2})
 
 	ghosts := fx.ghosts(t, 230)
-	gone := run("ghosts", options{MaxDeactivations: 230}, tally{"list": 4 + 3, "count": 2, "get": 230, "Stamps": 2, "Deactivate": 230})
+	gone := run("ghosts", options{MaxDeactivations: 230}, tally{"list": 4 + 3, "count": 2, "get": 230, "Stamps": 2,
+		"Deactivate": 230})
 	wantCounts(t, gone, tally{"seen": 1000, "unchanged": 1000, "ghosts": 230, "deactivated": 230})
 	var asked []string
 	for _, list := range lists[4:] {
@@ -170,18 +175,20 @@ func TestReconcileKeepsToTheRate(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			fx := startBulkFixture(t, fakeclerk.Config{SecretKey: tt.key}, nil) // with Clerk's own limit
+			fx := startBulkFixture(t, fakeclerk.Config{SecretKey: tt.key}, nil) // with Clerk's rate limit
 			fx.signUp(200)
 			ghosts := fx.ghosts(t, 60)
 			fx.record(t, fx.clerk.UserIDs()[0])
-			report := fx.reconcile(t, options{PageSize: 2, RequestsPerSecond: tt.option, MaxDeactivations: -1, Holdback: -1})
+			report := fx.reconcile(t, options{PageSize: 2, RequestsPerSecond: tt.option, MaxDeactivations: -1,
+				Holdback: -1})
 			if report.Deactivated.Count != len(ghosts) || report.ClerkCalls < 160 {
 				t.Fatalf("reports %+v", report)
 			}
 			if fx.clerk.RateLimited() != 0 || report.Throttled != 0 {
 				t.Errorf("Clerk answered 429 %d times", fx.clerk.RateLimited())
 			}
-			if got := float64(report.ClerkCalls-1) / report.Duration.Seconds(); got < 0.95*tt.want || got > 1.001*tt.want {
+			if got := float64(report.ClerkCalls-1) / report.Duration.Seconds(); got < 0.95*tt.want ||
+				got > 1.001*tt.want {
 				t.Errorf("asks %.2f times a second, want %v", got, tt.want)
 			}
 		})
@@ -225,7 +232,8 @@ func TestReconcileOptionFaults(t *testing.T) {
 	if report.Complete || report.Reason != err.Error() || fx.clerk.Calls("") != 0 {
 		t.Errorf("made %d calls and reports %+v", fx.clerk.Calls(""), report)
 	}
-	for _, sentinel := range []error{clerksync.ErrUnavailable, clerksync.ErrWrongInstance, clerksync.ErrIncomplete, clerksync.ErrTooManyGhosts} {
+	for _, sentinel := range []error{clerksync.ErrUnavailable, clerksync.ErrWrongInstance, clerksync.ErrIncomplete,
+		clerksync.ErrTooManyGhosts} {
 		if errors.Is(err, sentinel) {
 			t.Errorf("matches %v", sentinel)
 		}
@@ -258,10 +266,10 @@ func TestReconcileIsSeenByTheNextVisit(t *testing.T) {
 	if u := visit(t, fx.Syncer, restored); !u.IsActive || !u.DeletedAt.IsZero() {
 		t.Errorf("the next visit gets %+v", u)
 	}
-	refusedWith(t, fx.Syncer, gone, clerksync.ErrUserInactive)
-	refusedWith(t, fx.Syncer, banned, clerksync.ErrUserInactive)
+	visitFails(t, fx.Syncer, gone, clerksync.ErrUserInactive)
+	visitFails(t, fx.Syncer, banned, clerksync.ErrUserInactive)
 	visit(t, fx.Syncer, late)
-	if fx.lookups() != 1 { // the last word on the one who is gone
+	if fx.lookups() != 1 { // for the user who is gone, before the deactivation
 		t.Errorf("%d users looked up", fx.lookups())
 	}
 }

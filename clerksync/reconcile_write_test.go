@@ -17,6 +17,35 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
 )
 
+// badUser is a way in which a run cannot handle one user.
+type badUser struct {
+	mapping  func(*clerk.User, *clerksync.User) error
+	change   func(*fakeclerk.UserObject)
+	reject   error // of the Store
+	conflict bool  // counts as a conflict
+	nameless bool  // the Report cannot say whom
+}
+
+func badUsers() map[string]badUser {
+	conflict := &clerksync.ConflictError{Field: "email"}
+	type clerkUser = clerk.User
+	type user = clerksync.User
+	return map[string]badUser{
+		"Map fails":      {mapping: func(*clerkUser, *user) error { return errors.New("no tenant") }},
+		"Map panics":     {mapping: func(*clerkUser, *user) error { panic("nil map") }},
+		"Map lies":       {mapping: func(_ *clerkUser, u *user) error { u.ClerkID = "user_x"; return nil }},
+		"of the future":  {change: func(u *fakeclerk.UserObject) { u.UpdatedAt = t0.Add(48 * time.Hour).UnixMilli() }},
+		"of wrong types": {change: func(u *fakeclerk.UserObject) { u.Extra = map[string]any{"email_addresses": 7} }},
+		"without an id": {
+			change:   func(u *fakeclerk.UserObject) { u.Extra = map[string]any{"id": nil} },
+			nameless: true,
+		},
+		"rejected":             {reject: errors.New("document failed validation")},
+		"in conflict":          {reject: conflict, conflict: true},
+		"in conflict, wrapped": {reject: fmt.Errorf("store: %w", conflict), conflict: true},
+	}
+}
+
 // TestReconcileBadUsers has one user of ten whom the run cannot handle. The user is counted and logged, and the run
 // goes on.
 func TestReconcileBadUsers(t *testing.T) {
@@ -229,8 +258,7 @@ func checkRestored(t *testing.T, before, u *clerksync.User, role clerksync.Role,
 	}
 }
 
-// A record that is given back is brought in step, also where the run ends in between, or
-// the answer of Restore is lost.
+// A restored record is brought in step, even if the run ends in between or the answer of Restore is lost.
 func TestRestoreIsFollowedByTheRest(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
@@ -266,7 +294,7 @@ func TestRestoreIsFollowedByTheRest(t *testing.T) {
 				t.Fatal(err)
 			}
 			email := fx.get(t, id).Email
-			fx.edit(t, id, func(u *clerksync.User) { u.Email = "" }) // as EraseOnDelete does, or a claim of another's
+			fx.edit(t, id, func(u *clerksync.User) { u.Email = "" }) // as EraseOnDelete does
 			fx.clock.Advance(2 * time.Hour)
 			ctx, stop := context.WithCancel(t.Context())
 			defer stop()
@@ -285,8 +313,8 @@ func TestRestoreIsFollowedByTheRest(t *testing.T) {
 	}
 }
 
-// A user who is deleted in Clerk after Clerk listed them, and before their record is given
-// back, stays deleted: the event found the record deleted already, and has come and gone.
+// A user is deleted in Clerk after the list and before the record is restored. The event found the record deleted
+// already, so nothing else will delete it: the run must.
 func TestRestoreOfAUserDeletedMeanwhile(t *testing.T) {
 	t.Parallel()
 	fx := newBulkFixture(t, nil)
@@ -309,7 +337,8 @@ func TestRestoreOfAUserDeletedMeanwhile(t *testing.T) {
 		return nil
 	}
 	report := fx.reconcile(t, options{Restore: true})
-	wantCounts(t, report, tally{"seen": 3, "unchanged": 1, "tombstoned": 2, "restored": 2, "ghosts": 1, "deactivated": 1})
+	wantCounts(t, report, tally{"seen": 3, "unchanged": 1, "tombstoned": 2, "restored": 2, "ghosts": 1,
+		"deactivated": 1})
 	if u := fx.get(t, gone); u.IsActive || u.DeletedAt.IsZero() {
 		t.Errorf("who is deleted in Clerk has %+v", u)
 	}
@@ -318,8 +347,8 @@ func TestRestoreOfAUserDeletedMeanwhile(t *testing.T) {
 	}
 }
 
-// TestReconcileHandedDownAddresses has users take each other's address, so that only
-// the last can be written at first, and by each further try one more.
+// TestReconcileHandedDownAddresses has users take each other's addresses, so that only the last can be written at
+// first, and one more by each further try.
 func TestReconcileHandedDownAddresses(t *testing.T) {
 	t.Parallel()
 	fx := newBulkFixture(t, nil)
@@ -351,36 +380,8 @@ func TestReconcileSwappedAddressesStayInConflict(t *testing.T) {
 	}
 	report := fx.reconcile(t, options{})
 	wantCounts(t, report, tally{"seen": 3, "unchanged": 1, "conflicts": 2})
-	if !report.Complete || report.InStep() || !slices.Equal(slices.Sorted(slices.Values(report.Conflicts.IDs)), slices.Sorted(slices.Values(ids[:2]))) {
+	if !report.Complete || report.InStep() || !slices.Equal(slices.Sorted(slices.Values(report.Conflicts.IDs)),
+		slices.Sorted(slices.Values(ids[:2]))) {
 		t.Errorf("reports %+v", report)
-	}
-}
-
-// badUser is a way in which a run cannot handle one user.
-type badUser struct {
-	mapping  func(*clerk.User, *clerksync.User) error
-	change   func(*fakeclerk.UserObject)
-	reject   error // of the Store
-	conflict bool  // counts as a conflict
-	nameless bool  // the Report cannot say whom
-}
-
-func badUsers() map[string]badUser {
-	conflict := &clerksync.ConflictError{Field: "email"}
-	type clerkUser = clerk.User
-	type user = clerksync.User
-	return map[string]badUser{
-		"Map fails":      {mapping: func(*clerkUser, *user) error { return errors.New("no tenant") }},
-		"Map panics":     {mapping: func(*clerkUser, *user) error { panic("nil map") }},
-		"Map lies":       {mapping: func(_ *clerkUser, u *user) error { u.ClerkID = "user_x"; return nil }},
-		"of the future":  {change: func(u *fakeclerk.UserObject) { u.UpdatedAt = t0.Add(48 * time.Hour).UnixMilli() }},
-		"of wrong types": {change: func(u *fakeclerk.UserObject) { u.Extra = map[string]any{"email_addresses": 7} }},
-		"without an id": {
-			change:   func(u *fakeclerk.UserObject) { u.Extra = map[string]any{"id": nil} },
-			nameless: true,
-		},
-		"rejected":             {reject: errors.New("document failed validation")},
-		"in conflict":          {reject: conflict, conflict: true},
-		"in conflict, wrapped": {reject: fmt.Errorf("store: %w", conflict), conflict: true},
 	}
 }

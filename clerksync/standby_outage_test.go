@@ -12,16 +12,17 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
 )
 
-// A user whom this process knows to be refused is refused while the Store is
-// down, in every policy, whatever came in between.
-func TestKnownRefusalsOutlastTheStore(t *testing.T) {
+// A user whom this process knows to be barred stays barred while the Store is down, with FailOpen too, whatever
+// happened in between.
+func TestBarredUsersStayBarredInAnOutage(t *testing.T) {
 	t.Parallel()
 	event := func(t *testing.T, fx *fixture, typ, id string) {
 		raw, ok := fx.clerk.User(id)
 		if !ok {
 			raw = json.RawMessage(`{"id":"` + id + `"}`)
 		}
-		if _, err := fx.Apply(t.Context(), clerksync.Event{Type: typ, Timestamp: fx.clock.Now(), Data: raw}); err != nil {
+		if _, err := fx.Apply(t.Context(), clerksync.Event{Type: typ, Timestamp: fx.clock.Now(),
+			Data: raw}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -29,7 +30,7 @@ func TestKnownRefusalsOutlastTheStore(t *testing.T) {
 		visit(t, fx.Syncer, id)
 		_ = fx.store.Edit(id, func(u *clerksync.User) { u.IsActive = false })
 		fx.Forget(id)
-		refusedWith(t, fx.Syncer, id, clerksync.ErrUserInactive)
+		visitFails(t, fx.Syncer, id, clerksync.ErrUserInactive)
 	}
 	for name, arrange := range map[string]func(*testing.T, *fixture, string){
 		"banned by an event": func(t *testing.T, fx *fixture, id string) {
@@ -39,7 +40,7 @@ func TestKnownRefusalsOutlastTheStore(t *testing.T) {
 		"banned, then another event": func(t *testing.T, fx *fixture, id string) {
 			_ = fx.clerk.BanUser(id)
 			event(t, fx, "user.updated", id)
-			refusedWith(t, fx.Syncer, id, clerksync.ErrUserInactive)
+			visitFails(t, fx.Syncer, id, clerksync.ErrUserInactive)
 			fx.rename(t, id, "Ada")
 			event(t, fx, "user.updated", id)
 		},
@@ -74,21 +75,23 @@ func TestKnownRefusalsOutlastTheStore(t *testing.T) {
 				t.Parallel()
 				fx := newFixture(t, func(c *clerksync.Config) { c.OnFailure = clerksync.FailOpen })
 				if silent {
-					fx.Syncer = fx.syncer(t, func(c *clerksync.Config) { c.OnFailure, c.Store = clerksync.FailOpen, silentStore{fx.store} })
+					fx.Syncer = fx.syncer(t, func(c *clerksync.Config) {
+						c.OnFailure, c.Store = clerksync.FailOpen, silentStore{fx.store}
+					})
 				}
 				id := fx.clerk.CreateUser(fakeclerk.NewUser{})
 				visit(t, fx.Syncer, id)
 				arrange(t, fx, id)
 				fx.store.fail(errDown)
-				refusedWith(t, fx.Syncer, id, clerksync.ErrUserInactive)
+				visitFails(t, fx.Syncer, id, clerksync.ErrUserInactive)
 				fx.clock.Advance(time.Minute)
-				refusedWith(t, fx.Syncer, id, clerksync.ErrUserInactive)
+				visitFails(t, fx.Syncer, id, clerksync.ErrUserInactive)
 			})
 		}
 	}
 }
 
-// silentStore reads nothing back on a write, as mongostore on an update.
+// silentStore does not return the record of a write, like mongostore on an update.
 type silentStore struct{ *countingStore }
 
 func (s silentStore) Upsert(ctx context.Context, u *clerksync.User) (clerksync.Result, error) {
@@ -97,13 +100,15 @@ func (s silentStore) Upsert(ctx context.Context, u *clerksync.User) (clerksync.R
 	return res, err
 }
 
-func TestLiftedRefusalIsNotKept(t *testing.T) {
+func TestLiftedBanIsNotKeptOnStandby(t *testing.T) {
 	t.Parallel()
 	fx := newFixture(t, func(c *clerksync.Config) { c.OnFailure = clerksync.FailOpen })
-	fx.Syncer = fx.syncer(t, func(c *clerksync.Config) { c.OnFailure, c.Store = clerksync.FailOpen, silentStore{fx.store} })
+	fx.Syncer = fx.syncer(t, func(c *clerksync.Config) {
+		c.OnFailure, c.Store = clerksync.FailOpen, silentStore{fx.store}
+	})
 	id := fx.clerk.CreateUser(fakeclerk.NewUser{})
 	_ = fx.clerk.BanUser(id)
-	refusedWith(t, fx.Syncer, id, clerksync.ErrUserInactive)
+	visitFails(t, fx.Syncer, id, clerksync.ErrUserInactive)
 	_ = fx.clerk.UnbanUser(id)
 	raw, _ := fx.clerk.User(id)
 	if _, err := fx.Apply(t.Context(), clerksync.Event{Type: "user.updated", Data: raw}); err != nil {
@@ -115,30 +120,30 @@ func TestLiftedRefusalIsNotKept(t *testing.T) {
 	}
 }
 
-// A deletion that lands while an older event is being written is remembered, also
-// for the time in which the Store is down.
+// A deletion that comes while an older event is being written is on standby.
 func TestDeletionWhileAnEventIsWritten(t *testing.T) {
 	t.Parallel()
 	fx := newFixture(t, nil)
 	id := fx.clerk.CreateUser(fakeclerk.NewUser{})
 	var s *clerksync.Syncer
 	store := &overtakenStore{countingStore: fx.store, after: func() {
-		e := clerksync.Event{Type: "user.deleted", Timestamp: fx.clock.Now(), Data: json.RawMessage(fmt.Sprintf(`{"id":%q,"deleted":true}`, id))}
+		e := clerksync.Event{Type: "user.deleted", Timestamp: fx.clock.Now(),
+			Data: json.RawMessage(fmt.Sprintf(`{"id":%q,"deleted":true}`, id))}
 		if _, err := s.Apply(t.Context(), e); err != nil {
 			t.Error(err)
 		}
 	}}
 	s = fx.syncer(t, func(c *clerksync.Config) { c.Store = store })
 	raw, _ := fx.clerk.User(id)
-	if _, err := s.Apply(t.Context(), clerksync.Event{Type: "user.created", Timestamp: fx.clock.Now(), Data: raw}); err != nil {
+	if _, err := s.Apply(t.Context(), clerksync.Event{Type: "user.created", Timestamp: fx.clock.Now(),
+		Data: raw}); err != nil {
 		t.Fatal(err)
 	}
 	fx.store.fail(errors.New("down"))
-	refusedWith(t, s, id, clerksync.ErrUserInactive)
+	visitFails(t, s, id, clerksync.ErrUserInactive)
 }
 
-// What a process hears of a deletion again, it knows for the whole time of an outage
-// again, however long ago it heard of it first.
+// A process that hears of a deletion again keeps it on standby for an hour again.
 func TestDeletionHeardOfAgain(t *testing.T) {
 	t.Parallel()
 	fx := newFixture(t, nil)
@@ -146,7 +151,8 @@ func TestDeletionHeardOfAgain(t *testing.T) {
 	s := fx.syncer(t, func(c *clerksync.Config) { c.OnFailure = clerksync.FailOpen })
 	raw, _ := fx.clerk.User(id)
 	created := clerksync.Event{Type: "user.created", Timestamp: fx.clock.Now(), Data: raw}
-	deleted := clerksync.Event{Type: "user.deleted", Timestamp: fx.clock.Now(), Data: json.RawMessage(fmt.Sprintf(`{"id":%q,"deleted":true}`, id))}
+	deleted := clerksync.Event{Type: "user.deleted", Timestamp: fx.clock.Now(),
+		Data: json.RawMessage(fmt.Sprintf(`{"id":%q,"deleted":true}`, id))}
 	if _, err := s.Apply(t.Context(), deleted); err != nil {
 		t.Fatal(err)
 	}
@@ -155,10 +161,10 @@ func TestDeletionHeardOfAgain(t *testing.T) {
 		t.Fatalf("the late user.created: %v, %v", res.Outcome, err)
 	}
 	fx.store.fail(errors.New("down"))
-	refusedWith(t, s, id, clerksync.ErrUserInactive)
+	visitFails(t, s, id, clerksync.ErrUserInactive)
 }
 
-// overtakenStore does something between a write and its return.
+// overtakenStore calls after between a write and its return.
 type overtakenStore struct {
 	*countingStore
 	after func()
@@ -177,7 +183,8 @@ func TestOutageOfTheStore(t *testing.T) {
 	known, unseen, deleted := fx.clerk.CreateUser(fakeclerk.NewUser{}), fx.clerk.CreateUser(fakeclerk.NewUser{}), fx.clerk.CreateUser(fakeclerk.NewUser{})
 	for _, s := range []*clerksync.Syncer{fx.Syncer, open} {
 		visit(t, s, known)
-		if _, err := s.Apply(t.Context(), clerksync.Event{Type: "user.deleted", Data: json.RawMessage(`{"id":"` + deleted + `"}`)}); err != nil {
+		if _, err := s.Apply(t.Context(), clerksync.Event{Type: "user.deleted",
+			Data: json.RawMessage(`{"id":"` + deleted + `"}`)}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -187,14 +194,14 @@ func TestOutageOfTheStore(t *testing.T) {
 		if u := visit(t, s, known); u.ID == "" {
 			t.Errorf("the known user's record is %+v", u)
 		}
-		refusedWith(t, s, deleted, clerksync.ErrUserInactive)
+		visitFails(t, s, deleted, clerksync.ErrUserInactive)
 	}
-	refusedWith(t, fx.Syncer, unseen, clerksync.ErrUnavailable)
+	visitFails(t, fx.Syncer, unseen, clerksync.ErrUnavailable)
 	if u := visit(t, open, unseen); !u.Partial || u.ClerkID != unseen || u.Email != "" || u.ID != "" {
 		t.Errorf("let through with %+v", u)
 	}
 	fx.clock.Advance(time.Hour) // over an hour past the TTL
-	refusedWith(t, fx.Syncer, known, clerksync.ErrUnavailable)
+	visitFails(t, fx.Syncer, known, clerksync.ErrUnavailable)
 	if u := visit(t, open, known); !u.Partial {
 		t.Errorf("let through with %+v", u)
 	}
@@ -205,7 +212,8 @@ func TestOutageOfTheStore(t *testing.T) {
 	visit(t, open, known)
 	fx.store.fail(errDown)
 	raw, _ := fx.clerk.User(known)
-	if _, err := open.Apply(t.Context(), clerksync.Event{Type: "user.updated", Data: raw}); !errors.Is(err, clerksync.ErrUnavailable) {
+	if _, err := open.Apply(t.Context(), clerksync.Event{Type: "user.updated", Data: raw}); !errors.Is(err,
+		clerksync.ErrUnavailable) {
 		t.Errorf("Apply: %v", err)
 	}
 	if u := visit(t, open, known); u.Partial {
@@ -213,17 +221,17 @@ func TestOutageOfTheStore(t *testing.T) {
 	}
 }
 
-// Without a cache the records are not kept, but refusals are.
+// Without a cache, only barred users are on standby.
 func TestOutageWithoutACache(t *testing.T) {
 	t.Parallel()
 	fx := newFixture(t, func(c *clerksync.Config) { c.CacheTTL, c.OnFailure = -1, clerksync.FailOpen })
 	id, banned := fx.clerk.CreateUser(fakeclerk.NewUser{}), fx.clerk.CreateUser(fakeclerk.NewUser{})
 	_ = fx.clerk.BanUser(banned)
 	visit(t, fx.Syncer, id)
-	refusedWith(t, fx.Syncer, banned, clerksync.ErrUserInactive)
+	visitFails(t, fx.Syncer, banned, clerksync.ErrUserInactive)
 	fx.store.fail(errDown)
 	if u := visit(t, fx.Syncer, id); !u.Partial {
 		t.Errorf("served %+v", u)
 	}
-	refusedWith(t, fx.Syncer, banned, clerksync.ErrUserInactive)
+	visitFails(t, fx.Syncer, banned, clerksync.ErrUserInactive)
 }

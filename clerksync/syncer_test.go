@@ -10,18 +10,19 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
 )
 
-func TestSyncOfNoID(t *testing.T) {
+func TestSyncOfAnInvalidID(t *testing.T) {
 	t.Parallel()
 	fx := newFixture(t, nil)
 	if _, err := fx.Sync(t.Context(), "../users"); !errors.Is(err, clerksync.ErrUserUnknown) {
 		t.Error(err)
 	}
-	if o := fx.seen.last(); o.Op != clerksync.OpSync || o.ClerkID != "" || !errors.Is(o.Err, clerksync.ErrUserUnknown) {
+	if o := fx.seen.last(); o.Op != clerksync.OpSync || o.ClerkID != "" ||
+		!errors.Is(o.Err, clerksync.ErrUserUnknown) {
 		t.Errorf("observed %+v", o)
 	}
 }
 
-func TestSyncReportsAndShows(t *testing.T) {
+func TestSyncReturnsTheOutcomeAndInvalidates(t *testing.T) {
 	t.Parallel()
 	fx := newFixture(t, nil)
 	id := fx.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Old"})
@@ -48,5 +49,5 @@ func TestSyncReportsAndShows(t *testing.T) {
 	if _, err := fx.Sync(t.Context(), id); !errors.Is(err, clerksync.ErrUnavailable) {
 		t.Errorf("Sync: %v", err)
 	}
-	refusedWith(t, fx.Syncer, id, clerksync.ErrUserInactive) // known deleted, with the Store down
+	visitFails(t, fx.Syncer, id, clerksync.ErrUserInactive) // on standby
 }

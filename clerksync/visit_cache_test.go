@@ -13,7 +13,7 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
 )
 
-// hookedStore lets a test do something at the end of a call.
+// hookedStore calls a function once at the end of a call.
 type hookedStore struct {
 	*countingStore
 	afterUser, afterUpsert func()
@@ -31,7 +31,7 @@ func (s *hookedStore) Upsert(ctx context.Context, u *clerksync.User) (clerksync.
 	return res, err
 }
 
-// once calls what is in f, and takes it out before.
+// once sets f to nil and calls what it was.
 func once(f *func()) {
 	if do := *f; do != nil {
 		*f = nil
@@ -39,13 +39,13 @@ func once(f *func()) {
 	}
 }
 
-// hooked is a Syncer of the world on a hookedStore.
+// hooked returns a Syncer on a hookedStore.
 func (fx *fixture) hooked(t *testing.T, ttl time.Duration) (*clerksync.Syncer, *hookedStore) {
 	store := &hookedStore{countingStore: fx.store}
 	return fx.syncer(t, func(c *clerksync.Config) { c.Store, c.CacheTTL = store, ttl }), store
 }
 
-// neighbour is a user whose invalidations end the loads of id, too.
+// neighbour returns a user who shares id's generation: an invalidation of one ends the loads of both.
 func neighbour(s *clerksync.Syncer, id string) string {
 	for i := 0; ; i++ {
 		if other := fmt.Sprintf("user_neighbour%d", i); clerksync.SameStripe(s, other, id) {
@@ -54,8 +54,8 @@ func neighbour(s *clerksync.Syncer, id string) string {
 	}
 }
 
-// What a load from Clerk has written is seen, though an event for another user, who
-// shares the place where invalidations are counted, came before it was cached.
+// A load wrote a record that it read from Clerk. It is served, although an event for another user with the same
+// generation came before it was cached.
 func TestLoadBesideANeighboursEvent(t *testing.T) {
 	t.Parallel()
 	t.Run("re-read for a newer token", func(t *testing.T) {
@@ -90,7 +90,7 @@ func TestLoadBesideANeighboursEvent(t *testing.T) {
 		store.afterUpsert = func() { s.Forget(neighbour(s, id)) }
 		visit(t, s, id)
 		clerksync.WaitBackground(s)
-		refusedWith(t, s, id, clerksync.ErrUserInactive)
+		visitFails(t, s, id, clerksync.ErrUserInactive)
 	})
 	t.Run("re-read that finds a ban lifted", func(t *testing.T) {
 		t.Parallel()
@@ -100,7 +100,7 @@ func TestLoadBesideANeighboursEvent(t *testing.T) {
 		if err := fx.clerk.BanUser(id); err != nil {
 			t.Fatal(err)
 		}
-		refusedWith(t, s, id, clerksync.ErrUserInactive)
+		visitFails(t, s, id, clerksync.ErrUserInactive)
 		if err := fx.clerk.UnbanUser(id); err != nil {
 			t.Fatal(err)
 		}
@@ -110,7 +110,7 @@ func TestLoadBesideANeighboursEvent(t *testing.T) {
 	})
 }
 
-// A load that read the ban does not take the place of a later one that read its end.
+// A load that read a ban does not replace a later one that read that the ban was lifted.
 func TestEndOfABanIsNotUndone(t *testing.T) {
 	t.Parallel()
 	fx := newFixture(t, nil)
@@ -119,11 +119,11 @@ func TestEndOfABanIsNotUndone(t *testing.T) {
 	if err := fx.clerk.BanUser(id); err != nil {
 		t.Fatal(err)
 	}
-	refusedWith(t, s, id, clerksync.ErrUserInactive)
+	visitFails(t, s, id, clerksync.ErrUserInactive)
 	if err := fx.clerk.UnbanUser(id); err != nil {
 		t.Fatal(err)
 	}
-	fx.clock.Advance(31 * time.Second) // out of the cache; the ban is confirmed since less than a minute
+	fx.clock.Advance(31 * time.Second) // past CacheTTL; the ban was confirmed less than a minute ago
 	store.afterUser = func() {
 		if u := fx.visitWith(t, s, id, fx.version(t, id).UnixMilli()); u.Banned {
 			t.Error("a token newer than the ban got the ban")
@@ -133,7 +133,7 @@ func TestEndOfABanIsNotUndone(t *testing.T) {
 	visit(t, s, id)
 }
 
-// A record that went back in the Store does not hide what the app did to it.
+// A suspension counts, even if the suspended record has an older version than the cached one.
 func TestSuspensionCountsWhateverTheVersion(t *testing.T) {
 	t.Parallel()
 	fx := newFixture(t, nil)
@@ -141,7 +141,7 @@ func TestSuspensionCountsWhateverTheVersion(t *testing.T) {
 	visit(t, fx.Syncer, id)
 	_ = fx.store.Edit(id, func(u *clerksync.User) { u.ClerkUpdatedAt, u.IsActive = t0.Add(-time.Hour), false })
 	fx.clock.Advance(30 * time.Second)
-	refusedWith(t, fx.Syncer, id, clerksync.ErrUserInactive)
+	visitFails(t, fx.Syncer, id, clerksync.ErrUserInactive)
 }
 
 func TestCacheTTL(t *testing.T) {
@@ -172,8 +172,8 @@ func TestCacheTTL(t *testing.T) {
 	}
 }
 
-// A record that the Store took five seconds to read is five seconds old.
-func TestCacheTTLCountsFromTheQuestion(t *testing.T) {
+// CacheTTL counts from the beginning of the read: if the Store takes five seconds, the record is five seconds old.
+func TestCacheTTLCountsFromTheRead(t *testing.T) {
 	t.Parallel()
 	fx := newFixture(t, nil)
 	id := fx.clerk.CreateUser(fakeclerk.NewUser{})
@@ -218,7 +218,7 @@ func TestForgetShowsTheAppsChange(t *testing.T) {
 	}
 }
 
-// What was loaded before an invalidation is neither served nor kept after it.
+// A record that was loaded before an invalidation is neither served nor cached after it.
 func TestInvalidationDuringALoad(t *testing.T) {
 	t.Parallel()
 	for name, invalidate := range map[string]func(*testing.T, *fixture, string){
@@ -229,7 +229,8 @@ func TestInvalidationDuringALoad(t *testing.T) {
 		"webhook": func(t *testing.T, fx *fixture, id string) {
 			_ = fx.clerk.UpdateUser(id, func(u *fakeclerk.UserObject) { u.FirstName = clerk.String("New") })
 			raw, _ := fx.clerk.User(id)
-			if _, err := fx.Apply(context.Background(), clerksync.Event{Type: "user.updated", Timestamp: fx.clock.Now(), Data: raw}); err != nil {
+			if _, err := fx.Apply(context.Background(), clerksync.Event{Type: "user.updated",
+				Timestamp: fx.clock.Now(), Data: raw}); err != nil {
 				t.Error(err)
 			}
 		},
@@ -250,8 +251,9 @@ func TestInvalidationDuringALoad(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			// The first read returns what it saw before the change, after it.
-			slow := &slowFirstRead{countingStore: fx.store, old: old, reading: make(chan struct{}), release: make(chan struct{})}
+			// The first read returns the old record after the change.
+			slow := &slowFirstRead{countingStore: fx.store, old: old, reading: make(chan struct{}),
+				release: make(chan struct{})}
 			fx.Syncer = fx.syncer(t, func(c *clerksync.Config) { c.Store = slow })
 			got := make(chan *clerksync.User)
 			go func() {
@@ -264,11 +266,11 @@ func TestInvalidationDuringALoad(t *testing.T) {
 			<-slow.reading
 			invalidate(t, fx, id)
 			if u := visit(t, fx.Syncer, id); u.Name != "New" {
-				t.Errorf("the request after it joined the flight before it: %s", u.Name)
+				t.Errorf("a visit after the invalidation joined the lookup before it, and got %s", u.Name)
 			}
 			close(slow.release)
 			if u := <-got; u.Name != "New" {
-				t.Errorf("the visit during it got %s", u.Name)
+				t.Errorf("the visit during the invalidation got %s", u.Name)
 			}
 			if u := visit(t, fx.Syncer, id); u.Name != "New" {
 				t.Errorf("the cache holds %s", u.Name)
@@ -304,7 +306,7 @@ func TestCacheNeverGoesBackInVersion(t *testing.T) {
 		t.Fatal(err)
 	}
 	visit(t, fx.Syncer, id)
-	// A failover lost the last write.
+	// As if a failover had lost the last write.
 	_ = fx.store.Edit(id, func(u *clerksync.User) { *u = *old })
 	fx.clock.Advance(time.Minute)
 	if u := visit(t, fx.Syncer, id); u.Name != "New" {

@@ -20,8 +20,7 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync/internal/clerkapi"
 )
 
-// Ten thousand first visits of one user cost one call of Clerk, and nothing is left
-// of them afterwards.
+// Thousands of first visits of one user cost one call to Clerk, and leave no goroutines behind.
 func TestLoadStampedeOfOneUser(t *testing.T) {
 	fx := newFixture(t, nil)
 	id := fx.clerk.CreateUser(fakeclerk.NewUser{})
@@ -38,12 +37,13 @@ func TestLoadStampedeOfOneUser(t *testing.T) {
 		t.Errorf("%d visits failed", failed)
 	}
 	if fx.lookups() != 1 || fx.store.users.Load() != 1 || fx.store.upserts.Load() != 1 {
-		t.Errorf("%d Clerk calls, %d reads, %d writes; want one each", fx.lookups(), fx.store.users.Load(), fx.store.upserts.Load())
+		t.Errorf("%d Clerk calls, %d reads, %d writes; want one each", fx.lookups(), fx.store.users.Load(),
+			fx.store.upserts.Load())
 	}
 }
 
-// A thousand users who each come a hundred times at once cost a call each, no more
-// connections than that, and two goroutines a user besides the visitors' own.
+// If many users come many times at once, Clerk is called once for each user, and a user takes a bounded number of
+// goroutines besides the visitors' own.
 func TestLoadStampedeOfManyUsers(t *testing.T) {
 	const each = 20
 	users := manyVisitors() / each
@@ -54,13 +54,12 @@ func TestLoadStampedeOfManyUsers(t *testing.T) {
 	}
 	held := fx.holdClerk()
 	before := runtime.NumGoroutine()
-	// The first of each come first: a kernel does not take a thousand connections of a
-	// process that is busy with a hundred thousand goroutines.
+	// One visitor of each user comes first, so that the connections are open before all the goroutines are busy.
 	first := fx.visitAll(t, users, func(i int) string { return ids[i] })
 	held.waitFor(t, users)
 	visits := fx.visitAll(t, users*(each-1), func(i int) string { return ids[i%users] })
 	waitUntil(t, "all visitors have arrived", func() bool { return visits.arrived.Load() == int64(users*(each-1)) })
-	// A call to Clerk takes two goroutines of net/http's here and three of the fake's.
+	// A call to Clerk takes two goroutines of net/http here, and three in the fake.
 	if n := runtime.NumGoroutine() - before; n > users*each+8*users+100 {
 		t.Errorf("%d goroutines for %d visitors of %d users", n, users*each, users)
 	}
@@ -74,7 +73,7 @@ func TestLoadStampedeOfManyUsers(t *testing.T) {
 	settled(t, before+8*users+100)
 }
 
-// However many users are new, no more than MaxUserCalls are asked for at one time.
+// However many users are new, at most MaxUserCalls calls to Clerk run at one time.
 func TestLoadCallsToClerkAreBounded(t *testing.T) {
 	const users = clerkapi.MaxUserCalls + 300
 	fx := newFixture(t, nil)
@@ -95,8 +94,7 @@ func TestLoadCallsToClerkAreBounded(t *testing.T) {
 	}
 }
 
-// While Clerk takes five seconds, users who are known do not notice; new ones wait
-// for it; and once it is quick again, nobody waits any more.
+// While Clerk takes five seconds, only new users wait. Once it is quick again, nobody does.
 func TestLoadSlowClerk(t *testing.T) {
 	fx := newFixture(t, nil)
 	known := fx.clerk.CreateUser(fakeclerk.NewUser{})
@@ -114,15 +112,15 @@ func TestLoadSlowClerk(t *testing.T) {
 	waitUntil(t, "Clerk is asked for all users", func() bool { return asked.Load() == users })
 	visit(t, fx.Syncer, known)
 	fx.clerk.SetFault(nil)
-	visit(t, fx.Syncer, fx.clerk.CreateUser(fakeclerk.NewUser{})) // the clock stands: it has waited for nothing
+	visit(t, fx.Syncer, fx.clerk.CreateUser(fakeclerk.NewUser{})) // the clock stands still: this visit did not wait
 	fx.clock.Advance(5 * time.Second)
 	if failed := visits.wait(); failed != 0 {
 		t.Errorf("%d visits failed", failed)
 	}
 }
 
-// While Clerk does not answer at all, new users get a 503 that says when to come
-// again; and once it answers, nobody waits for what hung before.
+// While Clerk does not answer, new users get a 503 with Retry-After. Once it answers, no visit waits for the calls that
+// hang.
 func TestLoadHangingClerk(t *testing.T) {
 	fx := newFixture(t, nil)
 	var asked atomic.Int64
@@ -145,12 +143,11 @@ func TestLoadHangingClerk(t *testing.T) {
 	if failed := visits.wait(); failed != 0 {
 		t.Errorf("%d visits failed after Clerk came back", failed)
 	}
-	settled(t, before+3*users) // connections that are idle; the fake's too
+	settled(t, before+3*users) // idle connections, in the fake too
 }
 
-// While the Store takes five seconds, users in the cache do not notice, others wait,
-// and those who come once it is quick again do not. One that does not answer in time
-// is a 503.
+// While the Store takes five seconds, only users who are not in the cache wait. Once it is quick again, nobody does. If
+// it does not answer in time, the visit gets a 503.
 func TestLoadSlowStore(t *testing.T) {
 	fx := newFixture(t, nil)
 	slow := &slowStore{countingStore: fx.store, clock: fx.clock}
@@ -190,7 +187,7 @@ func TestLoadSlowStore(t *testing.T) {
 	}
 }
 
-// Visitors who hang up leave nothing behind, and disturb nobody.
+// Visitors who hang up leave no goroutines behind, and the lookup goes on for the one who stays.
 func TestLoadClientsThatHangUp(t *testing.T) {
 	fx := newFixture(t, nil)
 	id := fx.clerk.CreateUser(fakeclerk.NewUser{})
@@ -216,9 +213,8 @@ func TestLoadClientsThatHangUp(t *testing.T) {
 	}
 }
 
-// A burst of webhooks, far over what the Store takes, is answered with 204 or, where
-// the Store fails, 503; nothing is acknowledged that is not written, and what was
-// refused is taken when it comes again.
+// A burst of webhooks, far more than the Store takes at one time, gets 204, or 503 if the Store fails. A 204 means that
+// the record is written, and an event with a 503 is applied when it comes again.
 func TestLoadBurstOfWebhooks(t *testing.T) {
 	fx := newFixture(t, nil)
 	narrow := &narrowStore{countingStore: fx.store, slots: make(chan struct{}, 8)}
@@ -260,7 +256,7 @@ func TestLoadBurstOfWebhooks(t *testing.T) {
 			switch status := send(i); status {
 			case http.StatusNoContent:
 				if _, err := fx.store.Store.User(t.Context(), fmt.Sprintf("user_burst%d", i)); err != nil {
-					t.Errorf("event %d was acknowledged, and the record is: %v", i, err)
+					t.Errorf("event %d was acknowledged, and reading its record fails: %v", i, err)
 				}
 			case http.StatusServiceUnavailable:
 				mu.Lock()
@@ -289,7 +285,7 @@ func TestLoadBurstOfWebhooks(t *testing.T) {
 	}
 }
 
-// narrowStore takes a few writes at one time, and fails one in ten.
+// narrowStore takes a few writes at one time, and fails every tenth.
 type narrowStore struct {
 	*countingStore
 	slots   chan struct{}
@@ -307,7 +303,7 @@ func (s *narrowStore) Upsert(ctx context.Context, u *clerksync.User) (clerksync.
 	return s.countingStore.Upsert(ctx, u)
 }
 
-// slowStore takes its time, on the clock, and heeds the context.
+// slowStore waits on the fake clock, unless the context ends first.
 type slowStore struct {
 	*countingStore
 	clock   *fakeclerk.Clock
@@ -329,13 +325,13 @@ func (s *slowStore) User(ctx context.Context, id string) (*clerksync.User, error
 	return s.countingStore.User(ctx, id)
 }
 
-// heldCalls are calls to Clerk that wait.
+// heldCalls are calls to Clerk that wait for release.
 type heldCalls struct {
 	now  atomic.Int64
 	open chan struct{}
 }
 
-// holdClerk has Clerk answer no call before release.
+// holdClerk has Clerk hold its answers until release.
 func (fx *fixture) holdClerk() *heldCalls {
 	h := &heldCalls{open: make(chan struct{})}
 	fx.clerk.SetFault(func(*http.Request) *fakeclerk.Fault {
@@ -354,7 +350,7 @@ func (h *heldCalls) waitFor(t *testing.T, n int) {
 
 func (h *heldCalls) release() { close(h.open) }
 
-// visits are visits under way.
+// visits are visits that run at the same time.
 type visits struct {
 	all                      sync.WaitGroup
 	arrived, under, failures atomic.Int64
@@ -364,10 +360,12 @@ func (fx *fixture) visitAll(t *testing.T, n int, id func(int) string) *visits {
 	return visitAll(t, fx.Syncer, n, id)
 }
 
-// visitAll has n visitors come at once, through the middleware.
+// visitAll starts n visits at once, through the middleware.
 func visitAll(t *testing.T, s *clerksync.Syncer, n int, id func(int) string) *visits {
 	v := &visits{}
-	handler := s.Middleware(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }))
+	handler := s.Middleware(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusOK)
+	}))
 	v.under.Store(int64(n))
 	for i := range n {
 		v.all.Go(func() {

@@ -36,16 +36,18 @@ func TestNewerTokenReReads(t *testing.T) {
 				fx.visitWith(t, s, id, form(fx.version(t, id)))
 			}
 			fx.clock.Advance(time.Second)
-			fx.rename(t, id, "New") // the webhook is lost, the session token renewed
+			fx.rename(t, id, "New") // the webhook is lost, and the session token is renewed
 			if u := visit(t, fx.Syncer, id); u.Name != "Old" {
 				t.Fatalf("without a claim the cache served %s", u.Name)
 			}
 			calls := fx.lookups()
-			if u := fx.visitWith(t, fx.Syncer, id, form(fx.version(t, id))); u.Name != "New" || fx.lookups() != calls+1 {
+			if u := fx.visitWith(t, fx.Syncer, id, form(fx.version(t, id))); u.Name != "New" ||
+				fx.lookups() != calls+1 {
 				t.Errorf("the handler got %s after %d Clerk calls", u.Name, fx.lookups()-calls)
 			}
 			if u := fx.visitWith(t, replica, id, form(fx.version(t, id))); u.Name != "New" || fx.lookups() != calls+1 {
-				t.Errorf("in the replica the handler got %s after %d Clerk calls; the Store has it", u.Name, fx.lookups()-calls)
+				t.Errorf("in the replica the handler got %s after %d Clerk calls; the Store has it", u.Name,
+					fx.lookups()-calls)
 			}
 			fx.visitWith(t, fx.Syncer, id, form(fx.version(t, id)))
 			if fx.lookups() != calls+1 {
@@ -73,7 +75,9 @@ func TestNewerTokenThroughTheSDK(t *testing.T) {
 			}
 			claims := &clerk.SessionClaims{RegisteredClaims: clerk.RegisteredClaims{Subject: id}, Custom: custom}
 			var got *clerksync.User
-			h := fx.Middleware(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got, _ = clerksync.UserFromContext(r.Context()) }))
+			h := fx.Middleware(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				got, _ = clerksync.UserFromContext(r.Context())
+			}))
 			r := httptest.NewRequest(http.MethodGet, "/", nil)
 			h.ServeHTTP(httptest.NewRecorder(), r.WithContext(clerk.ContextWithSessionClaims(r.Context(), claims)))
 			if got == nil || got.Name != "New" {
@@ -83,7 +87,7 @@ func TestNewerTokenThroughTheSDK(t *testing.T) {
 	}
 }
 
-// No claim can cause a call per request, whatever Clerk answers.
+// A claim does not cause a call per request, whatever Clerk answers.
 func TestClaimAheadOfClerkAsksOnce(t *testing.T) {
 	t.Parallel()
 	fx := newFixture(t, nil)
@@ -135,13 +139,14 @@ func TestClaimWhileClerkIsDown(t *testing.T) {
 	}
 }
 
-func TestClaimsThatAreNoTime(t *testing.T) {
+func TestClaimsThatAreNotTimes(t *testing.T) {
 	t.Parallel()
 	fx := newFixture(t, nil)
 	id := fx.clerk.CreateUser(fakeclerk.NewUser{})
 	fx.visitWith(t, fx.Syncer, id, nil)
 	for _, claim := range []any{
-		"", "soon", "{{user.updated_at}}", true, 1.5, -1, 0, []int{1}, map[string]any{"a": 1}, "1e400", "99999999999999999999",
+		"", "soon", "{{user.updated_at}}", true, 1.5, -1, 0, []int{1}, map[string]any{"a": 1}, "1e400",
+		"99999999999999999999",
 		t0.Add(25 * time.Hour).UnixMilli(), t0.Add(25 * time.Hour).Unix(), "2026-03-01T12:00:00Z",
 	} {
 		fx.visitWith(t, fx.Syncer, id, claim)
@@ -151,12 +156,12 @@ func TestClaimsThatAreNoTime(t *testing.T) {
 	}
 }
 
-func TestConfirmingTokenStretchesRefreshAfter(t *testing.T) {
+func TestTokenThatConfirmsPutsOffTheRefresh(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		claim func(version time.Time) any
 		syncs time.Duration // after the version
-		calls int           // of Clerk, 23 hours later
+		calls int           // to Clerk, 23 hours later
 	}{
 		"no claim":                {func(time.Time) any { return nil }, time.Minute, 2},
 		"milliseconds, same":      {func(v time.Time) any { return v.UnixMilli() }, 0, 1},
@@ -195,7 +200,8 @@ func TestClaimOfAnotherName(t *testing.T) {
 	if u := fx.visitWith(t, fx.Syncer, id, fx.version(t, id).UnixMilli()); u.Name != "Old" {
 		t.Errorf("the default's name still counts: %s", u.Name)
 	}
-	token, err := fx.clerk.Token(id, fakeclerk.TokenOptions{Claims: map[string]any{"ver": fx.version(t, id).UnixMilli()}})
+	token, err := fx.clerk.Token(id, fakeclerk.TokenOptions{Claims: map[string]any{"ver": fx.version(t,
+		id).UnixMilli()}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -209,15 +215,15 @@ func TestClaimOfAnotherName(t *testing.T) {
 	h.ServeHTTP(httptest.NewRecorder(), r)
 }
 
-// Many visits with the same newer claim share one re-read, and none of them gets
-// the record of before.
+// Visits with the same newer token share one re-read, and none gets the old record.
 func TestNewerTokensAtOnce(t *testing.T) {
 	t.Parallel()
 	fx := newFixture(t, nil)
 	id := fx.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Old"})
 	fx.visitWith(t, fx.Syncer, id, nil)
 	fx.rename(t, id, "New")
-	token, err := fx.clerk.Token(id, fakeclerk.TokenOptions{Claims: map[string]any{"updated_at": fx.version(t, id).UnixMilli()}})
+	token, err := fx.clerk.Token(id, fakeclerk.TokenOptions{Claims: map[string]any{"updated_at": fx.version(t,
+		id).UnixMilli()}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -240,18 +246,19 @@ func TestNewerTokensAtOnce(t *testing.T) {
 	}
 }
 
-// A re-read from Clerk, by Sync or behind a visit, finds the record in any state, and tells
-// what the Store made of it.
+// A re-read, by Sync or by a refresh, may find the record in any state. Its Observation has the Store's Outcome.
 func TestEveryOutcomeOfAReRead(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
-		arrange func(t *testing.T, fx *fixture, id string) // where there is a record of two hours ago
+		arrange func(t *testing.T, fx *fixture, id string) // the record is two hours old
 		want    clerksync.Outcome
 	}{
-		"equal":   {func(*testing.T, *fixture, string) {}, clerksync.Unchanged},
-		"older":   {func(t *testing.T, fx *fixture, id string) { fx.rename(t, id, "Ada") }, clerksync.Updated},
-		"newer":   {func(_ *testing.T, fx *fixture, id string) { newerRecord(fx, id) }, clerksync.Stale},
-		"deleted": {func(t *testing.T, fx *fixture, id string) { _, _ = fx.store.Deactivate(t.Context(), id, t0) }, clerksync.Deactivated},
+		"equal": {func(*testing.T, *fixture, string) {}, clerksync.Unchanged},
+		"older": {func(t *testing.T, fx *fixture, id string) { fx.rename(t, id, "Ada") }, clerksync.Updated},
+		"newer": {func(_ *testing.T, fx *fixture, id string) { newerRecord(fx, id) }, clerksync.Stale},
+		"deleted": {func(t *testing.T, fx *fixture, id string) {
+			_, _ = fx.store.Deactivate(t.Context(), id, t0)
+		}, clerksync.Deactivated},
 	} {
 		for _, op := range []clerksync.Op{clerksync.OpSync, clerksync.OpRefresh} {
 			t.Run(fmt.Sprint(op, ", ", name), func(t *testing.T) {
@@ -274,12 +281,15 @@ func TestEveryOutcomeOfAReRead(t *testing.T) {
 					fx.waitForRefreshes()
 				}
 				i := slices.IndexFunc(fx.seen.all, func(o clerksync.Observation) bool { return o.Op == op })
-				if i < 0 || fx.seen.all[i].ClerkID != id || fx.seen.all[i].Outcome != tt.want || fx.seen.all[i].Err != nil {
+				if i < 0 || fx.seen.all[i].ClerkID != id || fx.seen.all[i].Outcome != tt.want ||
+					fx.seen.all[i].Err != nil {
 					t.Errorf("observed %+v, want %s %v", fx.seen.all, op, tt.want)
 				}
 				if tt.want == clerksync.Deactivated {
-					refusedWith(t, fx.Syncer, id, clerksync.ErrUserInactive)
-				} else if served, stored := visit(t, fx.Syncer, id), fx.stored(t, id); served.Name != stored.Name || !served.ClerkUpdatedAt.Equal(stored.ClerkUpdatedAt) {
+					visitFails(t, fx.Syncer, id, clerksync.ErrUserInactive)
+				} else if served, stored := visit(t, fx.Syncer, id),
+					fx.stored(t, id); served.Name != stored.Name ||
+					!served.ClerkUpdatedAt.Equal(stored.ClerkUpdatedAt) {
 					t.Errorf("serves %+v, stored is %+v", served, stored)
 				}
 			})
@@ -287,8 +297,7 @@ func TestEveryOutcomeOfAReRead(t *testing.T) {
 	}
 }
 
-// While Clerk is asked whether a ban was lifted, others of the same user wait for the
-// answer too.
+// While a visit asks Clerk whether a ban was lifted, other visits of the user wait for the answer too.
 func TestLiftedBanIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	fx := newFixture(t, nil)
@@ -296,9 +305,9 @@ func TestLiftedBanIsWaitedFor(t *testing.T) {
 	if err := fx.clerk.BanUser(id); err != nil {
 		t.Fatal(err)
 	}
-	refusedWith(t, fx.Syncer, id, clerksync.ErrUserInactive)
+	visitFails(t, fx.Syncer, id, clerksync.ErrUserInactive)
 	fx.clock.Advance(50 * time.Second)
-	refusedWith(t, fx.Syncer, id, clerksync.ErrUserInactive) // cached anew
+	visitFails(t, fx.Syncer, id, clerksync.ErrUserInactive) // cached anew
 	if err := fx.clerk.UnbanUser(id); err != nil {
 		t.Fatal(err)
 	}
@@ -315,7 +324,7 @@ func TestLiftedBanIsWaitedFor(t *testing.T) {
 	for range 8 {
 		<-come
 	}
-	for range 10_000 { // time enough to be refused
+	for range 10_000 { // time enough to be refused; too little only hides a bug
 		runtime.Gosched()
 	}
 	close(answer)
@@ -330,7 +339,9 @@ func TestRefreshBehindAVisit(t *testing.T) {
 	fx := newFixture(t, nil)
 	id := fx.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Old"})
 	visit(t, fx.Syncer, id)
-	_ = fx.clerk.UpdateUser(id, func(u *fakeclerk.UserObject) { u.FirstName = clerk.String("New") }) // the webhook is lost
+	_ = fx.clerk.UpdateUser(id, func(u *fakeclerk.UserObject) {
+		u.FirstName = clerk.String("New")
+	}) // the webhook is lost
 
 	fx.clock.Advance(time.Hour)
 	if u := visit(t, fx.Syncer, id); u.Name != "Old" || fx.lookups() != 1 {
@@ -368,7 +379,7 @@ func TestRefreshIsTriedOnceAMinute(t *testing.T) {
 	}
 }
 
-func TestNoRefreshWhereTurnedOff(t *testing.T) {
+func TestNoRefreshIfTurnedOff(t *testing.T) {
 	t.Parallel()
 	fx := newFixture(t, func(c *clerksync.Config) { c.RefreshAfter = -1 })
 	id := fx.clerk.CreateUser(fakeclerk.NewUser{})
@@ -402,7 +413,7 @@ func TestRefreshesAreBounded(t *testing.T) {
 	if got := fx.lookups() - first; got != clerksync.MaxRefreshers {
 		t.Errorf("%d refreshes at once, want %d", got, clerksync.MaxRefreshers)
 	}
-	for _, id := range ids { // those that found no place get one later
+	for _, id := range ids { // those beyond the limit are refreshed later
 		visit(t, fx.Syncer, id)
 		fx.waitForRefreshes()
 	}
@@ -416,15 +427,15 @@ func TestLiftedBanIsSeenAfterAMinute(t *testing.T) {
 	fx := newFixture(t, nil)
 	id := fx.clerk.CreateUser(fakeclerk.NewUser{})
 	_ = fx.clerk.BanUser(id)
-	refusedWith(t, fx.Syncer, id, clerksync.ErrUserInactive)
+	visitFails(t, fx.Syncer, id, clerksync.ErrUserInactive)
 	_ = fx.clerk.UnbanUser(id) // the webhook is lost
 	fx.clock.Advance(time.Minute)
-	refusedWith(t, fx.Syncer, id, clerksync.ErrUserInactive)
+	visitFails(t, fx.Syncer, id, clerksync.ErrUserInactive)
 	fx.clock.Advance(time.Millisecond)
 	visit(t, fx.Syncer, id)
 }
 
-// Nobody's visits make the Store work while Clerk cannot say whether a ban was lifted.
+// While Clerk cannot say whether a ban was lifted, the banned user's visits do not read the Store each time.
 func TestBanIsCachedWhileClerkIsDown(t *testing.T) {
 	t.Parallel()
 	fx := newFixture(t, nil)
@@ -439,7 +450,7 @@ func TestBanIsCachedWhileClerkIsDown(t *testing.T) {
 	fx.clock.Advance(2 * time.Minute)
 	before := fx.store.users.Load()
 	for range 100 {
-		refusedWith(t, fx.Syncer, id, clerksync.ErrUserInactive)
+		visitFails(t, fx.Syncer, id, clerksync.ErrUserInactive)
 	}
 	if n := fx.store.users.Load() - before; n > 2 {
 		t.Errorf("100 visits read the Store %d times", n)
@@ -451,19 +462,19 @@ func TestBanStandsWhileClerkIsDown(t *testing.T) {
 	fx := newFixture(t, func(c *clerksync.Config) { c.OnFailure = clerksync.FailOpen })
 	id := fx.clerk.CreateUser(fakeclerk.NewUser{})
 	_ = fx.clerk.BanUser(id)
-	refusedWith(t, fx.Syncer, id, clerksync.ErrUserInactive)
+	visitFails(t, fx.Syncer, id, clerksync.ErrUserInactive)
 	fx.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { return fakeclerk.ErrorFault(401, "x") })
 	for range 5 {
 		fx.clock.Advance(61 * time.Second)
-		refusedWith(t, fx.Syncer, id, clerksync.ErrUserInactive)
-		refusedWith(t, fx.Syncer, id, clerksync.ErrUserInactive)
+		visitFails(t, fx.Syncer, id, clerksync.ErrUserInactive)
+		visitFails(t, fx.Syncer, id, clerksync.ErrUserInactive)
 	}
 	if got := fx.lookups(); got > 6 {
 		t.Errorf("%d Clerk calls for one banned user in five minutes", got)
 	}
 }
 
-func TestConfirmationFromTheFutureIsDisbelieved(t *testing.T) {
+func TestSyncedAtInTheFutureIsNotBelieved(t *testing.T) {
 	t.Parallel()
 	fx := newFixture(t, nil)
 	id := fx.clerk.CreateUser(fakeclerk.NewUser{})

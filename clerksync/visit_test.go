@@ -23,22 +23,24 @@ func TestFirstVisitCreatesTheRecord(t *testing.T) {
 	fx.clock.Advance(time.Minute)
 
 	u := visit(t, fx.Syncer, id)
-	if u.Email != "ada@example.com" || u.ID == "" || u.Role != clerksync.RoleStudent || !u.IsActive || !u.SyncedAt.Equal(fx.clock.Now()) {
+	if u.Email != "ada@example.com" || u.ID == "" || u.Role != clerksync.RoleStudent || !u.IsActive {
 		t.Errorf("record is %+v", u)
 	}
-	if o := fx.seen.last(); o.Op != clerksync.OpVisit || o.Source != clerksync.SourceClerk || o.ClerkID != id || o.Err != nil {
-		t.Errorf("observed %+v", o)
+	if !u.SyncedAt.Equal(fx.clock.Now()) {
+		t.Errorf("SyncedAt is %v, want %v", u.SyncedAt, fx.clock.Now())
 	}
-	if fx.lookups() != 1 || fx.store.users.Load() != 1 || fx.store.upserts.Load() != 1 {
-		t.Errorf("%d Clerk calls, %d reads, %d writes; want one each", fx.lookups(), fx.store.users.Load(), fx.store.upserts.Load())
+	want := clerksync.Observation{
+		Op: clerksync.OpVisit, Source: clerksync.SourceClerk, ClerkID: id, Outcome: clerksync.Created,
 	}
+	if o := fx.seen.last(); o != want {
+		t.Errorf("observed %+v, want %+v", o, want)
+	}
+	fx.wantOneOfEach(t)
 
 	if again := visit(t, fx.Syncer, id); again != u {
 		t.Error("the second visit got another record")
 	}
-	if fx.lookups() != 1 || fx.store.users.Load() != 1 || fx.store.upserts.Load() != 1 {
-		t.Error("a cached visit called Clerk or the Store")
-	}
+	fx.wantOneOfEach(t)
 	if o := fx.seen.last(); o.Source != clerksync.SourceCache {
 		t.Errorf("observed %+v", o)
 	}
@@ -64,8 +66,85 @@ func TestThousandFirstVisitsAtOnce(t *testing.T) {
 	arrived.Wait()
 	close(release)
 	done.Wait()
-	if fx.lookups() != 1 || fx.store.users.Load() != 1 || fx.store.upserts.Load() != 1 {
-		t.Errorf("%d Clerk calls, %d reads, %d writes; want one each", fx.lookups(), fx.store.users.Load(), fx.store.upserts.Load())
+	fx.wantOneOfEach(t)
+}
+
+// barredCase is a user who does not get in, and why.
+type barredCase struct {
+	arrange func(*testing.T, *fixture, string)
+	want    error
+}
+
+func barredCases() map[string]barredCase {
+	return map[string]barredCase{
+		"banned in Clerk": {
+			func(_ *testing.T, fx *fixture, id string) { _ = fx.clerk.BanUser(id) },
+			clerksync.ErrUserInactive,
+		},
+		"deprovisioned in Clerk": {
+			func(_ *testing.T, fx *fixture, id string) {
+				_ = fx.clerk.UpdateUser(id, func(u *fakeclerk.UserObject) { u.Deprovisioned = true })
+			},
+			clerksync.ErrUserInactive,
+		},
+		"suspended by the app": {
+			func(t *testing.T, fx *fixture, id string) {
+				visit(t, fx.Syncer, id)
+				_ = fx.store.Edit(id, func(u *clerksync.User) { u.IsActive = false })
+				fx.Forget(id)
+			},
+			clerksync.ErrUserInactive,
+		},
+		"deleted": {
+			func(t *testing.T, fx *fixture, id string) {
+				if _, err := fx.store.Deactivate(t.Context(), id, t0); err != nil {
+					t.Fatal(err)
+				}
+			},
+			clerksync.ErrUserInactive,
+		},
+		"unknown to Clerk": {
+			func(_ *testing.T, fx *fixture, id string) { _ = fx.clerk.DeleteUser(id) },
+			clerksync.ErrUserUnknown,
+		},
+	}
+}
+
+func TestBarredAndUnknownUsers(t *testing.T) {
+	t.Parallel()
+	for name, tt := range barredCases() {
+		for _, policy := range []clerksync.FailurePolicy{clerksync.FailClosed, clerksync.FailOpen} {
+			t.Run(fmt.Sprint(name, policy), func(t *testing.T) {
+				t.Parallel()
+				fx := newFixture(t, func(c *clerksync.Config) { c.OnFailure = policy })
+				id := fx.clerk.CreateUser(fakeclerk.NewUser{})
+				tt.arrange(t, fx, id)
+				visitFails(t, fx.Syncer, id, tt.want)
+				visitFails(t, fx.Syncer, id, tt.want) // from the cache
+				var p *clerksync.Problem
+				if o := fx.seen.last(); !errors.As(o.Err, &p) || p.Status != 403 || !errors.Is(o.Err, tt.want) {
+					t.Errorf("observed %+v", o)
+				}
+			})
+		}
+	}
+}
+
+func TestSubjectsThatAreNotUserIDs(t *testing.T) {
+	t.Parallel()
+	fx := newFixture(t, nil)
+	for _, id := range []string{
+		"", "user_", "mch_1", "../jwks", "user_../../jwks", "user_1?x=1", "user_1/ban", "user_ö", "user_1\x00",
+		"USER_1",
+		"user_" + strings.Repeat("a", 65),
+	} {
+		visitFails(t, fx.Syncer, id, clerksync.ErrUserUnknown)
+		if _, err := fx.Sync(t.Context(), id); !errors.Is(err, clerksync.ErrUserUnknown) {
+			t.Errorf("Sync(%q): %v", id, err)
+		}
+	}
+	if fx.clerk.Calls("") != 0 || fx.store.users.Load() != 0 {
+		t.Errorf("%s; want none", fx.calls())
 	}
 }
 
@@ -84,66 +163,13 @@ func TestStoredRecordNeedsNoClerk(t *testing.T) {
 	}
 }
 
-func TestRefusals(t *testing.T) {
-	t.Parallel()
-	for name, tt := range map[string]struct {
-		arrange func(*testing.T, *fixture, string)
-		want    error
-	}{
-		"banned in Clerk": {func(_ *testing.T, fx *fixture, id string) { _ = fx.clerk.BanUser(id) }, clerksync.ErrUserInactive},
-		"deprovisioned in Clerk": {func(_ *testing.T, fx *fixture, id string) {
-			_ = fx.clerk.UpdateUser(id, func(u *fakeclerk.UserObject) { u.Deprovisioned = true })
-		}, clerksync.ErrUserInactive},
-		"suspended by the app": {func(t *testing.T, fx *fixture, id string) {
-			visit(t, fx.Syncer, id)
-			_ = fx.store.Edit(id, func(u *clerksync.User) { u.IsActive = false })
-			fx.Forget(id)
-		}, clerksync.ErrUserInactive},
-		"deleted": {func(t *testing.T, fx *fixture, id string) {
-			if _, err := fx.store.Deactivate(t.Context(), id, t0); err != nil {
-				t.Fatal(err)
-			}
-		}, clerksync.ErrUserInactive},
-		"unknown to Clerk": {func(_ *testing.T, fx *fixture, id string) { _ = fx.clerk.DeleteUser(id) }, clerksync.ErrUserUnknown},
-	} {
-		for _, policy := range []clerksync.FailurePolicy{clerksync.FailClosed, clerksync.FailOpen} {
-			t.Run(fmt.Sprint(name, policy), func(t *testing.T) {
-				t.Parallel()
-				fx := newFixture(t, func(c *clerksync.Config) { c.OnFailure = policy })
-				id := fx.clerk.CreateUser(fakeclerk.NewUser{})
-				tt.arrange(t, fx, id)
-				refusedWith(t, fx.Syncer, id, tt.want)
-				refusedWith(t, fx.Syncer, id, tt.want) // from memory
-				var p *clerksync.Problem
-				if o := fx.seen.last(); !errors.As(o.Err, &p) || p.Status != 403 || !errors.Is(o.Err, tt.want) {
-					t.Errorf("observed %+v", o)
-				}
-			})
-		}
-	}
-}
-
-func TestSubjectsThatAreNoUserID(t *testing.T) {
-	t.Parallel()
-	fx := newFixture(t, nil)
-	for _, id := range []string{"", "user_", "mch_1", "../jwks", "user_../../jwks", "user_1?x=1", "user_1/ban", "user_ö", "user_1\x00", "USER_1", "user_" + strings.Repeat("a", 65)} {
-		refusedWith(t, fx.Syncer, id, clerksync.ErrUserUnknown)
-		if _, err := fx.Sync(t.Context(), id); !errors.Is(err, clerksync.ErrUserUnknown) {
-			t.Errorf("Sync(%q): %v", id, err)
-		}
-	}
-	if fx.clerk.Calls("") != 0 || fx.store.users.Load() != 0 {
-		t.Error("Clerk or the Store was asked about what is no user id")
-	}
-}
-
 func TestUnknownUserIsRememberedForAMoment(t *testing.T) {
 	t.Parallel()
 	fx := newFixture(t, nil)
 	const id = "user_ghost"
-	refusedWith(t, fx.Syncer, id, clerksync.ErrUserUnknown)
+	visitFails(t, fx.Syncer, id, clerksync.ErrUserUnknown)
 	fx.clock.Advance(9 * time.Second)
-	refusedWith(t, fx.Syncer, id, clerksync.ErrUserUnknown)
+	visitFails(t, fx.Syncer, id, clerksync.ErrUserUnknown)
 	if fx.lookups() != 1 {
 		t.Errorf("%d Clerk calls, want 1", fx.lookups())
 	}
@@ -159,10 +185,11 @@ func TestEventMakesAnUnknownUserKnown(t *testing.T) {
 	t.Parallel()
 	fx := newFixture(t, nil)
 	const id = "user_late"
-	refusedWith(t, fx.Syncer, id, clerksync.ErrUserUnknown)
+	visitFails(t, fx.Syncer, id, clerksync.ErrUserUnknown)
 	fx.clerk.CreateUser(fakeclerk.NewUser{ID: id})
 	raw, _ := fx.clerk.User(id)
-	if _, err := fx.Apply(t.Context(), clerksync.Event{Type: "user.created", Timestamp: fx.clock.Now(), Data: raw}); err != nil {
+	if _, err := fx.Apply(t.Context(), clerksync.Event{Type: "user.created", Timestamp: fx.clock.Now(),
+		Data: raw}); err != nil {
 		t.Fatal(err)
 	}
 	visit(t, fx.Syncer, id)
@@ -174,7 +201,7 @@ func TestVisitNeverDeletes(t *testing.T) {
 	id := fx.clerk.CreateUser(fakeclerk.NewUser{})
 	visit(t, fx.Syncer, id)
 	_ = fx.clerk.DeleteUser(id)
-	fx.clock.Advance(2 * time.Hour) // a refresh is due, and finds nothing
+	fx.clock.Advance(2 * time.Hour) // a refresh is due, and Clerk does not have the user
 	visit(t, fx.Syncer, id)
 	_ = fx.Close()
 	if _, err := fx.Sync(t.Context(), id); !errors.Is(err, clerksync.ErrUserUnknown) {
@@ -185,7 +212,7 @@ func TestVisitNeverDeletes(t *testing.T) {
 	}
 }
 
-// A visitor that leaves neither waits on nor disturbs the others.
+// A visitor that leaves returns at once, and the lookup goes on for the others.
 func TestFirstWaiterLeaves(t *testing.T) {
 	t.Parallel()
 	fx := newFixture(t, nil)
@@ -263,8 +290,8 @@ func TestAnotherProcessWasFaster(t *testing.T) {
 	}
 }
 
-// A first visit may find, once Clerk has answered, that the record was made meanwhile, in any
-// state: it serves what the Store has.
+// While a first visit waits for Clerk, another process may create the record, in any state. The visit serves what the
+// Store has.
 func TestEveryOutcomeOfAFirstVisit(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
@@ -275,13 +302,17 @@ func TestEveryOutcomeOfAFirstVisit(t *testing.T) {
 		"equal":   {func(t *testing.T, fx *fixture, id string) { fx.made(t, id) }, clerksync.Unchanged},
 		"older": {func(t *testing.T, fx *fixture, id string) {
 			fx.made(t, id)
-			_ = fx.store.Edit(id, func(u *clerksync.User) { u.ClerkUpdatedAt, u.Name = u.ClerkUpdatedAt.Add(-time.Hour), "Older" })
+			_ = fx.store.Edit(id, func(u *clerksync.User) {
+				u.ClerkUpdatedAt, u.Name = u.ClerkUpdatedAt.Add(-time.Hour), "Older"
+			})
 		}, clerksync.Updated},
 		"newer": {func(t *testing.T, fx *fixture, id string) {
 			fx.made(t, id)
 			newerRecord(fx, id)
 		}, clerksync.Stale},
-		"deleted": {func(t *testing.T, fx *fixture, id string) { _, _ = fx.store.Deactivate(t.Context(), id, t0) }, clerksync.Deactivated},
+		"deleted": {func(t *testing.T, fx *fixture, id string) {
+			_, _ = fx.store.Deactivate(t.Context(), id, t0)
+		}, clerksync.Deactivated},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -293,7 +324,8 @@ func TestEveryOutcomeOfAFirstVisit(t *testing.T) {
 				return nil
 			})
 			u, err := fx.User(t.Context(), id)
-			if o := fx.seen.last(); o.Op != clerksync.OpVisit || o.Source != clerksync.SourceClerk || o.Outcome != tt.want {
+			if o := fx.seen.last(); o.Op != clerksync.OpVisit || o.Source != clerksync.SourceClerk ||
+				o.Outcome != tt.want {
 				t.Errorf("observed %+v, want the Outcome %v", o, tt.want)
 			}
 			if tt.want == clerksync.Deactivated {

@@ -45,6 +45,20 @@ func deflated(b []byte) []byte {
 	return out.Bytes()
 }
 
+// hostileDelivery is a delivery, and what the handler makes of it.
+type hostileDelivery struct {
+	body   []byte                       // defaults to an ordinary user.created
+	change func(*http.Request)          // of the signed delivery
+	status int                          // 204, 400 or 422
+	record func(*clerksync.User) string // on 204: what to look at in the record
+	want   string                       // what record returns
+}
+
+// setHeader replaces a header's values.
+func setHeader(name string, values ...string) func(*http.Request) {
+	return func(r *http.Request) { r.Header[http.CanonicalHeaderKey(name)] = values }
+}
+
 // TestHostileWebhooks has what TestWebhookAnswers does not: bodies that are made to confuse, and signatures that
 // are made to look right.
 func TestHostileWebhooks(t *testing.T) {
@@ -577,18 +591,4 @@ func (d *fuzzedDelivery) check(t *testing.T, a answer, events []clerksync.Event)
 	if a.status != 204 && len(events) != 0 {
 		t.Fatalf("OnEvent got %+v beside a %d", events, a.status)
 	}
-}
-
-// hostileDelivery is a delivery, and what the handler makes of it.
-type hostileDelivery struct {
-	body   []byte                       // defaults to an ordinary user.created
-	change func(*http.Request)          // of the signed delivery
-	status int                          // 204, 400 or 422
-	record func(*clerksync.User) string // on 204: what to look at in the record
-	want   string                       // what record returns
-}
-
-// setHeader replaces a header's values.
-func setHeader(name string, values ...string) func(*http.Request) {
-	return func(r *http.Request) { r.Header[http.CanonicalHeaderKey(name)] = values }
 }

@@ -21,6 +21,32 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync/memstore"
 )
 
+// webhookCase is a delivery, and the answer that it must get.
+type webhookCase struct {
+	body    []byte    // defaults to createdEvent
+	at      time.Time // of the signature; defaults to t0
+	secret  string    // of the signature; defaults to testSecret
+	change  func(*http.Request)
+	webhook func(*clerksync.WebhookConfig)
+	syncer  func(*clerksync.Config)
+	store   error // what the Store fails with
+	status  int
+	code    string
+	outcome clerksync.Outcome // of the event that OnEvent gets
+}
+
+// createdEvent is an ordinary user.created.
+var createdEvent = envelope("user.created", userJSON("user_1", t0))
+
+// manyAddresses is the JSON of 100,000 addresses.
+func manyAddresses() string {
+	many := make([]string, 100_000)
+	for i := range many {
+		many[i] = fmt.Sprintf(`{"id":"idn_%d","email_address":"%d@example.com"}`, i, i)
+	}
+	return "[" + strings.Join(many, ",") + "]"
+}
+
 func TestWebhookAnswers(t *testing.T) {
 	t.Parallel()
 	for _, group := range []map[string]webhookCase{
@@ -516,30 +542,4 @@ func TestEveryOutcomeOfADelivery(t *testing.T) {
 	if o.Op != clerksync.OpWebhook || o.Outcome != 0 || !errors.As(o.Err, &p) || p.Code != "unavailable" {
 		t.Errorf("observed %+v", o)
 	}
-}
-
-// webhookCase is a delivery, and the answer that it must get.
-type webhookCase struct {
-	body    []byte    // defaults to createdEvent
-	at      time.Time // of the signature; defaults to t0
-	secret  string    // of the signature; defaults to testSecret
-	change  func(*http.Request)
-	webhook func(*clerksync.WebhookConfig)
-	syncer  func(*clerksync.Config)
-	store   error // what the Store fails with
-	status  int
-	code    string
-	outcome clerksync.Outcome // of the event that OnEvent gets
-}
-
-// createdEvent is an ordinary user.created.
-var createdEvent = envelope("user.created", userJSON("user_1", t0))
-
-// manyAddresses is the JSON of 100,000 addresses.
-func manyAddresses() string {
-	many := make([]string, 100_000)
-	for i := range many {
-		many[i] = fmt.Sprintf(`{"id":"idn_%d","email_address":"%d@example.com"}`, i, i)
-	}
-	return "[" + strings.Join(many, ",") + "]"
 }
