@@ -24,7 +24,8 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync/memstore"
 )
 
-// signIn is what the benchmarks of authentication share: a Clerk, and a user with a record, in real time.
+// signIn is what the benchmarks of authentication share: a Clerk, and a user with a record, in real
+// time.
 type signIn struct {
 	clerk       *fakeclerk.Server
 	store       *memstore.Store
@@ -46,8 +47,9 @@ func newSignIn(tb testing.TB) *signIn {
 	})
 	b.id = server.CreateUser(fakeclerk.NewUser{Email: "ada@example.com", FirstName: "Ada"})
 	url, key := server.APIURL(), server.SecretKey()
-	keys := jwks.NewClient(&clerk.ClientConfig{BackendConfig: clerk.BackendConfig{URL: &url, Key: &key,
-		HTTPClient: b.client}})
+	keys := jwks.NewClient(&clerk.ClientConfig{BackendConfig: clerk.BackendConfig{
+		URL: &url, Key: &key, HTTPClient: b.client,
+	}})
 	b.sdk = clerkhttp.RequireHeaderAuthorization(clerkhttp.JWKSClient(keys))(appHandler)
 	b.sdkPEM = clerkhttp.RequireHeaderAuthorization(clerkhttp.JSONWebKey(server.JWTKey()))(appHandler)
 	return b
@@ -98,7 +100,8 @@ func (b *signIn) requests(tb testing.TB, n int) []*http.Request {
 	return rs
 }
 
-// pass sends the requests through h, which must let all of them through, and returns how long that took.
+// pass sends the requests through h, which must let all of them through, and returns how long that
+// took.
 func pass(tb testing.TB, h http.Handler, rs ...*http.Request) time.Duration {
 	start := time.Now()
 	for _, r := range rs {
@@ -129,8 +132,9 @@ func allocations(tb testing.TB, h http.Handler, rs ...*http.Request) float64 {
 	return testing.AllocsPerRun(len(rs)-1, func() { pass(tb, h, rs[i]); i++ })
 }
 
-// BenchmarkRequireUserCached times a cached token of a user whose record is cached, and the SDK's middleware alone,
-// which syncs nothing, by turns. The SDK's is timed with keys from the JWKS and with the JSONWebKey option.
+// BenchmarkRequireUserCached times a cached token of a user whose record is cached, and the SDK's
+// middleware alone, which syncs nothing, by turns. The SDK's is timed with keys from the JWKS and
+// with the JSONWebKey option.
 func BenchmarkRequireUserCached(b *testing.B) {
 	env := newSignIn(b)
 	h := env.syncer(b).RequireUser(appHandler)
@@ -205,14 +209,16 @@ func TestRequireUserAllocations(t *testing.T) {
 	}
 }
 
-// BenchmarkAuthServer calls a real server over 16 connections, with cached tokens. All times include the client's part.
+// BenchmarkAuthServer calls a real server over 16 connections, with cached tokens. All times
+// include the client's part.
 func BenchmarkAuthServer(b *testing.B) {
 	env := newSignIn(b)
 	rs := env.requests(b, 16)
 	answers := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") })
 	url, key := env.clerk.APIURL(), env.clerk.SecretKey()
-	keys := jwks.NewClient(&clerk.ClientConfig{BackendConfig: clerk.BackendConfig{URL: &url, Key: &key,
-		HTTPClient: env.client}})
+	keys := jwks.NewClient(&clerk.ClientConfig{BackendConfig: clerk.BackendConfig{
+		URL: &url, Key: &key, HTTPClient: env.client,
+	}})
 	sdk := dialAll(b, clerkhttp.RequireHeaderAuthorization(clerkhttp.JWKSClient(keys))(answers), rs)
 	own := dialAll(b, env.syncer(b).RequireUser(answers), rs)
 	floor := dialAll(b, answers, rs)
@@ -335,8 +341,8 @@ func BenchmarkCachedTokens(b *testing.B) {
 	b.ReportMetric(0, "ns/op")
 }
 
-// BenchmarkTokenCacheMemory reports what a full cache of 100,000 tokens takes, each with its own user and session.
-// Signing them takes a minute.
+// BenchmarkTokenCacheMemory reports what a full cache of 100,000 tokens takes, each with its own
+// user and session. Signing them takes a minute.
 func BenchmarkTokenCacheMemory(b *testing.B) {
 	const tokens = 100_000
 	for b.Loop() {

@@ -21,8 +21,8 @@ type authCase struct {
 	sdk     []clerkhttp.AuthorizationOption // the same for the SDK, as far as it has options for it
 	subject string                          // defaults to a user whom Clerk knows
 
-	// The token: fakeclerk's with these options, or one with this payload that testSigner signs. Then both
-	// middlewares are given testSigner's key. ID stands for the subject.
+	// The token: fakeclerk's with these options, or one with this payload that testSigner signs.
+	// Then both middlewares are given testSigner's key. ID stands for the subject.
 	opts    fakeclerk.TokenOptions
 	claims  map[string]any // in place of opts.Claims
 	head    string         // of a payload; defaults to sessionHeader

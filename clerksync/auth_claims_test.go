@@ -26,8 +26,8 @@ import (
 // inOtherCase finds names of standard claims in other case.
 var inOtherCase = regexp.MustCompile(`"(Org_Slug|FVA|O|FEA|V)":`)
 
-// TestClaimsEqualTheSDKs checks that a handler gets the claims that the SDK's own verification finds in the token,
-// however odd its organization, features and permissions are.
+// TestClaimsEqualTheSDKs checks that a handler gets the claims that the SDK's own verification
+// finds in the token, however odd its organization, features and permissions are.
 func TestClaimsEqualTheSDKs(t *testing.T) {
 	t.Parallel()
 	c := &claimsComparison{s: newTestSyncer(t, func(c *clerksync.Config) {
@@ -150,7 +150,7 @@ func drawOddClaims(t *rapid.T) string {
 	return text.String()
 }
 
-// Tokens that say where their key is found: nobody looks there.
+// Tokens may name a place for their key. The verifier does not look there.
 func TestTokensThatNameTheirKey(t *testing.T) {
 	t.Parallel()
 	fx := newFixture(t, nil)
@@ -251,8 +251,8 @@ func TestHostileClaims(t *testing.T) {
 	}
 }
 
-// FuzzSignedClaims signs any header and claims, as Clerk would sign what a user could choose. The claims that are
-// accepted are those that a reader finds who compares names exactly.
+// FuzzSignedClaims signs any header and claims, as Clerk would sign what a user could choose. The
+// claims that are accepted are those that a reader finds who compares names exactly.
 func FuzzSignedClaims(f *testing.F) {
 	s := newTestSyncer(f, func(c *clerksync.Config) {
 		c.Auth = clerksync.AuthConfig{JWTKey: testSigner().pem, TokenCacheSize: -1}

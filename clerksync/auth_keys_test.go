@@ -128,8 +128,8 @@ func TestNobodyWaitsForKeysInAnOutage(t *testing.T) {
 	fx.clock.Advance(clerksync.CallTimeout)
 }
 
-// If the cached keys are expired and have the token's key, a visit waits a second for new keys, not as long as Clerk
-// hangs.
+// If the cached keys are expired and have the token's key, a visit waits a second for new keys, not
+// as long as Clerk hangs.
 func TestExpiredKeysWaitASecond(t *testing.T) {
 	t.Parallel()
 	fx := newFixture(t, nil)
@@ -192,7 +192,8 @@ func TestUselessKeySets(t *testing.T) {
 		"null key":      `{"keys":[null]}`,
 		"no key at all": `{}`,
 		"not JSON":      `<html>`,
-		"another kind":  `{"keys":[{"kty":"EC","crv":"P-256","kid":"ins_1","alg":"ES256","use":"sig","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}]}`,
+		"another kind": `{"keys":[{"kty":"EC","crv":"P-256","kid":"ins_1","alg":"ES256","use":"sig",
+			"x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}]}`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -17,8 +17,8 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync/memstore"
 )
 
-// TestCachedAnswerIsTheAnswer checks that a cached token gets the answer that verifying it anew gives, whatever the
-// tokens and the configuration are, as time passes and keys change.
+// TestCachedAnswerIsTheAnswer checks that a cached token gets the answer that verifying it anew
+// gives, whatever the tokens and the configuration are, as time passes and keys change.
 func TestCachedAnswerIsTheAnswer(t *testing.T) {
 	t.Parallel()
 	fx := newFixture(t, nil)
@@ -234,8 +234,9 @@ func mutate(t *rapid.T, token string) string {
 	return mutated
 }
 
-// FuzzAuthenticate cuts pieces out of tokens and inserts others. Nothing makes it panic, and only the bytes that
-// were signed are accepted, with the same claims, or other spare bits in their base64.
+// FuzzAuthenticate cuts pieces out of tokens and inserts others. Nothing makes it panic, and only
+// the bytes that were signed are accepted, with the same claims, or other spare bits in their
+// base64.
 func FuzzAuthenticate(f *testing.F) {
 	fx := newFixture(f, nil)
 	id := fx.clerk.CreateUser(fakeclerk.NewUser{})

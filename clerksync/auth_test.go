@@ -33,8 +33,8 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
 )
 
-// TestSessionTokens sends every kind of token and header through the SDK's own middleware and through ours, with
-// the claims in versions 1 and 2, and logs in which cases the two differ.
+// TestSessionTokens sends every kind of token and header through the SDK's own middleware and
+// through ours, with the claims in versions 1 and 2, and logs in which cases the two differ.
 func TestSessionTokens(t *testing.T) {
 	t.Parallel()
 	fx := newFixture(t, nil)
@@ -130,8 +130,8 @@ func (tt *authCase) request(t *testing.T, token string) *http.Request {
 	return r
 }
 
-// checkRequireUser sends the request three times, so that the later ones are cached, and returns the claims that
-// the handler got.
+// checkRequireUser sends the request three times, so that the later ones are cached, and returns
+// the claims that the handler got.
 func (tt *authCase) checkRequireUser(
 	t *testing.T, s *clerksync.Syncer, token, id string,
 ) (got []*clerk.SessionClaims) {
@@ -164,7 +164,8 @@ func (tt *authCase) checkRequireUser(
 	return got
 }
 
-// checkAuthenticate checks the claims, or the error, that Authenticate returns, and returns the claims.
+// checkAuthenticate checks the claims, or the error, that Authenticate returns, and returns the
+// claims.
 func (tt *authCase) checkAuthenticate(
 	t *testing.T, s *clerksync.Syncer, fx *fixture, token string,
 ) *clerk.SessionClaims {
@@ -184,7 +185,8 @@ func (tt *authCase) checkAuthenticate(
 	return claims
 }
 
-// checkSDKClaims checks that the claims are those of the SDK's own verification, unexported fields included.
+// checkSDKClaims checks that the claims are those of the SDK's own verification, unexported fields
+// included.
 func checkSDKClaims(t *testing.T, claims *clerk.SessionClaims, token string, fx *fixture, tt *authCase) {
 	t.Helper()
 	key := fx.clerk.JWTKey()
@@ -417,8 +419,8 @@ func TestReverificationBehindRequireUser(t *testing.T) {
 	}
 }
 
-// With two instances in one process, the SDK's middleware of one accepts the other's tokens once it has seen one,
-// because its cache of keys is the process's. Ours never does.
+// With two instances in one process, the SDK's middleware of one accepts the other's tokens once it
+// has seen one, because its cache of keys is the process's. Ours never does.
 func TestTokensOfAnotherInstance(t *testing.T) {
 	t.Parallel()
 	a := startFixture(t, fakeclerk.Config{RateLimit: -1, InstanceID: "ins_a"}, nil)
@@ -683,7 +685,8 @@ func TestTokensAtOnce(t *testing.T) {
 	fx.wantKeyFetches(t, 1)
 }
 
-// Made-up key ids cost neither calls to Clerk nor memory. Not parallel: the test counts goroutines and memory.
+// Made-up key ids cost neither calls to Clerk nor memory. Not parallel: the test counts goroutines
+// and memory.
 func TestForgedKeyIDsCostNothing(t *testing.T) {
 	fx := newFixture(t, nil)
 	genuine := fx.token(t, "user_1", fakeclerk.TokenOptions{ExpiresAt: t0.Add(time.Hour)})

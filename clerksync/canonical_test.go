@@ -144,7 +144,7 @@ func TestExtraNames(t *testing.T) {
 	}
 	for _, name := range []string{"plan", "Email", "a b", "é", "_x"} {
 		if _, err := (&clerksync.User{ClerkID: "user_1", Extra: map[string]any{name: 1}}).Canonical(); err != nil {
-			t.Errorf("the name %q is refused: %v", name, err)
+			t.Errorf("the name %q is not accepted: %v", name, err)
 		}
 	}
 	if _, err := (&clerksync.User{}).Canonical(); err == nil {

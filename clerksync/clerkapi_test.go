@@ -19,7 +19,8 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync/internal/retry"
 )
 
-// An answer that never ends, from Clerk or from whoever answers in its place, is cut off by size and by time.
+// An answer that never ends, from Clerk or from whoever answers in its place, is cut off by size
+// and by time.
 func TestAnswersWithoutAnEnd(t *testing.T) {
 	t.Parallel()
 	read := func(s *clerksync.Syncer) error { _, err := s.User(t.Context(), "user_1"); return err }
@@ -101,7 +102,8 @@ func TestAnswerThatUnpacksToMuch(t *testing.T) {
 	visitFails(t, fx.Syncer, "user_1", clerksync.ErrUnavailable)
 }
 
-// However long Clerk's Retry-After is, no request waits for it, and no client is told to wait over a minute.
+// However long Clerk's Retry-After is, no request waits for it, and no client is told to wait over
+// a minute.
 func TestHugeRetryAfter(t *testing.T) {
 	t.Parallel()
 	for value, want := range map[string]struct {

@@ -171,7 +171,9 @@ func ExampleSyncer_Middleware() {
 	})
 
 	url, key := server.APIURL(), server.SecretKey()
-	keys := jwks.NewClient(&clerk.ClientConfig{BackendConfig: clerk.BackendConfig{URL: &url, Key: &key, HTTPClient: cfg.HTTPClient}})
+	keys := jwks.NewClient(&clerk.ClientConfig{BackendConfig: clerk.BackendConfig{
+		URL: &url, Key: &key, HTTPClient: cfg.HTTPClient,
+	}})
 	sessions := clerkhttp.WithHeaderAuthorization(
 		clerkhttp.JWKSClient(keys),
 		// Optional: the token then tells that the record is out of date.
@@ -180,7 +182,8 @@ func ExampleSyncer_Middleware() {
 	h := sessions(syncer.Middleware(next))
 
 	r := httptest.NewRequest(http.MethodGet, "/api/me", nil)
-	r.Header.Set("Authorization", "Bearer "+server.SessionToken(server.CreateUser(fakeclerk.NewUser{FirstName: "Ada"})))
+	id := server.CreateUser(fakeclerk.NewUser{FirstName: "Ada"})
+	r.Header.Set("Authorization", "Bearer "+server.SessionToken(id))
 	h.ServeHTTP(httptest.NewRecorder(), r)
 	// Output: Ada
 }
@@ -294,8 +297,14 @@ func ExampleSyncer_Apply() {
 		log.Fatal(err)
 	}
 	defer syncer.Close()
-	newer := clerksync.Event{Type: "user.updated", Timestamp: time.Now(), Data: json.RawMessage(`{"id":"user_1","first_name":"Ada","updated_at":1700000002000}`)}
-	older := clerksync.Event{Type: "user.created", Timestamp: time.Now(), Data: json.RawMessage(`{"id":"user_1","updated_at":1700000001000}`)}
+	newer := clerksync.Event{
+		Type: "user.updated", Timestamp: time.Now(),
+		Data: json.RawMessage(`{"id":"user_1","first_name":"Ada","updated_at":1700000002000}`),
+	}
+	older := clerksync.Event{
+		Type: "user.created", Timestamp: time.Now(),
+		Data: json.RawMessage(`{"id":"user_1","updated_at":1700000001000}`),
+	}
 
 	for _, e := range []clerksync.Event{newer, older, newer} {
 		res, err := syncer.Apply(context.Background(), e)

@@ -7,8 +7,9 @@ import (
 	"go.uber.org/goleak"
 )
 
-// The defaults are small, so that the tests are quick. The flags raise them: a value below the default counts as
-// the default, and none skips a test. -rapid.checks, a flag of package rapid, may also be lowered.
+// The defaults are small, so that the tests are quick. The flags raise them: a value below the
+// default counts as the default, and none skips a test. -rapid.checks, a flag of package rapid, may
+// also be lowered.
 const (
 	fewestUsers    = 100_000
 	fewestVisitors = 2000

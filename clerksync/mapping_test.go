@@ -36,8 +36,10 @@ func TestMapUser(t *testing.T) {
 		},
 		"nothing but an id": {`{"id":"user_1"}`, clerksync.User{ClerkID: "user_1"}},
 		"all null": {
-			`{"id":"user_1","first_name":null,"last_name":null,"image_url":null,"banned":null,"created_at":null,"updated_at":null,"last_sign_in_at":null,
-			"primary_email_address_id":null,"primary_phone_number_id":null,"email_addresses":null,"phone_numbers":null,"public_metadata":null,"unsafe_metadata":null}`,
+			`{"id":"user_1","first_name":null,"last_name":null,"image_url":null,"banned":null,
+			"created_at":null,"updated_at":null,"last_sign_in_at":null,
+			"primary_email_address_id":null,"primary_phone_number_id":null,"email_addresses":null,
+			"phone_numbers":null,"public_metadata":null,"unsafe_metadata":null}`,
 			clerksync.User{ClerkID: "user_1"},
 		},
 		"the primary address, not the first": {
@@ -47,20 +49,24 @@ func TestMapUser(t *testing.T) {
 			clerksync.User{ClerkID: "user_1", Email: "own@example.com"},
 		},
 		"a primary address that is not there": {
-			`{"id":"user_1","primary_email_address_id":"idn_9","email_addresses":[{"id":"idn_1","email_address":"a@example.com"}]}`,
+			`{"id":"user_1","primary_email_address_id":"idn_9",
+			"email_addresses":[{"id":"idn_1","email_address":"a@example.com"}]}`,
 			clerksync.User{ClerkID: "user_1"},
 		},
 		"addresses without a primary one": {
-			`{"id":"user_1","primary_email_address_id":null,"email_addresses":[{"id":"","email_address":"a@example.com"}]}`,
+			`{"id":"user_1","primary_email_address_id":null,
+			"email_addresses":[{"id":"","email_address":"a@example.com"}]}`,
 			clerksync.User{ClerkID: "user_1"},
 		},
 		"phone only": {
-			`{"id":"user_1","email_addresses":[],"primary_phone_number_id":"idn_p","phone_numbers":[{"id":"idn_p","phone_number":"+15555550100","verification":{"status":"verified"}}]}`,
+			`{"id":"user_1","email_addresses":[],"primary_phone_number_id":"idn_p","phone_numbers":[
+			{"id":"idn_p","phone_number":"+15555550100","verification":{"status":"verified"}}]}`,
 			clerksync.User{ClerkID: "user_1", PhoneVerified: true,
 				Profile: clerksync.Profile{PhoneNumber: "+15555550100"}},
 		},
 		"no verification": {
-			`{"id":"user_1","primary_email_address_id":"i","email_addresses":[{"id":"i","email_address":"a@example.com","verification":null}]}`,
+			`{"id":"user_1","primary_email_address_id":"i","email_addresses":[
+			{"id":"i","email_address":"a@example.com","verification":null}]}`,
 			clerksync.User{ClerkID: "user_1", Email: "a@example.com"},
 		},
 		"last name only": {
@@ -73,11 +79,13 @@ func TestMapUser(t *testing.T) {
 			clerksync.User{ClerkID: "user_1", Profile: clerksync.Profile{Birthday: "1815-12-10", Gender: "f"}},
 		},
 		"birthday and gender in metadata, public first": {
-			`{"id":"user_1","birthday":"","public_metadata":{"birthday":"1815-12-10"},"unsafe_metadata":{"birthday":"x","gender":"f"}}`,
+			`{"id":"user_1","birthday":"","public_metadata":{"birthday":"1815-12-10"},
+			"unsafe_metadata":{"birthday":"x","gender":"f"}}`,
 			clerksync.User{ClerkID: "user_1", Profile: clerksync.Profile{Birthday: "1815-12-10", Gender: "f"}},
 		},
 		"birthday and gender of other types": {
-			`{"id":"user_1","birthday":1815,"gender":{"$ne":""},"public_metadata":{"birthday":["x"]},"unsafe_metadata":[]}`,
+			`{"id":"user_1","birthday":1815,"gender":{"$ne":""},"public_metadata":{"birthday":["x"]},
+			"unsafe_metadata":[]}`,
 			clerksync.User{ClerkID: "user_1"},
 		},
 		"banned": {`{"id":"user_1","banned":true}`, clerksync.User{ClerkID: "user_1", Banned: true}},
@@ -87,7 +95,8 @@ func TestMapUser(t *testing.T) {
 			`{"id":"user_1","locked":true,"deprovisioned":null}`, clerksync.User{ClerkID: "user_1"},
 		},
 		"other fields of other types": {
-			`{"id":"user_1","first_name":"A","passkeys":7,"external_accounts":{"a":1},"totp_enabled":"yes","web3_wallets":[[]],"locale":4,"saml_accounts":[1]}`,
+			`{"id":"user_1","first_name":"A","passkeys":7,"external_accounts":{"a":1},"totp_enabled":"yes",
+			"web3_wallets":[[]],"locale":4,"saml_accounts":[1]}`,
 			clerksync.User{ClerkID: "user_1", Name: "A", Profile: clerksync.Profile{FirstName: "A", FullName: "A"}},
 		},
 		"times that cannot be": {
@@ -182,7 +191,8 @@ func TestSyncedAtIsNeverInTheFuture(t *testing.T) {
 
 func TestRoleOfAndMap(t *testing.T) {
 	t.Parallel()
-	raw := json.RawMessage(`{"id":"user_1","first_name":"Ada","public_metadata":{"role":"TEACHER","plan":"pro","seats":3},"deprovisioned":false,"undocumented":["x"]}`)
+	raw := json.RawMessage(`{"id":"user_1","first_name":"Ada","deprovisioned":false,
+		"public_metadata":{"role":"TEACHER","plan":"pro","seats":3},"undocumented":["x"]}`)
 	metadata := func(cu *clerk.User) (m struct {
 		Role  clerksync.Role
 		Plan  string
@@ -259,7 +269,8 @@ func TestMapFailures(t *testing.T) {
 
 func FuzzMapUser(f *testing.F) {
 	f.Add([]byte(documentedUser))
-	f.Add([]byte(`{"id":"user_1","public_metadata":{"birthday":[{}]},"email_addresses":[null,{}],"primary_email_address_id":""}`))
+	f.Add([]byte(`{"id":"user_1","public_metadata":{"birthday":[{}]},"email_addresses":[null,{}],
+		"primary_email_address_id":""}`))
 	f.Add([]byte(`{"id":"user_1","updated_at":9223372036854775807,"created_at":-9223372036854775808}`))
 	for _, seed := range []string{
 		`{"id":"user_1","ID":"user_2"}`, `{"id":"user_1","updated_at":1e400}`, `{"id":"user_1","updated_at":1.0}`,
@@ -297,8 +308,8 @@ func FuzzMapUser(f *testing.F) {
 	})
 }
 
-// FuzzMapMetadata has Map copy metadata that a user chose into Extra. Either the record can be stored, and its names
-// are plain field names, or the error says why without quoting the metadata.
+// FuzzMapMetadata has Map copy metadata that a user chose into Extra. Either the record can be
+// stored, and its names are plain field names, or the error says why without quoting the metadata.
 func FuzzMapMetadata(f *testing.F) {
 	for _, seed := range []string{`{"plan":"pro"}`, `{"$set":{"role":"ADMIN"}}`, `{"a":{"b":{"$where":"hunter2"}}}`,
 		`{"a.b":1}`, `{"":1}`, `{"\u0000":1}`, `[{"$ne":"hunter2"}]`,

@@ -15,8 +15,8 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync/memstore"
 )
 
-// cachedVisit returns a request of a signed-in user whose record is cached, the middleware, and the floor: the cheapest
-// middleware that passes a value to its handler.
+// cachedVisit returns a request of a signed-in user whose record is cached, the middleware, and the
+// floor: the cheapest middleware that passes a value to its handler.
 func cachedVisit(tb testing.TB) (r *http.Request, middleware, floor http.Handler) {
 	tb.Helper()
 	store := memstore.New()

@@ -25,8 +25,8 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
 )
 
-// answering is an app with all three handlers. /visit is behind the SDK's middleware and ours, /session behind
-// RequireUser, and /webhook takes events. Its one user is Ada.
+// answering is an app with all three handlers. /visit is behind the SDK's middleware and ours,
+// /session behind RequireUser, and /webhook takes events. Its one user is Ada.
 type answering struct {
 	*fixture
 	url, ada string
@@ -149,8 +149,8 @@ var sentinels = []error{
 	clerksync.ErrIncomplete, clerksync.ErrTooManyGhosts,
 }
 
-// TestEveryAnswer gets each answer that the handlers document from a real server. It fails if problem.go has a code
-// that no handler gave.
+// TestEveryAnswer gets each answer that the handlers document from a real server. It fails if
+// problem.go has a code that no handler gave.
 func TestEveryAnswer(t *testing.T) {
 	t.Parallel()
 	var given []string
@@ -410,8 +410,9 @@ func (textless) Error() string { panic("the error's text was asked for") }
 
 func (e textless) Unwrap() error { return e.error }
 
-// FuzzWriteProblem checks that the answer to any error is a complete problem document with a failure's status and
-// headers of one line, and that WriteProblem does not ask for the error's text.
+// FuzzWriteProblem checks that the answer to any error is a complete problem document with a
+// failure's status and headers of one line, and that WriteProblem does not ask for the error's
+// text.
 func FuzzWriteProblem(f *testing.F) {
 	for kind := range uint8(8) {
 		f.Add(kind, "user_inactive", 403, int64(1500*time.Millisecond), "X-Own", "value")

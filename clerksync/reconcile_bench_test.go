@@ -18,8 +18,9 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync/memstore"
 )
 
-// BenchmarkReconcileUnchanged runs over users who are all in step. Clerk's pages and the stamps are in memory already,
-// so this is the CPU time of the comparison. small is fakeclerk's user, large one with every field that Clerk has.
+// BenchmarkReconcileUnchanged runs over users who are all in step. Clerk's pages and the stamps are
+// in memory already, so this is the CPU time of the comparison. small is fakeclerk's user, large
+// one with every field that Clerk has.
 func BenchmarkReconcileUnchanged(b *testing.B) {
 	const users, pageSize = 50_000, 500
 	for _, size := range []string{"small", "large"} {
@@ -64,7 +65,9 @@ func newPagesInMemory(b *testing.B, users, pageSize int, large bool) *pagesInMem
 	more := ""
 	if large {
 		more = `,"external_accounts":[` +
-			strings.Repeat(`{"object":"external_account","id":"idn_1","provider":"oauth_google","email_address":"a@example.com","approved_scopes":"email profile","verification":{"status":"verified"},"public_metadata":{}},`, 5) +
+			strings.Repeat(`{"object":"external_account","id":"idn_1","provider":"oauth_google",`+
+				`"email_address":"a@example.com","approved_scopes":"email profile",`+
+				`"verification":{"status":"verified"},"public_metadata":{}},`, 5) +
 			`{}],"private_metadata":{"notes":"` + strings.Repeat(`a \"b\" `, 100) + `"}}`
 	}
 	var page bytes.Buffer

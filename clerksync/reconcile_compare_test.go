@@ -203,7 +203,8 @@ func (d *drifted) checkRepaired(t *testing.T, before map[string]*clerksync.User,
 	}
 }
 
-// checkAsInClerk checks the record of a user whom Clerk has. old is the record before the run, nil for none.
+// checkAsInClerk checks the record of a user whom Clerk has. old is the record before the run, nil
+// for none.
 func (d *drifted) checkAsInClerk(t *testing.T, name string, raw json.RawMessage, old, u *clerksync.User) {
 	t.Helper()
 	want, err := clerksync.MapUser(d.Syncer, raw, d.clock.Now())
@@ -279,8 +280,8 @@ func TestReconcileAfterAMappingChange(t *testing.T) {
 	fx.inStep(t)
 }
 
-// A sign-in does not raise the version: the Store calls it Unchanged, and with Force the Report says that it
-// differs.
+// A sign-in does not raise the version: the Store calls it Unchanged, and with Force the Report
+// says that it differs.
 func TestReconcileSignInAtAnEqualVersion(t *testing.T) {
 	t.Parallel()
 	fx := newBulkFixture(t, nil)
@@ -298,7 +299,8 @@ func TestReconcileSignInAtAnEqualVersion(t *testing.T) {
 	fx.inStep(t)
 }
 
-// A record may be newer than Clerk's answer if Clerk's clock went back, or if the answer comes from a replica.
+// A record may be newer than Clerk's answer if Clerk's clock went back, or if the answer comes from
+// a replica.
 func TestReconcileLeavesNewerRecords(t *testing.T) {
 	t.Parallel()
 	for _, force := range []bool{false, true} {

@@ -25,7 +25,8 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync/internal/retry"
 )
 
-// instanceCase is a run against an instance that is not the one of the Store's users, or that may be it.
+// instanceCase is a run against an instance that is not the one of the Store's users, or that may
+// be it.
 type instanceCase struct {
 	stored   int // records
 	listed   int // users of the instance
@@ -35,8 +36,8 @@ type instanceCase struct {
 	calls    int
 }
 
-// TestReconcileOfAnotherInstance has a secret key that is revoked, or of another instance than the Store's users.
-// Nothing may be written.
+// TestReconcileOfAnotherInstance has a secret key that is revoked, or of another instance than the
+// Store's users. Nothing may be written.
 func TestReconcileOfAnotherInstance(t *testing.T) {
 	t.Parallel()
 	wrong, unavailable := clerksync.ErrWrongInstance, clerksync.ErrUnavailable
@@ -152,7 +153,8 @@ func TestReconcileKeyRevokedMidway(t *testing.T) {
 	}
 }
 
-// TestReconcileWithAFailingClerk fails one call in five, in many ways. A seed makes the same calls fail each time.
+// TestReconcileWithAFailingClerk fails one call in five, in many ways. A seed makes the same calls
+// fail each time.
 func TestReconcileWithAFailingClerk(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(4) {
@@ -317,8 +319,8 @@ func (c midwayChange) arrives(r *http.Request, fx *bulkFixture) bool {
 	panic(c.when)
 }
 
-// TestReconcileWhileUsersChange has something happen to one user of twenty while an answer is on its way from
-// Clerk.
+// TestReconcileWhileUsersChange has something happen to one user of twenty while an answer is on
+// its way from Clerk.
 func TestReconcileWhileUsersChange(t *testing.T) {
 	t.Parallel()
 	for name, tt := range midwayChanges() {
@@ -359,8 +361,8 @@ func TestReconcileWhileUsersChange(t *testing.T) {
 	}
 }
 
-// TestReconcileBesideLiveTraffic runs while users sign up, change and are deleted. Their webhooks go to a second
-// process, and their visits to a third.
+// TestReconcileBesideLiveTraffic runs while users sign up, change and are deleted. Their webhooks
+// go to a second process, and their visits to a third.
 func TestReconcileBesideLiveTraffic(t *testing.T) {
 	t.Parallel()
 	fx := newBulkFixture(t, nil)
@@ -430,7 +432,8 @@ func TestReconcileOfAnImpossibleCount(t *testing.T) {
 	fx.backfill(t, 2)
 	fx.answer = func(r *http.Request, resp *http.Response) {
 		if strings.HasSuffix(r.URL.Path, "/users/count") {
-			resp.Body, resp.ContentLength = io.NopCloser(strings.NewReader(`{"object":"total_count","total_count":4000000000000000000}`)), -1
+			count := strings.NewReader(`{"object":"total_count","total_count":4000000000000000000}`)
+			resp.Body, resp.ContentLength = io.NopCloser(count), -1
 		}
 	}
 	if report, err := fx.Reconcile(t.Context(), options{}); !errors.Is(err, clerksync.ErrIncomplete) ||

@@ -18,8 +18,9 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
 )
 
-// TestReconcileMemory runs over users whom neither Clerk nor the Store keeps in memory, so that what grows is the run's
-// own. The race detector needs memory too, so the test is not for its builds.
+// TestReconcileMemory runs over users whom neither Clerk nor the Store keeps in memory, so that
+// what grows is the run's own. The race detector needs memory too, so the test is not for its
+// builds.
 func TestReconcileMemory(t *testing.T) {
 	users := manyUsers()
 	bound := uint64(16<<20 + 48*users)
@@ -58,7 +59,8 @@ func TestReconcileMemory(t *testing.T) {
 
 const maxPage = 500
 
-// heapLive is what the last collection kept. The number of dead objects depends on what other tests keep.
+// heapLive is what the last collection kept. The number of dead objects depends on what other tests
+// keep.
 func heapLive() uint64 {
 	sample := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
 	metrics.Read(sample)

@@ -45,7 +45,8 @@ func editList(f func(*http.Request, []json.RawMessage) []json.RawMessage) func(*
 	}
 }
 
-// beforeList has f called after Clerk has made a list and before it sends it, with the list's number from 1.
+// beforeList has f called after Clerk has made a list and before it sends it, with the list's
+// number from 1.
 func (fx *bulkFixture) beforeList(f func(number int)) {
 	var lists atomic.Int32
 	fx.clerk.SetFault(func(r *http.Request) *fakeclerk.Fault {
@@ -57,7 +58,8 @@ func (fx *bulkFixture) beforeList(f func(number int)) {
 	})
 }
 
-// bounded returns a context that ends if Clerk is called far more often than any run of these tests needs.
+// bounded returns a context that ends if Clerk is called far more often than any run of these tests
+// needs.
 func (fx *bulkFixture) bounded(t *testing.T) context.Context {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	t.Cleanup(func() { cancel(nil) })
@@ -170,8 +172,8 @@ func movingLists() map[string]listCase {
 	}
 }
 
-// TestReconcileReadsEveryPage has Clerk's list behave oddly. The run must still see every user and find the one
-// ghost.
+// TestReconcileReadsEveryPage has Clerk's list behave oddly. The run must still see every user and
+// find the one ghost.
 func TestReconcileReadsEveryPage(t *testing.T) {
 	t.Parallel()
 	for _, group := range []map[string]listCase{orderlyLists(), movingLists()} {
@@ -275,7 +277,8 @@ func shortLists() map[string]shortList {
 	}
 }
 
-// TestReconcileIncompleteList has Clerk list less than it counts. The users that it leaves out are not ghosts.
+// TestReconcileIncompleteList has Clerk list less than it counts. The users that it leaves out are
+// not ghosts.
 func TestReconcileIncompleteList(t *testing.T) {
 	t.Parallel()
 	for name, tt := range shortLists() {

@@ -62,8 +62,8 @@ func TestReconcileForgedResume(t *testing.T) {
 	fx.inStep(t)
 }
 
-// FuzzResume checks that a Resume is accepted only if it is a point of a run of the same kind, and that the error
-// does not quote it.
+// FuzzResume checks that a Resume is accepted only if it is a point of a run of the same kind, and
+// that the error does not quote it.
 func FuzzResume(f *testing.F) {
 	s := newTestSyncer(f, nil)
 	token := func(text string) string { return base64.RawURLEncoding.EncodeToString([]byte(text)) }
@@ -102,8 +102,8 @@ func checkResumeError(t *testing.T, text string, point clerksync.ResumePoint, er
 	}
 }
 
-// checkResumePoint checks that the point is possible, survives being written and read, and is only accepted by a
-// run of its kind.
+// checkResumePoint checks that the point is possible, survives being written and read, and is only
+// accepted by a run of its kind.
 func checkResumePoint(t *testing.T, s *clerksync.Syncer, opts options, point clerksync.ResumePoint) {
 	t.Helper()
 	if !userIDForm(point.After) || point.Passed < 0 || len(point.Conflicts) > 100 {
@@ -134,10 +134,10 @@ func endState(t *testing.T, fx *bulkFixture, ids []string) map[string]*clerksync
 	return records
 }
 
-var whenAndWhere = cmpopts.IgnoreFields(clerksync.User{}, "ID", "SyncedAt", "CreatedAt", "UpdatedAt", "DeletedAt")
+var idAndTimes = cmpopts.IgnoreFields(clerksync.User{}, "ID", "SyncedAt", "CreatedAt", "UpdatedAt", "DeletedAt")
 
-// TestReconcileResumed stops a run at every point and continues it, with and without Resume. The records must be those
-// of an undisturbed run.
+// TestReconcileResumed stops a run at every point and continues it, with and without Resume. The
+// records must be those of an undisturbed run.
 func TestReconcileResumed(t *testing.T) {
 	t.Parallel()
 	prepare := func(t *testing.T) (*bulkFixture, []string) {
@@ -205,7 +205,7 @@ func TestReconcileResumed(t *testing.T) {
 			if !second.Complete {
 				t.Errorf("stop %d, resume %v: reports %+v", stop, resume, second)
 			}
-			if diff := gocmp.Diff(want, endState(t, fx, ids), whenAndWhere); diff != "" {
+			if diff := gocmp.Diff(want, endState(t, fx, ids), idAndTimes); diff != "" {
 				t.Errorf("stop %d, resume %v: the records are not those of an undisturbed run (-want +got):\n%s", stop,
 					resume, diff)
 			}
@@ -220,7 +220,8 @@ func TestReconcileResumed(t *testing.T) {
 	}
 }
 
-// A resumed run asks for the users of the first part by id, a hundred a call, and does not take them for ghosts.
+// A resumed run asks for the users of the first part by id, a hundred a call, and does not take
+// them for ghosts.
 func TestReconcileResumedCost(t *testing.T) {
 	t.Parallel()
 	fx := newBulkFixture(t, nil)
@@ -287,12 +288,12 @@ func TestReconcileResumePoints(t *testing.T) {
 		"negative": {fx.Syncer, options{Resume: token([]byte(`{"after":"user_1","passed":-1}`))},
 			"copy it whole"},
 	} {
-		refused, err := tt.syncer.Reconcile(t.Context(), tt.opts)
+		got, err := tt.syncer.Reconcile(t.Context(), tt.opts)
 		if err == nil || !strings.Contains(err.Error(), "ReconcileOptions.Resume") ||
 			!strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: %v", name, err)
 		}
-		if refused.ClerkCalls != 0 { // not the fake's count, which a call that was cancelled above may still raise
+		if got.ClerkCalls != 0 { // not the fake's count, which a call that was cancelled above may still raise
 			t.Errorf("%s: asked Clerk", name)
 		}
 	}

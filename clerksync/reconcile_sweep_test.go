@@ -13,8 +13,8 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
 )
 
-// TestReconcileLastWord has a record that the list lacks. Clerk's answer to the last question about it does not prove
-// that the user is gone.
+// TestReconcileLastWord has a record that the list lacks. Clerk's answer to the last question about
+// it does not prove that the user is gone.
 func TestReconcileLastWord(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
@@ -59,14 +59,14 @@ func TestReconcileLimitsDeactivations(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		users, ghosts, limit int
-		refused              bool
+		tooMany              bool
 	}{
 		"default of few, at it":    {users: 5, ghosts: 10},
-		"default of few, over it":  {users: 5, ghosts: 11, refused: true},
+		"default of few, over it":  {users: 5, ghosts: 11, tooMany: true},
 		"default of many, at it":   {users: 600, ghosts: 12}, // of 612
-		"default of many, over it": {users: 600, ghosts: 13, refused: true},
+		"default of many, over it": {users: 600, ghosts: 13, tooMany: true},
 		"explicit, at it":          {users: 5, ghosts: 2, limit: 2},
-		"explicit, over it":        {users: 5, ghosts: 3, limit: 2, refused: true},
+		"explicit, over it":        {users: 5, ghosts: 3, limit: 2, tooMany: true},
 		"lifted":                   {users: 5, ghosts: 120, limit: -1},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -80,8 +80,8 @@ func TestReconcileLimitsDeactivations(t *testing.T) {
 			for _, dry := range []bool{true, false} {
 				report, err := fx.Reconcile(t.Context(), options{DryRun: dry, MaxDeactivations: tt.limit,
 					RequestsPerSecond: 1e6})
-				if tt.refused != errors.Is(err, clerksync.ErrTooManyGhosts) || !tt.refused && err != nil ||
-					report.Complete == tt.refused {
+				if tt.tooMany != errors.Is(err, clerksync.ErrTooManyGhosts) || !tt.tooMany && err != nil ||
+					report.Complete == tt.tooMany {
 					t.Fatalf("dry %v: %v, %+v", dry, err, report)
 				}
 				if report.Ghosts.Count != tt.ghosts || !slices.Equal(report.Ghosts.IDs,
@@ -89,7 +89,7 @@ func TestReconcileLimitsDeactivations(t *testing.T) {
 					t.Errorf("dry %v: finds %d ghosts", dry, report.Ghosts.Count)
 				}
 				want := tt.ghosts
-				if dry || tt.refused {
+				if dry || tt.tooMany {
 					want = 0
 				}
 				if report.Deactivated.Count != want || fx.store.count("Deactivate") != want {
@@ -97,7 +97,7 @@ func TestReconcileLimitsDeactivations(t *testing.T) {
 				}
 			}
 			for id, u := range fx.records(t, ghosts) {
-				if u.DeletedAt.IsZero() != tt.refused {
+				if u.DeletedAt.IsZero() != tt.tooMany {
 					t.Errorf("%s is %+v", id, u)
 				}
 			}

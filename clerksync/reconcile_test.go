@@ -199,9 +199,9 @@ func TestReconcileWaitsAsClerkAsks(t *testing.T) {
 	t.Parallel()
 	fx := newBulkFixture(t, nil)
 	fx.signUp(5)
-	var refusals atomic.Int32
+	var throttled atomic.Int32
 	fx.clerk.SetFault(func(r *http.Request) *fakeclerk.Fault {
-		if r.URL.Query().Has("starting_after") && refusals.Add(1) == 1 {
+		if r.URL.Query().Has("starting_after") && throttled.Add(1) == 1 {
 			f := fakeclerk.ErrorFault(429, "too_many_requests")
 			f.Header.Set("Retry-After", "17")
 			return f

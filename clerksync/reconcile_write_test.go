@@ -46,8 +46,8 @@ func badUsers() map[string]badUser {
 	}
 }
 
-// TestReconcileBadUsers has one user of ten whom the run cannot handle. The user is counted and logged, and the run
-// goes on.
+// TestReconcileBadUsers has one user of ten whom the run cannot handle. The user is counted and
+// logged, and the run goes on.
 func TestReconcileBadUsers(t *testing.T) {
 	t.Parallel()
 	for name, tt := range badUsers() {
@@ -247,7 +247,8 @@ func TestReconcileRestore(t *testing.T) {
 	}
 }
 
-// checkRestored checks that a record is active again, the same one, with Clerk's first name and the app's role.
+// checkRestored checks that a record is active again, the same one, with Clerk's first name and the
+// app's role.
 func checkRestored(t *testing.T, before, u *clerksync.User, role clerksync.Role, firstName string) {
 	t.Helper()
 	if !u.IsActive || !u.DeletedAt.IsZero() || u.ID != before.ID {
@@ -258,7 +259,8 @@ func checkRestored(t *testing.T, before, u *clerksync.User, role clerksync.Role,
 	}
 }
 
-// A restored record is brought in step, even if the run ends in between or the answer of Restore is lost.
+// A restored record is brought in step, even if the run ends in between or the answer of Restore is
+// lost.
 func TestRestoreIsFollowedByTheRest(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
@@ -313,8 +315,8 @@ func TestRestoreIsFollowedByTheRest(t *testing.T) {
 	}
 }
 
-// A user is deleted in Clerk after the list and before the record is restored. The event found the record deleted
-// already, so nothing else will delete it: the run must.
+// A user is deleted in Clerk after the list and before the record is restored. The event found the
+// record deleted already, so nothing else will delete it: the run must.
 func TestRestoreOfAUserDeletedMeanwhile(t *testing.T) {
 	t.Parallel()
 	fx := newBulkFixture(t, nil)
@@ -347,8 +349,8 @@ func TestRestoreOfAUserDeletedMeanwhile(t *testing.T) {
 	}
 }
 
-// TestReconcileHandedDownAddresses has users take each other's addresses, so that only the last can be written at
-// first, and one more by each further try.
+// TestReconcileHandedDownAddresses has users take each other's addresses, so that only the last can
+// be written at first, and one more by each further try.
 func TestReconcileHandedDownAddresses(t *testing.T) {
 	t.Parallel()
 	fx := newBulkFixture(t, nil)

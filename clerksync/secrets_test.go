@@ -61,8 +61,10 @@ func newAudit(t *testing.T, change func(*clerksync.Config)) *audit {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	a.user = fmt.Sprintf(`{"id":%q,"updated_at":%d,"first_name":%q,"last_name":%q,"primary_email_address_id":"i","email_addresses":[{"id":"i","email_address":%q}],
-		"primary_phone_number_id":"p","phone_numbers":[{"id":"p","phone_number":%q}],"private_metadata":{"note":%q},"unsafe_metadata":{"$note":%q}}`,
+	a.user = fmt.Sprintf(`{"id":%q,"updated_at":%d,"first_name":%q,"last_name":%q,
+		"primary_email_address_id":"i","email_addresses":[{"id":"i","email_address":%q}],
+		"primary_phone_number_id":"p","phone_numbers":[{"id":"p","phone_number":%q}],
+		"private_metadata":{"note":%q},"unsafe_metadata":{"$note":%q}}`,
 		a.id, t0.UnixMilli(), plantedFirst, plantedLast, plantedEmail, plantedPhone, plantedPrivate, plantedUnsafe)
 	a.secrets = []string{plantedEmail, "ada.hush", plantedFirst, plantedLast, plantedPhone, plantedPrivate,
 		plantedUnsafe, plantedKeyText, testSecret, strings.TrimPrefix(testSecret, "whsec_")}
@@ -145,8 +147,9 @@ func (a *audit) reconcile(t *testing.T, opts clerksync.ReconcileOptions) {
 	a.tell(err)
 }
 
-// TestNothingPersonalIsTold runs what an app does, with success and with failures, and searches every output for
-// secrets and personal data. Each flow must also tell something, so that the search is not vacuous.
+// TestNothingPersonalIsTold runs what an app does, with success and with failures, and searches
+// every output for secrets and personal data. Each flow must also tell something, so that the
+// search is not vacuous.
 func TestNothingPersonalIsTold(t *testing.T) {
 	t.Parallel()
 	html := &fakeclerk.Fault{Status: 502, ContentType: "text/html", Body: "<html>" + plantedEmail + " " + plantedKey}
@@ -211,7 +214,7 @@ func TestNothingPersonalIsTold(t *testing.T) {
 			_, _ = a.store.Upsert(t.Context(), &clerksync.User{ClerkID: "user_other", Email: plantedEmail})
 			a.deliver(t, a.webhook, testSecret, envelope("user.created", a.user))
 		}, tells: "conflict"},
-		"webhook, Map refuses metadata": {
+		"webhook, Map fails on metadata": {
 			change: func(c *clerksync.Config) {
 				c.Map = func(cu *clerk.User, u *clerksync.User) error {
 					u.Extra = map[string]any{"meta": cu.UnsafeMetadata}
@@ -272,7 +275,7 @@ func TestNothingPersonalIsTold(t *testing.T) {
 				a.visit(a.token(t, fakeclerk.TokenOptions{}), nil)
 			}, tells: "token_malformed",
 		},
-		"visit, refused": {run: func(t *testing.T, a *audit) {
+		"visit, barred": {run: func(t *testing.T, a *audit) {
 			_ = a.clerk.BanUser(a.id)
 			a.visit(a.token(t, fakeclerk.TokenOptions{}), nil)
 			_, _ = a.store.Deactivate(t.Context(), a.id, t0)
@@ -398,7 +401,8 @@ func TestNothingPersonalIsTold(t *testing.T) {
 	}
 }
 
-// TestReconcileTellsNothingPersonal searches the output of Reconcile for data of the users and for the key.
+// TestReconcileTellsNothingPersonal searches the output of Reconcile for data of the users and for
+// the key.
 func TestReconcileTellsNothingPersonal(t *testing.T) {
 	t.Parallel()
 	fx := newBulkFixture(t, nil)

@@ -12,8 +12,8 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
 )
 
-// A user whom this process knows to be barred stays barred while the Store is down, with FailOpen too, whatever
-// happened in between.
+// A user whom this process knows to be barred stays barred while the Store is down, with FailOpen
+// too, whatever happened in between.
 func TestBarredUsersStayBarredInAnOutage(t *testing.T) {
 	t.Parallel()
 	event := func(t *testing.T, fx *fixture, typ, id string) {
@@ -180,7 +180,8 @@ func TestOutageOfTheStore(t *testing.T) {
 	t.Parallel()
 	fx := newFixture(t, nil)
 	open := fx.syncer(t, func(c *clerksync.Config) { c.OnFailure = clerksync.FailOpen })
-	known, unseen, deleted := fx.clerk.CreateUser(fakeclerk.NewUser{}), fx.clerk.CreateUser(fakeclerk.NewUser{}), fx.clerk.CreateUser(fakeclerk.NewUser{})
+	known, unseen := fx.clerk.CreateUser(fakeclerk.NewUser{}), fx.clerk.CreateUser(fakeclerk.NewUser{})
+	deleted := fx.clerk.CreateUser(fakeclerk.NewUser{})
 	for _, s := range []*clerksync.Syncer{fx.Syncer, open} {
 		visit(t, s, known)
 		if _, err := s.Apply(t.Context(), clerksync.Event{Type: "user.deleted",

@@ -57,7 +57,9 @@ func TestUserJSON(t *testing.T) {
 		t.Errorf("JSON (-want +got):\n%s", diff)
 	}
 	got, _ = json.Marshal(&clerksync.User{ClerkID: "user_1"})
-	if want := `{"clerkId":"user_1","profile":{},"emailVerified":false,"phoneVerified":false,"isActive":false,"banned":false}`; string(got) != want {
+	want = `{"clerkId":"user_1","profile":{},"emailVerified":false,"phoneVerified":false,` +
+		`"isActive":false,"banned":false}`
+	if string(got) != want {
 		t.Errorf("JSON of an empty record is %s, want %s", got, want)
 	}
 }

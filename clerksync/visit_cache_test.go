@@ -54,8 +54,8 @@ func neighbour(s *clerksync.Syncer, id string) string {
 	}
 }
 
-// A load wrote a record that it read from Clerk. It is served, although an event for another user with the same
-// generation came before it was cached.
+// A load wrote a record that it read from Clerk. It is served, although an event for another user
+// with the same generation came before it was cached.
 func TestLoadBesideANeighboursEvent(t *testing.T) {
 	t.Parallel()
 	t.Run("re-read for a newer token", func(t *testing.T) {
@@ -172,7 +172,8 @@ func TestCacheTTL(t *testing.T) {
 	}
 }
 
-// CacheTTL counts from the beginning of the read: if the Store takes five seconds, the record is five seconds old.
+// CacheTTL counts from the beginning of the read: if the Store takes five seconds, the record is
+// five seconds old.
 func TestCacheTTLCountsFromTheRead(t *testing.T) {
 	t.Parallel()
 	fx := newFixture(t, nil)

@@ -42,8 +42,8 @@ func TestLoadStampedeOfOneUser(t *testing.T) {
 	}
 }
 
-// If many users come many times at once, Clerk is called once for each user, and a user takes a bounded number of
-// goroutines besides the visitors' own.
+// If many users come many times at once, Clerk is called once for each user, and a user takes a
+// bounded number of goroutines besides the visitors' own.
 func TestLoadStampedeOfManyUsers(t *testing.T) {
 	const each = 20
 	users := manyVisitors() / each
@@ -54,7 +54,8 @@ func TestLoadStampedeOfManyUsers(t *testing.T) {
 	}
 	held := fx.holdClerk()
 	before := runtime.NumGoroutine()
-	// One visitor of each user comes first, so that the connections are open before all the goroutines are busy.
+	// One visitor of each user comes first, so that the connections are open before all the
+	// goroutines are busy.
 	first := fx.visitAll(t, users, func(i int) string { return ids[i] })
 	held.waitFor(t, users)
 	visits := fx.visitAll(t, users*(each-1), func(i int) string { return ids[i%users] })
@@ -119,8 +120,8 @@ func TestLoadSlowClerk(t *testing.T) {
 	}
 }
 
-// While Clerk does not answer, new users get a 503 with Retry-After. Once it answers, no visit waits for the calls that
-// hang.
+// While Clerk does not answer, new users get a 503 with Retry-After. Once it answers, no visit
+// waits for the calls that hang.
 func TestLoadHangingClerk(t *testing.T) {
 	fx := newFixture(t, nil)
 	var asked atomic.Int64
@@ -146,8 +147,8 @@ func TestLoadHangingClerk(t *testing.T) {
 	settled(t, before+3*users) // idle connections, in the fake too
 }
 
-// While the Store takes five seconds, only users who are not in the cache wait. Once it is quick again, nobody does. If
-// it does not answer in time, the visit gets a 503.
+// While the Store takes five seconds, only users who are not in the cache wait. Once it is quick
+// again, nobody does. If it does not answer in time, the visit gets a 503.
 func TestLoadSlowStore(t *testing.T) {
 	fx := newFixture(t, nil)
 	slow := &slowStore{countingStore: fx.store, clock: fx.clock}
@@ -213,8 +214,9 @@ func TestLoadClientsThatHangUp(t *testing.T) {
 	}
 }
 
-// A burst of webhooks, far more than the Store takes at one time, gets 204, or 503 if the Store fails. A 204 means that
-// the record is written, and an event with a 503 is applied when it comes again.
+// A burst of webhooks, far more than the Store takes at one time, gets 204, or 503 if the Store
+// fails. A 204 means that the record is written, and an event with a 503 is applied when it comes
+// again.
 func TestLoadBurstOfWebhooks(t *testing.T) {
 	fx := newFixture(t, nil)
 	narrow := &narrowStore{countingStore: fx.store, slots: make(chan struct{}, 8)}

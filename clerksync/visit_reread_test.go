@@ -246,7 +246,8 @@ func TestNewerTokensAtOnce(t *testing.T) {
 	}
 }
 
-// A re-read, by Sync or by a refresh, may find the record in any state. Its Observation has the Store's Outcome.
+// A re-read, by Sync or by a refresh, may find the record in any state. Its Observation has the
+// Store's Outcome.
 func TestEveryOutcomeOfAReRead(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
@@ -435,7 +436,8 @@ func TestLiftedBanIsSeenAfterAMinute(t *testing.T) {
 	visit(t, fx.Syncer, id)
 }
 
-// While Clerk cannot say whether a ban was lifted, the banned user's visits do not read the Store each time.
+// While Clerk cannot say whether a ban was lifted, the banned user's visits do not read the Store
+// each time.
 func TestBanIsCachedWhileClerkIsDown(t *testing.T) {
 	t.Parallel()
 	fx := newFixture(t, nil)

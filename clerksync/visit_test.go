@@ -290,8 +290,8 @@ func TestAnotherProcessWasFaster(t *testing.T) {
 	}
 }
 
-// While a first visit waits for Clerk, another process may create the record, in any state. The visit serves what the
-// Store has.
+// While a first visit waits for Clerk, another process may create the record, in any state. The
+// visit serves what the Store has.
 func TestEveryOutcomeOfAFirstVisit(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {

@@ -59,8 +59,8 @@ func setHeader(name string, values ...string) func(*http.Request) {
 	return func(r *http.Request) { r.Header[http.CanonicalHeaderKey(name)] = values }
 }
 
-// TestHostileWebhooks has what TestWebhookAnswers does not: bodies that are made to confuse, and signatures that
-// are made to look right.
+// TestHostileWebhooks has what TestWebhookAnswers does not: bodies that are made to confuse, and
+// signatures that are made to look right.
 func TestHostileWebhooks(t *testing.T) {
 	t.Parallel()
 	for _, group := range []map[string]hostileDelivery{
@@ -242,7 +242,8 @@ func hostileText() map[string]hostileDelivery {
 	}
 }
 
-// hostileCompression has packed bodies. The handler never unpacks one: the signature is over the bytes of the body.
+// hostileCompression has packed bodies. The handler never unpacks one: the signature is over the
+// bytes of the body.
 func hostileCompression() map[string]hostileDelivery {
 	gzip, deflate := gzipped(createdEvent), deflated(createdEvent)
 	brotli := append([]byte{0x0b, byte(len(createdEvent) / 2)}, createdEvent...)
@@ -348,8 +349,8 @@ func TestReplayedWebhook(t *testing.T) {
 	}
 }
 
-// Deliveries that are cheap to send are cheap to refuse. Not parallel: the test counts the process's allocations
-// and CPU time.
+// Deliveries that are cheap to send are cheap to refuse. Not parallel: the test counts the
+// process's allocations and CPU time.
 func TestHostileWebhooksCostLittle(t *testing.T) {
 	s := newTestSyncer(t, func(c *clerksync.Config) { c.Logger = slog.New(slog.DiscardHandler) })
 	h, err := s.WebhookHandler(clerksync.WebhookConfig{Secrets: []string{testSecret, otherSecret}})
@@ -435,9 +436,9 @@ func TestSlowDeliveryHasADeadline(t *testing.T) {
 	checkProblem(t, answer{w.Code, w.Header(), w.Body.Bytes()}, 400, "unreadable_body")
 }
 
-// FuzzWebhookDelivery compares the handler's verdict with one computed here without svix. In the texts of the
-// headers a line break starts another value. In the signatures, MAC stands for the right signature, and OTHER for
-// the one by another secret.
+// FuzzWebhookDelivery compares the handler's verdict with one computed here without svix. In the
+// texts of the headers a line break starts another value. In the signatures, MAC stands for the
+// right signature, and OTHER for the one by another secret.
 func FuzzWebhookDelivery(f *testing.F) {
 	seedDeliveries(f)
 	store := &faultyStore{}
@@ -535,7 +536,8 @@ func (d *fuzzedDelivery) set(name, values string) {
 	d.header[http.CanonicalHeaderKey(name)] = strings.Split(values, "\n")
 }
 
-// setFamilies sets one family of headers, and forges the other family in part or in full if that must not count.
+// setFamilies sets one family of headers, and forges the other family in part or in full if that
+// must not count.
 func (d *fuzzedDelivery) setFamilies(names uint8, ids, timestamps, signatures string) {
 	family := []string{"svix-", "webhook-"}[names%2]
 	d.set(family+"id", ids)

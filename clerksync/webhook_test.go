@@ -50,7 +50,7 @@ func manyAddresses() string {
 func TestWebhookAnswers(t *testing.T) {
 	t.Parallel()
 	for _, group := range []map[string]webhookCase{
-		appliedEvents(), otherEvents(), forgedDeliveries(), invalidEvents(), rejectedDeliveries(), failedDeliveries(),
+		appliedEvents(), otherEvents(), forgedDeliveries(), invalidEvents(), otherRefusals(), failedDeliveries(),
 	} {
 		for name, tt := range group {
 			t.Run(name, func(t *testing.T) {
@@ -189,8 +189,8 @@ func invalidEvents() map[string]webhookCase {
 	return cases
 }
 
-// rejectedDeliveries are refused for another reason than their signature or their event.
-func rejectedDeliveries() map[string]webhookCase {
+// otherRefusals get 403, 405 or 413.
+func otherRefusals() map[string]webhookCase {
 	small := envelope("x.y", "{}")
 	tooSmall := func(c *clerksync.WebhookConfig) { c.MaxBodyBytes = int64(len(small)) - 1 }
 	instance := func(id string) func(*clerksync.WebhookConfig) {
@@ -488,7 +488,8 @@ func TestErrorHandlerCannotAcknowledge(t *testing.T) {
 	}
 }
 
-// Whatever the Store made of an event, an applied delivery gets 204, and OnEvent and Observe get the Outcome.
+// Whatever the Store made of an event, an applied delivery gets 204, and OnEvent and Observe get
+// the Outcome.
 func TestEveryOutcomeOfADelivery(t *testing.T) {
 	t.Parallel()
 	fx := newFixture(t, nil)
