@@ -21,29 +21,29 @@ func TestCanonicalExtra(t *testing.T) {
 	for range 33 {
 		deep = []any{deep}
 	}
+	nested := map[string]any{"a": []any{1.5, nil, "x"}}
 	later := time.Date(2026, 3, 1, 13, 0, 0, 1_999_999, time.FixedZone("CET", 3600))
 	for name, tt := range map[string]struct {
 		in, want any
 		fault    string
 	}{
-		"string":        {in: "a", want: "a"},
-		"named string":  {in: plan("pro"), want: "pro"},
-		"invalid UTF-8": {in: "a\xff", want: "a\uFFFD"},
-		"bool":          {in: true, want: true},
-		"int":           {in: 3, want: int64(3)},
-		"uint8":         {in: uint8(3), want: int64(3)},
-		"float32":       {in: float32(0.5), want: 0.5},
-		"json integer":  {in: json.Number("9007199254740993"), want: int64(9007199254740993)},
-		"json fraction": {in: json.Number("0.5"), want: 0.5},
-		"pointer":       {in: &three, want: int64(3)},
-		"time":          {in: later, want: t0.Add(time.Millisecond)},
-		"strings":       {in: []string{"a", "b"}, want: []any{"a", "b"}},
-		"empty slice":   {in: []int{}, want: []any{}},
-		"array":         {in: [2]bool{true, false}, want: []any{true, false}},
-		"map":           {in: map[plan]int{"a": 1}, want: map[string]any{"a": int64(1)}},
-		"nested nil":    {in: []any{nil}, want: []any{nil}},
-		"raw JSON": {in: map[string]any{"a": []any{1.5, nil, "x"}},
-			want: map[string]any{"a": []any{1.5, nil, "x"}}},
+		"string":          {in: "a", want: "a"},
+		"named string":    {in: plan("pro"), want: "pro"},
+		"invalid UTF-8":   {in: "a\xff", want: "a\uFFFD"},
+		"bool":            {in: true, want: true},
+		"int":             {in: 3, want: int64(3)},
+		"uint8":           {in: uint8(3), want: int64(3)},
+		"float32":         {in: float32(0.5), want: 0.5},
+		"json integer":    {in: json.Number("9007199254740993"), want: int64(9007199254740993)},
+		"json fraction":   {in: json.Number("0.5"), want: 0.5},
+		"pointer":         {in: &three, want: int64(3)},
+		"time":            {in: later, want: t0.Add(time.Millisecond)},
+		"strings":         {in: []string{"a", "b"}, want: []any{"a", "b"}},
+		"empty slice":     {in: []int{}, want: []any{}},
+		"array":           {in: [2]bool{true, false}, want: []any{true, false}},
+		"map":             {in: map[plan]int{"a": 1}, want: map[string]any{"a": int64(1)}},
+		"nested nil":      {in: []any{nil}, want: []any{nil}},
+		"raw JSON":        {in: nested, want: nested},
 		"raw message":     {in: json.RawMessage(`{"a":[1,null]}`), want: map[string]any{"a": []any{1.0, nil}}},
 		"raw null":        {in: json.RawMessage(`null`)},
 		"no raw message":  {in: json.RawMessage(nil)},

@@ -146,11 +146,7 @@ func TestReconcileResumed(t *testing.T) {
 		fx.store.UniqueEmail = true
 		// The first user takes the address of the last, who has given it up.
 		for i, address := range map[int]string{0: "ada19@example.com", 19: "new@example.com"} {
-			if err := fx.clerk.UpdateUser(ids[i], func(u *fakeclerk.UserObject) {
-				u.EmailAddresses[0].EmailAddress = address
-			}); err != nil {
-				t.Fatal(err)
-			}
+			fx.setEmail(t, ids[i], address)
 		}
 		fx.rename(t, "Augusta", ids[1], ids[7], ids[13])
 		fx.delete(t, ids[4], ids[16])
@@ -161,8 +157,9 @@ func TestReconcileResumed(t *testing.T) {
 	}
 	fx, ids := prepare(t)
 	undisturbed := fx.reconcile(t, options{PageSize: 3})
-	wantCounts(t, undisturbed, tally{"seen": 28, "unchanged": 13, "created": 10, "updated": 5, "ghosts": 4,
-		"deactivated": 4})
+	wantCounts(t, undisturbed, tally{
+		"seen": 28, "unchanged": 13, "created": 10, "updated": 5, "ghosts": 4, "deactivated": 4,
+	})
 	want := endState(t, fx, ids)
 	fx.inStep(t)
 
@@ -206,8 +203,7 @@ func TestReconcileResumed(t *testing.T) {
 				t.Errorf("stop %d, resume %v: reports %+v", stop, resume, second)
 			}
 			if diff := gocmp.Diff(want, endState(t, fx, ids), idAndTimes); diff != "" {
-				t.Errorf("stop %d, resume %v: the records are not those of an undisturbed run (-want +got):\n%s", stop,
-					resume, diff)
+				t.Errorf("stop %d, resume %v: records (-of an undisturbed run +got):\n%s", stop, resume, diff)
 			}
 			fx.inStep(t)
 		}
@@ -245,7 +241,7 @@ func TestReconcileResumedCost(t *testing.T) {
 		t.Errorf("reports %+v", resumed)
 	}
 	if n := fx.clerk.Calls("GET /v1/users"); n > 10 || fx.lookups() != 2 {
-		t.Errorf("%d lists and %d look-ups", n, fx.lookups())
+		t.Errorf("%d lists and %d calls for a user", n, fx.lookups())
 	}
 	fx.inStep(t)
 }
@@ -268,25 +264,24 @@ func TestReconcileResumePoints(t *testing.T) {
 		t.Errorf("the point is %s", report.Resume)
 	}
 	other := fx.syncer(t, func(c *clerksync.Config) { c.SecretKey = "sk_test_other" })
-	token := base64.RawURLEncoding.EncodeToString
+	point := func(text string) options {
+		return options{Resume: base64.RawURLEncoding.EncodeToString([]byte(text))}
+	}
 	for name, tt := range map[string]struct {
 		syncer *clerksync.Syncer
 		opts   options
 		want   string
 	}{
-		"another key":   {other, options{Resume: report.Resume}, "another secret key"},
-		"of no dry run": {fx.Syncer, options{Resume: report.Resume, DryRun: true}, "another DryRun"},
-		"without Force": {fx.Syncer, options{Resume: report.Resume, Force: true}, "another DryRun, Force"},
-		"without Restore": {fx.Syncer, options{Resume: report.Resume, Restore: true},
-			"another DryRun, Force or Restore"},
-		"cut short": {fx.Syncer, options{Resume: report.Resume[:20]}, "copy it whole"},
-		"no token":  {fx.Syncer, options{Resume: "user_1"}, "copy it whole"},
-		"no base64": {fx.Syncer, options{Resume: "{}"}, "copy it whole"},
-		"no user":   {fx.Syncer, options{Resume: token([]byte(`{"after":"../jwks"}`))}, "copy it whole"},
-		"no conflict": {fx.Syncer, options{Resume: token([]byte(`{"after":"user_1","conflicts":["&"]}`))},
-			"copy it whole"},
-		"negative": {fx.Syncer, options{Resume: token([]byte(`{"after":"user_1","passed":-1}`))},
-			"copy it whole"},
+		"another key":     {other, options{Resume: report.Resume}, "another secret key"},
+		"of no dry run":   {fx.Syncer, options{Resume: report.Resume, DryRun: true}, "another DryRun"},
+		"without Force":   {fx.Syncer, options{Resume: report.Resume, Force: true}, "another DryRun, Force"},
+		"without Restore": {fx.Syncer, options{Resume: report.Resume, Restore: true}, "DryRun, Force or Restore"},
+		"cut short":       {fx.Syncer, options{Resume: report.Resume[:20]}, "copy it whole"},
+		"not a token":     {fx.Syncer, options{Resume: "user_1"}, "copy it whole"},
+		"not base64":      {fx.Syncer, options{Resume: "{}"}, "copy it whole"},
+		"not a user":      {fx.Syncer, point(`{"after":"../jwks"}`), "copy it whole"},
+		"not a conflict":  {fx.Syncer, point(`{"after":"user_1","conflicts":["&"]}`), "copy it whole"},
+		"negative":        {fx.Syncer, point(`{"after":"user_1","passed":-1}`), "copy it whole"},
 	} {
 		got, err := tt.syncer.Reconcile(t.Context(), tt.opts)
 		if err == nil || !strings.Contains(err.Error(), "ReconcileOptions.Resume") ||

@@ -109,8 +109,9 @@ func TestReconcileStoreThatBreaksOff(t *testing.T) {
 		return errDown
 	}
 	report := fx.reconcile(t, options{MaxDeactivations: -1})
-	wantCounts(t, report, tally{"seen": len(ids), "unchanged": len(ids), "ghosts": len(ghosts),
-		"deactivated": len(ghosts)})
+	wantCounts(t, report, tally{
+		"seen": len(ids), "unchanged": len(ids), "ghosts": len(ghosts), "deactivated": len(ghosts),
+	})
 	if report.Duration < 20*time.Minute {
 		t.Errorf("took only %v", report.Duration)
 	}

@@ -17,18 +17,19 @@ import (
 // it does not prove that the user is gone.
 func TestReconcileLastWord(t *testing.T) {
 	t.Parallel()
+	page := &fakeclerk.Fault{Status: 404, ContentType: "text/html", Body: "<html>"}
+	body := func(text string) *fakeclerk.Fault { return &fakeclerk.Fault{Status: 200, Body: text} }
+	itself := userJSON("user_zz_ghost_00000", t0.Add(time.Minute))
 	for name, tt := range map[string]struct {
 		fault *fakeclerk.Fault // of the last question
 		want  error
 	}{
-		"a proxy's 404": {&fakeclerk.Fault{Status: 404, ContentType: "text/html", Body: "<html>"},
-			clerksync.ErrUnavailable},
-		"another 404":  {fakeclerk.ErrorFault(404, "api_version_not_found"), clerksync.ErrUnavailable},
-		"410":          {fakeclerk.ErrorFault(410, "resource_not_found"), clerksync.ErrUnavailable},
-		"another user": {&fakeclerk.Fault{Status: 200, Body: `{"id":"user_other"}`}, clerksync.ErrUnavailable},
-		"nobody":       {&fakeclerk.Fault{Status: 200, Body: `null`}, clerksync.ErrUnavailable},
-		"the user itself": {&fakeclerk.Fault{Status: 200, Body: userJSON("user_zz_ghost_00000", t0.Add(time.Minute))},
-			nil},
+		"a proxy's 404":   {page, clerksync.ErrUnavailable},
+		"another 404":     {fakeclerk.ErrorFault(404, "api_version_not_found"), clerksync.ErrUnavailable},
+		"410":             {fakeclerk.ErrorFault(410, "resource_not_found"), clerksync.ErrUnavailable},
+		"another user":    {body(`{"id":"user_other"}`), clerksync.ErrUnavailable},
+		"nobody":          {body(`null`), clerksync.ErrUnavailable},
+		"the user itself": {body(itself), nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -74,18 +75,17 @@ func TestReconcileLimitsDeactivations(t *testing.T) {
 			fx := newBulkFixture(t, nil)
 			fx.backfill(t, tt.users)
 			ghosts := fx.ghosts(t, tt.ghosts)
-			fx.edit(t, ghosts[0], func(u *clerksync.User) {
-				u.IsActive = false
-			}) // suspended, and a ghost all the same
+			// A suspended user is a ghost all the same.
+			fx.edit(t, ghosts[0], func(u *clerksync.User) { u.IsActive = false })
 			for _, dry := range []bool{true, false} {
-				report, err := fx.Reconcile(t.Context(), options{DryRun: dry, MaxDeactivations: tt.limit,
-					RequestsPerSecond: 1e6})
+				opts := options{DryRun: dry, MaxDeactivations: tt.limit, RequestsPerSecond: 1e6}
+				report, err := fx.Reconcile(t.Context(), opts)
 				if tt.tooMany != errors.Is(err, clerksync.ErrTooManyGhosts) || !tt.tooMany && err != nil ||
 					report.Complete == tt.tooMany {
 					t.Fatalf("dry %v: %v, %+v", dry, err, report)
 				}
-				if report.Ghosts.Count != tt.ghosts || !slices.Equal(report.Ghosts.IDs,
-					ghosts[:min(len(ghosts), 100)]) {
+				named := ghosts[:min(len(ghosts), 100)]
+				if report.Ghosts.Count != tt.ghosts || !slices.Equal(report.Ghosts.IDs, named) {
 					t.Errorf("dry %v: finds %d ghosts", dry, report.Ghosts.Count)
 				}
 				want := tt.ghosts
@@ -128,7 +128,7 @@ func TestReconcileHoldback(t *testing.T) {
 				t.Errorf("the record is %+v, reports %+v", u, report)
 			}
 			if tt.ghost == (fx.lookups() == 0) {
-				t.Errorf("%d look-ups", fx.lookups())
+				t.Errorf("%d calls for the user", fx.lookups())
 			}
 		})
 	}

@@ -56,8 +56,10 @@ func newAudit(t *testing.T, change func(*clerksync.Config)) *audit {
 		FirstName: plantedFirst, LastName: plantedLast, Email: plantedEmail, Phone: plantedPhone,
 	})
 	if err := a.clerk.UpdateUser(a.id, func(u *fakeclerk.UserObject) {
-		u.Extra = map[string]any{"private_metadata": map[string]any{"note": plantedPrivate},
-			"unsafe_metadata": map[string]any{"$note": plantedUnsafe, plantedUnsafe: 1}}
+		u.Extra = map[string]any{
+			"private_metadata": map[string]any{"note": plantedPrivate},
+			"unsafe_metadata":  map[string]any{"$note": plantedUnsafe, plantedUnsafe: 1},
+		}
 	}); err != nil {
 		t.Fatal(err)
 	}
@@ -77,8 +79,9 @@ func newAudit(t *testing.T, change func(*clerksync.Config)) *audit {
 
 func (a *audit) newWebhook(t *testing.T, onEvent func(context.Context, clerksync.Event) error) http.Handler {
 	t.Helper()
-	h, err := a.WebhookHandler(clerksync.WebhookConfig{Secrets: []string{testSecret}, InstanceID: "ins_1",
-		OnEvent: onEvent})
+	h, err := a.WebhookHandler(clerksync.WebhookConfig{
+		Secrets: []string{testSecret}, InstanceID: "ins_1", OnEvent: onEvent,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -192,18 +195,20 @@ func TestNothingPersonalIsTold(t *testing.T) {
 		}, tells: "invalid_signature"},
 		"webhook, unusable": {run: func(t *testing.T, a *audit) {
 			for _, body := range []string{
-				a.user, plantedEmail, `{"type":["` + plantedEmail + `"]}`, `{"type":"user.created","data":"` +
-					plantedEmail + `"}`, `{"type":"user.deleted","data":{"id":"` + plantedEmail + `"}}`,
+				a.user, plantedEmail, `{"type":["` + plantedEmail + `"]}`,
+				`{"type":"user.created","data":"` + plantedEmail + `"}`,
+				`{"type":"user.deleted","data":{"id":"` + plantedEmail + `"}}`,
 				`{"type":"session.created","data":["` + plantedFirst + `"],"instance_id":"ins_1"}`,
 				`{"type":"user.created","instance_id":"` + plantedEmail + `","data":` + a.user + `}`,
 			} {
 				a.deliver(t, a.webhook, testSecret, []byte(body))
 			}
+			with := func(old, text string) string { return strings.Replace(a.user, old, text, 1) }
+			version := fmt.Sprint(t0.UnixMilli())
 			for _, data := range []string{
-				strings.Replace(a.user, `"`+plantedFirst+`"`, `["`+plantedFirst+`"]`, 1),
-				strings.Replace(a.user, `"`+plantedEmail+`"`, `{"`+plantedEmail+`":1}`, 1),
-				`{"id":"` + plantedEmail + `"}`, strings.Replace(a.user, fmt.Sprint(t0.UnixMilli()),
-					`"`+plantedPhone+`"`, 1), strings.Replace(a.user, fmt.Sprint(t0.UnixMilli()), "9999999999999", 1),
+				with(`"`+plantedFirst+`"`, `["`+plantedFirst+`"]`),
+				with(`"`+plantedEmail+`"`, `{"`+plantedEmail+`":1}`),
+				`{"id":"` + plantedEmail + `"}`, with(version, `"`+plantedPhone+`"`), with(version, "9999999999999"),
 				a.user[:len(a.user)-1],
 			} {
 				a.deliver(t, a.webhook, testSecret, envelope("user.created", data))
