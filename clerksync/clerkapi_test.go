@@ -130,8 +130,8 @@ func TestHugeRetryAfter(t *testing.T) {
 			fx.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { return fault })
 			_, err := fx.User(t.Context(), "user_1")
 			var p *clerksync.Problem
-			if !errors.As(err, &p) || p.Status != 503 || p.RetryAfter != want.retry || fx.lookups() != want.calls {
-				t.Errorf("%v, Retry-After %v, after %d calls; want %+v", err, p.RetryAfter, fx.lookups(), want)
+			if !errors.As(err, &p) || p.Status != 503 || p.RetryAfter != want.retry || fx.userCalls() != want.calls {
+				t.Errorf("%v, Retry-After %v, after %d calls; want %+v", err, p.RetryAfter, fx.userCalls(), want)
 			}
 			if waited := fx.clock.Now().Sub(t0); waited > clerkapi.RetryBudget {
 				t.Errorf("waited %v", waited)
@@ -214,7 +214,7 @@ func TestFailuresOfClerk(t *testing.T) {
 			if !errors.Is(err, want) || u != nil {
 				t.Fatalf("got %+v, %v; want %v", u, err, want)
 			}
-			if got := fx.lookups(); got != cmp.Or(tt.calls, 1) {
+			if got := fx.userCalls(); got != cmp.Or(tt.calls, 1) {
 				t.Errorf("%d Clerk calls, want %d", got, cmp.Or(tt.calls, 1))
 			}
 			var p *clerksync.Problem
@@ -237,7 +237,7 @@ func TestSlowAnswerOfClerk(t *testing.T) {
 	fx.clerk.CreateUser(fakeclerk.NewUser{ID: "user_1"})
 	fx.answerUsersWith(&fakeclerk.Fault{Delay: 5 * time.Second})
 	visit(t, fx.Syncer, "user_1")
-	if got := fx.lookups(); got != 1 {
+	if got := fx.userCalls(); got != 1 {
 		t.Errorf("%d Clerk calls, want 1", got)
 	}
 	fx.stored(t, "user_1")
@@ -320,7 +320,7 @@ func TestOwnBackend(t *testing.T) {
 	}
 	fx.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { return fakeclerk.ErrorFault(500, "x") })
 	visitFails(t, s, "user_2", clerksync.ErrUnavailable)
-	if fx.lookups() != 2 {
-		t.Errorf("%d calls: the app's own Backend is called once, without retries", fx.lookups())
+	if fx.userCalls() != 2 {
+		t.Errorf("%d calls: the app's own Backend is called once, without retries", fx.userCalls())
 	}
 }

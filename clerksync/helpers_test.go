@@ -288,19 +288,19 @@ func visitFails(t testing.TB, s *clerksync.Syncer, id string, want error) {
 	}
 }
 
-// lookups is the number of calls to Clerk for one user.
-func (fx *fixture) lookups() int { return fx.clerk.Calls("GET /v1/users/{id}") }
+// userCalls is the number of calls to Clerk for one user.
+func (fx *fixture) userCalls() int { return fx.clerk.Calls("GET /v1/users/{id}") }
 
 // calls describes how often the Store and Clerk were called.
 func (fx *fixture) calls() string {
 	return fmt.Sprintf("%d reads and %d writes of the Store, %d calls to Clerk, %d for a user",
-		fx.store.users.Load(), fx.store.upserts.Load(), fx.clerk.Calls(""), fx.lookups())
+		fx.store.users.Load(), fx.store.upserts.Load(), fx.clerk.Calls(""), fx.userCalls())
 }
 
 // wantOneOfEach checks that Clerk was asked for one user once, and the Store read and written once.
 func (fx *fixture) wantOneOfEach(t *testing.T) {
 	t.Helper()
-	if fx.lookups() != 1 || fx.store.users.Load() != 1 || fx.store.upserts.Load() != 1 {
+	if fx.userCalls() != 1 || fx.store.users.Load() != 1 || fx.store.upserts.Load() != 1 {
 		t.Errorf("%s; want one each", fx.calls())
 	}
 }
@@ -342,8 +342,8 @@ func newerRecord(fx *fixture, id string) {
 	})
 }
 
-// made creates the record, as another process would.
-func (fx *fixture) made(t *testing.T, id string) {
+// createRecord creates the record, as another process would.
+func (fx *fixture) createRecord(t *testing.T, id string) {
 	t.Helper()
 	raw, _ := fx.clerk.User(id)
 	u, err := clerksync.MapUser(fx.Syncer, raw, fx.clock.Now())

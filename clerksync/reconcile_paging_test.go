@@ -301,7 +301,7 @@ func TestReconcileIncompleteList(t *testing.T) {
 			if !errors.Is(err, tt.want) || report.Complete || report.Reason != err.Error() || report.Resume != "" {
 				t.Errorf("%v, reports %+v", err, report)
 			}
-			if fx.lookups() != 0 || fx.store.count("Deactivate") != 0 || report.Ghosts.Count != 0 {
+			if fx.userCalls() != 0 || fx.store.count("Deactivate") != 0 || report.Ghosts.Count != 0 {
 				t.Errorf("looks for ghosts: %+v", report)
 			}
 			for id, u := range fx.records(t, append(ids, ghosts...)) {

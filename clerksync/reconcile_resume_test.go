@@ -240,8 +240,8 @@ func TestReconcileResumedCost(t *testing.T) {
 	if !resumed.Complete || resumed.Deactivated.Count != 2 || resumed.Updated.Count != 1 || resumed.Seen != 268 {
 		t.Errorf("reports %+v", resumed)
 	}
-	if n := fx.clerk.Calls("GET /v1/users"); n > 10 || fx.lookups() != 2 {
-		t.Errorf("%d lists and %d calls for a user", n, fx.lookups())
+	if n := fx.clerk.Calls("GET /v1/users"); n > 10 || fx.userCalls() != 2 {
+		t.Errorf("%d lists and %d calls for a user", n, fx.userCalls())
 	}
 	fx.inStep(t)
 }

@@ -187,7 +187,7 @@ func TestReconcilePlainStore(t *testing.T) {
 			t.Errorf("%v, %+v", err, report)
 		}
 		wantCounts(t, report, tally{"seen": 12, "unchanged": 9, "updated": 1, "created": 1, "failed": 1})
-		if fx.store.count("Deactivate") != 0 || fx.store.count("UpsertBatch") != 0 || fx.lookups() != 0 {
+		if fx.store.count("Deactivate") != 0 || fx.store.count("UpsertBatch") != 0 || fx.userCalls() != 0 {
 			t.Error("looked for ghosts")
 		}
 		if fx.get(t, ids[2]).Profile.FirstName != "Augusta" || !fx.get(t, created[1]).IsActive {

@@ -127,8 +127,8 @@ func TestReconcileHoldback(t *testing.T) {
 				(report.Ghosts.Count == 1) != tt.ghost || !report.Complete {
 				t.Errorf("the record is %+v, reports %+v", u, report)
 			}
-			if tt.ghost == (fx.lookups() == 0) {
-				t.Errorf("%d calls for the user", fx.lookups())
+			if tt.ghost == (fx.userCalls() == 0) {
+				t.Errorf("%d calls for the user", fx.userCalls())
 			}
 		})
 	}

@@ -102,7 +102,7 @@ func TestReconcileCost(t *testing.T) {
 		fx.store.reset()
 		report := fx.reconcile(t, opts)
 		got := tally{
-			"list": fx.clerk.Calls("GET /v1/users"), "get": fx.lookups(),
+			"list": fx.clerk.Calls("GET /v1/users"), "get": fx.userCalls(),
 			"count": fx.clerk.Calls("GET /v1/users/count"),
 		}
 		for _, op := range []string{"User", "Users", "Upsert", "UpsertBatch", "Stamps", "Deactivate", "Restore"} {
@@ -271,7 +271,7 @@ func TestReconcileIsSeenByTheNextVisit(t *testing.T) {
 	visitFails(t, fx.Syncer, gone, clerksync.ErrUserInactive)
 	visitFails(t, fx.Syncer, banned, clerksync.ErrUserInactive)
 	visit(t, fx.Syncer, late)
-	if fx.lookups() != 1 { // for the user who is gone, before the deactivation
-		t.Errorf("%d users looked up", fx.lookups())
+	if fx.userCalls() != 1 { // for the user who is gone, before the deactivation
+		t.Errorf("%d users looked up", fx.userCalls())
 	}
 }

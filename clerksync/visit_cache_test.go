@@ -67,13 +67,13 @@ func TestLoadBesideANeighboursEvent(t *testing.T) {
 		fx.clock.Advance(time.Second)
 		fx.rename(t, id, "New")
 		store.afterUpsert = func() { s.Forget(neighbour(s, id)) }
-		before := fx.lookups()
+		before := fx.userCalls()
 		for range 2 {
 			if u := fx.visitWith(t, s, id, fx.version(t, id).UnixMilli()); u.Name != "New" {
 				t.Errorf("a newer token got %s", u.Name)
 			}
 		}
-		if n := fx.lookups() - before; n != 1 {
+		if n := fx.userCalls() - before; n != 1 {
 			t.Errorf("%d Clerk calls, want 1", n)
 		}
 	})

@@ -65,8 +65,8 @@ func TestLoadStampedeOfManyUsers(t *testing.T) {
 	if failed := first.wait() + visits.wait(); failed != 0 {
 		t.Errorf("%d visits failed", failed)
 	}
-	if fx.lookups() != users || int(fx.store.upserts.Load()) != users {
-		t.Errorf("%d Clerk calls and %d writes for %d users", fx.lookups(), fx.store.upserts.Load(), users)
+	if fx.userCalls() != users || int(fx.store.upserts.Load()) != users {
+		t.Errorf("%d Clerk calls and %d writes for %d users", fx.userCalls(), fx.store.upserts.Load(), users)
 	}
 	settled(t, before+8*users+100)
 }
@@ -206,8 +206,8 @@ func TestLoadClientsThatHangUp(t *testing.T) {
 	gone.Wait()
 	settled(t, before+20)
 	held.release()
-	if stays.wait() != 0 || fx.lookups() != 1 {
-		t.Errorf("the one who stayed failed, or Clerk was asked %d times", fx.lookups())
+	if stays.wait() != 0 || fx.userCalls() != 1 {
+		t.Errorf("the one who stayed failed, or Clerk was asked %d times", fx.userCalls())
 	}
 }
 

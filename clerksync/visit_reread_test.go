@@ -40,17 +40,17 @@ func TestNewerTokenReReads(t *testing.T) {
 			if u := visit(t, fx.Syncer, id); u.Name != "Old" {
 				t.Fatalf("without a claim the cache served %s", u.Name)
 			}
-			calls := fx.lookups()
+			calls := fx.userCalls()
 			if u := fx.visitWith(t, fx.Syncer, id, form(fx.version(t, id))); u.Name != "New" ||
-				fx.lookups() != calls+1 {
-				t.Errorf("the handler got %s after %d Clerk calls", u.Name, fx.lookups()-calls)
+				fx.userCalls() != calls+1 {
+				t.Errorf("the handler got %s after %d Clerk calls", u.Name, fx.userCalls()-calls)
 			}
-			if u := fx.visitWith(t, replica, id, form(fx.version(t, id))); u.Name != "New" || fx.lookups() != calls+1 {
+			if u := fx.visitWith(t, replica, id, form(fx.version(t, id))); u.Name != "New" || fx.userCalls() != calls+1 {
 				t.Errorf("in the replica the handler got %s after %d Clerk calls; the Store has it", u.Name,
-					fx.lookups()-calls)
+					fx.userCalls()-calls)
 			}
 			fx.visitWith(t, fx.Syncer, id, form(fx.version(t, id)))
-			if fx.lookups() != calls+1 {
+			if fx.userCalls() != calls+1 {
 				t.Error("the same claim caused another call")
 			}
 		})
@@ -98,15 +98,15 @@ func TestClaimAheadOfClerkAsksOnce(t *testing.T) {
 		fx.visitWith(t, fx.Syncer, id, claim)
 		fx.Forget(id)
 	}
-	if got := fx.lookups(); got != 2 {
+	if got := fx.userCalls(); got != 2 {
 		t.Errorf("%d Clerk calls, want the first visit's and one more", got)
 	}
 	fx.visitWith(t, fx.Syncer, id, claim+1)
-	if got := fx.lookups(); got != 3 {
+	if got := fx.userCalls(); got != 3 {
 		t.Errorf("%d Clerk calls after another claim", got)
 	}
 	fx.visitWith(t, fx.Syncer, id, claim)
-	if got := fx.lookups(); got != 3 {
+	if got := fx.userCalls(); got != 3 {
 		t.Errorf("%d Clerk calls after the first claim came again", got)
 	}
 }
@@ -129,7 +129,7 @@ func TestClaimWhileClerkIsDown(t *testing.T) {
 			t.Errorf("served %s", u.Name)
 		}
 	}
-	if got := fx.lookups(); got != 2 {
+	if got := fx.userCalls(); got != 2 {
 		t.Errorf("%d Clerk calls, want one in vain", got)
 	}
 	fx.clerk.SetFault(nil)
@@ -150,7 +150,7 @@ func TestClaimsThatAreNotTimes(t *testing.T) {
 		t0.Add(25 * time.Hour).UnixMilli(), t0.Add(25 * time.Hour).Unix(), "2026-03-01T12:00:00Z",
 	} {
 		fx.visitWith(t, fx.Syncer, id, claim)
-		if got := fx.lookups(); got != 1 {
+		if got := fx.userCalls(); got != 1 {
 			t.Fatalf("the claim %v caused a Clerk call", claim)
 		}
 	}
@@ -178,13 +178,13 @@ func TestTokenThatConfirmsPutsOffTheRefresh(t *testing.T) {
 			fx.clock.Advance(23 * time.Hour)
 			fx.visitWith(t, fx.Syncer, id, tt.claim(fx.version(t, id)))
 			fx.waitForRefreshes()
-			if got := fx.lookups(); got != tt.calls {
+			if got := fx.userCalls(); got != tt.calls {
 				t.Errorf("%d Clerk calls, want %d", got, tt.calls)
 			}
 			fx.clock.Advance(2 * time.Hour)
 			fx.visitWith(t, fx.Syncer, id, tt.claim(fx.version(t, id)))
 			fx.waitForRefreshes()
-			if got := fx.lookups(); got < 2 {
+			if got := fx.userCalls(); got < 2 {
 				t.Error("no refresh after a day")
 			}
 		})
@@ -241,7 +241,7 @@ func TestNewerTokensAtOnce(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if got := fx.lookups(); got != 2 {
+	if got := fx.userCalls(); got != 2 {
 		t.Errorf("%d Clerk calls, want the first visit's and one re-read", got)
 	}
 }
@@ -330,7 +330,7 @@ func TestLiftedBanIsWaitedFor(t *testing.T) {
 	}
 	close(answer)
 	all.Wait()
-	if n := fx.lookups(); n != 2 {
+	if n := fx.userCalls(); n != 2 {
 		t.Errorf("%d Clerk calls, want the first visit's and one re-read", n)
 	}
 }
@@ -345,16 +345,16 @@ func TestRefreshBehindAVisit(t *testing.T) {
 	}) // the webhook is lost
 
 	fx.clock.Advance(time.Hour)
-	if u := visit(t, fx.Syncer, id); u.Name != "Old" || fx.lookups() != 1 {
-		t.Fatalf("at one hour: %s after %d Clerk calls", u.Name, fx.lookups())
+	if u := visit(t, fx.Syncer, id); u.Name != "Old" || fx.userCalls() != 1 {
+		t.Fatalf("at one hour: %s after %d Clerk calls", u.Name, fx.userCalls())
 	}
 	fx.clock.Advance(time.Millisecond)
 	if u := visit(t, fx.Syncer, id); u.Name != "Old" {
 		t.Errorf("past one hour the visit itself got %s", u.Name)
 	}
 	_ = fx.Close() // waits for the refresh
-	if u := visit(t, fx.Syncer, id); u.Name != "New" || fx.lookups() != 2 {
-		t.Errorf("after the refresh: %s after %d Clerk calls", u.Name, fx.lookups())
+	if u := visit(t, fx.Syncer, id); u.Name != "New" || fx.userCalls() != 2 {
+		t.Errorf("after the refresh: %s after %d Clerk calls", u.Name, fx.userCalls())
 	}
 }
 
@@ -370,12 +370,12 @@ func TestRefreshIsTriedOnceAMinute(t *testing.T) {
 		fx.waitForRefreshes()
 		fx.clock.Advance(6 * time.Second)
 	}
-	if got := fx.lookups(); got != 2 {
+	if got := fx.userCalls(); got != 2 {
 		t.Errorf("%d Clerk calls, want the first visit's and one refresh", got)
 	}
 	visit(t, fx.Syncer, id)
 	fx.waitForRefreshes()
-	if got := fx.lookups(); got != 3 {
+	if got := fx.userCalls(); got != 3 {
 		t.Errorf("%d Clerk calls a minute later, want 3", got)
 	}
 }
@@ -388,8 +388,8 @@ func TestNoRefreshIfTurnedOff(t *testing.T) {
 	fx.clock.Advance(1000 * time.Hour)
 	visit(t, fx.Syncer, id)
 	fx.waitForRefreshes()
-	if fx.lookups() != 1 {
-		t.Errorf("%d Clerk calls", fx.lookups())
+	if fx.userCalls() != 1 {
+		t.Errorf("%d Clerk calls", fx.userCalls())
 	}
 }
 
@@ -402,7 +402,7 @@ func TestRefreshesAreBounded(t *testing.T) {
 		visit(t, fx.Syncer, id)
 		ids = append(ids, id)
 	}
-	first := fx.lookups()
+	first := fx.userCalls()
 	fx.clock.Advance(2 * time.Hour)
 	release := make(chan struct{})
 	fx.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { <-release; return nil })
@@ -411,14 +411,14 @@ func TestRefreshesAreBounded(t *testing.T) {
 	}
 	close(release)
 	fx.waitForRefreshes()
-	if got := fx.lookups() - first; got != clerksync.MaxRefreshers {
+	if got := fx.userCalls() - first; got != clerksync.MaxRefreshers {
 		t.Errorf("%d refreshes at once, want %d", got, clerksync.MaxRefreshers)
 	}
 	for _, id := range ids { // those beyond the limit are refreshed later
 		visit(t, fx.Syncer, id)
 		fx.waitForRefreshes()
 	}
-	if got := fx.lookups() - first; got != len(ids) {
+	if got := fx.userCalls() - first; got != len(ids) {
 		t.Errorf("%d refreshes in all, want %d", got, len(ids))
 	}
 }
@@ -471,7 +471,7 @@ func TestBanStandsWhileClerkIsDown(t *testing.T) {
 		visitFails(t, fx.Syncer, id, clerksync.ErrUserInactive)
 		visitFails(t, fx.Syncer, id, clerksync.ErrUserInactive)
 	}
-	if got := fx.lookups(); got > 6 {
+	if got := fx.userCalls(); got > 6 {
 		t.Errorf("%d Clerk calls for one banned user in five minutes", got)
 	}
 }
@@ -486,7 +486,7 @@ func TestSyncedAtInTheFutureIsNotBelieved(t *testing.T) {
 	fx.clock.Advance(time.Minute)
 	visit(t, fx.Syncer, id)
 	fx.waitForRefreshes()
-	if fx.lookups() != 2 {
-		t.Errorf("%d Clerk calls: a record confirmed in the future was not re-read", fx.lookups())
+	if fx.userCalls() != 2 {
+		t.Errorf("%d Clerk calls: a record confirmed in the future was not re-read", fx.userCalls())
 	}
 }

@@ -155,8 +155,8 @@ func TestStoredRecordNeedsNoClerk(t *testing.T) {
 	visit(t, fx.Syncer, id)
 	other := fx.syncer(t, nil)
 	visit(t, other, id)
-	if fx.lookups() != 1 {
-		t.Errorf("%d Clerk calls, want the first visit's only", fx.lookups())
+	if fx.userCalls() != 1 {
+		t.Errorf("%d Clerk calls, want the first visit's only", fx.userCalls())
 	}
 	if o := fx.seen.last(); o.Source != clerksync.SourceStore {
 		t.Errorf("observed %+v", o)
@@ -170,8 +170,8 @@ func TestUnknownUserIsRememberedForAMoment(t *testing.T) {
 	visitFails(t, fx.Syncer, id, clerksync.ErrUserUnknown)
 	fx.clock.Advance(9 * time.Second)
 	visitFails(t, fx.Syncer, id, clerksync.ErrUserUnknown)
-	if fx.lookups() != 1 {
-		t.Errorf("%d Clerk calls, want 1", fx.lookups())
+	if fx.userCalls() != 1 {
+		t.Errorf("%d Clerk calls, want 1", fx.userCalls())
 	}
 	fx.clock.Advance(time.Second)
 	fx.clerk.CreateUser(fakeclerk.NewUser{ID: id})
@@ -234,8 +234,8 @@ func TestFirstWaiterLeaves(t *testing.T) {
 	if err := <-stayed; err != nil {
 		t.Errorf("the one who stayed got %v", err)
 	}
-	if fx.lookups() != 1 {
-		t.Errorf("%d Clerk calls", fx.lookups())
+	if fx.userCalls() != 1 {
+		t.Errorf("%d Clerk calls", fx.userCalls())
 	}
 }
 
@@ -299,15 +299,15 @@ func TestEveryOutcomeOfAFirstVisit(t *testing.T) {
 		want      clerksync.Outcome
 	}{
 		"nothing": {func(*testing.T, *fixture, string) {}, clerksync.Created},
-		"equal":   {func(t *testing.T, fx *fixture, id string) { fx.made(t, id) }, clerksync.Unchanged},
+		"equal":   {func(t *testing.T, fx *fixture, id string) { fx.createRecord(t, id) }, clerksync.Unchanged},
 		"older": {func(t *testing.T, fx *fixture, id string) {
-			fx.made(t, id)
+			fx.createRecord(t, id)
 			_ = fx.store.Edit(id, func(u *clerksync.User) {
 				u.ClerkUpdatedAt, u.Name = u.ClerkUpdatedAt.Add(-time.Hour), "Older"
 			})
 		}, clerksync.Updated},
 		"newer": {func(t *testing.T, fx *fixture, id string) {
-			fx.made(t, id)
+			fx.createRecord(t, id)
 			newerRecord(fx, id)
 		}, clerksync.Stale},
 		"deleted": {func(t *testing.T, fx *fixture, id string) {
