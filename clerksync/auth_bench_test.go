@@ -18,19 +18,20 @@ import (
 	"github.com/clerk/clerk-sdk-go/v2"
 	clerkhttp "github.com/clerk/clerk-sdk-go/v2/http"
 	"github.com/clerk/clerk-sdk-go/v2/jwks"
+
 	"github.com/clerksync/clerksync-go/clerksync"
 	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
 	"github.com/clerksync/clerksync-go/clerksync/memstore"
 )
 
-// signIn is what the benchmarks of authentication share: one Clerk, one user whose
-// record is at hand, in real time.
+// signIn is what the benchmarks of authentication share: a Clerk, and a user with a record, in real
+// time.
 type signIn struct {
 	clerk       *fakeclerk.Server
 	store       *memstore.Store
 	client      *http.Client
 	id          string
-	sdk, sdkPEM http.Handler // the SDK's middleware alone, with keys from the JWKS and with the JSONWebKey option
+	sdk, sdkPEM http.Handler // with keys from the JWKS, and with the JSONWebKey option
 }
 
 func newSignIn(tb testing.TB) *signIn {
@@ -46,13 +47,15 @@ func newSignIn(tb testing.TB) *signIn {
 	})
 	b.id = server.CreateUser(fakeclerk.NewUser{Email: "ada@example.com", FirstName: "Ada"})
 	url, key := server.APIURL(), server.SecretKey()
-	keys := jwks.NewClient(&clerk.ClientConfig{BackendConfig: clerk.BackendConfig{URL: &url, Key: &key, HTTPClient: b.client}})
+	keys := jwks.NewClient(&clerk.ClientConfig{BackendConfig: clerk.BackendConfig{
+		URL: &url, Key: &key, HTTPClient: b.client,
+	}})
 	b.sdk = clerkhttp.RequireHeaderAuthorization(clerkhttp.JWKSClient(keys))(appHandler)
 	b.sdkPEM = clerkhttp.RequireHeaderAuthorization(clerkhttp.JSONWebKey(server.JWTKey()))(appHandler)
 	return b
 }
 
-// syncer returns a Syncer that knows the keys and the record, and no token.
+// syncer returns a Syncer that has cached the keys and the record, and not the tokens.
 func (b *signIn) syncer(tb testing.TB) *clerksync.Syncer {
 	tb.Helper()
 	s, err := clerksync.New(clerksync.Config{
@@ -70,13 +73,14 @@ func (b *signIn) syncer(tb testing.TB) *clerksync.Syncer {
 	return s
 }
 
-// token returns one with an organization and a custom claim, good for an hour.
+// token returns a token with an organization and a custom claim, valid for an hour.
 func (b *signIn) token(tb testing.TB, session string) string {
 	tb.Helper()
 	token, err := b.clerk.Token(b.id, fakeclerk.TokenOptions{
 		SessionID: session, AuthorizedParty: appOrigin, ExpiresAt: time.Now().Add(time.Hour),
-		Organization: &fakeclerk.Organization{ID: "org_2abcdefghijklmnopqrstuvwxyz", Slug: "acme", Role: "org:admin", Permissions: []string{"org:posts:read", "org:posts:write"}},
-		Claims:       map[string]any{"updated_at": time.Now().UnixMilli() - 1e6},
+		Organization: &fakeclerk.Organization{ID: "org_2abcdefghijklmnopqrstuvwxyz", Slug: "acme", Role: "org:admin",
+			Permissions: []string{"org:posts:read", "org:posts:write"}},
+		Claims: map[string]any{"updated_at": time.Now().UnixMilli() - 1e6},
 	})
 	if err != nil {
 		tb.Fatal(err)
@@ -96,22 +100,24 @@ func (b *signIn) requests(tb testing.TB, n int) []*http.Request {
 	return rs
 }
 
-// pass sends the requests through h, none of which may be refused, and returns how
-// long that took.
+// pass sends the requests through h, which must let all of them through, and returns how long that
+// took.
 func pass(tb testing.TB, h http.Handler, rs ...*http.Request) time.Duration {
 	start := time.Now()
 	for _, r := range rs {
-		h.ServeHTTP(refusals{tb}, r)
+		h.ServeHTTP(noAnswer{tb}, r)
 	}
 	return time.Since(start)
 }
 
-// refusals is a ResponseWriter that must not be written to: appHandler does not.
-type refusals struct{ testing.TB }
+// noAnswer is a ResponseWriter that must not be written to. appHandler does not write.
+type noAnswer struct{ testing.TB }
 
-func (refusals) Header() http.Header               { return http.Header{} }
-func (w refusals) WriteHeader(code int)            { w.Fatalf("refused: %d", code) }
-func (refusals) Write(p []byte) (n int, err error) { return len(p), nil }
+func (noAnswer) Header() http.Header { return http.Header{} }
+
+func (w noAnswer) WriteHeader(code int) { w.Fatalf("refused: %d", code) }
+
+func (noAnswer) Write(p []byte) (n int, err error) { return len(p), nil }
 
 func repeated(r *http.Request, n int) []*http.Request {
 	rs := make([]*http.Request, n)
@@ -126,9 +132,9 @@ func allocations(tb testing.TB, h http.Handler, rs ...*http.Request) float64 {
 	return testing.AllocsPerRun(len(rs)-1, func() { pass(tb, h, rs[i]); i++ })
 }
 
-// BenchmarkRequireUserCached times a token that was seen before, of a user whose
-// record is cached, against the SDK's middleware alone, which syncs nothing, by
-// turns in one run: with the keys from the JWKS, and with the JSONWebKey option.
+// BenchmarkRequireUserCached times a cached token of a user whose record is cached, and the SDK's
+// middleware alone, which syncs nothing, by turns. The SDK's is timed with keys from the JWKS and
+// with the JSONWebKey option.
 func BenchmarkRequireUserCached(b *testing.B) {
 	env := newSignIn(b)
 	h := env.syncer(b).RequireUser(appHandler)
@@ -155,10 +161,10 @@ func BenchmarkRequireUserCached(b *testing.B) {
 	b.ReportMetric(allocations(b, h, many...), "allocs/request")
 	b.ReportMetric(allocations(b, env.sdk, many...), "allocs/sdk")
 	b.ReportMetric(allocations(b, env.sdkPEM, many...), "allocs/sdk-pem")
-	b.ReportMetric(0, "ns/op") // 2040 requests in one
+	b.ReportMetric(0, "ns/op") // an op is 2040 requests
 }
 
-// BenchmarkRequireUserNewToken does the same with a token that is new each time.
+// BenchmarkRequireUserNewToken does the same with a new token each time.
 func BenchmarkRequireUserNewToken(b *testing.B) {
 	env := newSignIn(b)
 	rs := env.requests(b, 1000)
@@ -170,7 +176,7 @@ func BenchmarkRequireUserNewToken(b *testing.B) {
 	for b.Loop() {
 		at := n % len(rs)
 		if at == 0 {
-			h = env.syncer(b).RequireUser(appHandler) // which has seen none of them
+			h = env.syncer(b).RequireUser(appHandler) // which has not cached any of them
 		}
 		some := rs[at : at+turn]
 		theirs += pass(b, env.sdk, some...)
@@ -182,10 +188,10 @@ func BenchmarkRequireUserNewToken(b *testing.B) {
 	b.ReportMetric(float64(theirs.Nanoseconds())/float64(n), "ns/sdk")
 	b.ReportMetric(allocations(b, env.syncer(b).RequireUser(appHandler), rs...), "allocs/request")
 	b.ReportMetric(allocations(b, env.sdk, rs...), "allocs/sdk")
-	b.ReportMetric(0, "ns/op") // a hundred requests in one
+	b.ReportMetric(0, "ns/op") // an op is 100 requests
 }
 
-// The limits that the README promises.
+// The README promises these limits.
 func TestRequireUserAllocations(t *testing.T) {
 	env := newSignIn(t)
 	rs := env.requests(t, 101)
@@ -203,14 +209,16 @@ func TestRequireUserAllocations(t *testing.T) {
 	}
 }
 
-// BenchmarkAuthServer asks a real server over 16 connections, with cached tokens; the
-// client's part is in the times of both.
+// BenchmarkAuthServer calls a real server over 16 connections, with cached tokens. All times
+// include the client's part.
 func BenchmarkAuthServer(b *testing.B) {
 	env := newSignIn(b)
 	rs := env.requests(b, 16)
 	answers := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") })
 	url, key := env.clerk.APIURL(), env.clerk.SecretKey()
-	keys := jwks.NewClient(&clerk.ClientConfig{BackendConfig: clerk.BackendConfig{URL: &url, Key: &key, HTTPClient: env.client}})
+	keys := jwks.NewClient(&clerk.ClientConfig{BackendConfig: clerk.BackendConfig{
+		URL: &url, Key: &key, HTTPClient: env.client,
+	}})
 	sdk := dialAll(b, clerkhttp.RequireHeaderAuthorization(clerkhttp.JWKSClient(keys))(answers), rs)
 	own := dialAll(b, env.syncer(b).RequireUser(answers), rs)
 	floor := dialAll(b, answers, rs)
@@ -230,14 +238,14 @@ func BenchmarkAuthServer(b *testing.B) {
 	b.ReportMetric(0, "ns/op")
 }
 
-// connections to one server, each with its request.
+// connections are connections to one server, each with its request.
 type connections []*connection
 
 type connection struct {
 	net.Conn
 	request []byte
 	answers *bufio.Reader
-	answer  []byte // of the length that all have
+	answer  []byte // all have the same length
 }
 
 func dialAll(b *testing.B, h http.Handler, rs []*http.Request) connections {
@@ -250,7 +258,8 @@ func dialAll(b *testing.B, h http.Handler, rs []*http.Request) connections {
 			b.Fatal(err)
 		}
 		b.Cleanup(func() { _ = conn.Close() })
-		request := fmt.Appendf(nil, "GET / HTTP/1.1\r\nHost: app\r\nAuthorization: %s\r\n\r\n", r.Header.Get("Authorization"))
+		request := fmt.Appendf(nil, "GET / HTTP/1.1\r\nHost: app\r\nAuthorization: %s\r\n\r\n",
+			r.Header.Get("Authorization"))
 		if _, err := conn.Write(request); err != nil {
 			b.Fatal(err)
 		}
@@ -278,7 +287,9 @@ func (c connections) ask(b *testing.B, n int) time.Duration {
 					b.Error(err)
 					return
 				}
-				if _, err := io.ReadFull(conn.answers, conn.answer); err != nil || !bytes.HasPrefix(conn.answer, []byte("HTTP/1.1 200 ")) || !bytes.HasSuffix(conn.answer, []byte("hello")) {
+				if _, err := io.ReadFull(conn.answers, conn.answer); err != nil ||
+					!bytes.HasPrefix(conn.answer, []byte("HTTP/1.1 200 ")) ||
+					!bytes.HasSuffix(conn.answer, []byte("hello")) {
 					b.Errorf("%s, %v", conn.answer, err)
 					return
 				}
@@ -289,8 +300,7 @@ func (c connections) ask(b *testing.B, n int) time.Duration {
 	return time.Since(start)
 }
 
-// BenchmarkCachedTokens looks 1000 verified tokens up from one, two and many
-// goroutines, by turns in one run.
+// BenchmarkCachedTokens looks up 1000 cached tokens from one, two and many goroutines, by turns.
 func BenchmarkCachedTokens(b *testing.B) {
 	env := newSignIn(b)
 	s := env.syncer(b)
@@ -331,8 +341,8 @@ func BenchmarkCachedTokens(b *testing.B) {
 	b.ReportMetric(0, "ns/op")
 }
 
-// BenchmarkTokenCacheMemory reports what a full cache of 100,000 verified tokens
-// takes, each of a user and a session of its own. Signing them takes a minute.
+// BenchmarkTokenCacheMemory reports what a full cache of 100,000 tokens takes, each with its own
+// user and session. Signing them takes a minute.
 func BenchmarkTokenCacheMemory(b *testing.B) {
 	const tokens = 100_000
 	for b.Loop() {
@@ -346,9 +356,11 @@ func BenchmarkTokenCacheMemory(b *testing.B) {
 			all.Go(func() {
 				for i := g; i < tokens; i += runtime.GOMAXPROCS(0) {
 					token, err := env.clerk.Token(fmt.Sprintf("user_%027d", i), fakeclerk.TokenOptions{
-						SessionID: fmt.Sprintf("sess_%027d", i), AuthorizedParty: appOrigin, ExpiresAt: time.Now().Add(time.Hour),
-						Organization: &fakeclerk.Organization{ID: fmt.Sprintf("org_%027d", i), Slug: "acme", Role: "org:admin", Permissions: []string{"org:posts:read", "org:posts:write"}},
-						Claims:       map[string]any{"updated_at": time.Now().UnixMilli()},
+						SessionID: fmt.Sprintf("sess_%027d", i), AuthorizedParty: appOrigin,
+						ExpiresAt: time.Now().Add(time.Hour),
+						Organization: &fakeclerk.Organization{ID: fmt.Sprintf("org_%027d", i), Slug: "acme",
+							Role: "org:admin", Permissions: []string{"org:posts:read", "org:posts:write"}},
+						Claims: map[string]any{"updated_at": time.Now().UnixMilli()},
 					})
 					if err != nil {
 						b.Error(err)

@@ -14,11 +14,12 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the golden lists of dependencies")
 
-// What a package links into its users' builds is a decision: a new line in these
-// lists is one to be made, with go test ./clerksync -run TestDependencies -update.
+// What a package links into an app's build is a decision. To accept a new dependency, run
+// go test ./clerksync -run TestDependencies -update.
 func TestDependencies(t *testing.T) {
 	t.Parallel()
-	for _, pkg := range []string{"clerksync", "clerksync/memstore", "clerksync/storetest", "clerksync/fakeclerk", "mongostore"} {
+	for _, pkg := range []string{"clerksync", "clerksync/memstore", "clerksync/storetest", "clerksync/fakeclerk",
+		"mongostore"} {
 		got := goList(t, "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", "../"+pkg)
 		golden := filepath.Join("testdata", "deps-"+filepath.Base(pkg)+".golden")
 		if *update {
@@ -36,7 +37,7 @@ func TestDependencies(t *testing.T) {
 	}
 }
 
-// A user of both packages builds at most 20 modules, and lists at most 45.
+// An app that imports clerksync and mongostore builds at most 20 modules, and lists at most 45.
 func TestModuleCounts(t *testing.T) {
 	t.Parallel()
 	built := goList(t, "-deps", "-f", "{{with .Module}}{{.Path}}{{end}}", "../clerksync", "../mongostore")
@@ -44,7 +45,7 @@ func TestModuleCounts(t *testing.T) {
 		t.Errorf("%d modules are built:\n%s", len(built), strings.Join(built, "\n"))
 	}
 	listed := goList(t, "-m", "all")
-	if len(listed) > 45-1 { // the user's own comes on top
+	if len(listed) > 45-1 { // the app's own module is one more
 		t.Errorf("%d modules are listed:\n%s", len(listed), strings.Join(listed, "\n"))
 	}
 	t.Logf("%d modules built, %d listed", len(built), len(listed))

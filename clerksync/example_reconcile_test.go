@@ -10,7 +10,7 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
 )
 
-// The first backfill: the app had users before it had clerksync.
+// The first backfill, if the app had users before it used clerksync.
 func ExampleSyncer_Reconcile() {
 	server, cfg := exampleClerk()
 	defer server.Close()
@@ -26,7 +26,7 @@ func ExampleSyncer_Reconcile() {
 	ctx := context.Background()
 	report, err := syncer.Reconcile(ctx, clerksync.ReconcileOptions{})
 	if err != nil {
-		log.Fatal(err) // report.Resume says where to go on
+		log.Fatal(err) // report.Resume continues the run
 	}
 	fmt.Println(report.Created.Count, "created, complete:", report.Complete)
 
@@ -40,11 +40,11 @@ func ExampleSyncer_Reconcile() {
 	// 3 unchanged, in step: true
 }
 
-// A nightly check by the app itself, which knows its own Map and RoleOf.
+// A nightly check by the app, which has its own Map and RoleOf.
 func ExampleSyncer_Reconcile_drift() {
 	server, cfg := exampleClerk()
 	defer server.Close()
-	server.CreateUser(fakeclerk.NewUser{ID: "user_lost", Email: "ada@example.com"}) // and the webhook was lost
+	server.CreateUser(fakeclerk.NewUser{ID: "user_lost", Email: "ada@example.com"}) // the webhook was lost
 	syncer, err := clerksync.New(cfg)
 	if err != nil {
 		log.Fatal(err)

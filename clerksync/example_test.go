@@ -14,19 +14,20 @@ import (
 	"github.com/clerk/clerk-sdk-go/v2"
 	clerkhttp "github.com/clerk/clerk-sdk-go/v2/http"
 	"github.com/clerk/clerk-sdk-go/v2/jwks"
+
 	"github.com/clerksync/clerksync-go/clerksync"
 	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
 	"github.com/clerksync/clerksync-go/clerksync/memstore"
 )
 
-// The whole of it: one Syncer, a protected route group, the webhook.
+// A complete app: one Syncer, protected routes, and the webhook.
 func Example() {
 	syncer, err := clerksync.New(clerksync.Config{
 		Store:     memstore.New(), // mongostore.Open(ctx, collection, nil) in an app
 		SecretKey: os.Getenv("CLERK_SECRET_KEY"),
 	})
 	if err != nil {
-		log.Print(err) // names every fault at once
+		log.Print(err) // every fault at once
 		return
 	}
 	defer syncer.Close()
@@ -135,7 +136,7 @@ func ExampleSyncer_WithUser() {
 	// hello, stranger
 }
 
-// The check alone, for a WebSocket's handshake say.
+// The check alone, for example for a WebSocket handshake.
 func ExampleSyncer_Authenticate() {
 	server, cfg := exampleClerk()
 	defer server.Close()
@@ -155,7 +156,7 @@ func ExampleSyncer_Authenticate() {
 	// Output: user_1
 }
 
-// Behind the SDK's own middleware, for an app that has it already.
+// Behind the SDK's own middleware, for an app that already uses it.
 func ExampleSyncer_Middleware() {
 	server, cfg := exampleClerk()
 	defer server.Close()
@@ -170,16 +171,19 @@ func ExampleSyncer_Middleware() {
 	})
 
 	url, key := server.APIURL(), server.SecretKey()
-	keys := jwks.NewClient(&clerk.ClientConfig{BackendConfig: clerk.BackendConfig{URL: &url, Key: &key, HTTPClient: cfg.HTTPClient}})
+	keys := jwks.NewClient(&clerk.ClientConfig{BackendConfig: clerk.BackendConfig{
+		URL: &url, Key: &key, HTTPClient: cfg.HTTPClient,
+	}})
 	sessions := clerkhttp.WithHeaderAuthorization(
 		clerkhttp.JWKSClient(keys),
-		// Optional: lets the token tell when the record is out of date.
+		// Optional: the token then tells that the record is out of date.
 		clerkhttp.CustomClaimsConstructor(func(context.Context) any { return &clerksync.FreshnessClaims{} }),
 	)
 	h := sessions(syncer.Middleware(next))
 
 	r := httptest.NewRequest(http.MethodGet, "/api/me", nil)
-	r.Header.Set("Authorization", "Bearer "+server.SessionToken(server.CreateUser(fakeclerk.NewUser{FirstName: "Ada"})))
+	id := server.CreateUser(fakeclerk.NewUser{FirstName: "Ada"})
+	r.Header.Set("Authorization", "Bearer "+server.SessionToken(id))
 	h.ServeHTTP(httptest.NewRecorder(), r)
 	// Output: Ada
 }
@@ -263,9 +267,9 @@ func ExampleSyncer_WebhookHandler() {
 	webhook, err := syncer.WebhookHandler(clerksync.WebhookConfig{
 		Secrets: []string{"whsec_dGhlIHNpZ25pbmcgc2VjcmV0"}, // CLERK_WEBHOOK_SIGNING_SECRET
 		OnEvent: func(_ context.Context, e clerksync.Event) error {
-			// Runs after the record is written, and again where the event is delivered
-			// again: what must happen once keeps a mark of its own. Created is none, as
-			// a first visit may have made the record before the event.
+			// Runs after the record is written, and again if the event is delivered again. If
+			// something must happen once, keep a mark of your own. Created is not a mark: a
+			// first visit may create the record before the event.
 			fmt.Println(e.Type, e.Result.Outcome)
 			return nil
 		},
@@ -284,8 +288,7 @@ func ExampleSyncer_WebhookHandler() {
 	// Output: user.created created
 }
 
-// An app that must answer webhooks at once, or wants them in its own queue,
-// verifies them itself and applies them later.
+// An app that queues webhooks verifies them itself and applies them later.
 func ExampleSyncer_Apply() {
 	server, cfg := exampleClerk()
 	defer server.Close()
@@ -294,8 +297,14 @@ func ExampleSyncer_Apply() {
 		log.Fatal(err)
 	}
 	defer syncer.Close()
-	newer := clerksync.Event{Type: "user.updated", Timestamp: time.Now(), Data: json.RawMessage(`{"id":"user_1","first_name":"Ada","updated_at":1700000002000}`)}
-	older := clerksync.Event{Type: "user.created", Timestamp: time.Now(), Data: json.RawMessage(`{"id":"user_1","updated_at":1700000001000}`)}
+	newer := clerksync.Event{
+		Type: "user.updated", Timestamp: time.Now(),
+		Data: json.RawMessage(`{"id":"user_1","first_name":"Ada","updated_at":1700000002000}`),
+	}
+	older := clerksync.Event{
+		Type: "user.created", Timestamp: time.Now(),
+		Data: json.RawMessage(`{"id":"user_1","updated_at":1700000001000}`),
+	}
 
 	for _, e := range []clerksync.Event{newer, older, newer} {
 		res, err := syncer.Apply(context.Background(), e)
@@ -307,7 +316,7 @@ func ExampleSyncer_Apply() {
 	// unchanged <nil>
 }
 
-// More fields in the record, and roles that are kept in Clerk.
+// More fields in the record, and roles from Clerk.
 func ExampleConfig_customization() {
 	server, cfg := exampleClerk()
 	defer server.Close()
@@ -343,7 +352,7 @@ func ExampleConfig_customization() {
 	// ADMIN map[plan:free]
 }
 
-// An answer of the app's own for one case, the standard one for the others.
+// The app's own answer for one case, and the standard answer for the others.
 func ExampleWriteProblem() {
 	server, cfg := exampleClerk()
 	defer server.Close()
@@ -369,7 +378,7 @@ func ExampleWriteProblem() {
 	// {"title":"Unauthorized","status":401,"code":"unauthenticated","detail":"This resource needs a signed-in user."}
 }
 
-// A handler's unit test needs no Clerk and no Store.
+// A handler's unit test does not need Clerk or a Store.
 func ExampleContextWithUser() {
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		user, ok := clerksync.UserFromContext(r.Context())
@@ -388,7 +397,7 @@ func ExampleContextWithUser() {
 	// Output: 200 welcome
 }
 
-// A test of an app, with a Clerk and a Store of its own.
+// An app's test has its own Clerk and Store.
 func Example_testing() {
 	server, err := fakeclerk.Start(fakeclerk.Config{})
 	if err != nil {
@@ -425,7 +434,7 @@ func Example_testing() {
 	// Output: ada@example.com after 1 call of Clerk's API
 }
 
-// Metrics without a dependency: count what the Syncer did.
+// Metrics without a dependency.
 func ExampleObservation() {
 	server, cfg := exampleClerk()
 	defer server.Close()

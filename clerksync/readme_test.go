@@ -8,8 +8,7 @@ import (
 	"testing"
 )
 
-// Every Go snippet of the README stands, line by line, in a file that is compiled:
-// an example of this repository.
+// Every Go snippet of the README is, line by line, in an example that is compiled.
 func TestReadmeSnippetsAreCompiled(t *testing.T) {
 	t.Parallel()
 	readme, err := os.ReadFile("../README.md")
@@ -17,7 +16,8 @@ func TestReadmeSnippetsAreCompiled(t *testing.T) {
 		t.Fatal(err)
 	}
 	var sources []string
-	for _, pattern := range []string{"example*_test.go", "*/example*_test.go", "../mongostore/example*_test.go", "../examples/*/*.go"} {
+	for _, pattern := range []string{"example*_test.go", "*/example*_test.go", "../mongostore/example*_test.go",
+		"../examples/*/*.go"} {
 		files, err := filepath.Glob(pattern)
 		if err != nil {
 			t.Fatal(err)
@@ -40,12 +40,12 @@ func TestReadmeSnippetsAreCompiled(t *testing.T) {
 			compiled = compiled || strings.Contains(source, withoutIndent(snippet[1]))
 		}
 		if !compiled {
-			t.Errorf("no example holds this snippet:\n%s", snippet[1])
+			t.Errorf("no example has this snippet:\n%s", snippet[1])
 		}
 	}
 }
 
-// withoutIndent lets a snippet stand at another depth than its source.
+// withoutIndent removes the indentation, which differs between a snippet and its source.
 func withoutIndent(code string) string {
 	lines := strings.Split(code, "\n")
 	for i := range lines {

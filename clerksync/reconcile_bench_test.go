@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -19,9 +18,9 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync/memstore"
 )
 
-// BenchmarkReconcileUnchanged is a run that finds all users in step, on Clerk's
-// pages and stamps that are in memory already: the CPU that the comparison itself
-// takes. small is fakeclerk's user, large one with all that Clerk can know.
+// BenchmarkReconcileUnchanged runs over users who are all in step. Clerk's pages and the stamps are
+// in memory already, so this is the CPU time of the comparison. small is fakeclerk's user, large
+// one with every field that Clerk has.
 func BenchmarkReconcileUnchanged(b *testing.B) {
 	const users, pageSize = 50_000, 500
 	for _, size := range []string{"small", "large"} {
@@ -46,16 +45,7 @@ func BenchmarkReconcileUnchanged(b *testing.B) {
 	}
 }
 
-// cpuTime is what this process has used.
-func cpuTime(tb testing.TB) time.Duration {
-	var used syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
-		tb.Fatal(err)
-	}
-	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
-}
-
-// pagesInMemory is a Clerk without a network and a Store in step with it.
+// pagesInMemory is a Clerk without a network, and a Store in step with it.
 type pagesInMemory struct {
 	clerksync.Store
 	pages  map[string][]byte // by starting_after
@@ -70,10 +60,14 @@ func newPagesInMemory(b *testing.B, users, pageSize int, large bool) *pagesInMem
 		b.Fatal(err)
 	}
 	defer func() { _ = server.Close() }()
-	p := &pagesInMemory{Store: memstore.New(), pages: make(map[string][]byte), stamps: make(map[string]clerksync.Stamp)}
+	p := &pagesInMemory{Store: memstore.New(), pages: make(map[string][]byte),
+		stamps: make(map[string]clerksync.Stamp)}
 	more := ""
 	if large {
-		more = `,"external_accounts":[` + strings.Repeat(`{"object":"external_account","id":"idn_1","provider":"oauth_google","email_address":"a@example.com","approved_scopes":"email profile","verification":{"status":"verified"},"public_metadata":{}},`, 5) +
+		more = `,"external_accounts":[` +
+			strings.Repeat(`{"object":"external_account","id":"idn_1","provider":"oauth_google",`+
+				`"email_address":"a@example.com","approved_scopes":"email profile",`+
+				`"verification":{"status":"verified"},"public_metadata":{}},`, 5) +
 			`{}],"private_metadata":{"notes":"` + strings.Repeat(`a \"b\" `, 100) + `"}}`
 	}
 	var page bytes.Buffer

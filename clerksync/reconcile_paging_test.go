@@ -19,12 +19,7 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
 )
 
-// isList reports whether a request is for a page of the list.
-func isList(r *http.Request) bool {
-	return r.URL.Path == "/v1/users" && !r.URL.Query().Has("user_id")
-}
-
-// without removes a parameter on the way to Clerk, which then does not know it.
+// without removes a parameter from a list request on its way to Clerk.
 func without(r *http.Request, param string) {
 	if isList(r) {
 		q := r.URL.Query()
@@ -33,7 +28,7 @@ func without(r *http.Request, param string) {
 	}
 }
 
-// editList has f change the lists that Clerk answers.
+// editList has f change Clerk's lists on their way back.
 func editList(f func(*http.Request, []json.RawMessage) []json.RawMessage) func(*http.Request, *http.Response) {
 	return func(r *http.Request, resp *http.Response) {
 		var users []json.RawMessage
@@ -50,11 +45,11 @@ func editList(f func(*http.Request, []json.RawMessage) []json.RawMessage) func(*
 	}
 }
 
-// beforeList has f called with the number, from 1, of each list that Clerk has made
-// the answer to and not sent it.
-func (w *bulkWorld) beforeList(f func(number int)) {
+// beforeList has f called after Clerk has made a list and before it sends it, with the list's
+// number from 1.
+func (fx *bulkFixture) beforeList(f func(number int)) {
 	var lists atomic.Int32
-	w.clerk.SetFault(func(r *http.Request) *fakeclerk.Fault {
+	fx.clerk.SetFault(func(r *http.Request) *fakeclerk.Fault {
 		if !isList(r) {
 			return nil
 		}
@@ -63,14 +58,14 @@ func (w *bulkWorld) beforeList(f func(number int)) {
 	})
 }
 
-// bounded is a context that ends where Clerk was asked far more often than any run of
-// these tests has reason to: a walk without an end.
-func (w *bulkWorld) bounded(t *testing.T) context.Context {
+// bounded returns a context that ends if Clerk is called far more often than any run of these tests
+// needs.
+func (fx *bulkFixture) bounded(t *testing.T) context.Context {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	t.Cleanup(func() { cancel(nil) })
-	before := w.request
-	w.request = func(r *http.Request) {
-		if w.clerk.Calls("") > 300 {
+	before := fx.request
+	fx.request = func(r *http.Request) {
+		if fx.clerk.Calls("") > 300 {
 			cancel(errors.New("300 calls and no end"))
 		}
 		if before != nil {
@@ -80,34 +75,51 @@ func (w *bulkWorld) bounded(t *testing.T) context.Context {
 	return ctx
 }
 
-// TestReconcileReadsEveryPage has Clerk's list behave oddly, in ways that must not keep
-// the run from seeing every user and finding the one ghost.
-func TestReconcileReadsEveryPage(t *testing.T) {
-	t.Parallel()
-	const users = 57
-	for name, tt := range map[string]struct {
-		size    int
-		arrange func(t *testing.T, w *bulkWorld, ids []string)
-		deleted int // users deleted while the run goes on
-		lists   int // requests for pages; 0: any number
-	}{
-		"keyset":                         {size: 10, lists: 6},
-		"keyset, one a page":             {size: 1, lists: 58},
-		"keyset, the last page is full":  {size: 19, lists: 4},
-		"all on one page":                {size: 100, lists: 1},
-		"all on one page, which is full": {size: 57, lists: 2},
-		"starting_after refused": {size: 10, arrange: func(_ *testing.T, w *bulkWorld, _ []string) {
-			w.request = func(r *http.Request) { r.Header.Set("Clerk-API-Version", "2025-11-10") }
+// listCase is a way in which Clerk's list behaves.
+type listCase struct {
+	size    int // of a page
+	arrange func(t *testing.T, fx *bulkFixture, ids []string)
+	deleted int // users deleted while the run goes on; negative: signed up
+	lists   int // requests for pages; 0: any number
+}
+
+// withoutKeyset has Clerk refuse starting_after, so that the run goes by offset.
+func withoutKeyset(_ *testing.T, fx *bulkFixture, _ []string) {
+	fx.request = func(r *http.Request) { r.Header.Set("Clerk-API-Version", "2025-11-10") }
+}
+
+// atList has f called before the answer to the list of this number.
+func atList(number int, f func(t *testing.T, fx *bulkFixture, ids []string)) func(*testing.T, *bulkFixture, []string) {
+	return func(t *testing.T, fx *bulkFixture, ids []string) {
+		fx.beforeList(func(n int) {
+			if n == number {
+				f(t, fx, ids)
+			}
+		})
+	}
+}
+
+// deleting deletes the users from one to another, by the order of their sign-up.
+func deleting(from, to int) func(*testing.T, *bulkFixture, []string) {
+	return func(t *testing.T, fx *bulkFixture, ids []string) { fx.delete(t, ids[from:to]...) }
+}
+
+// orderlyLists stand still while the run goes on.
+func orderlyLists() map[string]listCase {
+	return map[string]listCase{
+		"keyset":                             {size: 10, lists: 6},
+		"keyset, one a page":                 {size: 1, lists: 58},
+		"keyset, the last page is full":      {size: 19, lists: 4},
+		"all on one page":                    {size: 100, lists: 1},
+		"all on one page, which is full":     {size: 57, lists: 2},
+		"starting_after refused":             {size: 10, arrange: withoutKeyset},
+		"starting_after refused, one a page": {size: 1, arrange: withoutKeyset},
+		"starting_after ignored": {size: 10, arrange: func(_ *testing.T, fx *bulkFixture, _ []string) {
+			fx.request = func(r *http.Request) { without(r, "starting_after") }
 		}},
-		"starting_after refused, one a page": {size: 1, arrange: func(_ *testing.T, w *bulkWorld, _ []string) {
-			w.request = func(r *http.Request) { r.Header.Set("Clerk-API-Version", "2025-11-10") }
-		}},
-		"starting_after ignored": {size: 10, arrange: func(_ *testing.T, w *bulkWorld, _ []string) {
-			w.request = func(r *http.Request) { without(r, "starting_after") }
-		}},
-		"a page repeats the one before in part": {size: 10, arrange: func(_ *testing.T, w *bulkWorld, _ []string) {
+		"a page repeats the one before in part": {size: 10, arrange: func(_ *testing.T, fx *bulkFixture, _ []string) {
 			var before []json.RawMessage
-			w.answer = editList(func(r *http.Request, page []json.RawMessage) []json.RawMessage {
+			fx.answer = editList(func(r *http.Request, page []json.RawMessage) []json.RawMessage {
 				if len(before) > 0 && r.URL.Query().Has("starting_after") {
 					page = append(before[5:6:6], page[:9]...)
 				}
@@ -115,173 +127,168 @@ func TestReconcileReadsEveryPage(t *testing.T) {
 				return page
 			})
 		}},
-		"the last of a page is deleted": {size: 10, deleted: 1, lists: 7, arrange: func(t *testing.T, w *bulkWorld, ids []string) {
-			w.beforeList(func(n int) {
-				if n == 2 {
-					w.delete(t, ids[19])
+		"all signed up at one moment, by offset": {size: 10,
+			arrange: func(t *testing.T, fx *bulkFixture, ids []string) {
+				withoutKeyset(t, fx, ids)
+				for _, id := range ids {
+					fx.updateSilently(t, id, func(u *fakeclerk.UserObject) { u.CreatedAt = t0.UnixMilli() })
 				}
-			})
-		}},
-		"the last two of a page are deleted": {size: 10, deleted: 2, lists: 8, arrange: func(t *testing.T, w *bulkWorld, ids []string) {
-			w.beforeList(func(n int) {
-				if n == 2 {
-					w.delete(t, ids[18:20]...)
-				}
-			})
-		}},
-		"the last three of a page are deleted": {size: 10, deleted: 3, arrange: func(t *testing.T, w *bulkWorld, ids []string) {
-			w.beforeList(func(n int) {
-				if n == 2 {
-					w.delete(t, ids[17:20]...)
-				}
-			})
-		}},
-		"a page of users is deleted": {size: 10, deleted: 20, arrange: func(t *testing.T, w *bulkWorld, ids []string) {
-			w.beforeList(func(n int) {
-				if n == 2 {
-					w.delete(t, ids[5:25]...)
-				}
-			})
-		}},
-		"users deleted between pages by offset": {size: 10, deleted: 17, arrange: func(t *testing.T, w *bulkWorld, ids []string) {
-			w.request = func(r *http.Request) { r.Header.Set("Clerk-API-Version", "2025-11-10") }
-			w.beforeList(func(n int) {
-				switch n {
-				case 6:
-					w.delete(t, ids[:5]...)
-				case 7:
-					w.delete(t, ids[5:17]...)
-				}
-			})
-		}},
-		"all users so far deleted, by offset": {size: 10, deleted: 20, arrange: func(t *testing.T, w *bulkWorld, ids []string) {
-			w.request = func(r *http.Request) { r.Header.Set("Clerk-API-Version", "2025-11-10") }
-			w.beforeList(func(n int) {
-				if n == 7 {
-					w.delete(t, ids[:20]...)
-				}
-			})
-		}},
-		"more users sign up at the end": {size: 10, deleted: -15, arrange: func(_ *testing.T, w *bulkWorld, _ []string) {
-			w.beforeList(func(n int) {
-				if n == 6 {
-					w.signUp(15)
-				}
-			})
-		}},
-		"all signed up at one moment, by offset": {size: 10, arrange: func(_ *testing.T, w *bulkWorld, ids []string) {
-			w.request = func(r *http.Request) { r.Header.Set("Clerk-API-Version", "2025-11-10") }
-			for _, id := range ids {
-				_ = w.clerk.UpdateUserSilently(id, func(u *fakeclerk.UserObject) { u.CreatedAt = t0.UnixMilli() })
-			}
-		}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			w := newBulkWorld(t, nil)
-			ids := w.signUp(users)
-			w.record(t, ids[0]) // one of theirs, so that the key is the right one
-			w.clock.Advance(2 * time.Hour)
-			ghost := w.ghosts(t, 1)[0]
-			if tt.arrange != nil {
-				tt.arrange(t, w, ids)
-			}
-			var done int
-			report, err := w.Reconcile(w.bounded(t), clerksync.ReconcileOptions{PageSize: tt.size, Progress: func(p clerksync.Progress) {
-				if p.Phase == clerksync.PhaseUsers {
-					done = p.Done
-				}
-			}})
-			if err != nil {
-				t.Fatalf("%v\n%+v", err, report)
-			}
-			if left := len(w.clerk.UserIDs()); left != users-tt.deleted {
-				t.Fatalf("the test left %d users", left)
-			}
-			if !report.Complete || report.Deactivated.Count != 1 || report.Deactivated.IDs[0] != ghost {
-				t.Errorf("reports %+v", report)
-			}
-			for _, id := range w.clerk.UserIDs() {
-				if _, err := w.store.Store.User(t.Context(), id); err != nil {
-					t.Errorf("%s: %v", id, err)
-				}
-			}
-			if n := w.clerk.Calls("GET /v1/users") - 2; tt.lists != 0 && n != tt.lists { // less the look-ups by id
-				t.Errorf("%d lists, want %d", n, tt.lists)
-			}
-			if n := len(w.clerk.UserIDs()); report.Seen < n || report.Seen > max(n, users) || done != report.Seen {
-				t.Errorf("saw %d users of %d, and Progress told of %d", report.Seen, n, done)
-			}
-			w.request, w.answer = nil, nil
-			w.clerk.SetFault(nil)
-			w.reconcile(t, clerksync.ReconcileOptions{MaxDeactivations: -1, Holdback: -1})
-			w.inStep(t)
-		})
+			}},
 	}
 }
 
-// TestReconcileIncompleteList has Clerk list less than it counts, which must not make
-// those left out look deleted.
+// movingLists lose or gain users while the run goes on.
+func movingLists() map[string]listCase {
+	return map[string]listCase{
+		"the last of a page is deleted":        {size: 10, deleted: 1, lists: 7, arrange: atList(2, deleting(19, 20))},
+		"the last two of a page are deleted":   {size: 10, deleted: 2, lists: 8, arrange: atList(2, deleting(18, 20))},
+		"the last three of a page are deleted": {size: 10, deleted: 3, arrange: atList(2, deleting(17, 20))},
+		"a page of users is deleted":           {size: 10, deleted: 20, arrange: atList(2, deleting(5, 25))},
+		"users deleted between pages by offset": {
+			size: 10, deleted: 17,
+			arrange: func(t *testing.T, fx *bulkFixture, ids []string) {
+				withoutKeyset(t, fx, ids)
+				fx.beforeList(func(n int) {
+					switch n {
+					case 6:
+						fx.delete(t, ids[:5]...)
+					case 7:
+						fx.delete(t, ids[5:17]...)
+					}
+				})
+			},
+		},
+		"all users so far deleted, by offset": {
+			size: 10, deleted: 20,
+			arrange: func(t *testing.T, fx *bulkFixture, ids []string) {
+				withoutKeyset(t, fx, ids)
+				atList(7, deleting(0, 20))(t, fx, ids)
+			},
+		},
+		"more users sign up at the end": {
+			size: 10, deleted: -15,
+			arrange: atList(6, func(_ *testing.T, fx *bulkFixture, _ []string) { fx.signUp(15) }),
+		},
+	}
+}
+
+// TestReconcileReadsEveryPage has Clerk's list behave oddly. The run must still see every user and
+// find the one ghost.
+func TestReconcileReadsEveryPage(t *testing.T) {
+	t.Parallel()
+	for _, group := range []map[string]listCase{orderlyLists(), movingLists()} {
+		for name, tt := range group {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				tt.run(t)
+			})
+		}
+	}
+}
+
+func (tt listCase) run(t *testing.T) {
+	const users = 57
+	fx := newBulkFixture(t, nil)
+	ids := fx.signUp(users)
+	fx.record(t, ids[0]) // one of Clerk's users, so that the key is the right one
+	fx.clock.Advance(2 * time.Hour)
+	ghost := fx.ghosts(t, 1)[0]
+	if tt.arrange != nil {
+		tt.arrange(t, fx, ids)
+	}
+	var done int
+	report, err := fx.Reconcile(fx.bounded(t), options{PageSize: tt.size, Progress: func(p clerksync.Progress) {
+		if p.Phase == clerksync.PhaseUsers {
+			done = p.Done
+		}
+	}})
+	if err != nil {
+		t.Fatalf("%v\n%+v", err, report)
+	}
+	left := len(fx.clerk.UserIDs())
+	if left != users-tt.deleted {
+		t.Fatalf("the test left %d users", left)
+	}
+	if !report.Complete || report.Deactivated.Count != 1 || report.Deactivated.IDs[0] != ghost {
+		t.Errorf("reports %+v", report)
+	}
+	for _, id := range fx.clerk.UserIDs() {
+		fx.get(t, id)
+	}
+	if n := fx.clerk.Calls("GET /v1/users") - 2; tt.lists != 0 && n != tt.lists { // less the queries by id
+		t.Errorf("%d lists, want %d", n, tt.lists)
+	}
+	if report.Seen < left || report.Seen > max(left, users) || done != report.Seen {
+		t.Errorf("saw %d users of %d, and Progress was told of %d", report.Seen, left, done)
+	}
+	fx.request, fx.answer = nil, nil
+	fx.clerk.SetFault(nil)
+	fx.reconcile(t, options{MaxDeactivations: -1, Holdback: -1})
+	fx.inStep(t)
+}
+
+// shortList is a way in which Clerk lists less than it counts.
+type shortList struct {
+	size    int // of a page
+	arrange func(fx *bulkFixture)
+	want    error
+}
+
+func shortLists() map[string]shortList {
+	type page = []json.RawMessage
+	edit := func(f func(r *http.Request, p page) page) func(fx *bulkFixture) {
+		return func(fx *bulkFixture) { fx.answer = editList(f) }
+	}
+	incomplete := clerksync.ErrIncomplete
+	return map[string]shortList{
+		"skips one in fifty": {50, edit(func(_ *http.Request, p page) page {
+			if len(p) == 50 {
+				p = slices.Delete(p, 20, 21)
+				p = append(p, p[len(p)-1]) // a full page all the same
+			}
+			return p
+		}), incomplete},
+		"skips one of all": {500, edit(func(_ *http.Request, p page) page { return p[min(1, len(p)):] }), nil},
+		"ends early": {50, edit(func(r *http.Request, p page) page {
+			if r.URL.Query().Has("starting_after") {
+				return p[:0]
+			}
+			return p
+		}), incomplete},
+		"is empty": {50, edit(func(*http.Request, page) page { return page{} }), incomplete},
+		"the first page for ever": {50, func(fx *bulkFixture) {
+			fx.request = func(r *http.Request) { without(r, "starting_after"); without(r, "offset") }
+		}, incomplete},
+		"holes, by offset": {50, func(fx *bulkFixture) {
+			withoutKeyset(nil, fx, nil)
+			fx.answer = editList(func(r *http.Request, p page) page {
+				if offset, _ := strconv.Atoi(r.URL.Query().Get("offset")); offset%50 != 0 && len(p) > 20 {
+					return p[20:]
+				}
+				return p
+			})
+		}, incomplete},
+		"users without ids": {50, edit(func(_ *http.Request, p page) page {
+			for i := range p {
+				p[i] = json.RawMessage(strings.Replace(string(p[i]), `"id":"user_`, `"id":"usr`, 1))
+			}
+			return p
+		}), nil},
+	}
+}
+
+// TestReconcileIncompleteList has Clerk list less than it counts. The users that it leaves out are
+// not ghosts.
 func TestReconcileIncompleteList(t *testing.T) {
 	t.Parallel()
-	const users = 200
-	for name, tt := range map[string]struct {
-		size    int
-		arrange func(w *bulkWorld)
-		want    error
-	}{
-		"skips one in fifty": {50, func(w *bulkWorld) {
-			w.answer = editList(func(_ *http.Request, page []json.RawMessage) []json.RawMessage {
-				if len(page) == 50 {
-					page = slices.Delete(page, 20, 21)
-					// A full page all the same.
-					page = append(page, page[len(page)-1])
-				}
-				return page
-			})
-		}, clerksync.ErrIncomplete},
-		"skips one of all": {500, func(w *bulkWorld) {
-			w.answer = editList(func(_ *http.Request, page []json.RawMessage) []json.RawMessage { return page[min(1, len(page)):] })
-		}, nil},
-		"ends early": {50, func(w *bulkWorld) {
-			w.answer = editList(func(r *http.Request, page []json.RawMessage) []json.RawMessage {
-				if r.URL.Query().Has("starting_after") {
-					return page[:0]
-				}
-				return page
-			})
-		}, clerksync.ErrIncomplete},
-		"is empty": {50, func(w *bulkWorld) {
-			w.answer = editList(func(*http.Request, []json.RawMessage) []json.RawMessage { return []json.RawMessage{} })
-		}, clerksync.ErrIncomplete},
-		"the first page for ever": {50, func(w *bulkWorld) {
-			w.request = func(r *http.Request) { without(r, "starting_after"); without(r, "offset") }
-		}, clerksync.ErrIncomplete},
-		"holes, by offset": {50, func(w *bulkWorld) {
-			w.request = func(r *http.Request) { r.Header.Set("Clerk-API-Version", "2025-11-10") }
-			w.answer = editList(func(r *http.Request, page []json.RawMessage) []json.RawMessage {
-				if offset, _ := strconv.Atoi(r.URL.Query().Get("offset")); offset%50 != 0 && len(page) > 20 {
-					return page[20:]
-				}
-				return page
-			})
-		}, clerksync.ErrIncomplete},
-		"users without ids": {50, func(w *bulkWorld) {
-			w.answer = editList(func(r *http.Request, page []json.RawMessage) []json.RawMessage {
-				for i := range page {
-					page[i] = json.RawMessage(strings.Replace(string(page[i]), `"id":"user_`, `"id":"usr`, 1))
-				}
-				return page
-			})
-		}, nil},
-	} {
+	for name, tt := range shortLists() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newBulkWorld(t, nil)
-			ids := w.backfill(t, users)
-			ghosts := w.ghosts(t, 1)
-			tt.arrange(w)
-			report, err := w.Reconcile(w.bounded(t), clerksync.ReconcileOptions{PageSize: tt.size})
+			fx := newBulkFixture(t, nil)
+			ids := fx.backfill(t, 200)
+			ghosts := fx.ghosts(t, 1)
+			tt.arrange(fx)
+			report, err := fx.Reconcile(fx.bounded(t), options{PageSize: tt.size})
 			if strings.Contains(fmt.Sprint(err), "no end") {
 				t.Fatal(err)
 			}
@@ -294,14 +301,37 @@ func TestReconcileIncompleteList(t *testing.T) {
 			if !errors.Is(err, tt.want) || report.Complete || report.Reason != err.Error() || report.Resume != "" {
 				t.Errorf("%v, reports %+v", err, report)
 			}
-			if w.lookups() != 0 || w.store.count("Deactivate") != 0 || report.Ghosts.Count != 0 {
+			if fx.userCalls() != 0 || fx.store.count("Deactivate") != 0 || report.Ghosts.Count != 0 {
 				t.Errorf("looks for ghosts: %+v", report)
 			}
-			for id, u := range w.records(t, append(ids, ghosts...)) {
+			for id, u := range fx.records(t, append(ids, ghosts...)) {
 				if !u.IsActive {
 					t.Errorf("%s is %+v", id, u)
 				}
 			}
 		})
+	}
+}
+
+// A user whose object has two ids, in "id" and in "ID", fails.
+func TestReconcileUserOfTwoIDs(t *testing.T) {
+	t.Parallel()
+	fx := newBulkFixture(t, nil)
+	fx.signUp(2)
+	page := fmt.Sprintf(`[{"id":"user_a","ID":"user_b","created_at":1,"updated_at":%d}]`, t0.UnixMilli())
+	fx.clerk.SetFault(func(r *http.Request) *fakeclerk.Fault {
+		if r.URL.Path == "/v1/users" {
+			return &fakeclerk.Fault{Status: 200, Body: page}
+		}
+		return nil
+	})
+	report, _ := fx.Reconcile(t.Context(), options{})
+	if report.Failed.Count != 1 || report.Created.Count != 0 {
+		t.Errorf("reports %+v", report)
+	}
+	for _, id := range []string{"user_a", "user_b"} {
+		if _, err := fx.store.Store.User(t.Context(), id); !errors.Is(err, clerksync.ErrNotFound) {
+			t.Errorf("%s was written", id)
+		}
 	}
 }

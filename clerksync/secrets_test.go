@@ -3,6 +3,7 @@ package clerksync_test
 import (
 	"context"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -18,7 +19,7 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
 )
 
-// What is planted in the world of an audit, and may be told nowhere.
+// The secrets and personal data that are planted for an audit. They must not appear in any output.
 const (
 	plantedEmail   = "ada.hush@example.com"
 	plantedFirst   = "Hushfirst"
@@ -30,9 +31,9 @@ const (
 	plantedKeyText = "hushkey"
 )
 
-// audit is a world whose every output is collected.
+// audit is a fixture that collects every output: log lines, answers, errors, Reports and Observations.
 type audit struct {
-	*bulkWorld
+	*bulkFixture
 	id      string
 	user    string // Clerk's JSON of the user
 	h       http.Handler
@@ -44,39 +45,50 @@ type audit struct {
 func newAudit(t *testing.T, change func(*clerksync.Config)) *audit {
 	t.Helper()
 	a := &audit{}
-	a.bulkWorld = startBulkWorld(t, fakeclerk.Config{RateLimit: -1, SecretKey: plantedKey}, func(c *clerksync.Config) {
-		c.Auth = clerksync.AuthConfig{Cookie: true, AuthorizedParties: []string{appOrigin}}
-		if change != nil {
-			change(c)
-		}
-	})
+	a.bulkFixture = startBulkFixture(t, fakeclerk.Config{RateLimit: -1, SecretKey: plantedKey},
+		func(c *clerksync.Config) {
+			c.Auth = clerksync.AuthConfig{Cookie: true, AuthorizedParties: []string{appOrigin}}
+			if change != nil {
+				change(c)
+			}
+		})
 	a.id = a.clerk.CreateUser(fakeclerk.NewUser{
 		FirstName: plantedFirst, LastName: plantedLast, Email: plantedEmail, Phone: plantedPhone,
 	})
 	if err := a.clerk.UpdateUser(a.id, func(u *fakeclerk.UserObject) {
-		u.Extra = map[string]any{"private_metadata": map[string]any{"note": plantedPrivate}, "unsafe_metadata": map[string]any{"$note": plantedUnsafe, plantedUnsafe: 1}}
+		u.Extra = map[string]any{
+			"private_metadata": map[string]any{"note": plantedPrivate},
+			"unsafe_metadata":  map[string]any{"$note": plantedUnsafe, plantedUnsafe: 1},
+		}
 	}); err != nil {
 		t.Fatal(err)
 	}
-	a.user = fmt.Sprintf(`{"id":%q,"updated_at":%d,"first_name":%q,"last_name":%q,"primary_email_address_id":"i","email_addresses":[{"id":"i","email_address":%q}],
-		"primary_phone_number_id":"p","phone_numbers":[{"id":"p","phone_number":%q}],"private_metadata":{"note":%q},"unsafe_metadata":{"$note":%q}}`,
+	a.user = fmt.Sprintf(`{"id":%q,"updated_at":%d,"first_name":%q,"last_name":%q,
+		"primary_email_address_id":"i","email_addresses":[{"id":"i","email_address":%q}],
+		"primary_phone_number_id":"p","phone_numbers":[{"id":"p","phone_number":%q}],
+		"private_metadata":{"note":%q},"unsafe_metadata":{"$note":%q}}`,
 		a.id, t0.UnixMilli(), plantedFirst, plantedLast, plantedEmail, plantedPhone, plantedPrivate, plantedUnsafe)
-	a.secrets = []string{plantedEmail, "ada.hush", plantedFirst, plantedLast, plantedPhone, plantedPrivate, plantedUnsafe, plantedKeyText, testSecret, strings.TrimPrefix(testSecret, "whsec_")}
-	a.h = a.RequireUser(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }))
+	a.secrets = []string{plantedEmail, "ada.hush", plantedFirst, plantedLast, plantedPhone, plantedPrivate,
+		plantedUnsafe, plantedKeyText, testSecret, strings.TrimPrefix(testSecret, "whsec_")}
+	a.h = a.RequireUser(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusNoContent)
+	}))
 	a.webhook = a.newWebhook(t, nil)
 	return a
 }
 
 func (a *audit) newWebhook(t *testing.T, onEvent func(context.Context, clerksync.Event) error) http.Handler {
 	t.Helper()
-	h, err := a.WebhookHandler(clerksync.WebhookConfig{Secrets: []string{testSecret}, InstanceID: "ins_1", OnEvent: onEvent})
+	h, err := a.WebhookHandler(clerksync.WebhookConfig{
+		Secrets: []string{testSecret}, InstanceID: "ins_1", OnEvent: onEvent,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return h
 }
 
-// tell adds an error's text, and those of the errors that it wraps.
+// tell collects an error's texts.
 func (a *audit) tell(err error) {
 	for _, format := range []string{"%v", "%+v", "%s"} {
 		a.told = append(a.told, fmt.Sprintf(format, err))
@@ -93,18 +105,18 @@ func (a *audit) send(h http.Handler, r *http.Request) {
 	a.told = append(a.told, fmt.Sprint(w.Code, w.Result().Header, w.Body))
 }
 
-// deliver sends an event signed with secret; another type than the known ones is
-// the body itself.
+// deliver sends a delivery that is signed with this secret.
 func (a *audit) deliver(t *testing.T, h http.Handler, secret string, body []byte) {
 	a.send(h, signed(t, "/", secret, a.clock.Now(), body))
 }
 
-// visit sends a token, of which no part may be told.
+// visit sends a token, whose parts are secret too.
 func (a *audit) visit(token string, change func(*http.Request)) {
 	for _, part := range strings.Split(token, ".") {
 		if len(part) > 16 {
 			a.secrets = append(a.secrets, part)
-			if text, err := base64.RawURLEncoding.DecodeString(part); err == nil && strings.HasPrefix(string(text), `{"`) {
+			if text, err := base64.RawURLEncoding.DecodeString(part); err == nil &&
+				strings.HasPrefix(string(text), `{"`) {
 				a.secrets = append(a.secrets, string(text))
 			}
 		}
@@ -123,10 +135,10 @@ func (a *audit) token(t *testing.T, opts fakeclerk.TokenOptions) string {
 	if opts.AuthorizedParty == "" {
 		opts.AuthorizedParty = appOrigin
 	}
-	return a.world.token(t, a.id, opts)
+	return a.fixture.token(t, a.id, opts)
 }
 
-// clerkFails has Clerk answer all with f.
+// clerkFails has Clerk answer every request with f.
 func (a *audit) clerkFails(f *fakeclerk.Fault) {
 	a.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { return f })
 }
@@ -138,25 +150,27 @@ func (a *audit) reconcile(t *testing.T, opts clerksync.ReconcileOptions) {
 	a.tell(err)
 }
 
-// TestNothingPersonalIsTold runs what an app does, well and badly, at slog's Debug level,
-// and searches each log line, answer, error and Observation for all that is secret
-// or personal. tells is what must be among them, so that something was searched.
+// TestNothingPersonalIsTold runs what an app does, with success and with failures, and searches
+// every output for secrets and personal data. Each flow must also tell something, so that the
+// search is not vacuous.
 func TestNothingPersonalIsTold(t *testing.T) {
 	t.Parallel()
 	html := &fakeclerk.Fault{Status: 502, ContentType: "text/html", Body: "<html>" + plantedEmail + " " + plantedKey}
 	faults := map[string]*fakeclerk.Fault{
-		"401":             fakeclerk.ErrorFault(401, "clerk_key_invalid"),
-		"500":             fakeclerk.ErrorFault(500, "internal_clerk_error"),
-		"a page":          html,
-		"a page and 404":  {Status: 404, ContentType: "text/html", Body: html.Body},
-		"a page and 200":  {Status: 200, ContentType: "text/html", Body: html.Body},
-		"half a user":     {Status: 200, Body: `{"id":"user_1","first_name":"` + plantedFirst + `","em`},
-		"half a list":     {Status: 200, Body: `[{"id":"user_1","first_name":"` + plantedFirst + `","em`},
-		"another user":    {Status: 200, Body: `{"id":"user_2","first_name":"` + plantedFirst + `"}`},
-		"an error's text": {Status: 422, Body: `{"errors":[{"code":"form_param","message":"` + plantedEmail + `","long_message":"` + plantedKey + `","meta":{"x":"` + plantedPhone + `"}}]}`},
-		"cut off":         {Truncate: true},
-		"a bad header":    {Status: 200, Body: "{}", Header: http.Header{"Content-Encoding": {plantedEmail}}},
-		"a redirect":      {Status: 302, Header: http.Header{"Location": {"https://" + plantedFirst + ":" + plantedKeyText + "@127.0.0.1:1/?email=" + plantedEmail}}},
+		"401":            fakeclerk.ErrorFault(401, "clerk_key_invalid"),
+		"500":            fakeclerk.ErrorFault(500, "internal_clerk_error"),
+		"a page":         html,
+		"a page and 404": {Status: 404, ContentType: "text/html", Body: html.Body},
+		"a page and 200": {Status: 200, ContentType: "text/html", Body: html.Body},
+		"half a user":    {Status: 200, Body: `{"id":"user_1","first_name":"` + plantedFirst + `","em`},
+		"half a list":    {Status: 200, Body: `[{"id":"user_1","first_name":"` + plantedFirst + `","em`},
+		"another user":   {Status: 200, Body: `{"id":"user_2","first_name":"` + plantedFirst + `"}`},
+		"an error's text": {Status: 422, Body: `{"errors":[{"code":"form_param","message":"` + plantedEmail +
+			`","long_message":"` + plantedKey + `","meta":{"x":"` + plantedPhone + `"}}]}`},
+		"cut off":      {Truncate: true},
+		"a bad header": {Status: 200, Body: "{}", Header: http.Header{"Content-Encoding": {plantedEmail}}},
+		"a redirect": {Status: 302, Header: http.Header{"Location": {"https://" + plantedFirst + ":" +
+			plantedKeyText + "@127.0.0.1:1/?email=" + plantedEmail}}},
 	}
 	type flow struct {
 		change func(*clerksync.Config)
@@ -176,18 +190,26 @@ func TestNothingPersonalIsTold(t *testing.T) {
 			a.secrets = append(a.secrets, r.Header.Get("svix-signature")[3:])
 			r.Header.Set("svix-id", plantedEmail)
 			a.send(a.webhook, r)
-			a.send(a.webhook, httptest.NewRequest(http.MethodPut, "/?secret="+testSecret, strings.NewReader(plantedEmail)))
+			a.send(a.webhook, httptest.NewRequest(http.MethodPut, "/?secret="+testSecret,
+				strings.NewReader(plantedEmail)))
 		}, tells: "invalid_signature"},
 		"webhook, unusable": {run: func(t *testing.T, a *audit) {
 			for _, body := range []string{
-				a.user, plantedEmail, `{"type":["` + plantedEmail + `"]}`, `{"type":"user.created","data":"` + plantedEmail + `"}`, `{"type":"user.deleted","data":{"id":"` + plantedEmail + `"}}`,
-				`{"type":"session.created","data":["` + plantedFirst + `"],"instance_id":"ins_1"}`, `{"type":"user.created","instance_id":"` + plantedEmail + `","data":` + a.user + `}`,
+				a.user, plantedEmail, `{"type":["` + plantedEmail + `"]}`,
+				`{"type":"user.created","data":"` + plantedEmail + `"}`,
+				`{"type":"user.deleted","data":{"id":"` + plantedEmail + `"}}`,
+				`{"type":"session.created","data":["` + plantedFirst + `"],"instance_id":"ins_1"}`,
+				`{"type":"user.created","instance_id":"` + plantedEmail + `","data":` + a.user + `}`,
 			} {
 				a.deliver(t, a.webhook, testSecret, []byte(body))
 			}
+			with := func(old, text string) string { return strings.Replace(a.user, old, text, 1) }
+			version := fmt.Sprint(t0.UnixMilli())
 			for _, data := range []string{
-				strings.Replace(a.user, `"`+plantedFirst+`"`, `["`+plantedFirst+`"]`, 1), strings.Replace(a.user, `"`+plantedEmail+`"`, `{"`+plantedEmail+`":1}`, 1),
-				`{"id":"` + plantedEmail + `"}`, strings.Replace(a.user, fmt.Sprint(t0.UnixMilli()), `"`+plantedPhone+`"`, 1), strings.Replace(a.user, fmt.Sprint(t0.UnixMilli()), "9999999999999", 1), a.user[:len(a.user)-1],
+				with(`"`+plantedFirst+`"`, `["`+plantedFirst+`"]`),
+				with(`"`+plantedEmail+`"`, `{"`+plantedEmail+`":1}`),
+				`{"id":"` + plantedEmail + `"}`, with(version, `"`+plantedPhone+`"`), with(version, "9999999999999"),
+				a.user[:len(a.user)-1],
 			} {
 				a.deliver(t, a.webhook, testSecret, envelope("user.created", data))
 			}
@@ -197,18 +219,22 @@ func TestNothingPersonalIsTold(t *testing.T) {
 			_, _ = a.store.Upsert(t.Context(), &clerksync.User{ClerkID: "user_other", Email: plantedEmail})
 			a.deliver(t, a.webhook, testSecret, envelope("user.created", a.user))
 		}, tells: "conflict"},
-		"webhook, Map refuses metadata": {
+		"webhook, Map fails on metadata": {
 			change: func(c *clerksync.Config) {
 				c.Map = func(cu *clerk.User, u *clerksync.User) error {
 					u.Extra = map[string]any{"meta": cu.UnsafeMetadata}
 					return nil
 				}
 			},
-			run:   func(t *testing.T, a *audit) { a.deliver(t, a.webhook, testSecret, envelope("user.created", a.user)) },
+			run: func(t *testing.T, a *audit) {
+				a.deliver(t, a.webhook, testSecret, envelope("user.created", a.user))
+			},
 			tells: "mapping_failed",
 		},
 		"webhook, OnEvent fails": {run: func(t *testing.T, a *audit) {
-			h := a.newWebhook(t, func(context.Context, clerksync.Event) error { return errors.New("the queue is full") })
+			h := a.newWebhook(t, func(context.Context, clerksync.Event) error {
+				return errors.New("the queue is full")
+			})
 			a.deliver(t, h, testSecret, envelope("user.created", a.user))
 		}, tells: "the queue is full"},
 		"webhook, OnEvent panics": {run: func(t *testing.T, a *audit) {
@@ -223,8 +249,10 @@ func TestNothingPersonalIsTold(t *testing.T) {
 		}, tells: "clerk"},
 		"visit, bad tokens": {run: func(t *testing.T, a *audit) {
 			for _, opts := range []fakeclerk.TokenOptions{
-				{IssuedAt: t0.Add(-time.Hour)}, {IssuedAt: t0.Add(time.Hour)}, {WrongKey: true}, {KeyID: plantedFirst}, {Issuer: "https://" + plantedFirst + ".example.com"},
-				{AuthorizedParty: "https://" + plantedFirst + ".example.com"}, {Class: fakeclerk.TemplateToken}, {Class: fakeclerk.OpaqueOAuthToken}, {Algorithm: "none"}, {Pending: true},
+				{IssuedAt: t0.Add(-time.Hour)}, {IssuedAt: t0.Add(time.Hour)}, {WrongKey: true}, {KeyID: plantedFirst},
+				{Issuer: "https://" + plantedFirst + ".example.com"},
+				{AuthorizedParty: "https://" + plantedFirst + ".example.com"}, {Class: fakeclerk.TemplateToken},
+				{Class: fakeclerk.OpaqueOAuthToken}, {Algorithm: "none"}, {Pending: true},
 			} {
 				a.visit(a.token(t, opts), nil)
 			}
@@ -248,9 +276,11 @@ func TestNothingPersonalIsTold(t *testing.T) {
 					}{}
 				}
 			},
-			run: func(t *testing.T, a *audit) { a.visit(a.token(t, fakeclerk.TokenOptions{}), nil) }, tells: "token_malformed",
+			run: func(t *testing.T, a *audit) {
+				a.visit(a.token(t, fakeclerk.TokenOptions{}), nil)
+			}, tells: "token_malformed",
 		},
-		"visit, refused": {run: func(t *testing.T, a *audit) {
+		"visit, barred": {run: func(t *testing.T, a *audit) {
 			_ = a.clerk.BanUser(a.id)
 			a.visit(a.token(t, fakeclerk.TokenOptions{}), nil)
 			_, _ = a.store.Deactivate(t.Context(), a.id, t0)
@@ -303,25 +333,31 @@ func TestNothingPersonalIsTold(t *testing.T) {
 			a.store.UniqueEmail = true
 			_, _ = a.store.Upsert(t.Context(), &clerksync.User{ClerkID: "user_other", Email: plantedEmail})
 			b := a.clerk.CreateUser(fakeclerk.NewUser{FirstName: plantedFirst})
-			_ = a.clerk.UpdateUser(b, func(u *fakeclerk.UserObject) { u.Extra = map[string]any{"last_name": []string{plantedLast}} })
+			_ = a.clerk.UpdateUser(b, func(u *fakeclerk.UserObject) {
+				u.Extra = map[string]any{"last_name": []string{plantedLast}}
+			})
 			_ = a.clerk.CreateUser(fakeclerk.NewUser{})
 			a.reconcile(t, clerksync.ReconcileOptions{Holdback: -1, InstanceID: a.clerk.InstanceID()})
 		}, tells: "Failed:{Count:1"},
 		"Reconcile, bad options": {run: func(t *testing.T, a *audit) {
-			for _, resume := range []string{plantedKey, plantedEmail, base64.RawURLEncoding.EncodeToString([]byte(`{"after":"` + plantedEmail + `"}`))} {
+			for _, resume := range []string{plantedKey, plantedEmail,
+				base64.RawURLEncoding.EncodeToString([]byte(`{"after":"` + plantedEmail + `"}`))} {
 				a.reconcile(t, clerksync.ReconcileOptions{Resume: resume, PageSize: -1})
 			}
 			a.reconcile(t, clerksync.ReconcileOptions{InstanceID: "ins_other"})
 		}, tells: "another Clerk instance"},
 		"bad settings": {run: func(_ *testing.T, a *audit) {
 			for _, c := range []clerksync.Config{
-				{SecretKey: "pk_" + plantedKey}, {SecretKey: plantedKey + " x"}, {APIURL: "https://" + plantedFirst + ":" + plantedKeyText + "@host"}, {APIURL: ":" + plantedKey},
-				{Auth: clerksync.AuthConfig{JWTKey: plantedKey, AuthorizedParties: []string{"https://" + plantedEmail}}},
+				{SecretKey: "pk_" + plantedKey}, {SecretKey: plantedKey + " x"},
+				{APIURL: "https://" + plantedFirst + ":" + plantedKeyText + "@host"}, {APIURL: ":" + plantedKey},
+				{Auth: clerksync.AuthConfig{JWTKey: plantedKey,
+					AuthorizedParties: []string{"https://" + plantedEmail}}},
 			} {
 				_, err := clerksync.New(c)
 				a.tell(err)
 			}
-			for _, secret := range []string{plantedKey, "whsec_" + plantedEmail, strings.TrimPrefix(testSecret, "whsec_"), testSecret + "!"} {
+			for _, secret := range []string{plantedKey, "whsec_" + plantedEmail,
+				strings.TrimPrefix(testSecret, "whsec_"), testSecret + "!"} {
 				_, err := a.WebhookHandler(clerksync.WebhookConfig{Secrets: []string{secret}})
 				a.tell(err)
 			}
@@ -330,7 +366,7 @@ func TestNothingPersonalIsTold(t *testing.T) {
 	for name, fault := range faults {
 		flows["Clerk answers with "+name] = flow{run: func(t *testing.T, a *audit) {
 			token := a.token(t, fakeclerk.TokenOptions{})
-			_, err := a.Authenticate(bearing("Bearer " + token)) // has the keys
+			_, err := a.Authenticate(bearing("Bearer " + token)) // fetches the keys
 			a.tell(err)
 			a.clerkFails(fault)
 			a.visit(token, nil)
@@ -367,5 +403,85 @@ func TestNothingPersonalIsTold(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestReconcileTellsNothingPersonal searches the output of Reconcile for data of the users and for
+// the key.
+func TestReconcileTellsNothingPersonal(t *testing.T) {
+	t.Parallel()
+	fx := newBulkFixture(t, nil)
+	ids := fx.backfill(t, 8)
+	fx.store.UniqueEmail = true
+	for i, id := range ids[:2] { // swap
+		_ = fx.clerk.UpdateUser(id, func(u *fakeclerk.UserObject) {
+			u.EmailAddresses[0].EmailAddress = fmt.Sprintf("ada%d@example.com", 1-i)
+		})
+	}
+	_ = fx.clerk.UpdateUser(ids[2], func(u *fakeclerk.UserObject) {
+		u.Extra = map[string]any{"first_name": []string{"Ada"}}
+	})
+	_ = fx.clerk.UpdateUserSilently(ids[3], func(u *fakeclerk.UserObject) {
+		u.UpdatedAt = fx.clock.Now().Add(48 * time.Hour).UnixMilli()
+	})
+	fx.delete(t, ids[4])
+	fx.rename(t, "Augusta", ids[5])
+
+	texts := []string{}
+	report := fx.reconcile(t, clerksync.ReconcileOptions{Force: true})
+	wantCounts(t, report, map[string]int{"seen": 7, "unchanged": 2, "updated": 1, "conflicts": 2, "failed": 2,
+		"ghosts": 1, "deactivated": 1})
+	texts = append(texts, fmt.Sprintf("%+v", report))
+	for _, fault := range []*fakeclerk.Fault{
+		{Status: 200,
+			Body: `[{"id":"user_1","first_name":"Ada","email_addresses":[{"email_address":"ada1@example.com"}]`},
+		{Status: 502, Body: "<html>Ada ada1@example.com</html>", ContentType: "text/html"},
+		fakeclerk.ErrorFault(401, "clerk_key_invalid"),
+		fakeclerk.ErrorFault(403, "forbidden"),
+	} {
+		fx.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { return fault })
+		report, err := fx.Reconcile(t.Context(), clerksync.ReconcileOptions{})
+		if !errors.Is(err, clerksync.ErrUnavailable) {
+			t.Errorf("error is %v", err)
+		}
+		texts = append(texts, fmt.Sprintf("%+v", report), fmt.Sprint(err))
+	}
+	if !strings.Contains(fx.logs.String(), ids[2]) {
+		t.Error("the log does not say who failed")
+	}
+	for _, text := range append(texts, fx.logs.String()) {
+		for _, secret := range []string{"@", "Ada", "Augusta", fx.clerk.SecretKey()} {
+			if strings.Contains(text, secret) {
+				t.Errorf("%q is in %s", secret, text)
+			}
+		}
+	}
+}
+
+// Errors do not quote a user's metadata or a proxy's answer.
+func TestErrorsHoldNoPersonalData(t *testing.T) {
+	t.Parallel()
+	const secret = "ada@example.com"
+	for _, v := range []any{
+		map[string]any{"$" + secret: 1}, map[string]any{secret: 1}, json.Number(secret), json.RawMessage(secret),
+		[]any{map[string]any{"a": map[string]any{secret: 1}}}, []byte(secret),
+	} {
+		_, err := (&clerksync.User{ClerkID: "user_1", Extra: map[string]any{"meta": v}}).Canonical()
+		if err == nil || strings.Contains(err.Error(), "example") || !strings.Contains(err.Error(), `"meta"`) {
+			t.Errorf("%T: error is %v", v, err)
+		}
+	}
+	fx := newFixture(t, nil)
+	url, key := fx.clerk.APIURL(), fx.clerk.SecretKey()
+	s := fx.syncer(t, func(c *clerksync.Config) {
+		c.Backend = clerk.NewBackend(&clerk.BackendConfig{URL: &url, Key: &key, HTTPClient: c.HTTPClient})
+		c.APIURL, c.HTTPClient = "", nil
+	})
+	fx.clerk.SetFault(func(*http.Request) *fakeclerk.Fault {
+		return &fakeclerk.Fault{Status: 502, Body: "<html>" + secret}
+	})
+	if _, err := s.User(t.Context(), "user_1"); !errors.Is(err, clerksync.ErrUnavailable) ||
+		strings.Contains(err.Error(), secret) {
+		t.Errorf("error is %v", err)
 	}
 }

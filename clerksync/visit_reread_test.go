@@ -3,8 +3,11 @@ package clerksync_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -16,44 +19,6 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
 )
 
-// visitWith sends a request of the user's with the given freshness claim through
-// RequireUser, and returns the record that the handler got.
-func (w *world) visitWith(t testing.TB, s *clerksync.Syncer, id string, claim any) *clerksync.User {
-	t.Helper()
-	token, err := w.clerk.Token(id, fakeclerk.TokenOptions{Claims: map[string]any{"updated_at": claim}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var got *clerksync.User
-	h := s.RequireUser(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got, _ = clerksync.UserFromContext(r.Context()) }))
-	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
-	r.Header.Set("Authorization", "Bearer "+token)
-	rec := httptest.NewRecorder()
-	h.ServeHTTP(rec, r)
-	if got == nil {
-		t.Fatalf("refused: %d %s", rec.Code, rec.Body)
-	}
-	return got
-}
-
-// version is the user's updated_at at Clerk.
-func (w *world) version(t testing.TB, id string) time.Time {
-	t.Helper()
-	raw, _ := w.clerk.User(id)
-	var u clerk.User
-	if err := json.Unmarshal(raw, &u); err != nil {
-		t.Fatal(err)
-	}
-	return time.UnixMilli(u.UpdatedAt)
-}
-
-func (w *world) rename(t testing.TB, id, name string) {
-	t.Helper()
-	if err := w.clerk.UpdateUser(id, func(u *fakeclerk.UserObject) { u.FirstName = clerk.String(name) }); err != nil {
-		t.Fatal(err)
-	}
-}
-
 func TestNewerTokenReReads(t *testing.T) {
 	t.Parallel()
 	for name, form := range map[string]func(time.Time) any{
@@ -64,26 +29,28 @@ func TestNewerTokenReReads(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, nil)
-			replica := w.syncer(t, nil)
-			id := w.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Old"})
-			for _, s := range []*clerksync.Syncer{w.Syncer, replica} {
-				w.visitWith(t, s, id, form(w.version(t, id)))
+			fx := newFixture(t, nil)
+			replica := fx.syncer(t, nil)
+			id := fx.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Old"})
+			for _, s := range []*clerksync.Syncer{fx.Syncer, replica} {
+				fx.visitWith(t, s, id, form(fx.version(t, id)))
 			}
-			w.clock.Advance(time.Second)
-			w.rename(t, id, "New") // the webhook is lost, the session token renewed
-			if u := visit(t, w.Syncer, id); u.Name != "Old" {
+			fx.clock.Advance(time.Second)
+			fx.rename(t, id, "New") // the webhook is lost, and the session token is renewed
+			if u := visit(t, fx.Syncer, id); u.Name != "Old" {
 				t.Fatalf("without a claim the cache served %s", u.Name)
 			}
-			calls := w.lookups()
-			if u := w.visitWith(t, w.Syncer, id, form(w.version(t, id))); u.Name != "New" || w.lookups() != calls+1 {
-				t.Errorf("the handler got %s after %d Clerk calls", u.Name, w.lookups()-calls)
+			calls := fx.userCalls()
+			if u := fx.visitWith(t, fx.Syncer, id, form(fx.version(t, id))); u.Name != "New" ||
+				fx.userCalls() != calls+1 {
+				t.Errorf("the handler got %s after %d Clerk calls", u.Name, fx.userCalls()-calls)
 			}
-			if u := w.visitWith(t, replica, id, form(w.version(t, id))); u.Name != "New" || w.lookups() != calls+1 {
-				t.Errorf("in the replica the handler got %s after %d Clerk calls; the Store has it", u.Name, w.lookups()-calls)
+			if u := fx.visitWith(t, replica, id, form(fx.version(t, id))); u.Name != "New" || fx.userCalls() != calls+1 {
+				t.Errorf("in the replica the handler got %s after %d Clerk calls; the Store has it", u.Name,
+					fx.userCalls()-calls)
 			}
-			w.visitWith(t, w.Syncer, id, form(w.version(t, id)))
-			if w.lookups() != calls+1 {
+			fx.visitWith(t, fx.Syncer, id, form(fx.version(t, id)))
+			if fx.userCalls() != calls+1 {
 				t.Error("the same claim caused another call")
 			}
 		})
@@ -98,17 +65,19 @@ func TestNewerTokenThroughTheSDK(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, nil)
-			id := w.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Old"})
-			visit(t, w.Syncer, id)
-			w.rename(t, id, "New")
-			raw := json.RawMessage(`{"updated_at":` + strconv.FormatInt(w.version(t, id).UnixMilli(), 10) + `}`)
+			fx := newFixture(t, nil)
+			id := fx.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Old"})
+			visit(t, fx.Syncer, id)
+			fx.rename(t, id, "New")
+			raw := json.RawMessage(`{"updated_at":` + strconv.FormatInt(fx.version(t, id).UnixMilli(), 10) + `}`)
 			if err := json.Unmarshal(raw, custom); err != nil {
 				t.Fatal(err)
 			}
 			claims := &clerk.SessionClaims{RegisteredClaims: clerk.RegisteredClaims{Subject: id}, Custom: custom}
 			var got *clerksync.User
-			h := w.Middleware(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got, _ = clerksync.UserFromContext(r.Context()) }))
+			h := fx.Middleware(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				got, _ = clerksync.UserFromContext(r.Context())
+			}))
 			r := httptest.NewRequest(http.MethodGet, "/", nil)
 			h.ServeHTTP(httptest.NewRecorder(), r.WithContext(clerk.ContextWithSessionClaims(r.Context(), claims)))
 			if got == nil || got.Name != "New" {
@@ -118,80 +87,81 @@ func TestNewerTokenThroughTheSDK(t *testing.T) {
 	}
 }
 
-// No claim can cause a call per request, whatever Clerk answers.
+// A claim does not cause a call per request, whatever Clerk answers.
 func TestClaimAheadOfClerkAsksOnce(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
-	id := w.clerk.CreateUser(fakeclerk.NewUser{})
-	w.visitWith(t, w.Syncer, id, 0)
-	claim := w.version(t, id).Add(time.Hour).UnixMilli()
+	fx := newFixture(t, nil)
+	id := fx.clerk.CreateUser(fakeclerk.NewUser{})
+	fx.visitWith(t, fx.Syncer, id, 0)
+	claim := fx.version(t, id).Add(time.Hour).UnixMilli()
 	for range 5 {
-		w.visitWith(t, w.Syncer, id, claim)
-		w.Forget(id)
+		fx.visitWith(t, fx.Syncer, id, claim)
+		fx.Forget(id)
 	}
-	if got := w.lookups(); got != 2 {
+	if got := fx.userCalls(); got != 2 {
 		t.Errorf("%d Clerk calls, want the first visit's and one more", got)
 	}
-	w.visitWith(t, w.Syncer, id, claim+1)
-	if got := w.lookups(); got != 3 {
+	fx.visitWith(t, fx.Syncer, id, claim+1)
+	if got := fx.userCalls(); got != 3 {
 		t.Errorf("%d Clerk calls after another claim", got)
 	}
-	w.visitWith(t, w.Syncer, id, claim)
-	if got := w.lookups(); got != 3 {
+	fx.visitWith(t, fx.Syncer, id, claim)
+	if got := fx.userCalls(); got != 3 {
 		t.Errorf("%d Clerk calls after the first claim came again", got)
 	}
 }
 
 func TestClaimWhileClerkIsDown(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
-	id := w.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Old"})
-	w.visitWith(t, w.Syncer, id, 0)
-	w.rename(t, id, "New")
-	claim := w.version(t, id).UnixMilli()
-	w.clerk.SetFault(func(r *http.Request) *fakeclerk.Fault {
+	fx := newFixture(t, nil)
+	id := fx.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Old"})
+	fx.visitWith(t, fx.Syncer, id, 0)
+	fx.rename(t, id, "New")
+	claim := fx.version(t, id).UnixMilli()
+	fx.clerk.SetFault(func(r *http.Request) *fakeclerk.Fault {
 		if r.URL.Path == "/v1/jwks" {
 			return nil
 		}
 		return fakeclerk.ErrorFault(401, "clerk_key_invalid")
 	})
 	for range 5 {
-		if u := w.visitWith(t, w.Syncer, id, claim); u.Name != "Old" {
+		if u := fx.visitWith(t, fx.Syncer, id, claim); u.Name != "Old" {
 			t.Errorf("served %s", u.Name)
 		}
 	}
-	if got := w.lookups(); got != 2 {
+	if got := fx.userCalls(); got != 2 {
 		t.Errorf("%d Clerk calls, want one in vain", got)
 	}
-	w.clerk.SetFault(nil)
-	w.clock.Advance(time.Minute)
-	if u := w.visitWith(t, w.Syncer, id, claim); u.Name != "New" {
+	fx.clerk.SetFault(nil)
+	fx.clock.Advance(time.Minute)
+	if u := fx.visitWith(t, fx.Syncer, id, claim); u.Name != "New" {
 		t.Errorf("a minute later it served %s", u.Name)
 	}
 }
 
-func TestClaimsThatAreNoTime(t *testing.T) {
+func TestClaimsThatAreNotTimes(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
-	id := w.clerk.CreateUser(fakeclerk.NewUser{})
-	w.visitWith(t, w.Syncer, id, nil)
+	fx := newFixture(t, nil)
+	id := fx.clerk.CreateUser(fakeclerk.NewUser{})
+	fx.visitWith(t, fx.Syncer, id, nil)
 	for _, claim := range []any{
-		"", "soon", "{{user.updated_at}}", true, 1.5, -1, 0, []int{1}, map[string]any{"a": 1}, "1e400", "99999999999999999999",
+		"", "soon", "{{user.updated_at}}", true, 1.5, -1, 0, []int{1}, map[string]any{"a": 1}, "1e400",
+		"99999999999999999999",
 		t0.Add(25 * time.Hour).UnixMilli(), t0.Add(25 * time.Hour).Unix(), "2026-03-01T12:00:00Z",
 	} {
-		w.visitWith(t, w.Syncer, id, claim)
-		if got := w.lookups(); got != 1 {
+		fx.visitWith(t, fx.Syncer, id, claim)
+		if got := fx.userCalls(); got != 1 {
 			t.Fatalf("the claim %v caused a Clerk call", claim)
 		}
 	}
 }
 
-func TestConfirmingTokenStretchesRefreshAfter(t *testing.T) {
+func TestTokenThatConfirmsPutsOffTheRefresh(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		claim func(version time.Time) any
 		syncs time.Duration // after the version
-		calls int           // of Clerk, 23 hours later
+		calls int           // to Clerk, 23 hours later
 	}{
 		"no claim":                {func(time.Time) any { return nil }, time.Minute, 2},
 		"milliseconds, same":      {func(v time.Time) any { return v.UnixMilli() }, 0, 1},
@@ -201,20 +171,20 @@ func TestConfirmingTokenStretchesRefreshAfter(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, nil)
-			id := w.clerk.CreateUser(fakeclerk.NewUser{})
-			w.clock.Advance(tt.syncs)
-			w.visitWith(t, w.Syncer, id, nil)
-			w.clock.Advance(23 * time.Hour)
-			w.visitWith(t, w.Syncer, id, tt.claim(w.version(t, id)))
-			w.waitForRefreshes()
-			if got := w.lookups(); got != tt.calls {
+			fx := newFixture(t, nil)
+			id := fx.clerk.CreateUser(fakeclerk.NewUser{})
+			fx.clock.Advance(tt.syncs)
+			fx.visitWith(t, fx.Syncer, id, nil)
+			fx.clock.Advance(23 * time.Hour)
+			fx.visitWith(t, fx.Syncer, id, tt.claim(fx.version(t, id)))
+			fx.waitForRefreshes()
+			if got := fx.userCalls(); got != tt.calls {
 				t.Errorf("%d Clerk calls, want %d", got, tt.calls)
 			}
-			w.clock.Advance(2 * time.Hour)
-			w.visitWith(t, w.Syncer, id, tt.claim(w.version(t, id)))
-			w.waitForRefreshes()
-			if got := w.lookups(); got < 2 {
+			fx.clock.Advance(2 * time.Hour)
+			fx.visitWith(t, fx.Syncer, id, tt.claim(fx.version(t, id)))
+			fx.waitForRefreshes()
+			if got := fx.userCalls(); got < 2 {
 				t.Error("no refresh after a day")
 			}
 		})
@@ -223,18 +193,19 @@ func TestConfirmingTokenStretchesRefreshAfter(t *testing.T) {
 
 func TestClaimOfAnotherName(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, func(c *clerksync.Config) { c.Auth.FreshnessClaim = "ver" })
-	id := w.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Old"})
-	w.visitWith(t, w.Syncer, id, nil)
-	w.rename(t, id, "New")
-	if u := w.visitWith(t, w.Syncer, id, w.version(t, id).UnixMilli()); u.Name != "Old" {
+	fx := newFixture(t, func(c *clerksync.Config) { c.Auth.FreshnessClaim = "ver" })
+	id := fx.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Old"})
+	fx.visitWith(t, fx.Syncer, id, nil)
+	fx.rename(t, id, "New")
+	if u := fx.visitWith(t, fx.Syncer, id, fx.version(t, id).UnixMilli()); u.Name != "Old" {
 		t.Errorf("the default's name still counts: %s", u.Name)
 	}
-	token, err := w.clerk.Token(id, fakeclerk.TokenOptions{Claims: map[string]any{"ver": w.version(t, id).UnixMilli()}})
+	token, err := fx.clerk.Token(id, fakeclerk.TokenOptions{Claims: map[string]any{"ver": fx.version(t,
+		id).UnixMilli()}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := w.RequireUser(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+	h := fx.RequireUser(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		if u, _ := clerksync.UserFromContext(r.Context()); u.Name != "New" {
 			t.Errorf("the handler got %s", u.Name)
 		}
@@ -244,19 +215,19 @@ func TestClaimOfAnotherName(t *testing.T) {
 	h.ServeHTTP(httptest.NewRecorder(), r)
 }
 
-// Many visits with the same newer claim share one re-read, and none of them gets
-// the record of before.
+// Visits with the same newer token share one re-read, and none gets the old record.
 func TestNewerTokensAtOnce(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
-	id := w.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Old"})
-	w.visitWith(t, w.Syncer, id, nil)
-	w.rename(t, id, "New")
-	token, err := w.clerk.Token(id, fakeclerk.TokenOptions{Claims: map[string]any{"updated_at": w.version(t, id).UnixMilli()}})
+	fx := newFixture(t, nil)
+	id := fx.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Old"})
+	fx.visitWith(t, fx.Syncer, id, nil)
+	fx.rename(t, id, "New")
+	token, err := fx.clerk.Token(id, fakeclerk.TokenOptions{Claims: map[string]any{"updated_at": fx.version(t,
+		id).UnixMilli()}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := w.RequireUser(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+	h := fx.RequireUser(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		if u, _ := clerksync.UserFromContext(r.Context()); u.Name != "New" {
 			t.Errorf("a handler got %s", u.Name)
 		}
@@ -270,7 +241,252 @@ func TestNewerTokensAtOnce(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if got := w.lookups(); got != 2 {
+	if got := fx.userCalls(); got != 2 {
 		t.Errorf("%d Clerk calls, want the first visit's and one re-read", got)
+	}
+}
+
+// A re-read, by Sync or by a refresh, may find the record in any state. Its Observation has the
+// Store's Outcome.
+func TestEveryOutcomeOfAReRead(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		arrange func(t *testing.T, fx *fixture, id string) // the record is two hours old
+		want    clerksync.Outcome
+	}{
+		"equal": {func(*testing.T, *fixture, string) {}, clerksync.Unchanged},
+		"older": {func(t *testing.T, fx *fixture, id string) { fx.rename(t, id, "Ada") }, clerksync.Updated},
+		"newer": {func(_ *testing.T, fx *fixture, id string) { newerRecord(fx, id) }, clerksync.Stale},
+		"deleted": {func(t *testing.T, fx *fixture, id string) {
+			_, _ = fx.store.Deactivate(t.Context(), id, t0)
+		}, clerksync.Deactivated},
+	} {
+		for _, op := range []clerksync.Op{clerksync.OpSync, clerksync.OpRefresh} {
+			t.Run(fmt.Sprint(op, ", ", name), func(t *testing.T) {
+				t.Parallel()
+				fx := newFixture(t, func(c *clerksync.Config) { c.CacheTTL = 3 * time.Hour })
+				id := fx.clerk.CreateUser(fakeclerk.NewUser{})
+				if res, err := fx.Sync(t.Context(), id); err != nil || res.Outcome != clerksync.Created {
+					t.Fatalf("Sync without a record: %+v, %v", res, err)
+				}
+				visit(t, fx.Syncer, id)
+				fx.clock.Advance(2 * time.Hour)
+				tt.arrange(t, fx, id)
+				fx.seen.all = nil
+				if op == clerksync.OpSync {
+					if res, err := fx.Sync(t.Context(), id); err != nil || res.Outcome != tt.want {
+						t.Errorf("Sync: %+v, %v; want %v", res, err, tt.want)
+					}
+				} else {
+					visit(t, fx.Syncer, id)
+					fx.waitForRefreshes()
+				}
+				i := slices.IndexFunc(fx.seen.all, func(o clerksync.Observation) bool { return o.Op == op })
+				if i < 0 || fx.seen.all[i].ClerkID != id || fx.seen.all[i].Outcome != tt.want ||
+					fx.seen.all[i].Err != nil {
+					t.Errorf("observed %+v, want %s %v", fx.seen.all, op, tt.want)
+				}
+				if tt.want == clerksync.Deactivated {
+					visitFails(t, fx.Syncer, id, clerksync.ErrUserInactive)
+				} else if served, stored := visit(t, fx.Syncer, id),
+					fx.stored(t, id); served.Name != stored.Name ||
+					!served.ClerkUpdatedAt.Equal(stored.ClerkUpdatedAt) {
+					t.Errorf("serves %+v, stored is %+v", served, stored)
+				}
+			})
+		}
+	}
+}
+
+// While a visit asks Clerk whether a ban was lifted, other visits of the user wait for the answer too.
+func TestLiftedBanIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	fx := newFixture(t, nil)
+	id := fx.clerk.CreateUser(fakeclerk.NewUser{})
+	if err := fx.clerk.BanUser(id); err != nil {
+		t.Fatal(err)
+	}
+	visitFails(t, fx.Syncer, id, clerksync.ErrUserInactive)
+	fx.clock.Advance(50 * time.Second)
+	visitFails(t, fx.Syncer, id, clerksync.ErrUserInactive) // cached anew
+	if err := fx.clerk.UnbanUser(id); err != nil {
+		t.Fatal(err)
+	}
+	fx.clock.Advance(11 * time.Second)
+	asked, answer := make(chan struct{}), make(chan struct{})
+	fx.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { close(asked); <-answer; return nil })
+	var all sync.WaitGroup
+	all.Go(func() { visit(t, fx.Syncer, id) })
+	<-asked
+	come := make(chan struct{})
+	for range 8 {
+		all.Go(func() { come <- struct{}{}; visit(t, fx.Syncer, id) })
+	}
+	for range 8 {
+		<-come
+	}
+	for range 10_000 { // time enough to be refused; too little only hides a bug
+		runtime.Gosched()
+	}
+	close(answer)
+	all.Wait()
+	if n := fx.userCalls(); n != 2 {
+		t.Errorf("%d Clerk calls, want the first visit's and one re-read", n)
+	}
+}
+
+func TestRefreshBehindAVisit(t *testing.T) {
+	t.Parallel()
+	fx := newFixture(t, nil)
+	id := fx.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Old"})
+	visit(t, fx.Syncer, id)
+	_ = fx.clerk.UpdateUser(id, func(u *fakeclerk.UserObject) {
+		u.FirstName = clerk.String("New")
+	}) // the webhook is lost
+
+	fx.clock.Advance(time.Hour)
+	if u := visit(t, fx.Syncer, id); u.Name != "Old" || fx.userCalls() != 1 {
+		t.Fatalf("at one hour: %s after %d Clerk calls", u.Name, fx.userCalls())
+	}
+	fx.clock.Advance(time.Millisecond)
+	if u := visit(t, fx.Syncer, id); u.Name != "Old" {
+		t.Errorf("past one hour the visit itself got %s", u.Name)
+	}
+	_ = fx.Close() // waits for the refresh
+	if u := visit(t, fx.Syncer, id); u.Name != "New" || fx.userCalls() != 2 {
+		t.Errorf("after the refresh: %s after %d Clerk calls", u.Name, fx.userCalls())
+	}
+}
+
+func TestRefreshIsTriedOnceAMinute(t *testing.T) {
+	t.Parallel()
+	fx := newFixture(t, func(c *clerksync.Config) { c.RefreshAfter = time.Second })
+	id := fx.clerk.CreateUser(fakeclerk.NewUser{})
+	visit(t, fx.Syncer, id)
+	fx.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { return fakeclerk.ErrorFault(401, "clerk_key_invalid") })
+	fx.clock.Advance(time.Minute)
+	for range 10 {
+		visit(t, fx.Syncer, id)
+		fx.waitForRefreshes()
+		fx.clock.Advance(6 * time.Second)
+	}
+	if got := fx.userCalls(); got != 2 {
+		t.Errorf("%d Clerk calls, want the first visit's and one refresh", got)
+	}
+	visit(t, fx.Syncer, id)
+	fx.waitForRefreshes()
+	if got := fx.userCalls(); got != 3 {
+		t.Errorf("%d Clerk calls a minute later, want 3", got)
+	}
+}
+
+func TestNoRefreshIfTurnedOff(t *testing.T) {
+	t.Parallel()
+	fx := newFixture(t, func(c *clerksync.Config) { c.RefreshAfter = -1 })
+	id := fx.clerk.CreateUser(fakeclerk.NewUser{})
+	visit(t, fx.Syncer, id)
+	fx.clock.Advance(1000 * time.Hour)
+	visit(t, fx.Syncer, id)
+	fx.waitForRefreshes()
+	if fx.userCalls() != 1 {
+		t.Errorf("%d Clerk calls", fx.userCalls())
+	}
+}
+
+func TestRefreshesAreBounded(t *testing.T) {
+	t.Parallel()
+	fx := newFixture(t, nil)
+	var ids []string
+	for range 3 * clerksync.MaxRefreshers {
+		id := fx.clerk.CreateUser(fakeclerk.NewUser{})
+		visit(t, fx.Syncer, id)
+		ids = append(ids, id)
+	}
+	first := fx.userCalls()
+	fx.clock.Advance(2 * time.Hour)
+	release := make(chan struct{})
+	fx.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { <-release; return nil })
+	for _, id := range ids {
+		visit(t, fx.Syncer, id)
+	}
+	close(release)
+	fx.waitForRefreshes()
+	if got := fx.userCalls() - first; got != clerksync.MaxRefreshers {
+		t.Errorf("%d refreshes at once, want %d", got, clerksync.MaxRefreshers)
+	}
+	for _, id := range ids { // those beyond the limit are refreshed later
+		visit(t, fx.Syncer, id)
+		fx.waitForRefreshes()
+	}
+	if got := fx.userCalls() - first; got != len(ids) {
+		t.Errorf("%d refreshes in all, want %d", got, len(ids))
+	}
+}
+
+func TestLiftedBanIsSeenAfterAMinute(t *testing.T) {
+	t.Parallel()
+	fx := newFixture(t, nil)
+	id := fx.clerk.CreateUser(fakeclerk.NewUser{})
+	_ = fx.clerk.BanUser(id)
+	visitFails(t, fx.Syncer, id, clerksync.ErrUserInactive)
+	_ = fx.clerk.UnbanUser(id) // the webhook is lost
+	fx.clock.Advance(time.Minute)
+	visitFails(t, fx.Syncer, id, clerksync.ErrUserInactive)
+	fx.clock.Advance(time.Millisecond)
+	visit(t, fx.Syncer, id)
+}
+
+// While Clerk cannot say whether a ban was lifted, the banned user's visits do not read the Store
+// each time.
+func TestBanIsCachedWhileClerkIsDown(t *testing.T) {
+	t.Parallel()
+	fx := newFixture(t, nil)
+	id := fx.clerk.CreateUser(fakeclerk.NewUser{})
+	if err := fx.clerk.BanUser(id); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fx.Sync(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	fx.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { return &fakeclerk.Fault{Status: 500} })
+	fx.clock.Advance(2 * time.Minute)
+	before := fx.store.users.Load()
+	for range 100 {
+		visitFails(t, fx.Syncer, id, clerksync.ErrUserInactive)
+	}
+	if n := fx.store.users.Load() - before; n > 2 {
+		t.Errorf("100 visits read the Store %d times", n)
+	}
+}
+
+func TestBanStandsWhileClerkIsDown(t *testing.T) {
+	t.Parallel()
+	fx := newFixture(t, func(c *clerksync.Config) { c.OnFailure = clerksync.FailOpen })
+	id := fx.clerk.CreateUser(fakeclerk.NewUser{})
+	_ = fx.clerk.BanUser(id)
+	visitFails(t, fx.Syncer, id, clerksync.ErrUserInactive)
+	fx.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { return fakeclerk.ErrorFault(401, "x") })
+	for range 5 {
+		fx.clock.Advance(61 * time.Second)
+		visitFails(t, fx.Syncer, id, clerksync.ErrUserInactive)
+		visitFails(t, fx.Syncer, id, clerksync.ErrUserInactive)
+	}
+	if got := fx.userCalls(); got > 6 {
+		t.Errorf("%d Clerk calls for one banned user in five minutes", got)
+	}
+}
+
+func TestSyncedAtInTheFutureIsNotBelieved(t *testing.T) {
+	t.Parallel()
+	fx := newFixture(t, nil)
+	id := fx.clerk.CreateUser(fakeclerk.NewUser{})
+	visit(t, fx.Syncer, id)
+	_ = fx.store.Edit(id, func(u *clerksync.User) { u.SyncedAt = t0.Add(48 * time.Hour) })
+	fx.Forget(id)
+	fx.clock.Advance(time.Minute)
+	visit(t, fx.Syncer, id)
+	fx.waitForRefreshes()
+	if fx.userCalls() != 2 {
+		t.Errorf("%d Clerk calls: a record confirmed in the future was not re-read", fx.userCalls())
 	}
 }

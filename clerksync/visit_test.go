@@ -2,13 +2,11 @@ package clerksync_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,164 +14,51 @@ import (
 
 	"github.com/clerksync/clerksync-go/clerksync"
 	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
-	"github.com/clerksync/clerksync-go/clerksync/internal/clerkapi"
-	"github.com/clerksync/clerksync-go/clerksync/memstore"
 )
-
-// world is an app between a fake Clerk and a Store in memory, in a time of its own.
-type world struct {
-	clock *fakeclerk.Clock
-	clerk *fakeclerk.Server
-	store *countingStore
-	*clerksync.Syncer
-	logs *logBuffer
-	seen observations
-}
-
-func newWorld(t testing.TB, change func(*clerksync.Config)) *world {
-	t.Helper()
-	w := &world{clock: fakeclerk.NewClock(t0), logs: &logBuffer{}}
-	var err error
-	if w.clerk, err = fakeclerk.Start(fakeclerk.Config{Clock: w.clock, RateLimit: -1}); err != nil {
-		t.Fatal(err)
-	}
-	w.store = &countingStore{faultyStore: faultyStore{Store: memstore.New()}}
-	w.store.Now = w.clock.Now
-	t.Cleanup(func() { _ = w.clerk.Close() })
-	w.Syncer = w.syncer(t, change)
-	return w
-}
-
-// syncer returns one more Syncer of the same world, as another process would have.
-func (w *world) syncer(t testing.TB, change func(*clerksync.Config)) *clerksync.Syncer {
-	t.Helper()
-	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 100}}
-	cfg := clerksync.Config{
-		Store: w.store, SecretKey: w.clerk.SecretKey(), APIURL: w.clerk.APIURL(), HTTPClient: client,
-		Now: w.clock.Now, Logger: w.logs.logger(), Observe: w.seen.add,
-	}
-	clerksync.SetClock(&cfg, eagerClock{w.clock})
-	if change != nil {
-		change(&cfg)
-	}
-	s, err := clerksync.New(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = s.Close()
-		client.CloseIdleConnections()
-	})
-	return s
-}
-
-// lookups is how often Clerk was asked for one user.
-func (w *world) lookups() int { return w.clerk.Calls("GET /v1/users/{id}") }
-
-// eagerClock passes each wait as soon as it begins. The timeouts fire when that, or
-// a test, moves the clock so far.
-type eagerClock struct{ *fakeclerk.Clock }
-
-func (c eagerClock) Sleep(ctx context.Context, d time.Duration) error {
-	c.Advance(d)
-	return context.Cause(ctx)
-}
-
-// countingStore counts the calls, each of which is a round trip at least.
-type countingStore struct {
-	faultyStore
-	users, upserts atomic.Int32
-	before         func() // runs in User, ahead of the read
-}
-
-func (s *countingStore) User(ctx context.Context, id string) (*clerksync.User, error) {
-	s.users.Add(1)
-	if s.before != nil {
-		s.before()
-	}
-	return s.faultyStore.User(ctx, id)
-}
-
-func (s *countingStore) Upsert(ctx context.Context, u *clerksync.User) (clerksync.Result, error) {
-	s.upserts.Add(1)
-	return s.faultyStore.Upsert(ctx, u)
-}
-
-// observations collects what Observe gets.
-type observations struct {
-	mu  sync.Mutex
-	all []clerksync.Observation
-}
-
-func (o *observations) add(_ context.Context, one clerksync.Observation) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.all = append(o.all, one)
-}
-
-func (o *observations) last() clerksync.Observation {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.all[len(o.all)-1]
-}
-
-func visit(t testing.TB, s *clerksync.Syncer, id string) *clerksync.User {
-	t.Helper()
-	u, err := s.User(t.Context(), id)
-	if err != nil {
-		t.Fatalf("visit of %s: %v", id, err)
-	}
-	return u
-}
-
-func refusedWith(t testing.TB, s *clerksync.Syncer, id string, want error) {
-	t.Helper()
-	if u, err := s.User(t.Context(), id); !errors.Is(err, want) || u != nil {
-		t.Fatalf("visit of %s: %+v, %v; want %v", id, u, err, want)
-	}
-}
 
 func TestFirstVisitCreatesTheRecord(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
-	id := w.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Ada", Email: "ada@example.com"})
-	w.clock.Advance(time.Minute)
+	fx := newFixture(t, nil)
+	id := fx.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Ada", Email: "ada@example.com"})
+	fx.clock.Advance(time.Minute)
 
-	u := visit(t, w.Syncer, id)
-	if u.Email != "ada@example.com" || u.ID == "" || u.Role != clerksync.RoleStudent || !u.IsActive || !u.SyncedAt.Equal(w.clock.Now()) {
+	u := visit(t, fx.Syncer, id)
+	if u.Email != "ada@example.com" || u.ID == "" || u.Role != clerksync.RoleStudent || !u.IsActive {
 		t.Errorf("record is %+v", u)
 	}
-	if o := w.seen.last(); o.Op != clerksync.OpVisit || o.Source != clerksync.SourceClerk || o.ClerkID != id || o.Err != nil {
-		t.Errorf("observed %+v", o)
+	if !u.SyncedAt.Equal(fx.clock.Now()) {
+		t.Errorf("SyncedAt is %v, want %v", u.SyncedAt, fx.clock.Now())
 	}
-	if w.lookups() != 1 || w.store.users.Load() != 1 || w.store.upserts.Load() != 1 {
-		t.Errorf("%d Clerk calls, %d reads, %d writes; want one each", w.lookups(), w.store.users.Load(), w.store.upserts.Load())
+	want := clerksync.Observation{
+		Op: clerksync.OpVisit, Source: clerksync.SourceClerk, ClerkID: id, Outcome: clerksync.Created,
 	}
+	if o := fx.seen.last(); o != want {
+		t.Errorf("observed %+v, want %+v", o, want)
+	}
+	fx.wantOneOfEach(t)
 
-	if again := visit(t, w.Syncer, id); again != u {
+	if again := visit(t, fx.Syncer, id); again != u {
 		t.Error("the second visit got another record")
 	}
-	if w.lookups() != 1 || w.store.users.Load() != 1 || w.store.upserts.Load() != 1 {
-		t.Error("a cached visit called Clerk or the Store")
-	}
-	if o := w.seen.last(); o.Source != clerksync.SourceCache {
+	fx.wantOneOfEach(t)
+	if o := fx.seen.last(); o.Source != clerksync.SourceCache {
 		t.Errorf("observed %+v", o)
 	}
 }
 
 func TestThousandFirstVisitsAtOnce(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
-	id := w.clerk.CreateUser(fakeclerk.NewUser{})
+	fx := newFixture(t, nil)
+	id := fx.clerk.CreateUser(fakeclerk.NewUser{})
 	const visitors = 1000
 	release := make(chan struct{})
-	w.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { <-release; return nil })
+	fx.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { <-release; return nil })
 	var arrived, done sync.WaitGroup
 	arrived.Add(visitors)
 	for range visitors {
 		done.Go(func() {
 			arrived.Done()
-			if _, err := w.User(t.Context(), id); err != nil {
+			if _, err := fx.User(t.Context(), id); err != nil {
 				t.Error(err)
 			}
 		})
@@ -181,187 +66,63 @@ func TestThousandFirstVisitsAtOnce(t *testing.T) {
 	arrived.Wait()
 	close(release)
 	done.Wait()
-	if w.lookups() != 1 || w.store.users.Load() != 1 || w.store.upserts.Load() != 1 {
-		t.Errorf("%d Clerk calls, %d reads, %d writes; want one each", w.lookups(), w.store.users.Load(), w.store.upserts.Load())
+	fx.wantOneOfEach(t)
+}
+
+// barredCase is a user who does not get in, and why.
+type barredCase struct {
+	arrange func(*testing.T, *fixture, string)
+	want    error
+}
+
+func barredCases() map[string]barredCase {
+	return map[string]barredCase{
+		"banned in Clerk": {
+			func(_ *testing.T, fx *fixture, id string) { _ = fx.clerk.BanUser(id) },
+			clerksync.ErrUserInactive,
+		},
+		"deprovisioned in Clerk": {
+			func(_ *testing.T, fx *fixture, id string) {
+				_ = fx.clerk.UpdateUser(id, func(u *fakeclerk.UserObject) { u.Deprovisioned = true })
+			},
+			clerksync.ErrUserInactive,
+		},
+		"suspended by the app": {
+			func(t *testing.T, fx *fixture, id string) {
+				visit(t, fx.Syncer, id)
+				_ = fx.store.Edit(id, func(u *clerksync.User) { u.IsActive = false })
+				fx.Forget(id)
+			},
+			clerksync.ErrUserInactive,
+		},
+		"deleted": {
+			func(t *testing.T, fx *fixture, id string) {
+				if _, err := fx.store.Deactivate(t.Context(), id, t0); err != nil {
+					t.Fatal(err)
+				}
+			},
+			clerksync.ErrUserInactive,
+		},
+		"unknown to Clerk": {
+			func(_ *testing.T, fx *fixture, id string) { _ = fx.clerk.DeleteUser(id) },
+			clerksync.ErrUserUnknown,
+		},
 	}
 }
 
-func TestStoredRecordNeedsNoClerk(t *testing.T) {
+func TestBarredAndUnknownUsers(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
-	id := w.clerk.CreateUser(fakeclerk.NewUser{})
-	visit(t, w.Syncer, id)
-	other := w.syncer(t, nil)
-	visit(t, other, id)
-	if w.lookups() != 1 {
-		t.Errorf("%d Clerk calls, want the first visit's only", w.lookups())
-	}
-	if o := w.seen.last(); o.Source != clerksync.SourceStore {
-		t.Errorf("observed %+v", o)
-	}
-}
-
-func TestCacheTTL(t *testing.T) {
-	t.Parallel()
-	for name, tt := range map[string]struct {
-		ttl   time.Duration
-		reads int32 // of the Store, in the visits at 0 s, 29.999 s and 30 s after the first
-	}{
-		"default": {0, 1},
-		"short":   {time.Millisecond, 2},
-		"none":    {-1, 3},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			w := newWorld(t, func(c *clerksync.Config) { c.CacheTTL = tt.ttl })
-			id := w.clerk.CreateUser(fakeclerk.NewUser{})
-			visit(t, w.Syncer, id)
-			w.store.users.Store(0)
-			visit(t, w.Syncer, id)
-			w.clock.Advance(30*time.Second - time.Millisecond)
-			visit(t, w.Syncer, id)
-			w.clock.Advance(time.Millisecond)
-			visit(t, w.Syncer, id)
-			if got := w.store.users.Load(); got != tt.reads {
-				t.Errorf("%d reads, want %d", got, tt.reads)
-			}
-		})
-	}
-}
-
-// A record that the Store took five seconds to read is five seconds old.
-func TestCacheTTLCountsFromTheQuestion(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, nil)
-	id := w.clerk.CreateUser(fakeclerk.NewUser{})
-	visit(t, w.Syncer, id)
-	w.Forget(id)
-	w.store.before = func() { w.clock.Advance(5 * time.Second) }
-	visit(t, w.Syncer, id)
-	w.store.before = nil
-	w.store.users.Store(0)
-	w.clock.Advance(25*time.Second - time.Millisecond)
-	visit(t, w.Syncer, id)
-	if n := w.store.users.Load(); n != 0 {
-		t.Errorf("%d reads before CacheTTL has passed", n)
-	}
-	w.clock.Advance(time.Millisecond)
-	visit(t, w.Syncer, id)
-	if n := w.store.users.Load(); n != 1 {
-		t.Errorf("%d reads after CacheTTL has passed, want 1", n)
-	}
-}
-
-// A deletion that lands while an older event is being written is remembered, also
-// for the time in which the Store is down.
-func TestDeletionWhileAnEventIsWritten(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, nil)
-	id := w.clerk.CreateUser(fakeclerk.NewUser{})
-	var s *clerksync.Syncer
-	store := &overtakenStore{countingStore: w.store, after: func() {
-		e := clerksync.Event{Type: "user.deleted", Timestamp: w.clock.Now(), Data: json.RawMessage(fmt.Sprintf(`{"id":%q,"deleted":true}`, id))}
-		if _, err := s.Apply(t.Context(), e); err != nil {
-			t.Error(err)
-		}
-	}}
-	s = w.syncer(t, func(c *clerksync.Config) { c.Store = store })
-	raw, _ := w.clerk.User(id)
-	if _, err := s.Apply(t.Context(), clerksync.Event{Type: "user.created", Timestamp: w.clock.Now(), Data: raw}); err != nil {
-		t.Fatal(err)
-	}
-	w.store.fail(errors.New("down"))
-	refusedWith(t, s, id, clerksync.ErrUserInactive)
-}
-
-// What a process hears of a deletion again, it knows for the whole time of an outage
-// again, however long ago it heard of it first.
-func TestDeletionHeardOfAgain(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, nil)
-	id := w.clerk.CreateUser(fakeclerk.NewUser{})
-	s := w.syncer(t, func(c *clerksync.Config) { c.OnFailure = clerksync.FailOpen })
-	raw, _ := w.clerk.User(id)
-	created := clerksync.Event{Type: "user.created", Timestamp: w.clock.Now(), Data: raw}
-	deleted := clerksync.Event{Type: "user.deleted", Timestamp: w.clock.Now(), Data: json.RawMessage(fmt.Sprintf(`{"id":%q,"deleted":true}`, id))}
-	if _, err := s.Apply(t.Context(), deleted); err != nil {
-		t.Fatal(err)
-	}
-	w.clock.Advance(2 * time.Hour)
-	if res, err := s.Apply(t.Context(), created); err != nil || res.Outcome != clerksync.Deactivated {
-		t.Fatalf("the late user.created: %v, %v", res.Outcome, err)
-	}
-	w.store.fail(errors.New("down"))
-	refusedWith(t, s, id, clerksync.ErrUserInactive)
-}
-
-// overtakenStore does something between a write and its return.
-type overtakenStore struct {
-	*countingStore
-	after func()
-}
-
-func (s *overtakenStore) Upsert(ctx context.Context, u *clerksync.User) (clerksync.Result, error) {
-	res, err := s.countingStore.Upsert(ctx, u)
-	s.after()
-	return res, err
-}
-
-func TestForgetShowsTheAppsChange(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, nil)
-	id := w.clerk.CreateUser(fakeclerk.NewUser{})
-	visit(t, w.Syncer, id)
-	if err := w.store.Edit(id, func(u *clerksync.User) { u.Role = clerksync.RoleAdmin }); err != nil {
-		t.Fatal(err)
-	}
-	if u := visit(t, w.Syncer, id); u.Role != clerksync.RoleStudent {
-		t.Errorf("before Forget the role is %s", u.Role)
-	}
-	w.Forget(id)
-	if u := visit(t, w.Syncer, id); u.Role != clerksync.RoleAdmin {
-		t.Errorf("after Forget the role is %s", u.Role)
-	}
-	if _, err := w.Sync(t.Context(), id); err != nil {
-		t.Fatal(err)
-	}
-	if u := visit(t, w.Syncer, id); u.Role != clerksync.RoleAdmin {
-		t.Errorf("after a sync the app's role is %s", u.Role)
-	}
-}
-
-func TestRefusals(t *testing.T) {
-	t.Parallel()
-	for name, tt := range map[string]struct {
-		arrange func(*testing.T, *world, string)
-		want    error
-	}{
-		"banned in Clerk": {func(_ *testing.T, w *world, id string) { _ = w.clerk.BanUser(id) }, clerksync.ErrUserInactive},
-		"deprovisioned in Clerk": {func(_ *testing.T, w *world, id string) {
-			_ = w.clerk.UpdateUser(id, func(u *fakeclerk.UserObject) { u.Deprovisioned = true })
-		}, clerksync.ErrUserInactive},
-		"suspended by the app": {func(t *testing.T, w *world, id string) {
-			visit(t, w.Syncer, id)
-			_ = w.store.Edit(id, func(u *clerksync.User) { u.IsActive = false })
-			w.Forget(id)
-		}, clerksync.ErrUserInactive},
-		"deleted": {func(t *testing.T, w *world, id string) {
-			if _, err := w.store.Deactivate(t.Context(), id, t0); err != nil {
-				t.Fatal(err)
-			}
-		}, clerksync.ErrUserInactive},
-		"unknown to Clerk": {func(_ *testing.T, w *world, id string) { _ = w.clerk.DeleteUser(id) }, clerksync.ErrUserUnknown},
-	} {
+	for name, tt := range barredCases() {
 		for _, policy := range []clerksync.FailurePolicy{clerksync.FailClosed, clerksync.FailOpen} {
 			t.Run(fmt.Sprint(name, policy), func(t *testing.T) {
 				t.Parallel()
-				w := newWorld(t, func(c *clerksync.Config) { c.OnFailure = policy })
-				id := w.clerk.CreateUser(fakeclerk.NewUser{})
-				tt.arrange(t, w, id)
-				refusedWith(t, w.Syncer, id, tt.want)
-				refusedWith(t, w.Syncer, id, tt.want) // from memory
+				fx := newFixture(t, func(c *clerksync.Config) { c.OnFailure = policy })
+				id := fx.clerk.CreateUser(fakeclerk.NewUser{})
+				tt.arrange(t, fx, id)
+				visitFails(t, fx.Syncer, id, tt.want)
+				visitFails(t, fx.Syncer, id, tt.want) // from the cache
 				var p *clerksync.Problem
-				if o := w.seen.last(); !errors.As(o.Err, &p) || p.Status != 403 || !errors.Is(o.Err, tt.want) {
+				if o := fx.seen.last(); !errors.As(o.Err, &p) || p.Status != 403 || !errors.Is(o.Err, tt.want) {
 					t.Errorf("observed %+v", o)
 				}
 			})
@@ -369,494 +130,102 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-func TestSubjectsThatAreNoUserID(t *testing.T) {
+func TestSubjectsThatAreNotUserIDs(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
-	for _, id := range []string{"", "user_", "mch_1", "../jwks", "user_../../jwks", "user_1?x=1", "user_1/ban", "user_ö", "user_1\x00", "USER_1", "user_" + strings.Repeat("a", 65)} {
-		refusedWith(t, w.Syncer, id, clerksync.ErrUserUnknown)
-		if _, err := w.Sync(t.Context(), id); !errors.Is(err, clerksync.ErrUserUnknown) {
+	fx := newFixture(t, nil)
+	for _, id := range []string{
+		"", "user_", "mch_1", "../jwks", "user_../../jwks", "user_1?x=1", "user_1/ban", "user_ö", "user_1\x00",
+		"USER_1",
+		"user_" + strings.Repeat("a", 65),
+	} {
+		visitFails(t, fx.Syncer, id, clerksync.ErrUserUnknown)
+		if _, err := fx.Sync(t.Context(), id); !errors.Is(err, clerksync.ErrUserUnknown) {
 			t.Errorf("Sync(%q): %v", id, err)
 		}
 	}
-	if w.clerk.Calls("") != 0 || w.store.users.Load() != 0 {
-		t.Error("Clerk or the Store was asked about what is no user id")
+	if fx.clerk.Calls("") != 0 || fx.store.users.Load() != 0 {
+		t.Errorf("%s; want none", fx.calls())
+	}
+}
+
+func TestStoredRecordNeedsNoClerk(t *testing.T) {
+	t.Parallel()
+	fx := newFixture(t, nil)
+	id := fx.clerk.CreateUser(fakeclerk.NewUser{})
+	visit(t, fx.Syncer, id)
+	other := fx.syncer(t, nil)
+	visit(t, other, id)
+	if fx.userCalls() != 1 {
+		t.Errorf("%d Clerk calls, want the first visit's only", fx.userCalls())
+	}
+	if o := fx.seen.last(); o.Source != clerksync.SourceStore {
+		t.Errorf("observed %+v", o)
 	}
 }
 
 func TestUnknownUserIsRememberedForAMoment(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
+	fx := newFixture(t, nil)
 	const id = "user_ghost"
-	refusedWith(t, w.Syncer, id, clerksync.ErrUserUnknown)
-	w.clock.Advance(9 * time.Second)
-	refusedWith(t, w.Syncer, id, clerksync.ErrUserUnknown)
-	if w.lookups() != 1 {
-		t.Errorf("%d Clerk calls, want 1", w.lookups())
+	visitFails(t, fx.Syncer, id, clerksync.ErrUserUnknown)
+	fx.clock.Advance(9 * time.Second)
+	visitFails(t, fx.Syncer, id, clerksync.ErrUserUnknown)
+	if fx.userCalls() != 1 {
+		t.Errorf("%d Clerk calls, want 1", fx.userCalls())
 	}
-	w.clock.Advance(time.Second)
-	w.clerk.CreateUser(fakeclerk.NewUser{ID: id})
-	visit(t, w.Syncer, id)
-	if _, err := w.store.Deactivate(t.Context(), "user_none", t0); err != nil {
+	fx.clock.Advance(time.Second)
+	fx.clerk.CreateUser(fakeclerk.NewUser{ID: id})
+	visit(t, fx.Syncer, id)
+	if _, err := fx.store.Deactivate(t.Context(), "user_none", t0); err != nil {
 		t.Fatal(err)
 	}
 }
 
 func TestEventMakesAnUnknownUserKnown(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
+	fx := newFixture(t, nil)
 	const id = "user_late"
-	refusedWith(t, w.Syncer, id, clerksync.ErrUserUnknown)
-	w.clerk.CreateUser(fakeclerk.NewUser{ID: id})
-	raw, _ := w.clerk.User(id)
-	if _, err := w.Apply(t.Context(), clerksync.Event{Type: "user.created", Timestamp: w.clock.Now(), Data: raw}); err != nil {
+	visitFails(t, fx.Syncer, id, clerksync.ErrUserUnknown)
+	fx.clerk.CreateUser(fakeclerk.NewUser{ID: id})
+	raw, _ := fx.clerk.User(id)
+	if _, err := fx.Apply(t.Context(), clerksync.Event{Type: "user.created", Timestamp: fx.clock.Now(),
+		Data: raw}); err != nil {
 		t.Fatal(err)
 	}
-	visit(t, w.Syncer, id)
+	visit(t, fx.Syncer, id)
 }
 
 func TestVisitNeverDeletes(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
-	id := w.clerk.CreateUser(fakeclerk.NewUser{})
-	visit(t, w.Syncer, id)
-	_ = w.clerk.DeleteUser(id)
-	w.clock.Advance(2 * time.Hour) // a refresh is due, and finds nothing
-	visit(t, w.Syncer, id)
-	_ = w.Close()
-	if _, err := w.Sync(t.Context(), id); !errors.Is(err, clerksync.ErrUserUnknown) {
+	fx := newFixture(t, nil)
+	id := fx.clerk.CreateUser(fakeclerk.NewUser{})
+	visit(t, fx.Syncer, id)
+	_ = fx.clerk.DeleteUser(id)
+	fx.clock.Advance(2 * time.Hour) // a refresh is due, and Clerk does not have the user
+	visit(t, fx.Syncer, id)
+	_ = fx.Close()
+	if _, err := fx.Sync(t.Context(), id); !errors.Is(err, clerksync.ErrUserUnknown) {
 		t.Errorf("Sync: %v", err)
 	}
-	if u, err := w.store.Store.User(t.Context(), id); err != nil || !u.IsActive || !u.DeletedAt.IsZero() {
+	if u, err := fx.store.Store.User(t.Context(), id); err != nil || !u.IsActive || !u.DeletedAt.IsZero() {
 		t.Errorf("record is %+v, %v", u, err)
 	}
 }
 
-func TestRefreshBehindAVisit(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, nil)
-	id := w.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Old"})
-	visit(t, w.Syncer, id)
-	_ = w.clerk.UpdateUser(id, func(u *fakeclerk.UserObject) { u.FirstName = clerk.String("New") }) // the webhook is lost
-
-	w.clock.Advance(time.Hour)
-	if u := visit(t, w.Syncer, id); u.Name != "Old" || w.lookups() != 1 {
-		t.Fatalf("at one hour: %s after %d Clerk calls", u.Name, w.lookups())
-	}
-	w.clock.Advance(time.Millisecond)
-	if u := visit(t, w.Syncer, id); u.Name != "Old" {
-		t.Errorf("past one hour the visit itself got %s", u.Name)
-	}
-	_ = w.Close() // waits for the refresh
-	if u := visit(t, w.Syncer, id); u.Name != "New" || w.lookups() != 2 {
-		t.Errorf("after the refresh: %s after %d Clerk calls", u.Name, w.lookups())
-	}
-}
-
-func TestRefreshIsTriedOnceAMinute(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, func(c *clerksync.Config) { c.RefreshAfter = time.Second })
-	id := w.clerk.CreateUser(fakeclerk.NewUser{})
-	visit(t, w.Syncer, id)
-	w.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { return fakeclerk.ErrorFault(401, "clerk_key_invalid") })
-	w.clock.Advance(time.Minute)
-	for range 10 {
-		visit(t, w.Syncer, id)
-		w.waitForRefreshes()
-		w.clock.Advance(6 * time.Second)
-	}
-	if got := w.lookups(); got != 2 {
-		t.Errorf("%d Clerk calls, want the first visit's and one refresh", got)
-	}
-	visit(t, w.Syncer, id)
-	w.waitForRefreshes()
-	if got := w.lookups(); got != 3 {
-		t.Errorf("%d Clerk calls a minute later, want 3", got)
-	}
-}
-
-// waitForRefreshes waits for the refreshes begun so far.
-func (w *world) waitForRefreshes() { clerksync.WaitBackground(w.Syncer) }
-
-func TestNoRefreshWhereTurnedOff(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, func(c *clerksync.Config) { c.RefreshAfter = -1 })
-	id := w.clerk.CreateUser(fakeclerk.NewUser{})
-	visit(t, w.Syncer, id)
-	w.clock.Advance(1000 * time.Hour)
-	visit(t, w.Syncer, id)
-	w.waitForRefreshes()
-	if w.lookups() != 1 {
-		t.Errorf("%d Clerk calls", w.lookups())
-	}
-}
-
-func TestRefreshesAreBounded(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, nil)
-	var ids []string
-	for range 3 * clerksync.MaxRefreshers {
-		id := w.clerk.CreateUser(fakeclerk.NewUser{})
-		visit(t, w.Syncer, id)
-		ids = append(ids, id)
-	}
-	first := w.lookups()
-	w.clock.Advance(2 * time.Hour)
-	release := make(chan struct{})
-	w.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { <-release; return nil })
-	for _, id := range ids {
-		visit(t, w.Syncer, id)
-	}
-	close(release)
-	w.waitForRefreshes()
-	if got := w.lookups() - first; got != clerksync.MaxRefreshers {
-		t.Errorf("%d refreshes at once, want %d", got, clerksync.MaxRefreshers)
-	}
-	for _, id := range ids { // those that found no place get one later
-		visit(t, w.Syncer, id)
-		w.waitForRefreshes()
-	}
-	if got := w.lookups() - first; got != len(ids) {
-		t.Errorf("%d refreshes in all, want %d", got, len(ids))
-	}
-}
-
-func TestLiftedBanIsSeenAfterAMinute(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, nil)
-	id := w.clerk.CreateUser(fakeclerk.NewUser{})
-	_ = w.clerk.BanUser(id)
-	refusedWith(t, w.Syncer, id, clerksync.ErrUserInactive)
-	_ = w.clerk.UnbanUser(id) // the webhook is lost
-	w.clock.Advance(time.Minute)
-	refusedWith(t, w.Syncer, id, clerksync.ErrUserInactive)
-	w.clock.Advance(time.Millisecond)
-	visit(t, w.Syncer, id)
-}
-
-// Nobody's visits make the Store work while Clerk cannot say whether a ban was lifted.
-func TestBanIsCachedWhileClerkIsDown(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, nil)
-	id := w.clerk.CreateUser(fakeclerk.NewUser{})
-	if err := w.clerk.BanUser(id); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := w.Sync(t.Context(), id); err != nil {
-		t.Fatal(err)
-	}
-	w.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { return &fakeclerk.Fault{Status: 500} })
-	w.clock.Advance(2 * time.Minute)
-	before := w.store.users.Load()
-	for range 100 {
-		refusedWith(t, w.Syncer, id, clerksync.ErrUserInactive)
-	}
-	if n := w.store.users.Load() - before; n > 2 {
-		t.Errorf("100 visits read the Store %d times", n)
-	}
-}
-
-func TestBanStandsWhileClerkIsDown(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, func(c *clerksync.Config) { c.OnFailure = clerksync.FailOpen })
-	id := w.clerk.CreateUser(fakeclerk.NewUser{})
-	_ = w.clerk.BanUser(id)
-	refusedWith(t, w.Syncer, id, clerksync.ErrUserInactive)
-	w.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { return fakeclerk.ErrorFault(401, "x") })
-	for range 5 {
-		w.clock.Advance(61 * time.Second)
-		refusedWith(t, w.Syncer, id, clerksync.ErrUserInactive)
-		refusedWith(t, w.Syncer, id, clerksync.ErrUserInactive)
-	}
-	if got := w.lookups(); got > 6 {
-		t.Errorf("%d Clerk calls for one banned user in five minutes", got)
-	}
-}
-
-func TestOutageOfTheStore(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, nil)
-	open := w.syncer(t, func(c *clerksync.Config) { c.OnFailure = clerksync.FailOpen })
-	known, unseen, deleted := w.clerk.CreateUser(fakeclerk.NewUser{}), w.clerk.CreateUser(fakeclerk.NewUser{}), w.clerk.CreateUser(fakeclerk.NewUser{})
-	for _, s := range []*clerksync.Syncer{w.Syncer, open} {
-		visit(t, s, known)
-		if _, err := s.Apply(t.Context(), clerksync.Event{Type: "user.deleted", Data: json.RawMessage(`{"id":"` + deleted + `"}`)}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	w.store.fail(errDown)
-	w.clock.Advance(time.Hour) // past the TTL
-	for _, s := range []*clerksync.Syncer{w.Syncer, open} {
-		if u := visit(t, s, known); u.ID == "" {
-			t.Errorf("the known user's record is %+v", u)
-		}
-		refusedWith(t, s, deleted, clerksync.ErrUserInactive)
-	}
-	refusedWith(t, w.Syncer, unseen, clerksync.ErrUnavailable)
-	if u := visit(t, open, unseen); !u.Partial || u.ClerkID != unseen || u.Email != "" || u.ID != "" {
-		t.Errorf("let through with %+v", u)
-	}
-	w.clock.Advance(time.Hour) // over an hour past the TTL
-	refusedWith(t, w.Syncer, known, clerksync.ErrUnavailable)
-	if u := visit(t, open, known); !u.Partial {
-		t.Errorf("let through with %+v", u)
-	}
-	w.store.fail(nil)
-	if u := visit(t, open, unseen); u.Partial {
-		t.Error("a partial record was cached")
-	}
-	visit(t, open, known)
-	w.store.fail(errDown)
-	raw, _ := w.clerk.User(known)
-	if _, err := open.Apply(t.Context(), clerksync.Event{Type: "user.updated", Data: raw}); !errors.Is(err, clerksync.ErrUnavailable) {
-		t.Errorf("Apply: %v", err)
-	}
-	if u := visit(t, open, known); u.Partial {
-		t.Error("an event that could not be written took the record away")
-	}
-}
-
-// Without a cache the records are not kept, but refusals are.
-func TestOutageWithoutACache(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, func(c *clerksync.Config) { c.CacheTTL, c.OnFailure = -1, clerksync.FailOpen })
-	id, banned := w.clerk.CreateUser(fakeclerk.NewUser{}), w.clerk.CreateUser(fakeclerk.NewUser{})
-	_ = w.clerk.BanUser(banned)
-	visit(t, w.Syncer, id)
-	refusedWith(t, w.Syncer, banned, clerksync.ErrUserInactive)
-	w.store.fail(errDown)
-	if u := visit(t, w.Syncer, id); !u.Partial {
-		t.Errorf("served %+v", u)
-	}
-	refusedWith(t, w.Syncer, banned, clerksync.ErrUserInactive)
-}
-
-func TestFailuresOfClerk(t *testing.T) {
-	t.Parallel()
-	html := func(status int) *fakeclerk.Fault {
-		return &fakeclerk.Fault{Status: status, ContentType: "text/html", Body: "<html>secret page</html>"}
-	}
-	limited := fakeclerk.ErrorFault(429, "too_many_requests")
-	limited.Header.Set("Retry-After", "30")
-	for name, tt := range map[string]struct {
-		fault *fakeclerk.Fault
-		want  error
-		calls int // with retries
-		retry time.Duration
-	}{
-		"404 in Clerk's words":    {fakeclerk.ErrorFault(404, "resource_not_found"), clerksync.ErrUserUnknown, 1, 0},
-		"404 in other words":      {fakeclerk.ErrorFault(404, "host_not_found"), clerksync.ErrUnavailable, 1, 5 * time.Second},
-		"404 of a proxy":          {html(404), clerksync.ErrUnavailable, 1, 5 * time.Second},
-		"401":                     {fakeclerk.ErrorFault(401, "clerk_key_invalid"), clerksync.ErrUnavailable, 1, 5 * time.Second},
-		"403":                     {fakeclerk.ErrorFault(403, "forbidden"), clerksync.ErrUnavailable, 1, 5 * time.Second},
-		"429 for longer":          {limited, clerksync.ErrUnavailable, 1, 30 * time.Second},
-		"500":                     {fakeclerk.ErrorFault(500, "internal_clerk_error"), clerksync.ErrUnavailable, 4, 5 * time.Second},
-		"502 of a proxy":          {html(502), clerksync.ErrUnavailable, 4, 5 * time.Second},
-		"HTML and 200":            {html(200), clerksync.ErrUnavailable, 1, 5 * time.Second},
-		"304":                     {&fakeclerk.Fault{Status: 304}, clerksync.ErrUnavailable, 1, 5 * time.Second},
-		"204":                     {&fakeclerk.Fault{Status: 204}, clerksync.ErrUnavailable, 1, 5 * time.Second},
-		"empty":                   {&fakeclerk.Fault{Status: 200, Body: " "}, clerksync.ErrUnavailable, 1, 5 * time.Second},
-		"null":                    {&fakeclerk.Fault{Status: 200, Body: "null"}, clerksync.ErrUnavailable, 1, 5 * time.Second},
-		"an array":                {&fakeclerk.Fault{Status: 200, Body: "[]"}, clerksync.ErrUnavailable, 1, 5 * time.Second},
-		"half a document":         {&fakeclerk.Fault{Status: 200, Body: `{"id":"user_1","first_n`}, clerksync.ErrUnavailable, 1, 5 * time.Second},
-		"a broken connection":     {&fakeclerk.Fault{Truncate: true}, clerksync.ErrUnavailable, 1, 5 * time.Second},
-		"another user":            {&fakeclerk.Fault{Status: 200, Body: documentedUser}, clerksync.ErrUnavailable, 1, 5 * time.Second},
-		"a user from the future":  {&fakeclerk.Fault{Status: 200, Body: userJSON("user_1", t0.Add(48*time.Hour))}, clerksync.ErrUnavailable, 1, 5 * time.Second},
-		"a name of another type":  {&fakeclerk.Fault{Status: 200, Body: `{"id":"user_1","first_name":{}}`}, clerksync.ErrUnavailable, 1, 5 * time.Second},
-		"more than anybody reads": {&fakeclerk.Fault{Status: 200, Body: `{"id":"user_1","first_name":"` + strings.Repeat("x", 17<<20) + `"}`}, clerksync.ErrUnavailable, 1, 5 * time.Second},
-		"no answer":               {&fakeclerk.Fault{Hang: true}, clerksync.ErrUnavailable, 1, 5 * time.Second},
-		"an answer after an hour": {&fakeclerk.Fault{Delay: time.Hour}, clerksync.ErrUnavailable, 1, 5 * time.Second},
-		"an answer after 5 s":     {&fakeclerk.Fault{Delay: 5 * time.Second}, nil, 1, 0},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			w := newWorld(t, nil)
-			w.clerk.CreateUser(fakeclerk.NewUser{ID: "user_1"})
-			w.clerk.SetFault(func(*http.Request) *fakeclerk.Fault {
-				f := *tt.fault
-				if f.Hang {
-					go w.clock.Advance(clerksync.CallTimeout)
-				}
-				if f.Delay > 0 {
-					f.BeforeSend = func() { w.clock.Advance(min(f.Delay, clerksync.CallTimeout)) }
-				}
-				return &f
-			})
-			u, err := w.User(t.Context(), "user_1")
-			if !errors.Is(err, tt.want) || (err == nil) != (u != nil) {
-				t.Fatalf("got %+v, %v; want %v", u, err, tt.want)
-			}
-			if got := w.lookups(); got != tt.calls {
-				t.Errorf("%d Clerk calls, want %d", got, tt.calls)
-			}
-			var p *clerksync.Problem
-			if errors.As(err, &p) && (p.Status != 503 || p.RetryAfter != tt.retry) {
-				t.Errorf("problem is %+v", p)
-			}
-			if err != nil && (strings.Contains(err.Error(), "secret page") || strings.Contains(err.Error(), w.clerk.SecretKey())) {
-				t.Errorf("the error shows too much: %v", err)
-			}
-			_, err = w.store.Store.User(t.Context(), "user_1")
-			if errors.Is(err, clerksync.ErrNotFound) != (u == nil) {
-				t.Errorf("record in the Store: %v", err)
-			}
-		})
-	}
-}
-
-// The secret key goes to no host that an answer names.
-func TestClerkRedirectsNobody(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, nil)
-	id := w.clerk.CreateUser(fakeclerk.NewUser{})
-	w.clerk.SetFault(func(*http.Request) *fakeclerk.Fault {
-		return &fakeclerk.Fault{Status: http.StatusTemporaryRedirect, Header: http.Header{"Location": {w.clerk.APIURL() + "/jwks"}}}
-	})
-	refusedWith(t, w.Syncer, id, clerksync.ErrUnavailable)
-	if n := w.clerk.Calls("GET /v1/jwks"); n != 0 {
-		t.Errorf("a redirect was followed %d times", n)
-	}
-}
-
-func TestClerkRecoversWithinTheBudget(t *testing.T) {
-	t.Parallel()
-	for name, fault := range map[string]*fakeclerk.Fault{
-		"500": fakeclerk.ErrorFault(500, "x"),
-		"429": func() *fakeclerk.Fault {
-			f := fakeclerk.ErrorFault(429, "too_many_requests")
-			f.Header.Set("Retry-After", "2")
-			return f
-		}(),
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			w := newWorld(t, nil)
-			id := w.clerk.CreateUser(fakeclerk.NewUser{})
-			var calls atomic.Int32
-			w.clerk.SetFault(func(*http.Request) *fakeclerk.Fault {
-				if calls.Add(1) == 1 {
-					return fault
-				}
-				return nil
-			})
-			u := visit(t, w.Syncer, id)
-			if !u.SyncedAt.Equal(w.clock.Now().Truncate(time.Millisecond)) {
-				t.Errorf("SyncedAt is %v, want the time of the attempt that succeeded, %v", u.SyncedAt, w.clock.Now())
-			}
-			if waited := w.clock.Now().Sub(t0); waited == 0 || waited > clerkapi.RetryBudget {
-				t.Errorf("waited %v", waited)
-			}
-		})
-	}
-}
-
-// What was loaded before an invalidation is neither served nor kept after it.
-func TestInvalidationDuringALoad(t *testing.T) {
-	t.Parallel()
-	for name, invalidate := range map[string]func(*testing.T, *world, string){
-		"Forget": func(t *testing.T, w *world, id string) {
-			_ = w.store.Edit(id, func(u *clerksync.User) { u.Name = "New" })
-			w.Forget(id)
-		},
-		"webhook": func(t *testing.T, w *world, id string) {
-			_ = w.clerk.UpdateUser(id, func(u *fakeclerk.UserObject) { u.FirstName = clerk.String("New") })
-			raw, _ := w.clerk.User(id)
-			if _, err := w.Apply(context.Background(), clerksync.Event{Type: "user.updated", Timestamp: w.clock.Now(), Data: raw}); err != nil {
-				t.Error(err)
-			}
-		},
-		"Sync": func(t *testing.T, w *world, id string) {
-			_ = w.clerk.UpdateUser(id, func(u *fakeclerk.UserObject) { u.FirstName = clerk.String("New") })
-			if _, err := w.Sync(context.Background(), id); err != nil {
-				t.Error(err)
-			}
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			w := newWorld(t, nil)
-			id := w.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Old"})
-			visit(t, w.syncer(t, nil), id)
-
-			old, err := w.store.Store.User(t.Context(), id)
-			if err != nil {
-				t.Fatal(err)
-			}
-			// The first read returns what it saw before the change, after it.
-			slow := &slowFirstRead{countingStore: w.store, old: old, reading: make(chan struct{}), release: make(chan struct{})}
-			w.Syncer = w.syncer(t, func(c *clerksync.Config) { c.Store = slow })
-			got := make(chan *clerksync.User)
-			go func() {
-				u, err := w.User(context.Background(), id)
-				if err != nil {
-					t.Error(err)
-				}
-				got <- u
-			}()
-			<-slow.reading
-			invalidate(t, w, id)
-			if u := visit(t, w.Syncer, id); u.Name != "New" {
-				t.Errorf("the request after it joined the flight before it: %s", u.Name)
-			}
-			close(slow.release)
-			if u := <-got; u.Name != "New" {
-				t.Errorf("the visit during it got %s", u.Name)
-			}
-			if u := visit(t, w.Syncer, id); u.Name != "New" {
-				t.Errorf("the cache holds %s", u.Name)
-			}
-		})
-	}
-}
-
-type slowFirstRead struct {
-	*countingStore
-	old              *clerksync.User
-	first            atomic.Bool
-	reading, release chan struct{}
-}
-
-func (s *slowFirstRead) User(ctx context.Context, id string) (*clerksync.User, error) {
-	if s.first.CompareAndSwap(false, true) {
-		close(s.reading)
-		<-s.release
-		return s.old, nil
-	}
-	return s.countingStore.User(ctx, id)
-}
-
-func TestCacheNeverGoesBackInVersion(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, nil)
-	id := w.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Old"})
-	visit(t, w.Syncer, id)
-	old, _ := w.store.Store.User(t.Context(), id)
-	_ = w.clerk.UpdateUser(id, func(u *fakeclerk.UserObject) { u.FirstName = clerk.String("New") })
-	if _, err := w.Sync(t.Context(), id); err != nil {
-		t.Fatal(err)
-	}
-	visit(t, w.Syncer, id)
-	// A failover lost the last write.
-	_ = w.store.Edit(id, func(u *clerksync.User) { *u = *old })
-	w.clock.Advance(time.Minute)
-	if u := visit(t, w.Syncer, id); u.Name != "New" {
-		t.Errorf("the cache went back to %s", u.Name)
-	}
-}
-
-// A visitor that leaves neither waits on nor disturbs the others.
+// A visitor that leaves returns at once, and the lookup goes on for the others.
 func TestFirstWaiterLeaves(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
-	id := w.clerk.CreateUser(fakeclerk.NewUser{})
+	fx := newFixture(t, nil)
+	id := fx.clerk.CreateUser(fakeclerk.NewUser{})
 	asked, release := make(chan struct{}), make(chan struct{})
-	w.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { close(asked); <-release; return nil })
+	fx.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { close(asked); <-release; return nil })
 
 	ctx, leave := context.WithCancel(context.Background())
 	left := make(chan error)
-	go func() { _, err := w.User(ctx, id); left <- err }()
+	go func() { _, err := fx.User(ctx, id); left <- err }()
 	<-asked
 	stayed := make(chan error)
-	go func() { _, err := w.User(context.Background(), id); stayed <- err }()
+	go func() { _, err := fx.User(context.Background(), id); stayed <- err }()
 	leave()
 	if err := <-left; !errors.Is(err, context.Canceled) || !errors.Is(err, clerksync.ErrUnavailable) {
 		t.Errorf("the one who left got %v", err)
@@ -865,43 +234,36 @@ func TestFirstWaiterLeaves(t *testing.T) {
 	if err := <-stayed; err != nil {
 		t.Errorf("the one who stayed got %v", err)
 	}
-	if w.lookups() != 1 {
-		t.Errorf("%d Clerk calls", w.lookups())
+	if fx.userCalls() != 1 {
+		t.Errorf("%d Clerk calls", fx.userCalls())
 	}
-}
-
-func TestPanickingStore(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, nil)
-	w.store.before = func() { panic("nil map") }
-	refusedWith(t, w.Syncer, "user_1", clerksync.ErrUnavailable)
 }
 
 func TestMapFailureOnAVisit(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, func(c *clerksync.Config) {
+	fx := newFixture(t, func(c *clerksync.Config) {
 		c.OnFailure = clerksync.FailOpen
 		c.Map = func(*clerk.User, *clerksync.User) error { return errors.New("no plan") }
 	})
-	id := w.clerk.CreateUser(fakeclerk.NewUser{})
-	_, err := w.User(t.Context(), id)
+	id := fx.clerk.CreateUser(fakeclerk.NewUser{})
+	_, err := fx.User(t.Context(), id)
 	var p *clerksync.Problem
 	if !errors.As(err, &p) || p.Status != 503 || p.Code != "mapping_failed" {
 		t.Errorf("visit: %v", err)
 	}
-	if _, err := w.store.Store.User(t.Context(), id); !errors.Is(err, clerksync.ErrNotFound) {
+	if _, err := fx.store.Store.User(t.Context(), id); !errors.Is(err, clerksync.ErrNotFound) {
 		t.Errorf("something was written: %v", err)
 	}
 }
 
 func TestConflictOnAVisit(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
-	w.store.UniqueEmail = true
-	first := w.clerk.CreateUser(fakeclerk.NewUser{Email: "ada@example.com"})
-	second := w.clerk.CreateUser(fakeclerk.NewUser{Email: "ada@example.com"})
-	visit(t, w.Syncer, first)
-	_, err := w.User(t.Context(), second)
+	fx := newFixture(t, nil)
+	fx.store.UniqueEmail = true
+	first := fx.clerk.CreateUser(fakeclerk.NewUser{Email: "ada@example.com"})
+	second := fx.clerk.CreateUser(fakeclerk.NewUser{Email: "ada@example.com"})
+	visit(t, fx.Syncer, first)
+	_, err := fx.User(t.Context(), second)
 	var conflict *clerksync.ConflictError
 	if !errors.As(err, &conflict) || conflict.Field != "email" {
 		t.Errorf("visit: %v", err)
@@ -913,83 +275,72 @@ func TestConflictOnAVisit(t *testing.T) {
 
 func TestAnotherProcessWasFaster(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
-	id := w.clerk.CreateUser(fakeclerk.NewUser{})
-	other := w.syncer(t, nil)
-	w.clerk.SetFault(func(*http.Request) *fakeclerk.Fault {
-		w.clerk.SetFault(nil)
+	fx := newFixture(t, nil)
+	id := fx.clerk.CreateUser(fakeclerk.NewUser{})
+	other := fx.syncer(t, nil)
+	fx.clerk.SetFault(func(*http.Request) *fakeclerk.Fault {
+		fx.clerk.SetFault(nil)
 		visit(t, other, id)
 		return nil
 	})
-	u := visit(t, w.Syncer, id)
-	stored, err := w.store.Store.User(t.Context(), id)
+	u := visit(t, fx.Syncer, id)
+	stored, err := fx.store.Store.User(t.Context(), id)
 	if err != nil || stored.ID != u.ID {
 		t.Errorf("served %+v, stored %+v, %v", u, stored, err)
 	}
 }
 
-func TestOwnBackend(t *testing.T) {
+// While a first visit waits for Clerk, another process may create the record, in any state. The
+// visit serves what the Store has.
+func TestEveryOutcomeOfAFirstVisit(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
-	id := w.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Ada"})
-	url, key := w.clerk.APIURL(), w.clerk.SecretKey()
-	client := &http.Client{Transport: &http.Transport{}}
-	t.Cleanup(client.CloseIdleConnections)
-	s := w.syncer(t, func(c *clerksync.Config) {
-		c.APIURL, c.HTTPClient, c.SecretKey = "", nil, ""
-		c.Backend = clerk.NewBackend(&clerk.BackendConfig{URL: &url, Key: &key, HTTPClient: client})
-	})
-	if u := visit(t, s, id); u.Name != "Ada" {
-		t.Errorf("record is %+v", u)
-	}
-	w.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { return fakeclerk.ErrorFault(500, "x") })
-	refusedWith(t, s, "user_2", clerksync.ErrUnavailable)
-	if w.lookups() != 2 {
-		t.Errorf("%d calls: a Backend of the app's own is called once", w.lookups())
-	}
-}
-
-func TestSyncReportsAndShows(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, nil)
-	id := w.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Old"})
-	for _, want := range []clerksync.Outcome{clerksync.Created, clerksync.Unchanged} {
-		if res, err := w.Sync(t.Context(), id); err != nil || res.Outcome != want {
-			t.Errorf("Sync: %+v, %v; want %v", res, err, want)
-		}
-	}
-	visit(t, w.Syncer, id)
-	_ = w.clerk.UpdateUser(id, func(u *fakeclerk.UserObject) { u.FirstName = clerk.String("New") })
-	if res, err := w.Sync(t.Context(), id); err != nil || res.Outcome != clerksync.Updated {
-		t.Errorf("Sync: %+v, %v", res, err)
-	}
-	if u := visit(t, w.Syncer, id); u.Name != "New" {
-		t.Errorf("the visit after it got %s", u.Name)
-	}
-	if _, err := w.store.Deactivate(t.Context(), id, w.clock.Now()); err != nil {
-		t.Fatal(err)
-	}
-	if res, err := w.Sync(t.Context(), id); err != nil || res.Outcome != clerksync.Deactivated {
-		t.Errorf("Sync: %+v, %v", res, err)
-	}
-	w.store.fail(errDown)
-	if _, err := w.Sync(t.Context(), id); !errors.Is(err, clerksync.ErrUnavailable) {
-		t.Errorf("Sync: %v", err)
-	}
-	refusedWith(t, w.Syncer, id, clerksync.ErrUserInactive) // known deleted, with the Store down
-}
-
-func TestConfirmationFromTheFutureIsDisbelieved(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, nil)
-	id := w.clerk.CreateUser(fakeclerk.NewUser{})
-	visit(t, w.Syncer, id)
-	_ = w.store.Edit(id, func(u *clerksync.User) { u.SyncedAt = t0.Add(48 * time.Hour) })
-	w.Forget(id)
-	w.clock.Advance(time.Minute)
-	visit(t, w.Syncer, id)
-	w.waitForRefreshes()
-	if w.lookups() != 2 {
-		t.Errorf("%d Clerk calls: a record confirmed in the future was not re-read", w.lookups())
+	for name, tt := range map[string]struct {
+		meanwhile func(t *testing.T, fx *fixture, id string)
+		want      clerksync.Outcome
+	}{
+		"nothing": {func(*testing.T, *fixture, string) {}, clerksync.Created},
+		"equal":   {func(t *testing.T, fx *fixture, id string) { fx.createRecord(t, id) }, clerksync.Unchanged},
+		"older": {func(t *testing.T, fx *fixture, id string) {
+			fx.createRecord(t, id)
+			_ = fx.store.Edit(id, func(u *clerksync.User) {
+				u.ClerkUpdatedAt, u.Name = u.ClerkUpdatedAt.Add(-time.Hour), "Older"
+			})
+		}, clerksync.Updated},
+		"newer": {func(t *testing.T, fx *fixture, id string) {
+			fx.createRecord(t, id)
+			newerRecord(fx, id)
+		}, clerksync.Stale},
+		"deleted": {func(t *testing.T, fx *fixture, id string) {
+			_, _ = fx.store.Deactivate(t.Context(), id, t0)
+		}, clerksync.Deactivated},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			fx := newFixture(t, nil)
+			id := fx.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Ada"})
+			fx.clerk.SetFault(func(*http.Request) *fakeclerk.Fault {
+				fx.clerk.SetFault(nil)
+				tt.meanwhile(t, fx, id)
+				return nil
+			})
+			u, err := fx.User(t.Context(), id)
+			if o := fx.seen.last(); o.Op != clerksync.OpVisit || o.Source != clerksync.SourceClerk ||
+				o.Outcome != tt.want {
+				t.Errorf("observed %+v, want the Outcome %v", o, tt.want)
+			}
+			if tt.want == clerksync.Deactivated {
+				if !errors.Is(err, clerksync.ErrUserInactive) || u != nil {
+					t.Errorf("visit: %+v, %v", u, err)
+				}
+				return
+			}
+			want := map[clerksync.Outcome]string{clerksync.Stale: "Newer"}[tt.want]
+			if want == "" {
+				want = "Ada"
+			}
+			if stored := fx.stored(t, id); err != nil || u.Name != want || stored.Name != want || u.ID != stored.ID {
+				t.Errorf("visit: %+v, %v; stored is %+v", u, err, stored)
+			}
+		})
 	}
 }

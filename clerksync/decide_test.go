@@ -1,0 +1,118 @@
+package clerksync_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/clerksync/clerksync-go/clerksync"
+)
+
+func TestDecide(t *testing.T) {
+	t.Parallel()
+	at := func(ms int) time.Time { return t0.Add(time.Duration(ms) * time.Millisecond) }
+	type user = clerksync.User
+	// record has a version, a time of confirmation and a name, and changes to the rest.
+	record := func(version, synced int, name string, changes ...func(*user)) *user {
+		u := &user{
+			ClerkID: "user_1", ClerkUpdatedAt: at(version), SyncedAt: at(synced), Name: name, Role: "A",
+			Extra: map[string]any{"x": "1"},
+		}
+		for _, change := range changes {
+			change(u)
+		}
+		return u
+	}
+	unversioned := func(u *user) { u.ClerkUpdatedAt = time.Time{} }
+	unconfirmed := func(u *user) { u.SyncedAt = time.Time{} }
+	deleted := func(u *user) { u.DeletedAt = at(0) }
+	laterInTheMillisecond := func(u *user) { u.ClerkUpdatedAt = at(1).Add(999_999) }
+	appRole := func(u *user) { u.Role = "B" }
+	clerkRole := func(u *user) { u.Role, u.RoleFromClerk = "B", true }
+	signedIn := func(u *user) { u.LastSignInAt = at(2) }
+	extra := func(extra map[string]any) func(*user) { return func(u *user) { u.Extra = extra } }
+	gained, renamed := extra(map[string]any{"x": "1", "y": "2"}), extra(map[string]any{"y": "1"})
+	changed, lost := extra(map[string]any{"x": "2"}), extra(nil)
+	now := at(1000)
+	one := record(1, 1, "a")
+	for name, tt := range map[string]struct {
+		stored, offered *user
+		want            clerksync.Outcome
+	}{
+		"no record": {nil, one, clerksync.Created},
+		"deleted, newer offered": {record(1, 1, "a", deleted), record(9, 9, "b"),
+			clerksync.Deactivated},
+		"newer":                    {one, record(2, 2, "a"), clerksync.Updated},
+		"newer, confirmed earlier": {record(1, 9, "a"), record(2, 2, "b"), clerksync.Updated},
+		"older":                    {record(2, 2, "a"), record(1, 9, "b"), clerksync.Stale},
+		"no version stored":        {record(1, 1, "a", unversioned), one, clerksync.Updated},
+		"no version offered":       {one, record(1, 1, "b", unversioned), clerksync.Stale},
+		"no versions, same": {record(1, 1, "a", unversioned), record(1, 2, "a", unversioned),
+			clerksync.Unchanged},
+		"no versions, other": {record(1, 1, "a", unversioned), record(1, 2, "b", unversioned),
+			clerksync.Updated},
+		"equal, same":                            {one, record(1, 2, "a"), clerksync.Unchanged},
+		"equal within a millisecond":             {one, record(1, 1, "a", laterInTheMillisecond), clerksync.Unchanged},
+		"equal, other content":                   {one, record(1, 2, "b"), clerksync.Updated},
+		"equal, other content, at the same time": {one, record(1, 1, "b"), clerksync.Updated},
+		"equal, other content, earlier":          {record(1, 5, "a"), record(1, 2, "b"), clerksync.Unchanged},
+		"equal, other content, at no known time": {record(1, 5, "a"), record(1, 5, "b", unconfirmed),
+			clerksync.Updated},
+		"equal, stored confirmed in the future": {record(1, 2000, "a"), record(1, 2, "b"), clerksync.Updated},
+		"equal, the app's role":                 {one, record(1, 2, "a", appRole), clerksync.Unchanged},
+		"equal, Clerk's role":                   {one, record(1, 2, "a", clerkRole), clerksync.Updated},
+		"equal, extra gained":                   {one, record(1, 2, "a", gained), clerksync.Updated},
+		"equal, extra renamed":                  {one, record(1, 2, "a", renamed), clerksync.Updated},
+		"equal, extra changed":                  {one, record(1, 2, "a", changed), clerksync.Updated},
+		"equal, extra lost":                     {one, record(1, 2, "a", lost), clerksync.Updated},
+		"equal, later sign-in":                  {one, record(1, 2, "a", signedIn), clerksync.Unchanged},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if got := clerksync.Decide(tt.stored, tt.offered, now); got != tt.want {
+				t.Errorf("%v, want %v", got, tt.want)
+			}
+		})
+	}
+}
+
+// A difference in any Clerk-owned field makes Decide return Updated.
+func TestClerkFieldsDecide(t *testing.T) {
+	t.Parallel()
+	u := fullUser()
+	u.DeletedAt = time.Time{}
+	n := 0
+	for path, v := range u.ClerkFields() {
+		n++
+		if v == nil {
+			t.Errorf("%s: absent in a full record", path)
+		}
+	}
+	if want := 13 + 1 + 2; n != want { // the fields, the role, and two in Extra
+		t.Errorf("%d Clerk-owned fields, want %d", n, want)
+	}
+	for name, change := range map[string]func(*clerksync.User){
+		"email": func(u *clerksync.User) { u.Email = "" }, "name": func(u *clerksync.User) { u.Name = "" },
+		"firstName": func(u *clerksync.User) { u.Profile.FirstName = "" }, "lastName": func(u *clerksync.User) {
+			u.Profile.LastName = ""
+		},
+		"fullName": func(u *clerksync.User) { u.Profile.FullName = "" }, "imageUrl": func(u *clerksync.User) {
+			u.Profile.ImageURL = ""
+		},
+		"phoneNumber": func(u *clerksync.User) { u.Profile.PhoneNumber = "" }, "birthday": func(u *clerksync.User) {
+			u.Profile.Birthday = ""
+		},
+		"gender": func(u *clerksync.User) { u.Profile.Gender = "" }, "emailVerified": func(u *clerksync.User) {
+			u.EmailVerified = false
+		},
+		"phoneVerified": func(u *clerksync.User) { u.PhoneVerified = false }, "banned": func(u *clerksync.User) {
+			u.Banned = false
+		},
+		"clerkCreatedAt": func(u *clerksync.User) { u.ClerkCreatedAt = time.Time{} },
+	} {
+		changed := u.Clone()
+		change(changed)
+		if got := clerksync.Decide(u, changed, t0); got != clerksync.Updated {
+			t.Errorf("%s removed: %v, want updated", name, got)
+		}
+	}
+}

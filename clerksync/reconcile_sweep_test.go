@@ -1,0 +1,158 @@
+package clerksync_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/clerksync/clerksync-go/clerksync"
+	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
+)
+
+// TestReconcileLastWord has a record that the list lacks. Clerk's answer to the last question about
+// it does not prove that the user is gone.
+func TestReconcileLastWord(t *testing.T) {
+	t.Parallel()
+	page := &fakeclerk.Fault{Status: 404, ContentType: "text/html", Body: "<html>"}
+	body := func(text string) *fakeclerk.Fault { return &fakeclerk.Fault{Status: 200, Body: text} }
+	itself := userJSON("user_zz_ghost_00000", t0.Add(time.Minute))
+	for name, tt := range map[string]struct {
+		fault *fakeclerk.Fault // of the last question
+		want  error
+	}{
+		"a proxy's 404":   {page, clerksync.ErrUnavailable},
+		"another 404":     {fakeclerk.ErrorFault(404, "api_version_not_found"), clerksync.ErrUnavailable},
+		"410":             {fakeclerk.ErrorFault(410, "resource_not_found"), clerksync.ErrUnavailable},
+		"another user":    {body(`{"id":"user_other"}`), clerksync.ErrUnavailable},
+		"nobody":          {body(`null`), clerksync.ErrUnavailable},
+		"the user itself": {body(itself), nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			fx := newBulkFixture(t, nil)
+			fx.backfill(t, 3)
+			ghost := fx.ghosts(t, 1)[0]
+			fx.clerk.SetFault(func(r *http.Request) *fakeclerk.Fault {
+				if strings.HasSuffix(r.URL.Path, ghost) {
+					return tt.fault
+				}
+				return nil
+			})
+			report, err := fx.Reconcile(t.Context(), options{})
+			if !errors.Is(err, tt.want) || (err == nil) != (tt.want == nil) || report.Complete != (tt.want == nil) {
+				t.Errorf("%v, reports %+v", err, report)
+			}
+			if u := fx.get(t, ghost); !u.IsActive || report.Ghosts.Count != 0 {
+				t.Errorf("the record is %+v", u)
+			}
+			if tt.want == nil && (report.Updated.Count != 1 || fx.get(t, ghost).Name == "Grace") {
+				t.Errorf("the record is %+v, reports %+v", fx.get(t, ghost), report)
+			}
+		})
+	}
+}
+
+func TestReconcileLimitsDeactivations(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		users, ghosts, limit int
+		tooMany              bool
+	}{
+		"default of few, at it":    {users: 5, ghosts: 10},
+		"default of few, over it":  {users: 5, ghosts: 11, tooMany: true},
+		"default of many, at it":   {users: 600, ghosts: 12}, // of 612
+		"default of many, over it": {users: 600, ghosts: 13, tooMany: true},
+		"explicit, at it":          {users: 5, ghosts: 2, limit: 2},
+		"explicit, over it":        {users: 5, ghosts: 3, limit: 2, tooMany: true},
+		"lifted":                   {users: 5, ghosts: 120, limit: -1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			fx := newBulkFixture(t, nil)
+			fx.backfill(t, tt.users)
+			ghosts := fx.ghosts(t, tt.ghosts)
+			// A suspended user is a ghost all the same.
+			fx.edit(t, ghosts[0], func(u *clerksync.User) { u.IsActive = false })
+			for _, dry := range []bool{true, false} {
+				opts := options{DryRun: dry, MaxDeactivations: tt.limit, RequestsPerSecond: 1e6}
+				report, err := fx.Reconcile(t.Context(), opts)
+				if tt.tooMany != errors.Is(err, clerksync.ErrTooManyGhosts) || !tt.tooMany && err != nil ||
+					report.Complete == tt.tooMany {
+					t.Fatalf("dry %v: %v, %+v", dry, err, report)
+				}
+				named := ghosts[:min(len(ghosts), 100)]
+				if report.Ghosts.Count != tt.ghosts || !slices.Equal(report.Ghosts.IDs, named) {
+					t.Errorf("dry %v: finds %d ghosts", dry, report.Ghosts.Count)
+				}
+				want := tt.ghosts
+				if dry || tt.tooMany {
+					want = 0
+				}
+				if report.Deactivated.Count != want || fx.store.count("Deactivate") != want {
+					t.Errorf("dry %v: deactivates %d, want %d", dry, fx.store.count("Deactivate"), want)
+				}
+			}
+			for id, u := range fx.records(t, ghosts) {
+				if u.DeletedAt.IsZero() != tt.tooMany {
+					t.Errorf("%s is %+v", id, u)
+				}
+			}
+		})
+	}
+}
+
+func TestReconcileHoldback(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		holdback, age time.Duration
+		ghost         bool
+	}{
+		"default, younger": {0, 9 * time.Minute, false},
+		"default, older":   {0, 11 * time.Minute, true},
+		"longer, younger":  {3 * time.Hour, 2 * time.Hour, false},
+		"none":             {-1, 0, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			fx := newBulkFixture(t, nil)
+			fx.backfill(t, 3)
+			fx.record(t, "user_zz_ghost")
+			fx.clock.Advance(tt.age)
+			report := fx.reconcile(t, options{Holdback: tt.holdback})
+			if u := fx.get(t, "user_zz_ghost"); u.DeletedAt.IsZero() == tt.ghost ||
+				(report.Ghosts.Count == 1) != tt.ghost || !report.Complete {
+				t.Errorf("the record is %+v, reports %+v", u, report)
+			}
+			if tt.ghost == (fx.userCalls() == 0) {
+				t.Errorf("%d calls for the user", fx.userCalls())
+			}
+		})
+	}
+}
+
+func TestReconcileCancelledWhileDeactivating(t *testing.T) {
+	t.Parallel()
+	fx := newBulkFixture(t, nil)
+	fx.backfill(t, 3)
+	ghosts := fx.ghosts(t, 10)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	fx.store.after = func(op string) {
+		if fx.store.count(op) == 3 {
+			cancel()
+		}
+	}
+	report, err := fx.Reconcile(ctx, options{Writers: 1})
+	if !errors.Is(err, context.Canceled) || report.Complete || report.Ghosts.Count != len(ghosts) ||
+		report.Deactivated.Count != 3 {
+		t.Errorf("%v, %+v", err, report)
+	}
+	report = fx.reconcile(t, options{})
+	if report.Ghosts.Count != 7 || report.Deactivated.Count != 7 {
+		t.Errorf("the next run reports %+v", report)
+	}
+}
