@@ -52,7 +52,8 @@ func TestExplore(t *testing.T) {
 	}
 	t.Logf("%d schedules from seed %d: %v", *exploreSchedules, *exploreSeed, seen)
 	for _, what := range []string{
-		"let in", "refused", "unavailable", "event", "sync", "suspension", "ban", "deletion", "two visits at once", "store failure", "clerk failure",
+		"let in", "refused", "unavailable", "two visits at once", "event", "sync",
+		"suspension", "ban", "deletion", "store failure", "clerk failure",
 	} {
 		if seen[what] == 0 && *exploreSchedules >= 500 {
 			t.Errorf("no schedule had: %s", what)
@@ -89,7 +90,10 @@ type parkedCall struct {
 }
 
 func runSchedule(t *testing.T, seed uint64) *schedule {
-	s := &schedule{rng: rand.New(rand.NewPCG(seed, 0)), store: memstore.New(), suspended: []bool{false}, seen: make(map[string]int)}
+	s := &schedule{
+		rng: rand.New(rand.NewPCG(seed, 0)), store: memstore.New(),
+		suspended: []bool{false}, seen: make(map[string]int),
+	}
 	s.faults = s.rng.IntN(2) == 0
 	s.clerk = &exploredClerk{schedule: s, states: []clerkState{{version: time.Now().Add(-time.Hour).UnixMilli()}}}
 	for i := range 2 {
@@ -226,7 +230,8 @@ func (s *schedule) changeUser() {
 		s.saw("deletion")
 	}
 	s.clerk.set(state)
-	s.events = append(s.events, clerksync.Event{ID: strconv.Itoa(len(s.events)), Type: kind, Timestamp: time.Now(), Data: state.json()})
+	id := strconv.Itoa(len(s.events))
+	s.events = append(s.events, clerksync.Event{ID: id, Type: kind, Timestamp: time.Now(), Data: state.json()})
 	s.note("Clerk's user is %v", state)
 }
 
@@ -480,7 +485,9 @@ func (p *exploredProcess) visit(token int64) func() {
 			s.saw("two visits at once")
 		}
 		var u *clerksync.User
-		handler := p.syncer.Middleware(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { u, _ = clerksync.UserFromContext(r.Context()) }))
+		handler := p.syncer.Middleware(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			u, _ = clerksync.UserFromContext(r.Context())
+		}))
 		answer := httptest.NewRecorder()
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		handler.ServeHTTP(answer, r.WithContext(clerk.ContextWithSessionClaims(r.Context(), claims)))
@@ -535,7 +542,8 @@ func (p *exploredProcess) checkRefused(name string, before knowledge) {
 	}
 	s.mu.Unlock()
 	if !slices.Contains(since, true) {
-		s.violate("%s was refused, but version %d was known before it began, and no later one is barred", name, before.version%100_000)
+		s.violate("%s was refused, but version %d was known before it began, and no later one is barred",
+			name, before.version%100_000)
 	}
 }
 

@@ -4,45 +4,72 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
 
-// Every Go snippet of the README is, line by line, in an example that is compiled.
-func TestReadmeSnippetsAreCompiled(t *testing.T) {
+// Every Go snippet of the documentation stands, line by line, in a file that is compiled:
+// an example of this repository.
+func TestSnippetsAreCompiled(t *testing.T) {
 	t.Parallel()
-	readme, err := os.ReadFile("../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
 	var sources []string
-	for _, pattern := range []string{"example*_test.go", "*/example*_test.go", "../mongostore/example*_test.go",
-		"../examples/*/*.go"} {
-		files, err := filepath.Glob(pattern)
-		if err != nil {
-			t.Fatal(err)
+	for _, file := range glob(t, "example*_test.go", "*/example*_test.go", "../mongostore/example*_test.go", "../examples/*/*.go") {
+		sources = append(sources, withoutIndent(file.text))
+	}
+	snippets := 0
+	for _, page := range glob(t, "../README.md", "*.md", "../mongostore/*.md", "cmd/clerksync/*.md", "storetest/*.md") {
+		for _, snippet := range regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(page.text, -1) {
+			snippets++
+			if !slices.ContainsFunc(sources, func(source string) bool { return strings.Contains(source, withoutIndent(snippet[1])) }) {
+				t.Errorf("%s: no example holds this snippet:\n%s", page.name, snippet[1])
+			}
 		}
-		for _, file := range files {
-			source, err := os.ReadFile(file)
+	}
+	if snippets < 8 {
+		t.Errorf("only %d snippets were found", snippets)
+	}
+}
+
+// Every relative link of the documentation leads to a file.
+func TestLinksLeadToFiles(t *testing.T) {
+	t.Parallel()
+	links := 0
+	for _, page := range glob(t, "../*.md", "*.md", "../mongostore/*.md", "cmd/clerksync/*.md", "storetest/*.md") {
+		for _, link := range regexp.MustCompile(`\]\(([^)#]+)(#[^)]*)?\)`).FindAllStringSubmatch(page.text, -1) {
+			if strings.Contains(link[1], "://") {
+				continue
+			}
+			links++
+			if _, err := os.Stat(filepath.Join(filepath.Dir(page.name), link[1])); err != nil {
+				t.Errorf("%s: the link %s leads nowhere: %v", page.name, link[1], err)
+			}
+		}
+	}
+	if links < 20 {
+		t.Errorf("only %d links were found", links)
+	}
+}
+
+type textFile struct{ name, text string }
+
+// glob reads the files that match, at least one for each pattern.
+func glob(t *testing.T, patterns ...string) (files []textFile) {
+	t.Helper()
+	for _, pattern := range patterns {
+		names, err := filepath.Glob(pattern)
+		if err != nil || len(names) == 0 {
+			t.Fatalf("%s: %d files, %v", pattern, len(names), err)
+		}
+		for _, name := range names {
+			text, err := os.ReadFile(name)
 			if err != nil {
 				t.Fatal(err)
 			}
-			sources = append(sources, withoutIndent(string(source)))
+			files = append(files, textFile{name, string(text)})
 		}
 	}
-	snippets := regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(string(readme), -1)
-	if len(snippets) == 0 {
-		t.Fatal("the README has no snippet")
-	}
-	for _, snippet := range snippets {
-		compiled := false
-		for _, source := range sources {
-			compiled = compiled || strings.Contains(source, withoutIndent(snippet[1]))
-		}
-		if !compiled {
-			t.Errorf("no example has this snippet:\n%s", snippet[1])
-		}
-	}
+	return files
 }
 
 // withoutIndent removes the indentation, which differs between a snippet and its source.

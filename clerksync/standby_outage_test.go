@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/clerk/clerk-sdk-go/v2"
+
 	"github.com/clerksync/clerksync-go/clerksync"
 	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
 )
@@ -235,4 +237,31 @@ func TestOutageWithoutACache(t *testing.T) {
 		t.Errorf("served %+v", u)
 	}
 	visitFails(t, fx.Syncer, banned, clerksync.ErrUserInactive)
+}
+
+// The app suspends the user while an event is being written, and then the Store fails. What
+// the event wrote was read before the suspension, so it does not stand in.
+func TestSuspensionDuringAWriteLastsThroughAnOutage(t *testing.T) {
+	t.Parallel()
+	fx := newFixture(t, nil)
+	s, store := fx.hooked(t, 0)
+	id := fx.clerk.CreateUser(fakeclerk.NewUser{})
+	visit(t, s, id)
+	fx.clock.Advance(time.Second)
+	if err := fx.clerk.UpdateUser(id, func(u *fakeclerk.UserObject) { u.FirstName = clerk.String("New") }); err != nil {
+		t.Fatal(err)
+	}
+	raw, _ := fx.clerk.User(id)
+	store.afterUpsert = func() {
+		if err := fx.store.Edit(id, func(u *clerksync.User) { u.IsActive = false }); err != nil {
+			t.Error(err)
+		}
+		s.Forget(id)
+	}
+	e := clerksync.Event{Type: "user.updated", Timestamp: fx.clock.Now(), Data: raw}
+	if res, err := s.Apply(t.Context(), e); err != nil || res.Outcome != clerksync.Updated {
+		t.Fatalf("Apply: %v, %v", res.Outcome, err)
+	}
+	fx.store.fail(errDown)
+	visitFails(t, s, id, clerksync.ErrUnavailable)
 }
