@@ -170,8 +170,8 @@ type window struct {
 	n     int
 }
 
-// admit counts a request against the rate limit. If the limit is exceeded, it returns after how many
-// seconds the client may try again.
+// admit counts a request against the rate limit. If the limit is exceeded, it returns the number of
+// seconds after which the client may try again.
 func (s *Server) admit() (retryAfter int, admitted bool) {
 	if s.limit < 0 {
 		return 0, true

@@ -116,7 +116,7 @@ type Fault struct {
 	// user, the answer still holds the old state.
 	BeforeSend func()
 
-	// Delay is how long the complete answer is held back, by the server's time. It starts before
+	// Delay is how long the complete answer is delayed, by the server's time. It starts before
 	// BeforeSend is called, so a test may wait for that call and then advance its Clock.
 	Delay time.Duration
 

@@ -213,7 +213,7 @@ func TestFaults(t *testing.T) {
 			check(t, "header", u.Response.Header.Get("X-Extra"), "1")
 			check(t, "id", u.ID, id)
 		}},
-		{"a change behind the answer", &fakeclerk.Fault{BeforeSend: func() {
+		{"a user who changes before the answer is sent", &fakeclerk.Fault{BeforeSend: func() {
 			must(t, s.UpdateUser(id, func(u *fakeclerk.UserObject) { u.FirstName = clerk.String("Augusta") }))
 		}}, func(t *testing.T, u *clerk.User, err error) {
 			must(t, err)

@@ -140,7 +140,7 @@ func TestListUsers(t *testing.T) {
 		})
 	}
 
-	t.Run("starting_after is as new as its API version", func(t *testing.T) {
+	t.Run("starting_after needs a new API version", func(t *testing.T) {
 		for version, want := range map[string]int{"2026-05-12": 200, "2025-11-10": 422} {
 			res, _ := get(t, s, "/users?starting_after=user_c", "Clerk-API-Version", version)
 			check(t, version, res.StatusCode, want)
@@ -173,7 +173,7 @@ func TestListLimits(t *testing.T) {
 	}
 	check(t, "default", length(""), 10)
 	check(t, "500", length("limit=500"), 500)
-	check(t, "501 answers 10, as Clerk has been seen to", length("limit=501"), 10)
+	check(t, "a limit of 501 returns 10 users, as Clerk does", length("limit=501"), 10)
 
 	seen, after := map[string]bool{}, ""
 	for {

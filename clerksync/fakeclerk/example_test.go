@@ -116,7 +116,7 @@ func ExampleSignedRequest() {
 	// 400
 }
 
-// An app must refuse the last two of these tokens, although Clerk's key signed them.
+// An app must not accept the last two of these tokens, although Clerk's key signed them.
 func ExampleServer_Token() {
 	clock := fakeclerk.NewClock(time.Now())
 	srv, err := fakeclerk.Start(fakeclerk.Config{Clock: clock})

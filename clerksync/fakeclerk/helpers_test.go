@@ -339,8 +339,8 @@ func (a *app) requests() []delivered {
 	return slices.Clone(a.got)
 }
 
-// letters returns the messages that arrived, in order. The first message that the endpoint was sent
-// is a, the second is b and so on.
+// letters returns the messages that arrived, in order, one letter each: a for the first message sent
+// to the endpoint, b for the second and so on.
 func (a *app) letters(e *fakeclerk.Endpoint) string {
 	names := map[string]string{}
 	for i, m := range e.Messages() {

@@ -151,8 +151,8 @@ func (p *population) isGone(i int) bool {
 	return gone
 }
 
-// leave makes the user gone. It reports whether the user was generated until now. The caller holds the
-// server's lock.
+// leave stops generating the user, and reports whether the user was generated until now. The caller
+// holds the server's lock.
 func (p *population) leave(id string) bool {
 	i, ok := p.number(id)
 	if !ok {

@@ -257,7 +257,7 @@ func TestKeyRotation(t *testing.T) {
 	old, oldKey := s.SessionToken("user_ada"), s.JWTKey()
 
 	s.RotateKey()
-	check(t, "kids while both are there", len(kids()), 2)
+	check(t, "kids before RetireKeys", len(kids()), 2)
 	for name, token := range map[string]string{"old": old, "new": s.SessionToken("user_ada")} {
 		if _, err := verify(t.Context(), s, clock, token); err != nil {
 			t.Errorf("%s token: %v", name, err)
@@ -268,7 +268,7 @@ func TestKeyRotation(t *testing.T) {
 	}
 
 	s.RetireKeys()
-	check(t, "kids in the end", len(kids()), 1)
+	check(t, "kids after RetireKeys", len(kids()), 1)
 	if _, err := verify(t.Context(), s, clock, old); err == nil {
 		t.Error("the old token still verifies")
 	}

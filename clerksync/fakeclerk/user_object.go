@@ -126,7 +126,7 @@ func (u *UserObject) complete() {
 	u.EnterpriseAccounts = orEmpty(u.EnterpriseAccounts)
 }
 
-// identify gives an identifier an id and times if it has none.
+// identify gives an identifier the id and the times that it lacks.
 func (u *UserObject) identify(id *string, createdAt, updatedAt *int64) {
 	if *id == "" {
 		*id = u.idSource().id("idn_")

@@ -244,7 +244,7 @@ func TestRealTime(t *testing.T) {
 			must(t, webhook.Verify(d.body, d.header)) // checks the timestamp against the real time
 		}
 	})
-	t.Run("Settle waits for what is in flight", func(t *testing.T) {
+	t.Run("Settle waits for attempts in progress", func(t *testing.T) {
 		t.Parallel()
 		s := start(t, fakeclerk.Config{})
 		a := startApp(t)
@@ -264,7 +264,7 @@ func TestRealTime(t *testing.T) {
 		must(t, <-settled)
 		check(t, "state", message(t, e, 0).State, fakeclerk.Delivered)
 	})
-	t.Run("Close cancels what is in flight", func(t *testing.T) {
+	t.Run("Close cancels attempts in progress", func(t *testing.T) {
 		t.Parallel()
 		s := start(t, fakeclerk.Config{})
 		a := startApp(t)

@@ -180,7 +180,7 @@ func TestAddEndpointPanics(t *testing.T) {
 	for name, args := range map[string][2]string{
 		"relative URL": {"/webhooks", ""},
 		"other scheme": {"ftp://host/", ""},
-		"no base64":    {"http://127.0.0.1:1", "whsec_?"},
+		"not base64":   {"http://127.0.0.1:1", "whsec_?"},
 		"empty secret": {"http://127.0.0.1:1", "whsec_"},
 	} {
 		func() {

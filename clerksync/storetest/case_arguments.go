@@ -85,7 +85,7 @@ var argumentCases = []testCase{
 		},
 	},
 	{
-		name: "EmptyIDIsRefused",
+		name: "EmptyIDIsRejected",
 		rule: "an empty id is an error",
 		run: func(c *check) {
 			s := c.newStore()

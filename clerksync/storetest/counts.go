@@ -30,5 +30,5 @@ func rounds() int { return max(fewestRounds, *roundsFlag) }
 // workers is how many goroutines compete for one record.
 func workers() int { return max(fewestWorkers, *workersFlag) }
 
-// many is the size of the largest batches: more than a hundred, a common size of a page.
+// many is the size of the largest batches: more than a hundred, a common page size.
 func many() int { return max(fewestUsers, *usersFlag) }

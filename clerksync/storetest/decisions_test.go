@@ -24,16 +24,16 @@ var wrongDecisions = map[fault]func(decision) clerksync.Outcome{
 	"first write wins": func(d decision) clerksync.Outcome {
 		return d.insteadOfUpdated(true, clerksync.Unchanged)
 	},
-	"same content is no change": func(d decision) clerksync.Outcome {
+	"same content is Unchanged": func(d decision) clerksync.Outcome {
 		c := d.u.Clone()
 		c.ClerkUpdatedAt, c.SyncedAt = d.stored.ClerkUpdatedAt, d.stored.SyncedAt
 		same := clerksync.Decide(d.stored, c, d.now) == clerksync.Unchanged
 		return d.insteadOfUpdated(same, clerksync.Unchanged)
 	},
-	"no evidence is old": func(d decision) clerksync.Outcome {
+	"a missing syncedAt is old": func(d decision) clerksync.Outcome {
 		return d.insteadOfUpdated(d.u.SyncedAt.IsZero(), clerksync.Unchanged)
 	},
-	"no versions are not equal": func(d decision) clerksync.Outcome {
+	"two missing versions differ": func(d decision) clerksync.Outcome {
 		if d.right != clerksync.Deactivated && d.u.ClerkUpdatedAt.IsZero() {
 			return clerksync.Stale
 		}
@@ -62,13 +62,13 @@ var wrongDecisions = map[fault]func(decision) clerksync.Outcome{
 	"believes the future": func(d decision) clerksync.Outcome {
 		return clerksync.Decide(d.stored, d.u, d.now.AddDate(100, 0, 0))
 	},
-	"no version is newest": func(d decision) clerksync.Outcome {
+	"a missing version is newest": func(d decision) clerksync.Outcome {
 		if d.right == clerksync.Stale && d.u.ClerkUpdatedAt.IsZero() {
 			return clerksync.Updated
 		}
 		return d.right
 	},
-	"refuses the future": func(d decision) clerksync.Outcome {
+	"rejects the future": func(d decision) clerksync.Outcome {
 		return d.insteadOfUpdated(d.u.ClerkUpdatedAt.After(d.now), clerksync.Stale)
 	},
 	"adopts nothing": func(d decision) clerksync.Outcome {

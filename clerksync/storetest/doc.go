@@ -67,8 +67,7 @@
 //	func (s rawStore) SetFields(ctx context.Context, clerkID string, fields map[string]any) error { … }
 //	func (s rawStore) Fields(ctx context.Context, clerkID string) (map[string]any, error) { … }
 //
-// Cases that do not apply are not registered rather than skipped. So each case in the output has
-// run.
+// Cases that do not apply are left out, not skipped, so each case in the output has run.
 //
 // # The random world
 //

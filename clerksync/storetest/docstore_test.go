@@ -64,7 +64,7 @@ func (s *docStore) doc(id string) map[string]any { return s.docs[s.key(id)] }
 func (s *docStore) now() time.Time { return time.Now().UTC().Truncate(time.Millisecond) }
 
 // losesRace releases the lock until another caller has written, or for 500 turns if none does.
-// So a race between a check and a write is lost without luck.
+// So every race between a check and a write is lost, not only now and then.
 func (s *docStore) losesRace() {
 	for before, n := s.writes, 0; s.writes == before && n < 500; n++ {
 		s.mu.Unlock()
@@ -177,7 +177,7 @@ func (s *docStore) upsert(u, argument *clerksync.User) (clerksync.Result, error)
 	return clerksync.Result{Outcome: outcome, User: s.lend(r)}, err
 }
 
-// conflict reports a missing e-mail address as a duplicate, with the fault for it.
+// conflict, with the fault for it, reports a missing e-mail address as a duplicate.
 func (s *docStore) conflict(u *clerksync.User) error {
 	if s.fault != "dense unique e-mail" || u.Email != "" {
 		return nil
@@ -421,7 +421,7 @@ func (s *docStore) markDeleted(key string, at, now time.Time) {
 		if doc == nil {
 			return
 		}
-	case "any deletedAt is one":
+	case "any deletedAt counts":
 		if _, has := doc["deletedAt"]; has {
 			return
 		}
@@ -495,9 +495,9 @@ func (s *docStore) restore(doc map[string]any, now time.Time) {
 	switch s.fault {
 	case "restores field by field":
 		s.losesRace()
-	case "restored means null":
+	case "restored to a null deletedAt":
 		doc["deletedAt"] = Null{}
-	case "restores what it knows":
+	case "restoring drops an app's field":
 		delete(doc, "points")
 	}
 	doc["isActive"] = s.fault != "restored but inactive"

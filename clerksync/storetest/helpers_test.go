@@ -13,7 +13,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// recorder collects the failures of a case, which would fail the test otherwise.
+// recorder collects the failures of a case instead of failing the test.
 type recorder struct {
 	testing.TB
 	mu       sync.Mutex
