@@ -50,8 +50,8 @@ func (w *world) edit(o op, m moment) {
 	w.store.note(u.id, false)
 }
 
-// roleOf is the app's RoleOf in worlds in which Clerk owns roles: of those users who have one in
-// their public metadata.
+// roleOf is the app's RoleOf in worlds where Clerk owns roles. It returns the role in the user's
+// public metadata, or "" if there is none.
 func roleOf(cu *clerk.User) clerksync.Role {
 	var public struct{ Role clerksync.Role }
 	_ = json.Unmarshal(cu.PublicMetadata, &public)

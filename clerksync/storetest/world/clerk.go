@@ -52,7 +52,7 @@ func (u *user) lives() bool { return u.deletedAt == 0 }
 // now returns the state in Clerk.
 func (u *user) now() *state { return &u.states[len(u.states)-1] }
 
-// wasSince reports whether f was the user's state at some time from at on.
+// wasSince reports whether f was the user's state at at, or at any time after it.
 func (u *user) wasSince(f facts, at int64) bool {
 	for i := len(u.states) - 1; i >= 0 && u.states[i].until >= at; i-- {
 		if u.states[i].facts == f {

@@ -12,7 +12,7 @@
 //   - Clerk and the Store fail, stall and recover,
 //   - the app writes the fields it owns,
 //   - the clock of one process may be ahead or behind,
-//   - Clerk owns the roles in half of the worlds, of those users who have one in their metadata.
+//   - in half of the worlds, Clerk owns the role of each user who has one in the metadata.
 //
 // About half of the operations are interrupted by another one, at any of their calls to the Store
 // or to Clerk.
@@ -78,8 +78,8 @@
 //   - with a record that has been outdated for longer than a cache may keep it;
 //   - with a record older than the visitor's token says.
 //
-// Without a fault no request is refused without a reason. A webhook that was acknowledged is
-// written.
+// If nothing fails, no request is refused without a reason. Each event was written before it was
+// acknowledged.
 //
 // From time to time the world becomes quiet and must converge, in one of two ways. Either
 // RefreshAfter, CacheTTL and the holdback pass. Then one Reconcile without a limit must leave

@@ -94,8 +94,8 @@ func (m moment) depth() int {
 	return 0
 }
 
-// operations lists all kinds. It is a function because a variable would depend on itself: an
-// operation may do any other in its middle.
+// operations lists all kinds. It is a function because a variable would depend on itself: any
+// operation may run in the middle of another one.
 func operations() []operation {
 	return []operation{
 		{visit, 40, 8, (*world).visit},

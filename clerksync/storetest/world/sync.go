@@ -50,13 +50,13 @@ func (w *world) checkSynced(r *run) {
 	}
 }
 
-// isRight reports whether the time at which a run read from Clerk counts more than what other
-// processes wrote: the process's clock is right, and if another one is ahead, no time passed.
+// isRight reports whether what a run read from Clerk must replace what other processes wrote before.
+// That needs a right clock. If another process's clock is ahead, no time may have passed either.
 func (p *process) isRight(r *run) bool {
 	return p.skew == 0 && (!p.w.ahead || p.w.clock.Now().Equal(r.start))
 }
 
-// dropped notes that the process must no longer serve what it had of a user before at.
+// dropped notes that the process must no longer serve records of the user from before at.
 func (w *world) dropped(p *process, u *user, at uint64) { p.floor[u.id] = max(p.floor[u.id], at) }
 
 // invalidated notes the users whom an operation made its process load again, whether or not it

@@ -242,7 +242,7 @@ func (w *world) checkServed(r *run, served *clerksync.User) {
 		w.fail("the handler got a record of %s from before a webhook, Sync or Forget in its process:\n%+v\n"+
 			"the Store holds\n%+v", r.user.id, key, r.user.last().key)
 	}
-	// The cache's time of a slow lookup begins when it ends.
+	// Soon after a fault, a served record may be older.
 	settled := w.clock.Now().Sub(w.lastTrouble) > 2*r.p.ttl
 	age := r.start.Sub(s.supersededAt)
 	if s.until != 0 && settled && r.healthy() && age > r.p.ttl {

@@ -19,7 +19,7 @@ type message struct {
 	attempts int
 	copies   int
 	applied  bool // an attempt was acknowledged
-	lost     bool // none was, and no more will be made
+	lost     bool // no attempt was acknowledged, and no more will be made
 }
 
 // retryDelays are Svix's.

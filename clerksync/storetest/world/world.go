@@ -189,7 +189,7 @@ var epoch = time.Date(2025, time.March, 3, 8, 0, 0, 0, time.UTC)
 // instance is the same in all worlds, so that its key is generated once.
 const instance = "ins_randomworld"
 
-// skews are what the clock of the second process is ahead, by the kind of world.
+// skews are how far the clock of the second process is ahead, by the kind of world.
 var skews = []time.Duration{0, 0, 4 * time.Minute, 0, 2 * time.Hour, 0, -4 * time.Minute, -time.Hour}
 
 // newWorld makes a world with three users. kindOfWorld, 0 to 63, chooses the clocks, the number of
@@ -240,15 +240,15 @@ func newWorld(t testing.TB, newStore NewStore, opts Options, seed uint64, kindOf
 // may stand still for a while.
 const patience = 2 * time.Minute
 
-// hangs ends the program, because an operation that waits for something that cannot happen cannot
-// be stopped.
+// hangs ends the program, because an operation cannot be stopped while it waits for something that
+// never happens.
 func (w *world) hangs() {
 	debug.SetTraceback("all")
 	panic("world: a step hangs; the last operations:\n" + w.story())
 }
 
-// takesForeign tries to write an unknown field, to the record of a user who is not in Clerk. Then
-// it deletes that record.
+// takesForeign reports whether the Store can hold a field that clerksync does not know. It tries that
+// on the record of a user who is not in Clerk, and then deletes that record.
 func (w *world) takesForeign() bool {
 	err := w.raw.SetFields(context.Background(), probe, map[string]any{"theme": "probe"})
 	if errors.Is(err, errors.ErrUnsupported) {
