@@ -1,5 +1,5 @@
 // Package cli is the command line of clerksync as a package. Command clerksync calls it with the
-// standard mapping. An app that has a Map or a RoleOf calls it from a program of its own.
+// standard mapping. An app that has a Map or a RoleOf calls it from its own program.
 package cli
 
 import (
@@ -21,9 +21,9 @@ import (
 // reads (-help lists them), runs the command they name and ends the process with its exit code.
 //
 // If configure is not nil, Main calls it with the settings it read, so that the app can add its
-// Map, RoleOf and so on. What configure sets wins over flags and variables. Store, HTTPClient,
-// CacheTTL, Logger and Now of the Config are set afterwards by the command. Reconcile and drift
-// refuse a collection to which a Map has added fields, also if configure sets that Map.
+// Map, RoleOf and so on. What configure sets wins over flags and variables. Afterwards the command
+// sets Store, HTTPClient, CacheTTL, Logger and Now of the Config. Reconcile and drift refuse a
+// collection to which a Map has added fields, even if configure sets that Map.
 //
 //	func main() {
 //		cli.Main(func(c *clerksync.Config, o *mongostore.Options) {

@@ -68,8 +68,8 @@ func (v variables) shadowed(name string) bool {
 	return ok && strings.TrimSpace(value) == "" && v.vars[name] != ""
 }
 
-// parseEnv returns the variables in text. Its error has the file and the line and nothing of the
-// text, unlike godotenv's errors, which quote it: there are secrets in it.
+// parseEnv returns the variables in text. Its error names the file and the line. It does not quote
+// the text, which contains secrets, as godotenv's errors do.
 func parseEnv(file, text string) (map[string]string, error) {
 	text = strings.TrimPrefix(text, "\ufeff") // the byte order mark of Windows editors
 	vars, ok := unmarshalEnv(text)
@@ -81,7 +81,7 @@ func parseEnv(file, text string) (map[string]string, error) {
 
 var isVariable = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
-// unmarshalEnv also refuses names that godotenv accepts: of "KEY some:thing" it would make a
+// unmarshalEnv also rejects names that godotenv accepts: from "KEY some:thing" godotenv would make a
 // variable "KEY some".
 func unmarshalEnv(text string) (map[string]string, bool) {
 	vars, err := godotenv.Unmarshal(text)
@@ -96,7 +96,7 @@ func unmarshalEnv(text string) (map[string]string, bool) {
 	return vars, true
 }
 
-// faultyLine returns the number of the line that unmarshalEnv stumbles on. A value in quotes may have
+// faultyLine returns the number of the line at which unmarshalEnv fails. A value in quotes may span
 // several lines: then it is the line of the name. So it reads one line, then more if that fails.
 func faultyLine(text string) int {
 	lines := strings.SplitAfter(text, "\n")

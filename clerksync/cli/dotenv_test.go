@@ -71,7 +71,7 @@ func TestParseEnvFaults(t *testing.T) {
 	}
 }
 
-// FuzzParseEnv checks that an error has nothing of the file.
+// FuzzParseEnv checks that an error does not quote the file.
 func FuzzParseEnv(f *testing.F) {
 	for _, seed := range []string{
 		"", "A=1\nB='2'\nexport C=\"3\\n\" # c", "A='", `A="\`, "A=#", "=x", "A B=1", "export", "export=",

@@ -29,7 +29,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(withGoldens{m}) }
 
-// Secrets, which no output may have.
+// Secrets that no output may contain.
 const (
 	password  = "p4ssw0rd"
 	secretKey = "sk_test_s3cr3tk3y"
@@ -92,7 +92,7 @@ func (f *fixture) reports(report clerksync.Report, err error) {
 	})
 }
 
-// run runs the program. It checks that the output has no secret and that the database was closed.
+// run runs the program. It checks that the output contains no secret and that the database was closed.
 func (f *fixture) run(t *testing.T, args ...string) output {
 	t.Helper()
 	return f.runIn(t.Context(), t, args...)

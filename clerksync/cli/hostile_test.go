@@ -15,7 +15,7 @@ import (
 )
 
 // FuzzArguments runs the program with arbitrary arguments, one per line. KEY and URI stand for
-// secrets. The program ends with one of its exit codes, and its errors have no secret.
+// secrets. The program must end with one of its exit codes and must not print a secret.
 func FuzzArguments(f *testing.F) {
 	for _, seed := range []string{
 		"", "KEY", "URI", "help\nKEY", "-KEY", "--KEY", "drift\n-KEY", "drift\n---KEY", "drift\n-=KEY",
@@ -55,7 +55,7 @@ func FuzzArguments(f *testing.F) {
 	})
 }
 
-// FuzzMongoURI checks that no error about a connection string has the password, in any form in
+// FuzzMongoURI checks that no error about a connection string contains the password, in any form in
 // which the driver quotes it.
 func FuzzMongoURI(f *testing.F) {
 	// These two leaked the password once.
@@ -96,8 +96,8 @@ func FuzzMongoURI(f *testing.F) {
 	})
 }
 
-// The commands fail in Clerk, in the database and in single users, and the output has none of the
-// users' data.
+// The commands fail because of Clerk, of the database and of single users. The output must not
+// contain the users' data.
 func TestOutputHasNoPersonalData(t *testing.T) {
 	t.Parallel()
 	const email, name = "ada.hush@example.com", "Hushname"

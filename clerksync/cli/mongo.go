@@ -40,7 +40,7 @@ type mongoDatabase struct {
 	opened *mongostore.Store
 }
 
-// openMongo connects and opens the Store. Its errors have no secrets.
+// openMongo connects and opens the Store. Its errors do not contain secrets.
 func openMongo(ctx context.Context, s settings, o *mongostore.Options) (_ database, err error) {
 	client, err := mongo.Connect(options.Client().ApplyURI(s.mongoURI))
 	if err != nil {

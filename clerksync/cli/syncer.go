@@ -63,7 +63,7 @@ func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 const patience = 5 * time.Minute
 
 // outage is a transport that reports when Clerk begins to fail, with the cause, and when Clerk
-// answers again. The progress of a reconcile does not tell.
+// answers again. Reconcile's Progress does not report that.
 type outage struct {
 	env  environment
 	note func(string)

@@ -143,7 +143,7 @@ func compare(id string, record, inClerk *clerksync.User) *comparison {
 		}
 	}
 	add("clerkUpdatedAt", versions[0], versions[1], both && !reflect.DeepEqual(versions[0], versions[1]))
-	// lastSignInAt never goes backwards: a later time in the record is no difference.
+	// lastSignInAt never goes backwards: a later time in the record is not a difference.
 	add("lastSignInAt", signIns[0], signIns[1], both && inClerk.LastSignInAt.After(record.LastSignInAt))
 	if record == nil {
 		return c
