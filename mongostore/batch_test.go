@@ -117,8 +117,8 @@ func checkMixedBatch(t *testing.T, s rawStore) {
 	}
 }
 
-// TestBatchByAClockThatStands checks that a batch does not take an equal updatedAt alone
-// for a sign that it wrote the record.
+// TestBatchByAClockThatStands checks that an equal updatedAt alone does not make a batch
+// believe that it wrote the record.
 func TestBatchByAClockThatStands(t *testing.T) {
 	t.Parallel()
 	now := func() time.Time { return hour(9) }

@@ -44,7 +44,7 @@ func TestFiltersNameTheClerkID(t *testing.T) {
 	}
 }
 
-// callEverything calls all methods, and each so that it takes all its ways.
+// callEverything calls all methods, often enough that each sends every command it can send.
 func callEverything(t *testing.T, keeping, erasing *mongostore.Store) {
 	t.Helper()
 	upsert(t, erasing, ada(1), clerksync.Created)
@@ -120,7 +120,7 @@ func TestCallsJoinNoSession(t *testing.T) {
 
 	coll := newCollection(t)
 	if err := coll.FindOne(ctx, map[string]any{}).Err(); err == nil || err == mongo.ErrNoDocuments {
-		t.Fatalf("the driver minds no such session: %v", err)
+		t.Fatalf("the driver accepts such a session: %v", err)
 	}
 	s, err := mongostore.Open(ctx, coll, nil)
 	if err != nil {

@@ -91,8 +91,8 @@ func TestConflictInBatch(t *testing.T) {
 	}
 }
 
-// TestConflictWithDeletedRecord has a user who was deleted and signed up again: the deleted
-// record gives the address up.
+// TestConflictWithDeletedRecord writes a user who was deleted and has signed up again: the
+// deleted record gives the address up.
 func TestConflictWithDeletedRecord(t *testing.T) {
 	t.Parallel()
 	for name, prepare := range map[string]func(s rawStore, u *clerksync.User){
@@ -131,7 +131,7 @@ func TestConflictWithDeletedRecord(t *testing.T) {
 	}
 }
 
-// TestConflictOnOtherFields has unique indexes on another field of Clerk's and on an Extra.
+// TestConflictOnOtherFields uses unique indexes on another field of Clerk's and on a field of Extra.
 func TestConflictOnOtherFields(t *testing.T) {
 	t.Parallel()
 	for field, set := range map[string]func(u *clerksync.User){
@@ -154,8 +154,8 @@ func TestConflictOnOtherFields(t *testing.T) {
 	}
 }
 
-// TestConflictLeavesTheAppsFields has a deleted record with a field that no Map wrote: it is
-// the app's.
+// TestConflictLeavesTheAppsFields uses a deleted record with a field that no Map wrote: the
+// field is the app's.
 func TestConflictLeavesTheAppsFields(t *testing.T) {
 	t.Parallel()
 	s := newUniqueStore(t, "username")
@@ -171,8 +171,8 @@ func TestConflictLeavesTheAppsFields(t *testing.T) {
 	}
 }
 
-// TestConflictOnTwoFields has an index on two fields, which rejects only a record with both
-// values of another.
+// TestConflictOnTwoFields uses an index on two fields, which rejects a record only if another
+// one has both of its values.
 func TestConflictOnTwoFields(t *testing.T) {
 	t.Parallel()
 	coll := newCollection(t)
@@ -203,7 +203,7 @@ func TestConflictOnTwoFields(t *testing.T) {
 		t.Errorf("a deleted record that has one of the two lost it:\n%s", d)
 	}
 	if d := cmp.Diff(live, s.fields(t, "user_live")); d != "" {
-		t.Errorf("the rival changed:\n%s", d)
+		t.Errorf("the other record changed:\n%s", d)
 	}
 }
 
@@ -211,8 +211,8 @@ func inTenant(id, tenant, email string) bson.D {
 	return bson.D{{Key: "clerkId", Value: id}, {Key: "tenant", Value: tenant}, {Key: "email", Value: email}}
 }
 
-// TestConflictWithinTenant has an index on a field of the app's and one of Clerk's: the value
-// that the record has in the app's field decides.
+// TestConflictWithinTenant uses an index on a field of the app's and one of Clerk's: two users
+// conflict only if their records have the same value in the app's field.
 func TestConflictWithinTenant(t *testing.T) {
 	t.Parallel()
 	for name, prepare := range map[string]func(t *testing.T, s rawStore){
@@ -258,8 +258,8 @@ func TestConflictWithinTenant(t *testing.T) {
 	}
 }
 
-// TestConflictOfARelease has a deleted record that would conflict with another one without
-// its address too. On servers that see it so, that is a conflict like any other.
+// TestConflictOfARelease uses a deleted record that, without its address, would conflict with
+// another record. On servers that see it so, that is a conflict like any other.
 func TestConflictOfARelease(t *testing.T) {
 	t.Parallel()
 	coll := newCollection(t)
@@ -277,7 +277,7 @@ func TestConflictOfARelease(t *testing.T) {
 	}
 }
 
-// TestConflictWithFirstFields has an index on role, which only a new record gets.
+// TestConflictWithFirstFields uses an index on role, which is written to new records only.
 func TestConflictWithFirstFields(t *testing.T) {
 	t.Parallel()
 	coll := newCollection(t)
@@ -294,7 +294,7 @@ func TestConflictWithFirstFields(t *testing.T) {
 	upsert(t, s, u, clerksync.Created)
 }
 
-// TestConflictWithoutRival has a unique index on two fields that clerksync does not write.
+// TestConflictWithoutRival uses a unique index on two fields that clerksync does not write.
 func TestConflictWithoutRival(t *testing.T) {
 	t.Parallel()
 	coll := newCollection(t)
@@ -314,7 +314,7 @@ func TestConflictWithoutRival(t *testing.T) {
 	}
 }
 
-// TestConcurrentRemakes has many users take over a deleted user's address at once: one
+// TestConcurrentRemakes lets many users take over a deleted user's address at once: one
 // gets it.
 func TestConcurrentRemakes(t *testing.T) {
 	t.Parallel()

@@ -29,7 +29,7 @@ func TestWorld(t *testing.T) {
 	}, world.Options{Checks: 3, Steps: 150})
 }
 
-// TestWorldUniqueEmail has a unique index on the e-mail address.
+// TestWorldUniqueEmail uses a unique index on the e-mail address.
 func TestWorldUniqueEmail(t *testing.T) {
 	world.Run(t, func(t testing.TB, now func() time.Time) clerksync.Store {
 		coll := newCollection(t)

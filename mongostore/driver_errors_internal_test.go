@@ -178,8 +178,8 @@ func TestRetryEndsWithTheContext(t *testing.T) {
 	})
 }
 
-// TestRetryBoundsItsPauses has a server that asks for long pauses, and a call without a
-// deadline.
+// TestRetryBoundsItsPauses makes a call without a deadline to a server that asks for long
+// pauses.
 func TestRetryBoundsItsPauses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start, calls := time.Now(), 0

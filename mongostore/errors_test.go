@@ -83,7 +83,7 @@ func TestErrorsOfContext(t *testing.T) {
 	}
 }
 
-// TestErrorsOfContextUnderWay has a context that ends before a command is sent.
+// TestErrorsOfContextUnderWay ends the context just before a command is sent.
 func TestErrorsOfContextUnderWay(t *testing.T) {
 	t.Parallel()
 	base := newCollection(t)

@@ -80,7 +80,7 @@ func TestOpenUnauthenticated(t *testing.T) {
 	_, err := mongostore.Open(ctx, coll, nil)
 	wantError(t, err, "mongostore: open: MongoDB cannot be reached: ")
 	if strings.Contains(err.Error(), password) {
-		t.Errorf("the error has the password: %v", err)
+		t.Errorf("the error contains the password: %v", err)
 	}
 	t.Log(err)
 }
@@ -147,7 +147,7 @@ func TestOpenAcceptsUniqueIndex(t *testing.T) {
 	}
 }
 
-// TestOpenDoesNotTrustOtherPartialIndexes has a partial index that leaves out some records.
+// TestOpenDoesNotTrustOtherPartialIndexes uses a partial index that leaves out some records.
 func TestOpenDoesNotTrustOtherPartialIndexes(t *testing.T) {
 	t.Parallel()
 	if !partialIndexes() {
@@ -208,7 +208,7 @@ func TestOpenNamesDuplicates(t *testing.T) {
 	open(t, coll, nil)
 }
 
-// TestOpenRefusesMongooseUniqueEmail has the index of a Mongoose model with
+// TestOpenRefusesMongooseUniqueEmail uses the index of a Mongoose model with
 // email: {type: String, unique: true}.
 func TestOpenRefusesMongooseUniqueEmail(t *testing.T) {
 	t.Parallel()
@@ -438,7 +438,7 @@ func (c *replicaSetConn) rewrite(message []byte) []byte {
 	return message
 }
 
-// TestOpenHasItsOwnRegistry has a client that writes times as text.
+// TestOpenHasItsOwnRegistry uses a client that writes times as text.
 func TestOpenHasItsOwnRegistry(t *testing.T) {
 	t.Parallel()
 	registry := bson.NewRegistry()

@@ -121,7 +121,7 @@ func (c raceCase) check(t *testing.T, base rawStore, res clerksync.Result) {
 		t.Errorf("record: %+v, want name %q", u, c.record)
 	}
 	if lost, kept := base.fields(t, "user_ada")["lost"]; kept {
-		t.Errorf("an extra of the other writer is nobody's now: %v", lost)
+		t.Errorf("a field of the other writer's Extra was left in the record: %v", lost)
 	}
 	if res.User != nil && !cmp.Equal(res.User, u) {
 		t.Errorf("Result.User is not the record: %s", cmp.Diff(u, res.User))

@@ -42,7 +42,7 @@ func TestShapeWithoutVersion(t *testing.T) {
 	}
 }
 
-// TestShapeWithoutVersionAtAll has no version, neither in the record nor in the user.
+// TestShapeWithoutVersionAtAll syncs a user without a version to a record without one.
 func TestShapeWithoutVersionAtAll(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
@@ -152,8 +152,8 @@ type fieldShape struct {
 	fields []string
 }
 
-// Fields that a filter or a $max uses have records of their own: there one wrong value
-// could hide what another does.
+// Each field that a filter or a $max uses is in a separate record: there one wrong value could
+// hide what another does.
 var fieldShapes = map[string]fieldShape{
 	"texts": {"Text", []string{
 		"email", "role", "name", "profile.firstName", "profile.lastName", "profile.fullName", "profile.imageUrl",
@@ -231,7 +231,7 @@ func TestShapeWithoutClerkID(t *testing.T) {
 	}
 }
 
-// TestShapeForeignIDs has _ids of the types that other applications use.
+// TestShapeForeignIDs reads records whose _ids have the types that other applications use.
 func TestShapeForeignIDs(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
@@ -250,7 +250,8 @@ func TestShapeForeignIDs(t *testing.T) {
 	}
 }
 
-// TestShapeForgedExtraFields has extraFields that name what clerksync must not remove.
+// TestShapeForgedExtraFields syncs a record whose extraFields names fields that clerksync must
+// not remove.
 func TestShapeForgedExtraFields(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)

@@ -70,7 +70,7 @@ func TestDeleteKeeps(t *testing.T) {
 	}
 }
 
-// TestDeactivateBefore1970 has a date that the filters do not take for a tombstone.
+// TestDeactivateBefore1970 uses a date that the filters do not take for a tombstone.
 func TestDeactivateBefore1970(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
