@@ -1,7 +1,7 @@
 // Command mutants checks that the tests notice faults. It puts one fault after another into
-// the library and runs the tests until one fails: first the random world of
-// clerksync/storetest/world, on memstore or, for a fault in mongostore, there; then the
-// packages' own tests, for faults that the world meets too rarely. An overlay holds the
+// the library and runs the tests until one fails. First comes the random world of
+// clerksync/storetest/world, on memstore, or on mongostore if the fault is there. Then come
+// the packages' own tests, for faults that the world meets too rarely. An overlay holds the
 // changed file, so the source tree stays as it is. The exit status is 1 if a mutant survives.
 //
 //	go run ./.ci/mutants            # all, in about twelve minutes

@@ -132,9 +132,9 @@ func TestApplyFails(t *testing.T) {
 			"p has no function other.get, but value.get, pointer.get, generic.get, get"},
 		{"only in the tests", in("p", "inTest"), remove("n--"), "p has no function inTest"},
 		{"no such package", in("q", "plain"), remove("n--"), "no Go files in q"},
-		{"no Go", in("p", "plain"), remove("return return"), `not an expression, statement or case: "return return"`},
+		{"not Go", in("p", "plain"), remove("return return"), `not an expression, statement or case: "return return"`},
 		{"nothing", in("p", "plain"), remove(""), "nothing to look for"},
-		{"the result is no Go", in("p", "plain"), replace("a > b", ""), "the changed file does not parse: "},
+		{"the result is not Go", in("p", "plain"), replace("a > b", ""), "the changed file does not parse: "},
 	}
 	root := writePackage(t, source)
 	for _, tt := range tests {
