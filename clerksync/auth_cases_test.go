@@ -63,7 +63,7 @@ var (
 	}
 )
 
-// tampered replaces a text in a part of a token, decoded.
+// tampered decodes a part of a token, replaces a text in it, and encodes it again.
 func tampered(part, old, with string) string {
 	b, err := base64.RawURLEncoding.DecodeString(part)
 	if err != nil || !strings.Contains(string(b), old) {
@@ -165,7 +165,7 @@ func timeCases() []authCase {
 	return []authCase{
 		{name: "no exp", claims: claims{"exp": nil}, theirs: 200, code: "token_malformed"},
 		{name: "exp null", claims: claims{"exp": json.RawMessage("null")}, theirs: 200, code: "token_malformed"},
-		{name: "exp no number", claims: claims{"exp": "soon"}, theirs: 403, code: "token_malformed"},
+		{name: "exp not a number", claims: claims{"exp": "soon"}, theirs: 403, code: "token_malformed"},
 		{name: "expired, within the leeway", opts: opts{IssuedAt: at(-65)}, theirs: 401},
 		{name: "expired", opts: opts{IssuedAt: at(-66)}, theirs: 401, code: "token_expired"},
 		{name: "expired, no leeway, to the second", theirs: 200,
@@ -196,10 +196,10 @@ func classCases() []authCase {
 		{name: "sub a machine's", subject: "mch_1", theirs: 200, code: "token_wrong_class"},
 		{name: "sub only the prefix", subject: "user_", theirs: 200, code: "token_wrong_class"},
 		{name: "sub a path", subject: "user_/../../jwks", theirs: 200, code: "token_wrong_class"},
-		{name: "sub no text", claims: claims{"sub": 5}, theirs: 403, code: "token_malformed"},
+		{name: "sub not a string", claims: claims{"sub": 5}, theirs: 403, code: "token_malformed"},
 		{name: "no sid", claims: claims{"sid": nil}, theirs: 200, code: "token_wrong_class"},
 		{name: "sid empty", claims: claims{"sid": ""}, theirs: 200, code: "token_wrong_class"},
-		{name: "sid no text", claims: claims{"sid": []int{1}}, theirs: 401, code: "token_malformed"},
+		{name: "sid not a string", claims: claims{"sid": []int{1}}, theirs: 401, code: "token_malformed"},
 		{name: "template token", opts: opts{Class: fakeclerk.TemplateToken}, theirs: 200, code: "token_wrong_class"},
 		{name: "template token with a sid", theirs: 200, code: "token_wrong_class",
 			opts: opts{Class: fakeclerk.TemplateToken}, claims: claims{"sid": "sess_1"}},
@@ -220,9 +220,9 @@ func classCases() []authCase {
 			opts: opts{Class: fakeclerk.OpaqueOAuthToken}},
 		{name: "API key", opts: opts{Class: fakeclerk.APIKey}, theirs: 403, code: "token_wrong_class"},
 		{name: "cat unknown", opts: opts{Header: claims{"cat": "cl_unknown"}}, theirs: 200, code: "token_wrong_class"},
-		{name: "cat no text", opts: opts{Header: claims{"cat": 1}}, theirs: 200, code: "token_wrong_class"},
+		{name: "cat not a string", opts: opts{Header: claims{"cat": 1}}, theirs: 200, code: "token_wrong_class"},
 		{name: "typ unknown", opts: opts{Header: claims{"typ": "dpop+jwt"}}, theirs: 200, code: "token_wrong_class"},
-		{name: "typ no text", opts: opts{Header: claims{"typ": 1}}, theirs: 200, code: "token_wrong_class"},
+		{name: "typ not a string", opts: opts{Header: claims{"typ": 1}}, theirs: 200, code: "token_wrong_class"},
 		{name: "pending", opts: opts{Pending: true}, theirs: 200, code: "session_pending"},
 		{name: "pending, allowed", theirs: 200,
 			auth: clerksync.AuthConfig{AllowPending: true}, opts: opts{Pending: true}},
@@ -246,7 +246,7 @@ func signatureCases() []authCase {
 		{name: "wrong key", opts: opts{WrongKey: true}, theirs: 401, code: "token_bad_signature"},
 		{name: "unknown kid", opts: opts{KeyID: "ins_unknown"}, theirs: 401, code: "token_unknown_key"},
 		{name: "no kid", opts: opts{Header: claims{"kid": nil}}, theirs: 401, code: "token_unknown_key"},
-		{name: "kid no text", opts: opts{Header: claims{"kid": 1}}, theirs: 403, code: "token_malformed"},
+		{name: "kid not a string", opts: opts{Header: claims{"kid": 1}}, theirs: 403, code: "token_malformed"},
 		{name: "alg none", opts: opts{Algorithm: "none"}, theirs: 401, code: "token_bad_signature"},
 		{name: "alg none, in capitals", theirs: 401, code: "token_bad_signature",
 			opts: opts{Algorithm: "none", Header: claims{"alg": "NONE"}}},
@@ -320,9 +320,9 @@ func formCases() []authCase {
 		{name: "in quotes", theirs: 403, code: "token_malformed",
 			change: func(token string) string { return `"` + token + `"` }},
 		{name: "standard base64", change: becomes("eyJ+/w.e30.e30"), theirs: 403, code: "token_malformed"},
-		{name: "no base64", change: becomes("!!!.???.%%%"), theirs: 403, code: "token_malformed"},
-		{name: "no JSON", change: becomes("Zm9v.YmFy.YmF6"), theirs: 403, code: "token_malformed"},
-		{name: "no JWT", change: becomes("token"), theirs: 403, code: "token_malformed"},
+		{name: "not base64", change: becomes("!!!.???.%%%"), theirs: 403, code: "token_malformed"},
+		{name: "not JSON", change: becomes("Zm9v.YmFy.YmF6"), theirs: 403, code: "token_malformed"},
+		{name: "not a JWT", change: becomes("token"), theirs: 403, code: "token_malformed"},
 		{name: "encrypted", theirs: 403, code: "token_malformed",
 			change: becomes("eyJhbGciOiJSU0EtT0FFUCJ9.e30.e30.e30.e30")},
 		{name: "huge", claims: claims{"plan": strings.Repeat("x", 16<<10)}, theirs: 200, code: "token_malformed"},
@@ -330,7 +330,7 @@ func formCases() []authCase {
 		{name: "claims null", payload: "null", theirs: 401, code: "token_wrong_class"},
 		{name: "claims an array", payload: "[]", theirs: 403, code: "token_malformed"},
 		{name: "claims a text", payload: `"claims"`, theirs: 403, code: "token_malformed"},
-		{name: "claims no JSON", payload: `{"sub":`, theirs: 403, code: "token_malformed"},
+		{name: "claims not JSON", payload: `{"sub":`, theirs: 403, code: "token_malformed"},
 		{name: "a claim twice", payload: claimsJSON("user_evil", `,"sub":"ID"`), theirs: 403, code: "token_malformed"},
 		{name: "a claim twice, once escaped", theirs: 403, code: "token_malformed",
 			payload: claimsJSON("user_evil", `,"s\u0075b":"ID"`)},

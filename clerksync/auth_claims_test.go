@@ -44,7 +44,7 @@ func TestClaimsEqualTheSDKs(t *testing.T) {
 	})
 	t.Logf("%d accepted, %d of them with permissions, %d refused", c.accepted, c.permitted, c.refused)
 	if c.accepted == 0 || c.permitted == 0 || c.refused == 0 {
-		t.Error("the property was not put to the test")
+		t.Error("too few kinds of claims to test the property")
 	}
 }
 
@@ -232,7 +232,7 @@ func TestHostileClaims(t *testing.T) {
 		"nested as deep as fits":       {more(`"x":` + arrays), ""},
 		"nested objects":               {more(`"x":` + objects), ""},
 		"never closed":                 {more(`"x":` + strings.Repeat("[", 9000)), "token_malformed"},
-		"sub with NUL":                 {claimsJSON("user_1\x00", ""), "token_malformed"}, // as \x00: no JSON
+		"sub with NUL":                 {claimsJSON("user_1\x00", ""), "token_malformed"}, // a raw NUL: not JSON
 		"sub with an escaped NUL":      {sub(`"user_1\u0000"`), "token_wrong_class"},
 		"sub an operator":              {sub(`{"$ne":null}`), "token_malformed"},
 		"sub of invalid UTF-8":         {sub("\"user_1\xff\""), "token_wrong_class"},
@@ -252,7 +252,7 @@ func TestHostileClaims(t *testing.T) {
 }
 
 // FuzzSignedClaims signs any header and claims, as Clerk would sign what a user could choose. The
-// claims that are accepted are those that a reader finds who compares names exactly.
+// accepted claims must be those that a reader finds if it compares names exactly.
 func FuzzSignedClaims(f *testing.F) {
 	s := newTestSyncer(f, func(c *clerksync.Config) {
 		c.Auth = clerksync.AuthConfig{JWTKey: testSigner().pem, TokenCacheSize: -1}

@@ -48,7 +48,7 @@ func TestCachedAnswerIsTheAnswer(t *testing.T) {
 	})
 	t.Logf("%d accepted anew, %d from the cache, refused %v", a.accepted, a.remembered, a.refused)
 	if a.accepted == 0 || a.remembered == 0 || len(a.refused) < 5 {
-		t.Error("the property was not put to the test")
+		t.Error("too few kinds of tokens to test the property")
 	}
 }
 
@@ -235,8 +235,8 @@ func mutate(t *rapid.T, token string) string {
 }
 
 // FuzzAuthenticate cuts pieces out of tokens and inserts others. Nothing makes it panic, and only
-// the bytes that were signed are accepted, with the same claims, or other spare bits in their
-// base64.
+// the signed bytes are accepted, always with the same claims. Only the spare bits of their base64 may
+// differ.
 func FuzzAuthenticate(f *testing.F) {
 	fx := newFixture(f, nil)
 	id := fx.clerk.CreateUser(fakeclerk.NewUser{})
@@ -270,7 +270,7 @@ func FuzzAuthenticate(f *testing.F) {
 		}
 		reached = false
 		if a := answerOf(h, r); reached != (code == "") || (a.status == 200) != (code == "") {
-			t.Fatalf("%q, yet RequireUser answered %d on %q", code, a.status, sent)
+			t.Fatalf("%q, but RequireUser answered %d on %q", code, a.status, sent)
 		}
 		if code != "" {
 			checkTokenCode(t, code, sent)

@@ -112,7 +112,7 @@ func TestHugeRetryAfter(t *testing.T) {
 	}{
 		"60":    {1, time.Minute},
 		"86400": {1, time.Minute},
-		// Anything else than a sane number of seconds is ignored.
+		// Anything but a plausible number of seconds is ignored.
 		"86401":                         {4, 5 * time.Second},
 		"9223372036854775807":           {4, 5 * time.Second},
 		"99999999999999999999999999":    {4, 5 * time.Second},

@@ -266,8 +266,8 @@ func (s *schedule) passTime() {
 	time.Sleep(d)
 }
 
-// checkConvergence delivers the last event everywhere and wants the record, and what each
-// process serves, to be Clerk's latest state.
+// checkConvergence delivers the last event everywhere. Then the record, and what each process
+// serves, must be Clerk's latest state.
 func (s *schedule) checkConvergence(t *testing.T) {
 	state := s.clerk.now()
 	for _, p := range s.procs {
@@ -418,7 +418,7 @@ type exploredProcess struct {
 }
 
 // knowledge is what completed operations of a process have shown it. A visit that begins
-// later may not be answered by less.
+// later must not get anything older.
 type knowledge struct {
 	version    int64 // the latest version
 	deleted    bool
@@ -525,7 +525,7 @@ func (p *exploredProcess) checkLetIn(name string, before knowledge, u *clerksync
 	}
 }
 
-// checkRefused wants a reason for which the user was refused.
+// checkRefused checks that the user was barred, so that the visit was rightly refused.
 func (p *exploredProcess) checkRefused(name string, before knowledge) {
 	s := p.schedule
 	for _, st := range s.clerk.all() {
@@ -536,7 +536,7 @@ func (p *exploredProcess) checkRefused(name string, before knowledge) {
 	s.mu.Lock()
 	since := s.suspended[before.suspension:]
 	// What the app changed in the other process is seen after CacheTTL. And while the Store
-	// is down, whoever was barred stays so.
+	// is down, a barred user stays barred.
 	if p.caches || s.faults {
 		since = s.suspended
 	}
@@ -589,7 +589,7 @@ func (p *exploredProcess) sync() func() {
 	}
 }
 
-// toggleSuspension is the app suspending the user, or ending that, in this process.
+// toggleSuspension has the app suspend the user, or lift the suspension, in this process.
 func (p *exploredProcess) toggleSuspension() {
 	s := p.schedule
 	s.mu.Lock()

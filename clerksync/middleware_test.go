@@ -119,7 +119,7 @@ func TestErrorHandler(t *testing.T) {
 		c.ErrorHandler = func(w http.ResponseWriter, r *http.Request, err error) {
 			var p *clerksync.Problem
 			if !errors.As(err, &p) {
-				t.Errorf("%v is no *Problem", err)
+				t.Errorf("%v is not a *Problem", err)
 			}
 			if errors.Is(err, clerksync.ErrUserInactive) {
 				http.Redirect(w, r, "/goodbye", http.StatusSeeOther)

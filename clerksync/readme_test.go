@@ -9,8 +9,7 @@ import (
 	"testing"
 )
 
-// Every Go snippet of the documentation stands, line by line, in a file that is compiled:
-// an example of this repository.
+// Every Go snippet of the documentation is part of an example in this repository, so it compiles.
 func TestSnippetsAreCompiled(t *testing.T) {
 	t.Parallel()
 	var sources []string
@@ -22,7 +21,7 @@ func TestSnippetsAreCompiled(t *testing.T) {
 		for _, snippet := range regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(page.text, -1) {
 			snippets++
 			if !slices.ContainsFunc(sources, func(source string) bool { return strings.Contains(source, withoutIndent(snippet[1])) }) {
-				t.Errorf("%s: no example holds this snippet:\n%s", page.name, snippet[1])
+				t.Errorf("%s: no example contains this snippet:\n%s", page.name, snippet[1])
 			}
 		}
 	}

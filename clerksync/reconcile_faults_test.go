@@ -36,8 +36,8 @@ type instanceCase struct {
 	calls    int
 }
 
-// TestReconcileOfAnotherInstance has a secret key that is revoked, or of another instance than the
-// Store's users. Nothing may be written.
+// TestReconcileOfAnotherInstance runs with a secret key that is revoked, or that belongs to another
+// instance than the Store's users. Nothing may be written.
 func TestReconcileOfAnotherInstance(t *testing.T) {
 	t.Parallel()
 	wrong, unavailable := clerksync.ErrWrongInstance, clerksync.ErrUnavailable
@@ -202,7 +202,7 @@ func TestReconcileWithAFailingClerk(t *testing.T) {
 	}
 }
 
-// TestReconcileWithClerkDown has Clerk fail from the fourth list on, for longer than a run waits.
+// TestReconcileWithClerkDown lets Clerk fail from the fourth list on, for longer than a run waits.
 func TestReconcileWithClerkDown(t *testing.T) {
 	t.Parallel()
 	for name, fault := range map[string]*fakeclerk.Fault{
@@ -319,8 +319,7 @@ func (c midwayChange) arrives(r *http.Request, fx *bulkFixture) bool {
 	panic(c.when)
 }
 
-// TestReconcileWhileUsersChange has something happen to one user of twenty while an answer is on
-// its way from Clerk.
+// TestReconcileWhileUsersChange changes one user of twenty while an answer is on its way from Clerk.
 func TestReconcileWhileUsersChange(t *testing.T) {
 	t.Parallel()
 	for name, tt := range midwayChanges() {

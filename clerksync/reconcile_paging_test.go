@@ -172,7 +172,7 @@ func movingLists() map[string]listCase {
 	}
 }
 
-// TestReconcileReadsEveryPage has Clerk's list behave oddly. The run must still see every user and
+// TestReconcileReadsEveryPage makes Clerk's list behave oddly. The run must still see every user and
 // find the one ghost.
 func TestReconcileReadsEveryPage(t *testing.T) {
 	t.Parallel()
@@ -227,7 +227,7 @@ func (tt listCase) run(t *testing.T) {
 	fx.inStep(t)
 }
 
-// shortList is a way in which Clerk lists less than it counts.
+// shortList is a way in which Clerk lists fewer users than it counts.
 type shortList struct {
 	size    int // of a page
 	arrange func(fx *bulkFixture)
@@ -244,7 +244,7 @@ func shortLists() map[string]shortList {
 		"skips one in fifty": {50, edit(func(_ *http.Request, p page) page {
 			if len(p) == 50 {
 				p = slices.Delete(p, 20, 21)
-				p = append(p, p[len(p)-1]) // a full page all the same
+				p = append(p, p[len(p)-1]) // still a full page
 			}
 			return p
 		}), incomplete},
@@ -277,7 +277,7 @@ func shortLists() map[string]shortList {
 	}
 }
 
-// TestReconcileIncompleteList has Clerk list less than it counts. The users that it leaves out are
+// TestReconcileIncompleteList makes Clerk list fewer users than it counts. The users that it leaves out are
 // not ghosts.
 func TestReconcileIncompleteList(t *testing.T) {
 	t.Parallel()

@@ -56,7 +56,7 @@ func TestReconcileProgress(t *testing.T) {
 	ghosts := func(p clerksync.Progress) bool { return p.Phase == clerksync.PhaseGhosts }
 	users := slices.IndexFunc(all, ghosts) - 1
 	if all[users].Done != 47 || users+1 != 24 {
-		t.Errorf("after %d pages Progress was told of %d users", users+1, all[users].Done)
+		t.Errorf("after %d pages Progress got %d users", users+1, all[users].Done)
 	}
 	o := fx.seen.last()
 	if o.Op != clerksync.OpReconcile || o.Err != nil || o.ClerkID != "" || o.Duration != report.Duration {

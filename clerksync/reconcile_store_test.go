@@ -39,7 +39,7 @@ func (o *outage) fault(called string) error {
 	return nil
 }
 
-// TestReconcileStoreDown has the Store fail in each of its methods, for a while and for longer than
+// TestReconcileStoreDown lets the Store fail in each of its methods, for a while and for longer than
 // a run waits.
 func TestReconcileStoreDown(t *testing.T) {
 	t.Parallel()
@@ -88,8 +88,8 @@ func TestReconcileStoreDown(t *testing.T) {
 	}
 }
 
-// TestReconcileStoreThatBreaksOff has the list of records end in an error again and again, each
-// time a record later. In all this takes longer than a run waits for one call.
+// TestReconcileStoreThatBreaksOff lets the list of records end in an error again and again, each
+// time a record later. Altogether this takes longer than a run waits for one call.
 func TestReconcileStoreThatBreaksOff(t *testing.T) {
 	t.Parallel()
 	fx := newBulkFixture(t, nil)

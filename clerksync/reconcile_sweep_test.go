@@ -75,7 +75,7 @@ func TestReconcileLimitsDeactivations(t *testing.T) {
 			fx := newBulkFixture(t, nil)
 			fx.backfill(t, tt.users)
 			ghosts := fx.ghosts(t, tt.ghosts)
-			// A suspended user is a ghost all the same.
+			// A suspended user can be a ghost too.
 			fx.edit(t, ghosts[0], func(u *clerksync.User) { u.IsActive = false })
 			for _, dry := range []bool{true, false} {
 				opts := options{DryRun: dry, MaxDeactivations: tt.limit, RequestsPerSecond: 1e6}

@@ -223,7 +223,7 @@ func TestReconcileWaitsAsClerkAsks(t *testing.T) {
 		t.Errorf("reports %+v", report)
 	}
 	if !slices.Equal(waits, []time.Duration{17 * time.Second}) {
-		t.Errorf("Progress told of waits %v", waits)
+		t.Errorf("Progress reported waits of %v", waits)
 	}
 }
 

@@ -46,7 +46,7 @@ func badUsers() map[string]badUser {
 	}
 }
 
-// TestReconcileBadUsers has one user of ten whom the run cannot handle. The user is counted and
+// TestReconcileBadUsers runs over ten users, one of whom it cannot handle. The user is counted and
 // logged, and the run goes on.
 func TestReconcileBadUsers(t *testing.T) {
 	t.Parallel()
@@ -342,14 +342,14 @@ func TestRestoreOfAUserDeletedMeanwhile(t *testing.T) {
 	wantCounts(t, report, tally{"seen": 3, "unchanged": 1, "tombstoned": 2, "restored": 2, "ghosts": 1,
 		"deactivated": 1})
 	if u := fx.get(t, gone); u.IsActive || u.DeletedAt.IsZero() {
-		t.Errorf("who is deleted in Clerk has %+v", u)
+		t.Errorf("the user who is deleted in Clerk has %+v", u)
 	}
 	if u := fx.get(t, kept); !u.IsActive {
-		t.Errorf("who lives in Clerk has %+v", u)
+		t.Errorf("the user who is still in Clerk has %+v", u)
 	}
 }
 
-// TestReconcileHandedDownAddresses has users take each other's addresses, so that only the last can
+// TestReconcileHandedDownAddresses lets users take each other's addresses, so that only the last can
 // be written at first, and one more by each further try.
 func TestReconcileHandedDownAddresses(t *testing.T) {
 	t.Parallel()

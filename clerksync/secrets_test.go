@@ -39,7 +39,7 @@ type audit struct {
 	h       http.Handler
 	webhook http.Handler
 	secrets []string
-	told    []string
+	output  []string
 }
 
 func newAudit(t *testing.T, change func(*clerksync.Config)) *audit {
@@ -88,21 +88,21 @@ func (a *audit) newWebhook(t *testing.T, onEvent func(context.Context, clerksync
 	return h
 }
 
-// tell collects an error's texts.
-func (a *audit) tell(err error) {
+// addError collects the texts of an error.
+func (a *audit) addError(err error) {
 	for _, format := range []string{"%v", "%+v", "%s"} {
-		a.told = append(a.told, fmt.Sprintf(format, err))
+		a.output = append(a.output, fmt.Sprintf(format, err))
 	}
 	var p *clerksync.Problem
 	if errors.As(err, &p) {
-		a.told = append(a.told, fmt.Sprintf("%+v", *p))
+		a.output = append(a.output, fmt.Sprintf("%+v", *p))
 	}
 }
 
 func (a *audit) send(h http.Handler, r *http.Request) {
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, r)
-	a.told = append(a.told, fmt.Sprint(w.Code, w.Result().Header, w.Body))
+	a.output = append(a.output, fmt.Sprint(w.Code, w.Result().Header, w.Body))
 }
 
 // deliver sends a delivery that is signed with this secret.
@@ -127,7 +127,7 @@ func (a *audit) visit(token string, change func(*http.Request)) {
 	}
 	a.send(a.h, r)
 	_, err := a.Authenticate(r)
-	a.tell(err)
+	a.addError(err)
 }
 
 func (a *audit) token(t *testing.T, opts fakeclerk.TokenOptions) string {
@@ -144,16 +144,16 @@ func (a *audit) clerkFails(f *fakeclerk.Fault) {
 }
 
 func (a *audit) reconcile(t *testing.T, opts clerksync.ReconcileOptions) {
-	opts.Progress = func(p clerksync.Progress) { a.told = append(a.told, fmt.Sprintf("%+v", p)) }
+	opts.Progress = func(p clerksync.Progress) { a.output = append(a.output, fmt.Sprintf("%+v", p)) }
 	report, err := a.Reconcile(t.Context(), opts)
-	a.told = append(a.told, fmt.Sprintf("%+v", report))
-	a.tell(err)
+	a.output = append(a.output, fmt.Sprintf("%+v", report))
+	a.addError(err)
 }
 
-// TestNothingPersonalIsTold runs what an app does, with success and with failures, and searches
-// every output for secrets and personal data. Each flow must also tell something, so that the
+// TestOutputHasNoPersonalData runs what an app does, with success and with failures, and searches
+// every output for secrets and personal data. Each flow must also output something, so that the
 // search is not vacuous.
-func TestNothingPersonalIsTold(t *testing.T) {
+func TestOutputHasNoPersonalData(t *testing.T) {
 	t.Parallel()
 	html := &fakeclerk.Fault{Status: 502, ContentType: "text/html", Body: "<html>" + plantedEmail + " " + plantedKey}
 	faults := map[string]*fakeclerk.Fault{
@@ -175,7 +175,7 @@ func TestNothingPersonalIsTold(t *testing.T) {
 	type flow struct {
 		change func(*clerksync.Config)
 		run    func(t *testing.T, a *audit)
-		tells  string
+		want   string
 	}
 	flows := map[string]flow{
 		"webhook, good": {run: func(t *testing.T, a *audit) {
@@ -183,7 +183,7 @@ func TestNothingPersonalIsTold(t *testing.T) {
 				a.deliver(t, a.webhook, testSecret, envelope(typ, a.user))
 			}
 			a.deliver(t, a.webhook, testSecret, envelope("session.created", `{"user":`+a.user+`}`))
-		}, tells: "webhook applied"},
+		}, want: "webhook applied"},
 		"webhook, forged": {run: func(t *testing.T, a *audit) {
 			a.deliver(t, a.webhook, otherSecret, envelope("user.created", a.user))
 			r := signed(t, "/", testSecret, a.clock.Now(), envelope("user.created", a.user))
@@ -192,7 +192,7 @@ func TestNothingPersonalIsTold(t *testing.T) {
 			a.send(a.webhook, r)
 			a.send(a.webhook, httptest.NewRequest(http.MethodPut, "/?secret="+testSecret,
 				strings.NewReader(plantedEmail)))
-		}, tells: "invalid_signature"},
+		}, want: "invalid_signature"},
 		"webhook, unusable": {run: func(t *testing.T, a *audit) {
 			for _, body := range []string{
 				a.user, plantedEmail, `{"type":["` + plantedEmail + `"]}`,
@@ -213,12 +213,12 @@ func TestNothingPersonalIsTold(t *testing.T) {
 			} {
 				a.deliver(t, a.webhook, testSecret, envelope("user.created", data))
 			}
-		}, tells: "invalid_event"},
+		}, want: "invalid_event"},
 		"webhook, in conflict": {run: func(t *testing.T, a *audit) {
 			a.store.UniqueEmail = true
 			_, _ = a.store.Upsert(t.Context(), &clerksync.User{ClerkID: "user_other", Email: plantedEmail})
 			a.deliver(t, a.webhook, testSecret, envelope("user.created", a.user))
-		}, tells: "conflict"},
+		}, want: "conflict"},
 		"webhook, Map fails on metadata": {
 			change: func(c *clerksync.Config) {
 				c.Map = func(cu *clerk.User, u *clerksync.User) error {
@@ -229,24 +229,24 @@ func TestNothingPersonalIsTold(t *testing.T) {
 			run: func(t *testing.T, a *audit) {
 				a.deliver(t, a.webhook, testSecret, envelope("user.created", a.user))
 			},
-			tells: "mapping_failed",
+			want: "mapping_failed",
 		},
 		"webhook, OnEvent fails": {run: func(t *testing.T, a *audit) {
 			h := a.newWebhook(t, func(context.Context, clerksync.Event) error {
 				return errors.New("the queue is full")
 			})
 			a.deliver(t, h, testSecret, envelope("user.created", a.user))
-		}, tells: "the queue is full"},
+		}, want: "the queue is full"},
 		"webhook, OnEvent panics": {run: func(t *testing.T, a *audit) {
 			h := a.newWebhook(t, func(context.Context, clerksync.Event) error { panic("nil map") })
 			a.deliver(t, h, testSecret, envelope("user.created", a.user))
-		}, tells: "event_hook_failed"},
+		}, want: "event_hook_failed"},
 		"visit, good": {run: func(t *testing.T, a *audit) {
 			a.visit(a.token(t, fakeclerk.TokenOptions{}), nil)
 			a.clock.Advance(2 * time.Hour)
 			a.visit(a.token(t, fakeclerk.TokenOptions{}), nil)
 			clerksync.WaitBackground(a.Syncer)
-		}, tells: "clerk"},
+		}, want: "clerk"},
 		"visit, bad tokens": {run: func(t *testing.T, a *audit) {
 			for _, opts := range []fakeclerk.TokenOptions{
 				{IssuedAt: t0.Add(-time.Hour)}, {IssuedAt: t0.Add(time.Hour)}, {WrongKey: true}, {KeyID: plantedFirst},
@@ -267,7 +267,7 @@ func TestNothingPersonalIsTold(t *testing.T) {
 				r.Header.Set("Origin", otherOrigin)
 				r.AddCookie(&http.Cookie{Name: "__session", Value: token})
 			})
-		}, tells: "cross_origin"},
+		}, want: "cross_origin"},
 		"visit, claims of other types": {
 			change: func(c *clerksync.Config) {
 				c.Auth.CustomClaims = func(context.Context) any {
@@ -278,7 +278,7 @@ func TestNothingPersonalIsTold(t *testing.T) {
 			},
 			run: func(t *testing.T, a *audit) {
 				a.visit(a.token(t, fakeclerk.TokenOptions{}), nil)
-			}, tells: "token_malformed",
+			}, want: "token_malformed",
 		},
 		"visit, barred": {run: func(t *testing.T, a *audit) {
 			_ = a.clerk.BanUser(a.id)
@@ -286,12 +286,12 @@ func TestNothingPersonalIsTold(t *testing.T) {
 			_, _ = a.store.Deactivate(t.Context(), a.id, t0)
 			a.Forget(a.id)
 			a.visit(a.token(t, fakeclerk.TokenOptions{}), nil)
-		}, tells: "user_inactive"},
+		}, want: "user_inactive"},
 		"visit, in conflict": {run: func(t *testing.T, a *audit) {
 			a.store.UniqueEmail = true
 			_, _ = a.store.Upsert(t.Context(), &clerksync.User{ClerkID: "user_other", Email: plantedEmail})
 			a.visit(a.token(t, fakeclerk.TokenOptions{}), nil)
-		}, tells: "conflict"},
+		}, want: "conflict"},
 		"visit, FailOpen": {
 			change: func(c *clerksync.Config) { c.OnFailure = clerksync.FailOpen },
 			run: func(t *testing.T, a *audit) {
@@ -301,9 +301,9 @@ func TestNothingPersonalIsTold(t *testing.T) {
 				a.store.fault = func(string) error { return errors.New("connection refused") }
 				a.clerkFails(html)
 				a.visit(token, nil)
-			}, tells: "connection refused",
+			}, want: "connection refused",
 		},
-		"Clerk is no HTTP server": {
+		"Clerk does not speak HTTP": {
 			change: func(c *clerksync.Config) {
 				c.HTTPClient = &http.Client{Transport: roundTripper(func(*http.Request) (*http.Response, error) {
 					return nil, fmt.Errorf("malformed HTTP response %q", plantedEmail)
@@ -312,23 +312,23 @@ func TestNothingPersonalIsTold(t *testing.T) {
 			run: func(t *testing.T, a *audit) {
 				a.visit(a.token(t, fakeclerk.TokenOptions{}), nil)
 				_, err := a.User(t.Context(), a.id)
-				a.tell(err)
+				a.addError(err)
 				a.reconcile(t, clerksync.ReconcileOptions{})
-			}, tells: "no answer",
+			}, want: "no answer",
 		},
-		"subjects that are no id": {run: func(t *testing.T, a *audit) {
+		"subjects that are not ids": {run: func(t *testing.T, a *audit) {
 			for _, id := range []string{plantedEmail, plantedKey, "user_" + plantedEmail} {
 				_, err := a.User(t.Context(), id)
-				a.tell(err)
+				a.addError(err)
 				_, err = a.Sync(t.Context(), id)
-				a.tell(err)
+				a.addError(err)
 			}
-		}, tells: "no such user"},
+		}, want: "no such user"},
 		"Reconcile, good": {run: func(t *testing.T, a *audit) {
 			a.reconcile(t, clerksync.ReconcileOptions{Force: true})
 			a.rename(t, plantedLast, a.id)
 			a.reconcile(t, clerksync.ReconcileOptions{Force: true, DryRun: true})
-		}, tells: "Complete:true"},
+		}, want: "Complete:true"},
 		"Reconcile, bad users": {run: func(t *testing.T, a *audit) {
 			a.store.UniqueEmail = true
 			_, _ = a.store.Upsert(t.Context(), &clerksync.User{ClerkID: "user_other", Email: plantedEmail})
@@ -338,14 +338,14 @@ func TestNothingPersonalIsTold(t *testing.T) {
 			})
 			_ = a.clerk.CreateUser(fakeclerk.NewUser{})
 			a.reconcile(t, clerksync.ReconcileOptions{Holdback: -1, InstanceID: a.clerk.InstanceID()})
-		}, tells: "Failed:{Count:1"},
+		}, want: "Failed:{Count:1"},
 		"Reconcile, bad options": {run: func(t *testing.T, a *audit) {
 			for _, resume := range []string{plantedKey, plantedEmail,
 				base64.RawURLEncoding.EncodeToString([]byte(`{"after":"` + plantedEmail + `"}`))} {
 				a.reconcile(t, clerksync.ReconcileOptions{Resume: resume, PageSize: -1})
 			}
 			a.reconcile(t, clerksync.ReconcileOptions{InstanceID: "ins_other"})
-		}, tells: "another Clerk instance"},
+		}, want: "another Clerk instance"},
 		"bad settings": {run: func(_ *testing.T, a *audit) {
 			for _, c := range []clerksync.Config{
 				{SecretKey: "pk_" + plantedKey}, {SecretKey: plantedKey + " x"},
@@ -354,28 +354,28 @@ func TestNothingPersonalIsTold(t *testing.T) {
 					AuthorizedParties: []string{"https://" + plantedEmail}}},
 			} {
 				_, err := clerksync.New(c)
-				a.tell(err)
+				a.addError(err)
 			}
 			for _, secret := range []string{plantedKey, "whsec_" + plantedEmail,
 				strings.TrimPrefix(testSecret, "whsec_"), testSecret + "!"} {
 				_, err := a.WebhookHandler(clerksync.WebhookConfig{Secrets: []string{secret}})
-				a.tell(err)
+				a.addError(err)
 			}
-		}, tells: "publishable key"},
+		}, want: "publishable key"},
 	}
 	for name, fault := range faults {
 		flows["Clerk answers with "+name] = flow{run: func(t *testing.T, a *audit) {
 			token := a.token(t, fakeclerk.TokenOptions{})
 			_, err := a.Authenticate(bearing("Bearer " + token)) // fetches the keys
-			a.tell(err)
+			a.addError(err)
 			a.clerkFails(fault)
 			a.visit(token, nil)
 			_, err = a.Sync(t.Context(), a.id)
-			a.tell(err)
+			a.addError(err)
 			a.reconcile(t, clerksync.ReconcileOptions{})
 			a.clock.Advance(24 * time.Hour)
 			a.visit(a.token(t, fakeclerk.TokenOptions{}), nil)
-		}, tells: "unavailable"}
+		}, want: "unavailable"}
 	}
 	for name, tt := range flows {
 		t.Run(name, func(t *testing.T) {
@@ -383,19 +383,19 @@ func TestNothingPersonalIsTold(t *testing.T) {
 			a := newAudit(t, tt.change)
 			tt.run(t, a)
 			clerksync.WaitBackground(a.Syncer)
-			a.told = append(a.told, a.logs.String())
+			a.output = append(a.output, a.logs.String())
 			a.seen.mu.Lock()
 			for _, o := range a.seen.all {
-				a.told = append(a.told, fmt.Sprintf("%+v", o))
-				a.tell(o.Err)
+				a.output = append(a.output, fmt.Sprintf("%+v", o))
+				a.addError(o.Err)
 			}
 			a.seen.mu.Unlock()
-			if all := strings.Join(a.told, "\n"); !strings.Contains(all, tt.tells) {
-				t.Errorf("the flow does not tell %q:\n%s", tt.tells, all)
+			if all := strings.Join(a.output, "\n"); !strings.Contains(all, tt.want) {
+				t.Errorf("the output does not contain %q:\n%s", tt.want, all)
 			}
 			slices.Sort(a.secrets)
 			for _, secret := range slices.Compact(a.secrets) {
-				for _, text := range a.told {
+				for _, text := range a.output {
 					if secret != "" && strings.Contains(text, secret) {
 						t.Errorf("%q is in %s", secret, text)
 						break
@@ -406,9 +406,9 @@ func TestNothingPersonalIsTold(t *testing.T) {
 	}
 }
 
-// TestReconcileTellsNothingPersonal searches the output of Reconcile for data of the users and for
+// TestReconcileOutputHasNoPersonalData searches the output of Reconcile for data of the users and for
 // the key.
-func TestReconcileTellsNothingPersonal(t *testing.T) {
+func TestReconcileOutputHasNoPersonalData(t *testing.T) {
 	t.Parallel()
 	fx := newBulkFixture(t, nil)
 	ids := fx.backfill(t, 8)

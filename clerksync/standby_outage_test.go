@@ -122,7 +122,7 @@ func TestLiftedBanIsNotKeptOnStandby(t *testing.T) {
 	}
 }
 
-// A deletion that comes while an older event is being written is on standby.
+// A deletion that comes while an older event is being written is kept on standby.
 func TestDeletionWhileAnEventIsWritten(t *testing.T) {
 	t.Parallel()
 	fx := newFixture(t, nil)
@@ -145,7 +145,7 @@ func TestDeletionWhileAnEventIsWritten(t *testing.T) {
 	visitFails(t, s, id, clerksync.ErrUserInactive)
 }
 
-// A process that hears of a deletion again keeps it on standby for an hour again.
+// If a deletion is delivered again, the process keeps it on standby for another hour.
 func TestDeletionHeardOfAgain(t *testing.T) {
 	t.Parallel()
 	fx := newFixture(t, nil)
@@ -240,7 +240,7 @@ func TestOutageWithoutACache(t *testing.T) {
 }
 
 // The app suspends the user while an event is being written, and then the Store fails. What
-// the event wrote was read before the suspension, so it does not stand in.
+// the event wrote was read before the suspension, so it must not become the standby.
 func TestSuspensionDuringAWriteLastsThroughAnOutage(t *testing.T) {
 	t.Parallel()
 	fx := newFixture(t, nil)

@@ -11,7 +11,7 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync/internal/sessiontoken"
 )
 
-// An invalidation waits for a put that has read the generation and not written yet, even
+// An invalidation waits for a put that has read the generation but not written yet, even
 // if nothing was cached before.
 func TestInvalidationInTheMiddleOfAPut(t *testing.T) {
 	t.Parallel()

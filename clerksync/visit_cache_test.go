@@ -110,7 +110,7 @@ func TestLoadBesideANeighboursEvent(t *testing.T) {
 	})
 }
 
-// A load that read a ban does not replace a later one that read that the ban was lifted.
+// A load that read a ban does not replace a later load, which read that the ban was lifted.
 func TestEndOfABanIsNotUndone(t *testing.T) {
 	t.Parallel()
 	fx := newFixture(t, nil)
@@ -126,7 +126,7 @@ func TestEndOfABanIsNotUndone(t *testing.T) {
 	fx.clock.Advance(31 * time.Second) // past CacheTTL; the ban was confirmed less than a minute ago
 	store.afterUser = func() {
 		if u := fx.visitWith(t, s, id, fx.version(t, id).UnixMilli()); u.Banned {
-			t.Error("a token newer than the ban got the ban")
+			t.Error("a visit with a token newer than the ban got the banned record")
 		}
 	}
 	visit(t, s, id)

@@ -379,7 +379,7 @@ func visitAll(t *testing.T, s *clerksync.Syncer, n int, id func(int) string) *vi
 			case http.StatusServiceUnavailable:
 				v.failures.Add(1)
 				if rec.Header().Get("Retry-After") == "" || !strings.Contains(rec.Body.String(), `"unavailable"`) {
-					t.Errorf("a 503 without advice: %v %s", rec.Header(), rec.Body)
+					t.Errorf("a 503 without Retry-After or the code unavailable: %v %s", rec.Header(), rec.Body)
 				}
 			default:
 				t.Errorf("status %d: %s", rec.Code, rec.Body)

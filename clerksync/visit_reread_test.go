@@ -325,7 +325,7 @@ func TestLiftedBanIsWaitedFor(t *testing.T) {
 	for range 8 {
 		<-come
 	}
-	for range 10_000 { // time enough to be refused; too little only hides a bug
+	for range 10_000 { // long enough to be refused; a shorter wait could only hide a bug
 		runtime.Gosched()
 	}
 	close(answer)

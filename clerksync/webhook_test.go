@@ -105,13 +105,13 @@ func appliedEvents() map[string]webhookCase {
 	return cases
 }
 
-// otherEvents are acknowledged, and say nothing of a user.
+// otherEvents are acknowledged although they do not concern a user record.
 func otherEvents() map[string]webhookCase {
 	small := envelope("x.y", "{}")
 	limit := func(c *clerksync.WebhookConfig) { c.MaxBodyBytes = int64(len(small)) }
 	return map[string]webhookCase{
 		"session without its user":  {body: envelope("session.created", `{"id":"sess_1","user":null}`), status: 204},
-		"session of old":            {body: envelope("session.created", `{"id":"sess_1"}`), status: 204},
+		"session of the older form": {body: envelope("session.created", `{"id":"sess_1"}`), status: 204},
 		"unknown type":              {body: envelope("organization.created", `{"id":"org_1"}`), status: 204},
 		"unknown type without data": {body: []byte(`{"type":"x.y"}`), status: 204},
 		"just small enough":         {body: small, webhook: limit, status: 204},
@@ -126,19 +126,19 @@ func forgedDeliveries() map[string]webhookCase {
 	without := func(header string) func(*http.Request) { return func(r *http.Request) { r.Header.Del(header) } }
 	unsigned := func(r *http.Request) { r.Header = http.Header{} }
 	cases := map[string]webhookCase{
-		"signed over five minutes ago":   {at: t0.Add(-5*time.Minute - time.Second)},
-		"signed over five minutes ahead": {at: t0.Add(5*time.Minute + time.Second)},
-		"signed with another secret":     {secret: otherSecret},
-		"not signed":                     {change: unsigned},
-		"no body, not signed":            {body: []byte{}, change: unsigned},
-		"no signature":                   {change: without("svix-signature")},
-		"no timestamp":                   {change: without("svix-timestamp")},
-		"no id":                          {change: without("svix-id")},
-		"another timestamp":              {change: set("svix-timestamp", strconv.FormatInt(t0.Unix()+1, 10))},
-		"a timestamp that is no number":  {change: set("svix-timestamp", "now")},
-		"a huge timestamp":               {change: set("svix-timestamp", "99999999999999999999")},
-		"another id":                     {change: set("svix-id", "msg_2")},
-		"an empty signature":             {change: set("svix-signature", "v1,")},
+		"signed over five minutes ago":     {at: t0.Add(-5*time.Minute - time.Second)},
+		"signed over five minutes ahead":   {at: t0.Add(5*time.Minute + time.Second)},
+		"signed with another secret":       {secret: otherSecret},
+		"not signed":                       {change: unsigned},
+		"no body, not signed":              {body: []byte{}, change: unsigned},
+		"no signature":                     {change: without("svix-signature")},
+		"no timestamp":                     {change: without("svix-timestamp")},
+		"no id":                            {change: without("svix-id")},
+		"another timestamp":                {change: set("svix-timestamp", strconv.FormatInt(t0.Unix()+1, 10))},
+		"a timestamp that is not a number": {change: set("svix-timestamp", "now")},
+		"a huge timestamp":                 {change: set("svix-timestamp", "99999999999999999999")},
+		"another id":                       {change: set("svix-id", "msg_2")},
+		"an empty signature":               {change: set("svix-signature", "v1,")},
 		"another version's signature": {change: func(r *http.Request) {
 			r.Header.Set("svix-signature", "v2"+r.Header.Get("svix-signature")[2:])
 		}},
@@ -445,7 +445,7 @@ func FuzzWebhookHandler(f *testing.F) {
 	})
 }
 
-// Svix takes any 2xx for an acknowledgement, so an ErrorHandler cannot make one.
+// Svix takes any 2xx for an acknowledgement, so an ErrorHandler cannot answer a failure with one.
 func TestErrorHandlerCannotAcknowledge(t *testing.T) {
 	t.Parallel()
 	page := func(w http.ResponseWriter, _ *http.Request, _ error) { _, _ = io.WriteString(w, "page") }
