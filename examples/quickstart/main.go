@@ -86,9 +86,9 @@ func start(ctx context.Context, f flags, lookup lookupFunc, stdout, stderr io.Wr
 	return serveApp(ctx, c, cmp.Or(f.addr, "127.0.0.1:8080"), stdout, slog.New(slog.NewTextHandler(stderr, nil)))
 }
 
-// environment returns a function that looks a variable up in the environment, and if it is not set
-// there or empty, in the .env file: envFile, or if that is empty, quickstart/.env or .env, if one
-// exists.
+// environment returns a function that looks a variable up in the environment and, if it is unset or
+// empty there, in the .env file. That is envFile. If envFile is empty, it is the first of
+// quickstart/.env and .env that exists.
 func environment(lookup lookupFunc, envFile string) (getenv func(name string) string, err error) {
 	files := []string{envFile}
 	if envFile == "" {

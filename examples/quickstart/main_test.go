@@ -91,7 +91,7 @@ func TestStatus(t *testing.T) {
 		{"argument", []string{"bogus"}, nil, 2, `unexpected argument "bogus"`},
 		{"argument that may be a secret", []string{"sk_test_hunter2"}, nil, 2, "unexpected argument (not shown"},
 		{"unknown flag that may be a secret", []string{"-sk_test_hunter2"}, nil, 2, "unknown flag (not shown"},
-		{"no flag's syntax", []string{"---hunter2"}, nil, 2, "is not a flag"},
+		{"not a flag's syntax", []string{"---hunter2"}, nil, 2, "is not a flag"},
 		{"a flag's value", []string{"-once=hunter2"}, nil, 2, "the value of -once is wrong"},
 		{"a flag's duration", []string{"-cache-ttl", "hunter2"}, nil, 2, "the value of -cache-ttl is wrong: parse error"},
 		{"a flag without its value", []string{"-cache-ttl"}, nil, 2, "flag needs an argument: -cache-ttl"},

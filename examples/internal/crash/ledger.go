@@ -35,8 +35,8 @@ type ledger struct {
 type tally struct {
 	// 503s from a living process while the database was up.
 	oddVisits, oddWebhooks int
-	// Visits by deleted users that had to be refused, because the process had acknowledged the
-	// deletion, or another one long ago.
+	// Visits by deleted users that had to be refused, because this process had acknowledged the
+	// deletion, or another process had done so long before.
 	knownDeleted, lateDeleted int
 	// Visits to a process that had acknowledged or served a revision, and so must not serve an
 	// older one.

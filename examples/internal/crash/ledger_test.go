@@ -92,7 +92,7 @@ func TestAnswers(t *testing.T) {
 		{"unknown, but exists", func(b *book) error { return b.visit(b.a, 403, `{"code":"user_unknown"}`) }, "who exists"},
 		{"401", func(b *book) error { return b.visit(b.a, 401, `{"code":"token_expired"}`) }, "answered 401"},
 		{"503", func(b *book) error { return b.visit(b.a, 503, `{"code":"unavailable"}`) }, ""},
-		{"no JSON", func(b *book) error { return b.visit(b.a, 200, `<html>`) }, "without JSON"},
+		{"not JSON", func(b *book) error { return b.visit(b.a, 200, `<html>`) }, "without JSON"},
 		{"another user's record", func(b *book) error {
 			return b.visit(b.a, 200, strings.ReplaceAll(page(3, "1"), `"clerkId":"user_ada"`, `"clerkId":"user_alan"`))
 		}, `the record of "user_alan"`},

@@ -21,7 +21,7 @@ const (
 	refreshAfter = 5 * time.Second
 	// lateness is how long after an acknowledged deletion another process may still serve the user.
 	// It may serve from memory for cacheTTL what it read before, a read takes at most 8 s, and 2 s
-	// are for a busy machine.
+	// allow for a busy machine.
 	lateness = cacheTTL + 8*time.Second + 2*time.Second
 )
 

@@ -27,8 +27,8 @@ type traffic struct {
 	client  *http.Client
 	target  int // about how many users exist at a time
 	tokens  tokens
-	// How many more users may sign up or leave. Each kill allows some more. Each of them leaves a
-	// record for good, and the embedded database reads all records at each step.
+	// How many more users may sign up or leave. Each kill allows some more. Each such user leaves
+	// a record for good, and the embedded database reads all records at each step.
 	churn atomic.Int64
 
 	mu   sync.Mutex

@@ -4,9 +4,9 @@
 // The engine is FerretDB v1 on SQLite: pure Go, with the data in a directory. It
 // does not make updates atomic: it reads a document and writes it back, and
 // does not keep other writes out in between. Concurrent updates of one document
-// are lost, and a compare-and-set can have several winners. clerksync relies on
-// MongoDB not doing that. Clients therefore connect to a front, which forwards
-// the wire protocol to the engine and corrects it:
+// are lost, and a compare-and-set can have several winners. MongoDB's updates are
+// atomic, and clerksync relies on that. Clients therefore connect to a front,
+// which forwards the wire protocol to the engine and corrects it:
 //
 //   - The engine gets one message at a time, over all connections. So what
 //     MongoDB does to one document atomically is atomic.

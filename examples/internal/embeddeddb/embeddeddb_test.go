@@ -48,7 +48,7 @@ func startIn(t *testing.T, dir string) *embeddeddb.Server {
 	return s
 }
 
-// connect returns a collection on s, through a client of its own.
+// connect returns a collection on s, through a new client.
 func connect(t *testing.T, s *embeddeddb.Server, opts ...*options.ClientOptions) *mongo.Collection {
 	t.Helper()
 	opts = append([]*options.ClientOptions{options.Client().ApplyURI(s.URI()).SetTimeout(5 * time.Minute)}, opts...)
@@ -107,7 +107,7 @@ const goroutines = 64
 
 type counter struct{ N, M int }
 
-// increment has all goroutines increment one document, and returns its final state and the errors.
+// increment lets all goroutines increment one document, and returns its final state and the errors.
 func increment(t *testing.T, c *mongo.Collection, id, each int) (got counter, failures []error) {
 	t.Helper()
 	insert(t, c, bson.M{"_id": id, "n": 0, "m": 0})

@@ -1,4 +1,4 @@
-// Command serve runs the embedded database as a program of its own.
+// Command serve runs the embedded database as a separate program.
 //
 //	serve [-dir DIR] [-listen 127.0.0.1:0]
 //
