@@ -128,8 +128,8 @@ func TestNobodyWaitsForKeysInAnOutage(t *testing.T) {
 	fx.clock.Advance(clerksync.CallTimeout)
 }
 
-// If the cached keys are expired and have the token's key, a visit waits a second for new keys, not
-// as long as Clerk hangs.
+// If the cached keys have expired but include the token's key, a visit waits a second for new keys,
+// not as long as Clerk hangs.
 func TestExpiredKeysWaitASecond(t *testing.T) {
 	t.Parallel()
 	fx := newFixture(t, nil)

@@ -419,11 +419,11 @@ func TestReverificationBehindRequireUser(t *testing.T) {
 	}
 }
 
-// With two instances in one process, the SDK's middleware of one accepts the other's tokens once it
-// has seen one, because its cache of keys is the process's. Ours never does.
+// With two instances in one process, the SDK's middleware of one accepts the other's tokens once the
+// other has verified one, because all share the process's cache of keys. Ours never does.
 func TestTokensOfAnotherInstance(t *testing.T) {
 	t.Parallel()
-	// New ids each time, because the SDK remembers the keys of those that it has seen.
+	// New ids each time, because the SDK caches the keys of every instance id that it has seen.
 	a := startFixture(t, fakeclerk.Config{RateLimit: -1, InstanceID: "ins_" + rand.Text()}, nil)
 	b := startFixture(t, fakeclerk.Config{RateLimit: -1, InstanceID: "ins_" + rand.Text()}, nil)
 	request := func(h func(http.Handler) http.Handler, token string) int {
@@ -460,7 +460,7 @@ func TestTokensOfAnotherInstance(t *testing.T) {
 	}
 	request(theirs(b), tokenB)
 	if got := request(theirs(a), tokenB); got != 200 {
-		t.Errorf("the SDK answered %d to the other instance's token; it has learned", got)
+		t.Errorf("the SDK answered %d to the other instance's token; it no longer shares the keys", got)
 	}
 	if got := request(a.RequireUser, tokenB); got != 401 {
 		t.Errorf("RequireUser answered %d to the other instance's token", got)
@@ -623,7 +623,7 @@ func TestAuthenticateTouchesNoRecord(t *testing.T) {
 	fx.wantCode(t, "nonsense", "token_malformed")
 	fx.wantCode(t, fx.token(t, id, fakeclerk.TokenOptions{IssuedAt: t0.Add(-time.Hour)}), "token_expired")
 	if fx.store.users.Load() != 0 || fx.store.upserts.Load() != 0 || fx.clerk.Calls("") != fx.clerk.Calls(jwksRoute) {
-		t.Errorf("%s, want none of a user", fx.calls())
+		t.Errorf("%s, want no call about a user", fx.calls())
 	}
 	if len(fx.seen.all) != 0 || fx.logs.String() != "" {
 		t.Errorf("it was observed (%+v) or logged (%s)", fx.seen.all, fx.logs)

@@ -192,7 +192,7 @@ func failuresOfClerk() map[string]failure {
 		"another user":            {fault: body(documentedUser)},
 		"a user from the future":  {fault: body(userJSON("user_1", t0.Add(48*time.Hour)))},
 		"a name of another type":  {fault: body(`{"id":"user_1","first_name":{}}`)},
-		"more than anybody reads": {fault: body(tooLong)},
+		"larger than the limit":   {fault: body(tooLong)},
 		"no answer":               {fault: &fakeclerk.Fault{Hang: true}},
 		"an answer after an hour": {fault: &fakeclerk.Fault{Delay: time.Hour}},
 	}

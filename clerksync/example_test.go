@@ -176,7 +176,7 @@ func ExampleSyncer_Middleware() {
 	}})
 	sessions := clerkhttp.WithHeaderAuthorization(
 		clerkhttp.JWKSClient(keys),
-		// Optional: the token then tells that the record is out of date.
+		// Optional: lets the token show that the record is out of date.
 		clerkhttp.CustomClaimsConstructor(func(context.Context) any { return &clerksync.FreshnessClaims{} }),
 	)
 	h := sessions(syncer.Middleware(next))

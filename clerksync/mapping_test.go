@@ -294,7 +294,7 @@ func FuzzMapUser(f *testing.F) {
 		checkRecord(t, u)
 		if !u.IsActive || !u.DeletedAt.IsZero() || u.Role != clerksync.RoleStudent || u.Location != nil ||
 			u.Extra != nil {
-			t.Fatalf("Clerk's JSON decided what is not Clerk's: %+v", u)
+			t.Fatalf("Clerk's JSON set a field that Clerk does not own: %+v", u)
 		}
 		if again, err := clerksync.MapUser(s, raw, t0); err != nil || !cmp.Equal(u, again) {
 			t.Fatalf("mapped again it is %+v, %v", again, err)

@@ -212,7 +212,7 @@ func TestVisitNeverDeletes(t *testing.T) {
 	}
 }
 
-// A visitor that leaves returns at once, and the lookup goes on for the others.
+// A visitor who leaves returns at once, and the lookup goes on for the others.
 func TestFirstWaiterLeaves(t *testing.T) {
 	t.Parallel()
 	fx := newFixture(t, nil)

@@ -59,7 +59,7 @@ func setHeader(name string, values ...string) func(*http.Request) {
 	return func(r *http.Request) { r.Header[http.CanonicalHeaderKey(name)] = values }
 }
 
-// TestHostileWebhooks has what TestWebhookAnswers does not: bodies that are made to confuse, and
+// TestHostileWebhooks covers what TestWebhookAnswers does not: bodies that are made to confuse, and
 // signatures that are made to look right.
 func TestHostileWebhooks(t *testing.T) {
 	t.Parallel()
@@ -247,7 +247,7 @@ func hostileText() map[string]hostileDelivery {
 func hostileCompression() map[string]hostileDelivery {
 	gzip, deflate := gzipped(createdEvent), deflated(createdEvent)
 	brotli := append([]byte{0x0b, byte(len(createdEvent) / 2)}, createdEvent...)
-	// signedUnpacked replaces the signature by the one over the unpacked bytes.
+	// signedUnpacked replaces the signature with the one over the unpacked bytes.
 	signedUnpacked := func(encoding string) func(*http.Request) {
 		return func(r *http.Request) {
 			r.Header.Set("Content-Encoding", encoding)
@@ -417,7 +417,7 @@ type deadlines struct {
 
 func (d *deadlines) SetReadDeadline(t time.Time) error { d.read = append(d.read, t); return nil }
 
-// A slow sender has as long as a delivery may take, also on a server without timeouts.
+// A slow sender has as long as a delivery may take, even on a server without timeouts.
 func TestSlowDeliveryHasADeadline(t *testing.T) {
 	t.Parallel()
 	h, err := newTestSyncer(t, nil).WebhookHandler(clerksync.WebhookConfig{Secrets: []string{testSecret}})
@@ -436,7 +436,7 @@ func TestSlowDeliveryHasADeadline(t *testing.T) {
 	checkProblem(t, answer{w.Code, w.Header(), w.Body.Bytes()}, 400, "unreadable_body")
 }
 
-// FuzzWebhookDelivery compares the handler's verdict with one computed here without svix. In the
+// FuzzWebhookDelivery compares the handler's answer with one computed here without svix. In the
 // texts of the headers a line break starts another value. In the signatures, MAC stands for the
 // right signature, and OTHER for the one by another secret.
 func FuzzWebhookDelivery(f *testing.F) {

@@ -49,7 +49,7 @@ func TestBatchAfterAnyBatch(t *testing.T) {
 			}
 
 			us, want := mixedBatch()
-			if name == "New" { // else it is not taken for more of the same
+			if name == "New" { // only a batch with many new users continues a backfill
 				for _, u := range crowd(backfill, "more", 1) {
 					us, want = append(us, u), append(want, clerksync.Created)
 				}
@@ -228,7 +228,7 @@ func TestBatchOnDyingServer(t *testing.T) {
 			var us []*clerksync.User
 			for i := range 20 {
 				u := person(fmt.Sprintf("n%d", i), 1)
-				if dying == "find" { // whoever has no version is read first
+				if dying == "find" { // users without a version are read first
 					u.ClerkUpdatedAt = time.Time{}
 				}
 				us = append(us, u)

@@ -26,7 +26,7 @@ type mutant struct {
 // receiver is a pointer.
 type function struct{ dir, name string }
 
-// change replaces the one piece of the function that has the syntax of old by the text new.
+// change replaces the only piece of the function that has the syntax of old with the text new.
 // Comments, spaces and line breaks do not matter.
 type change struct{ old, new string }
 

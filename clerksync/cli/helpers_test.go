@@ -85,7 +85,7 @@ func (f *fixture) onReconcile(do func(context.Context, clerksync.ReconcileOption
 	}
 }
 
-// reports replaces Reconcile by one that returns report and err.
+// reports replaces Reconcile with one that returns report and err.
 func (f *fixture) reports(report clerksync.Report, err error) {
 	f.onReconcile(func(context.Context, clerksync.ReconcileOptions) (clerksync.Report, error) {
 		return report, err

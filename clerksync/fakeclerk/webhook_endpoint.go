@@ -108,7 +108,7 @@ func (e *Endpoint) Secret() string {
 	return e.secrets[0].value
 }
 
-// RotateSecret replaces the signing secret by a fresh one and returns it. As at Svix, the old secret
+// RotateSecret replaces the signing secret with a new one and returns it. As at Svix, the old secret
 // also signs for another 24 hours: svix-signature then has two entries.
 func (e *Endpoint) RotateSecret() string {
 	value := newSecret(e.s.ids)

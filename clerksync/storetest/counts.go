@@ -6,9 +6,9 @@ import "flag"
 // read finishes in seconds. Flags raise it. No flag skips a case, and a value below the default
 // counts as the default: with less, a case might miss what it is for.
 //
-// These are flags, not arguments of Run, because whoever runs the tests chooses them: the test in
-// the Store's package stays the same. Only tests import this package, so only test binaries have
-// the flags, like those of package rapid. The prefix keeps them apart from others.
+// These are flags, not arguments of Run, so that the person who runs the tests can choose them: the
+// test in the Store's package stays the same. Only tests import this package, so only test binaries
+// have the flags, like those of package rapid. The prefix keeps them apart from others.
 const (
 	fewestRounds  = 6
 	fewestWorkers = 16

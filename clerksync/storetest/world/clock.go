@@ -19,8 +19,8 @@ func (c processClock) AfterFunc(d time.Duration, f func()) (stop func() bool) {
 	return c.w.clock.AfterFunc(d, f)
 }
 
-// Sleep advances the world's clock at once, on the goroutine that sleeps. So nothing ever waits for
-// a test that waits for it.
+// Sleep advances the world's clock at once, on the goroutine that sleeps. So no operation waits
+// for a test that itself waits for the operation.
 func (c processClock) Sleep(ctx context.Context, d time.Duration) error {
 	c.w.clock.Advance(c.w.withoutJitter(d))
 	return context.Cause(ctx)

@@ -11,7 +11,7 @@ import (
 )
 
 // end makes the world quiet and checks that it converges, by a Reconcile or by visits. Webhooks
-// that are not delivered yet come later, as old ones.
+// that are not delivered yet are delivered later, as old ones.
 func (w *world) end(o op, _ moment) {
 	w.clerkOutage.down, w.storeOutage.down = false, false
 	for _, p := range w.procs {

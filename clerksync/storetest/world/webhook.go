@@ -27,7 +27,7 @@ var retryDelays = []time.Duration{
 	5 * time.Second, 5 * time.Minute, 30 * time.Minute, 2 * time.Hour, 5 * time.Hour, 10 * time.Hour, 10 * time.Hour,
 }
 
-// mostPending bounds the events that are not delivered yet. The oldest one is lost beyond it.
+// mostPending limits the events that are not delivered yet. Beyond it, the oldest one is lost.
 const mostPending = 60
 
 // receive takes an event as soon as Clerk creates it. The endpoint of fakeclerk drops it: the

@@ -6,7 +6,7 @@
 // The app is the quickstart, in several processes. A balancer sends each webhook to a random one,
 // dead or alive. The database is the embedded one, also a process. Both are killed with SIGKILL, at
 // random moments and during a webhook, one or several at once, and started again. Clerk is a
-// fakeclerk in this program. Three flags replace the embedded database by another engine:
+// fakeclerk in this program. Three flags replace the embedded database with another engine:
 //
 //	-mongodb-uri mongodb://127.0.0.1:27117/ \
 //	-database-kill '…/documentdb kill' -database-start 'DURABLE=1 …/documentdb start'

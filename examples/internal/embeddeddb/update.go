@@ -135,7 +135,7 @@ func (r *updateResult) document() bson.D {
 	return append(doc, bson.E{Key: "ok", Value: 1.0})
 }
 
-// correctDuplicateKey replaces the engine's internal error by MongoDB's duplicate key error if a
+// correctDuplicateKey replaces the engine's internal error with MongoDB's duplicate key error if a
 // unique index refused a findAndModify, or could not be built over duplicates.
 func correctDuplicateKey(req *request, out *bytes.Buffer) error {
 	if req.command == "" || !bytes.Contains(out.Bytes(), []byte(uniqueFailed)) {
