@@ -277,8 +277,8 @@ func shortLists() map[string]shortList {
 	}
 }
 
-// TestReconcileIncompleteList makes Clerk list fewer users than it counts. The users that it leaves out are
-// not ghosts.
+// TestReconcileIncompleteList makes Clerk list fewer users than it counts. The users
+// that it leaves out are not ghosts.
 func TestReconcileIncompleteList(t *testing.T) {
 	t.Parallel()
 	for name, tt := range shortLists() {

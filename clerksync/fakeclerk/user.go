@@ -133,8 +133,8 @@ func (s *Server) create(u *UserObject) {
 	s.emit("user.created", u)
 }
 
-// change replaces a user with what f makes of it. If bump is true, it moves updated_at. The caller holds
-// s.mu.
+// change replaces a user with what f makes of it. If bump is true, it moves updated_at. The caller
+// holds s.mu.
 func (s *Server) change(id string, bump bool, f func(*UserObject)) (*UserObject, error) {
 	old := s.users.get(id)
 	if old == nil {

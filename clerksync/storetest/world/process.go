@@ -266,8 +266,8 @@ func (p *process) stop() {
 	_ = p.syncer.Close()
 }
 
-// restart replaces a process with a new one whose cache is cold. In the middle of an operation, it leaves
-// the old one running until the operation has ended.
+// restart replaces a process with a new one whose cache is cold. In the middle of an operation, it
+// leaves the old one running until the operation has ended.
 func (w *world) restart(o op, m moment) {
 	i := o.proc % len(w.procs)
 	old := w.procs[i]
