@@ -292,4 +292,10 @@ func (p *process) abandon() {
 	_ = p.syncer.Close()
 }
 
+func (p *process) wasAbandoned() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.abandoned
+}
+
 func number(n int64) string { return strconv.FormatInt(n, 10) }

@@ -102,6 +102,8 @@ func (t *transport) owner(request *http.Request) (*run, error) {
 		if r = t.p.park(r); r == nil {
 			return nil, errNoConnection
 		}
+	} else if r.kind == runRefresh && t.p.wasAbandoned() { // a retry of one that waited
+		return nil, errNoConnection
 	}
 	if r.pages != nil && isPage(request) && !r.pages.wait(ctx) {
 		return nil, context.Cause(ctx)
