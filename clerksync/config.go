@@ -113,8 +113,9 @@ const (
 	// FailClosed answers 503 with Retry-After.
 	FailClosed FailurePolicy = iota
 	// FailOpen lets the request through with a [User] that has only ClerkID and Partial
-	// set. A user known to be deleted, suspended or banned is still refused. Such a User
-	// is never cached.
+	// set. Requests of a user whom this process learned to be deleted, suspended or banned
+	// less than CacheTTL plus one hour ago are still refused. A Partial User is never
+	// cached.
 	FailOpen
 )
 

@@ -164,7 +164,7 @@ type reconcileRun struct {
 	clerk      *clerkapi.BulkReader
 	store      BatchStore
 	canList    bool // the Store itself is a BatchStore, so its records can be listed
-	storeEmpty bool // the Store had no record when the run began
+	storeEmpty bool // the Store had no undeleted record when the run began
 	from       clerkapi.Position
 	pager      *clerkapi.Pager
 

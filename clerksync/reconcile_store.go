@@ -12,8 +12,8 @@ import (
 const (
 	// writeAttempts is how many times a write is tried while the Store is up.
 	writeAttempts = 3
-	// maxRejectedInARow is how many users in a row the Store may reject. More than that
-	// is a fault of the Store, not of the users.
+	// maxRejectedInARow is after how many rejected users in a row the run ends: then the
+	// Store is at fault, not the users.
 	maxRejectedInARow = 50
 )
 

@@ -32,9 +32,9 @@ type ghost struct {
 	asOf time.Time
 }
 
-// sweepGhosts marks deleted the records of those users whom the walk did not see and whom
-// Clerk does not have when asked for each. Nothing is written before all are known and
-// counted.
+// sweepGhosts marks deleted the records of those users whom Clerk's list did not contain and
+// whom Clerk does not have when asked for each. No record is marked deleted before all
+// ghosts are known and counted.
 func (r *reconcileRun) sweepGhosts(ctx context.Context) error {
 	s := &sweep{run: r, youngest: r.syncer.clock.Now().Add(-max(0, r.opts.Holdback))}
 	r.mu.Lock()
@@ -137,7 +137,7 @@ func (s *sweep) tellRecords() {
 	s.run.reportProgress()
 }
 
-// askByID asks Clerk for the users that the walk did not see. Those that Clerk has are
+// askByID asks Clerk for the users that its list did not contain. Those that Clerk has are
 // compared: a resumed run has not seen the users that the run before it passed.
 func (s *sweep) askByID(ctx context.Context) error {
 	defer s.tellRecords()

@@ -28,7 +28,7 @@ func (c *comparison) writeAll(ctx context.Context) error {
 	})
 	if cause != nil {
 		for _, u := range pending { // they may have been written
-			c.run.syncer.invalidateUpserted(u, 0, Result{}, cause) // 0: treated as overtaken
+			c.run.syncer.invalidateUpserted(u, 0, Result{}, cause) // the generation does not matter after an error
 		}
 	}
 	var rejected *rejectedError
@@ -41,7 +41,7 @@ func (c *comparison) writeAll(ctx context.Context) error {
 	return c.run.checkRejected(len(c.write)-len(pending), len(pending), cause)
 }
 
-// writeBatch writes users and returns those that were not, with the cause.
+// writeBatch writes users. It returns those that failed, except conflicts, with the cause.
 func (c *comparison) writeBatch(ctx context.Context, users []*User) (failing []*User, cause error) {
 	gens := make([]uint64, len(users))
 	for i, u := range users {

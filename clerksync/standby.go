@@ -29,7 +29,7 @@ type upserted struct {
 // standby returns the record to keep after the Upsert.
 func (w *upserted) standby(cached *User) *User {
 	if w.err == nil && w.res.Outcome == Deactivated {
-		return &User{ClerkID: w.offered.ClerkID, DeletedAt: w.at} // a new confirmation restarts the hour
+		return &User{ClerkID: w.offered.ClerkID, DeletedAt: w.at} // a new record restarts the hour, see invalidate
 	}
 	if cached != nil && !cached.DeletedAt.IsZero() {
 		return cached // the deletion came in between, and is final

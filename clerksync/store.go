@@ -89,8 +89,7 @@ type RestoreStore interface {
 
 // Result is what an Upsert or a Deactivate did.
 type Result struct {
-	// Outcome is zero only if nothing was attempted, as for an event that is not about a
-	// user.
+	// Outcome is zero beside an error, and for an event that is not about a user.
 	Outcome Outcome
 	// User is the whole stored record after the call. If it is nil, read the record with
 	// User. A Store may build it from the argument only for Created. It is shared; callers

@@ -19,16 +19,17 @@ import (
 //
 //   - The cache answers for CacheTTL. It does not answer if the session token is newer
 //     than the record, or if the user is banned and Clerk last confirmed the record over a
-//     minute ago. Then Clerk is asked too (a re-read): once for a token version, and at
-//     most once a minute for a ban. If the re-read fails for any reason, even because
-//     Clerk does not have the user, the Store's record stands. A visit never deletes a
-//     record: with one wrong secret key it would delete them all.
+//     minute ago. Then Clerk is asked too (a re-read): once for a token version, or again
+//     after a minute if that failed, and at most once a minute for a ban. If the re-read
+//     fails for any reason, even because Clerk does not have the user, the Store's record
+//     stands. A visit never deletes a record: with one wrong secret key it would delete
+//     them all.
 //   - If neither the Store nor Clerk has the user, the request is refused, and Clerk is
 //     not asked again for ten seconds.
-//   - A record that Clerk last confirmed more than RefreshAfter ago is served at once and
-//     refreshed in the background (visit_reread.go).
+//   - A record that Clerk last confirmed more than RefreshAfter ago (a day, if the token
+//     matches it) is served at once and refreshed in the background (visit_reread.go).
 //   - If the Store or Clerk fails, a record on standby answers: one that this process
-//     loaded less than CacheTTL plus one hour ago, or knows to be barred (standby.go).
+//     loaded, or learned to be barred, less than CacheTTL plus one hour ago (standby.go).
 //     Otherwise the answer is 503, or with FailOpen a Partial user.
 //
 // In a stampede, the visits of one user share one lookup in this process. It runs on its
@@ -38,7 +39,8 @@ import (
 //
 // An event, a Sync, a Reconcile or a Forget invalidates: it increases the user's
 // generation in the cache, and from then on nothing is served or cached that was read
-// before (visit_cache.go). A visit that waited for such a read looks again. A lookup does
+// before (visit_cache.go). A visit that waited for such a read looks again. A load that
+// finds the user newly barred, or no longer barred, ends the other loads too. A lookup does
 // not invalidate with its own write. If the generation has not changed since the lookup
 // began, its record is cached; otherwise its write invalidates like any other.
 
@@ -50,8 +52,9 @@ import (
 // Errors: [ErrUserInactive] if the user is deleted, suspended or banned; [ErrUserUnknown]
 // if Clerk does not have the user; [ErrUnavailable] if Clerk or the Store failed and
 // nothing is known about the user (with [FailOpen] the result is a Partial User instead);
-// [*ConflictError]; a [*Problem] with the code "mapping_failed". If ctx ends first, the
-// error matches [ErrUnavailable] and ctx's cause, with either [FailurePolicy].
+// [*ConflictError]; a [*Problem] with the code "mapping_failed". If ctx ends first and no
+// record is on standby, the error matches [ErrUnavailable] and ctx's cause, with either
+// [FailurePolicy].
 func (s *Syncer) User(ctx context.Context, clerkID string) (*User, error) {
 	return s.visit(ctx, clerkID, sessiontoken.Version{})
 }

@@ -107,7 +107,7 @@ func deletedOrSuspended(u *User) bool { return !u.IsActive || !u.DeletedAt.IsZer
 
 // endsOtherLoads reports whether loads that began earlier must not be served: they may
 // have missed that the user was barred, or no longer is. A later state of a barred record
-// ends them too, because they may have missed a change of the reason.
+// ends them too: in between, the user may have been let in and barred again.
 func endsOtherLoads(cached, loaded *User) bool {
 	sameStanding := cached.IsActive == loaded.IsActive && cached.Banned == loaded.Banned &&
 		cached.DeletedAt.IsZero() == loaded.DeletedAt.IsZero()
@@ -124,7 +124,8 @@ func laterState(a, b *User) bool {
 
 // invalidate drops the record, and makes every load under way return current = false. keep
 // gets the cached record (nil for none) and the new generation, and returns the record to
-// keep on standby. The generation is one more than before, unless something else was
+// keep on standby: if it returns the cached record, the record's age runs on; any other
+// starts anew. The generation is one more than before, unless something else was
 // invalidated meanwhile.
 func (c *recordCache) invalidate(id string, now time.Time, keep func(cached *User, generation uint64) *User) {
 	c.generation(id).Add(1)

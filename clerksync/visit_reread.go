@@ -83,7 +83,7 @@ type rereadLog struct {
 type reread struct {
 	at      time.Time // when Clerk was last asked, or a visit reserved to ask
 	unknown bool      // Clerk answered that it does not have the user
-	settled bool      // a re-read for a ban was due and left the ban unconfirmed: the cached record is served meanwhile
+	settled bool      // a re-read for a ban was due, and could not confirm it: serve the cached record meanwhile
 
 	token   time.Time // the latest token version that caused a re-read
 	version int64     // the version of the record that this re-read returned
@@ -165,8 +165,8 @@ func (l rereadLog) recordReread(u *User, token sessiontoken.Version, now time.Ti
 	})
 }
 
-// wasReread reports whether a re-read for this token version returned u, or an older
-// record.
+// wasReread reports whether a re-read for this token version, or a newer one, returned u or
+// an older record, and may not be tried again yet.
 func (l rereadLog) wasReread(u *User, token sessiontoken.Version, now time.Time) bool {
 	e, ok := l.entries.GetIfPresent(u.ClerkID)
 	return ok && version(u) >= e.version && !token.At.After(e.token) && (e.retryAt.IsZero() || now.Before(e.retryAt))

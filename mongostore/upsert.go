@@ -25,7 +25,7 @@ import (
 // Upsert then removes the field from them, by the one write whose filter does not name
 // a clerkId. If another user has the value, the error is a [*clerksync.ConflictError].
 //
-// The Result's User is nil for Updated, because nothing was read.
+// The Result's User is nil for Updated, because the record is not read back.
 func (s *Store) Upsert(ctx context.Context, u *clerksync.User) (clerksync.Result, error) {
 	ctx, err := begin(ctx, "upsert")
 	if err != nil {
