@@ -286,7 +286,6 @@ func signatureCases() []authCase {
 
 // formCases are about the token's form.
 func formCases() []authCase {
-	type opts = fakeclerk.TokenOptions
 	type claims = map[string]any
 	noCat := fakeclerk.TokenOptions{Header: claims{"cat": nil}}
 	return []authCase{

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -241,7 +242,7 @@ func FuzzAuthenticate(f *testing.F) {
 	fx := newFixture(f, nil)
 	id := fx.clerk.CreateUser(fakeclerk.NewUser{})
 	good := goodTokens(f, fx, id)
-	tokens := append(good, badTokens(f, fx, id)...)
+	tokens := slices.Concat(good, badTokens(f, fx, id))
 	claims := make([]*clerk.SessionClaims, len(good))
 	for i := range claims {
 		var code string
