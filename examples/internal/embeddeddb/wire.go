@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/x/bsonx/bsoncore"
@@ -22,6 +23,9 @@ const (
 	maxMessageLen  = 48_000_000
 )
 
+// opQuery is deprecated, but a driver's first hello may still be one.
+const opQuery = wiremessage.OpQuery //nolint:staticcheck // see above
+
 // readMessage reads one message into buf, which it empties first.
 func readMessage(r io.Reader, buf *bytes.Buffer) error {
 	buf.Reset()
@@ -33,7 +37,7 @@ func readMessage(r io.Reader, buf *bytes.Buffer) error {
 		return fmt.Errorf("message of %d bytes", length)
 	}
 	switch opcode {
-	case wiremessage.OpReply, wiremessage.OpQuery, wiremessage.OpMsg: // a driver's first hello may be an OP_QUERY
+	case wiremessage.OpReply, opQuery, wiremessage.OpMsg:
 	default:
 		// Drivers no longer send the others, or only by agreement (compression).
 		return fmt.Errorf("opcode %d", opcode)
@@ -63,7 +67,7 @@ func parseRequest(raw []byte) (*request, error) {
 	}
 	r := &request{raw: raw, id: id}
 	switch opcode {
-	case wiremessage.OpQuery:
+	case opQuery:
 		return r, nil
 	case wiremessage.OpMsg:
 	default:
@@ -88,7 +92,7 @@ func parseRequest(raw []byte) (*request, error) {
 		if err != nil {
 			return nil, err
 		}
-		r.updates = append(sequence, inBody...)
+		r.updates = slices.Concat(sequence, inBody)
 	}
 	return r, nil
 }
