@@ -72,8 +72,8 @@ func Run(ctx context.Context, out *Printer, opts Options) (err error) {
 	if opts.Once {
 		return err
 	}
+	d.serving.Store(true) // first: whoever reads the invitation may follow it at once
 	d.invite()
-	d.serving.Store(true)
 	select {
 	case <-ctx.Done():
 	case serveErr := <-d.appEnded:
