@@ -25,6 +25,7 @@ type Syncer struct {
 	rereads    rereadLog
 	lookups    singleflight.Group // lookups under way, by lookupKey
 	background *background
+	logLimit   *logLimit
 }
 
 // New returns a Syncer, or an error that names every fault of cfg. It does no I/O and
@@ -41,6 +42,7 @@ func New(cfg Config) (*Syncer, error) {
 		cache:      newRecordCache(cfg.CacheSize, cfg.CacheTTL),
 		rereads:    newRereadLog(cfg.CacheSize),
 		background: newBackground(cfg.clock, cfg.Logger),
+		logLimit:   newLogLimit(cfg.clock),
 		api: clerkapi.New(clerkapi.Config{
 			Backend: cfg.Backend, SecretKey: cfg.SecretKey, APIURL: cfg.APIURL, HTTPClient: cfg.HTTPClient, Clock: cfg.clock,
 		}),
