@@ -170,19 +170,20 @@ func (s *Syncer) WithUser(next http.Handler) http.Handler { return s.authenticat
 
 func (s *Syncer) authenticated(next http.Handler, optional bool) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ctx := r.Context()
+		ctx, start := r.Context(), s.clock.Now()
 		session, fromCookie, err := s.session(r)
 		if err != nil {
 			if optional && signedOut(err, fromCookie) {
 				next.ServeHTTP(w, r)
 				return
 			}
-			s.refuse(w, r, err)
+			s.refused(ctx, start, refusal{Observation: Observation{Op: OpVisit, Err: err}})
+			s.answer(w, r, err)
 			return
 		}
 		u, err := s.visit(ctx, session.Claims.Subject, session.Version)
 		if err != nil {
-			s.refuse(w, r, err)
+			s.answer(w, r, err)
 			return
 		}
 		next.ServeHTTP(w, r.WithContext(ContextWithUser(clerk.ContextWithSessionClaims(ctx, session.Claims), u)))

@@ -200,7 +200,7 @@ func (cfg *Config) validateClerk(fault func(format string, args ...any)) {
 		fault("SecretKey is missing: take it from the Clerk Dashboard under API keys (CLERK_SECRET_KEY)")
 	}
 	if is := setting.SecretKey(cfg.SecretKey); is != "" && cfg.SecretKey != "" {
-		fault("SecretKey %s (CLERK_SECRET_KEY)", is)
+		fault("SecretKey %s", is)
 	}
 	if cfg.Backend != nil {
 		if setting.IsNil(cfg.Backend) {

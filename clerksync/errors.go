@@ -23,7 +23,7 @@ var (
 	// unusable answer. Trying again later may succeed.
 	ErrUnavailable = errors.New("clerksync: Clerk or the store is unavailable")
 	// ErrInvalidSignature: a webhook is not signed, wrongly signed, or its signature's
-	// time is over five minutes off.
+	// time is off by more than [WebhookConfig].Tolerance.
 	ErrInvalidSignature = errors.New("clerksync: invalid webhook signature")
 	// ErrInvalidEvent: a verified event cannot be used. Delivering it again will not help.
 	ErrInvalidEvent = errors.New("clerksync: unusable event")

@@ -55,10 +55,10 @@ func Fault(value string) string {
 // quoted reports whether a value begins or ends with a quotation mark.
 func quoted(value string) bool { return strings.Trim(value, "\"'`“”„‘’‚«»") != value }
 
-// repeats reports whether a value is one character again and again, after its prefix.
+// repeats reports whether a value is xxx or the like, after its prefix.
 func repeats(value string) bool {
 	rest := value[strings.LastIndexByte(value, '_')+1:]
-	return len(rest) >= 3 && strings.Trim(rest, rest[:1]) == ""
+	return len(rest) >= 3 && strings.Contains("xX*.-#0", rest[:1]) && strings.Trim(rest, rest[:1]) == ""
 }
 
 // kinds are the values that belong into another setting, by how they begin.
@@ -120,7 +120,11 @@ func PublishableKey(value string) string {
 // WebhookSecret checks the signing secret of a webhook endpoint.
 func WebhookSecret(value string) string {
 	const prefix = "whsec_"
-	if fault := key(value, "a signing secret", prefix); fault != "" {
+	fault := key(value, "a signing secret", prefix)
+	if is, _, ok := strings.Cut(fault, ": a signing secret begins with "); ok {
+		return "is not a signing secret: those begin with whsec_, and this " + is
+	}
+	if fault != "" {
 		return fault
 	}
 	if _, err := base64.StdEncoding.DecodeString(value[len(prefix):]); err != nil {
@@ -146,8 +150,11 @@ func PEM(value string) string {
 		return "is a private key: only the public key is needed"
 	case strings.HasPrefix(value, "-----BEGIN") && !strings.Contains(value, "-----END"):
 		return "is cut off: its last line is -----END PUBLIC KEY-----"
-	case fault == "" && !strings.HasPrefix(value, "-----BEGIN"):
-		return kind(value, "-----BEGIN", "the public key")
+	case fault == "":
+		fault = kind(value, "-----BEGIN", "the public key")
+		if strings.HasPrefix(fault, "is not ") {
+			return "" // the caller says that it is not PEM
+		}
 	}
 	return fault
 }
