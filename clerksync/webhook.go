@@ -185,7 +185,7 @@ func (h *webhookHandler) serve(ctx context.Context, w http.ResponseWriter, r *ht
 		d.check = checkMethod
 		return &Problem{
 			Status: http.StatusMethodNotAllowed, Code: codeMethodNotAllowed,
-			Err: fmt.Errorf("the method is %q, and Svix sends POST", clipped(r.Method)),
+			Err: fmt.Errorf("the method is %s, and Svix sends POST", cmp.Or(plainName(r.Method), "unknown")),
 		}
 	}
 	body, err := h.read(w, r)
@@ -209,8 +209,8 @@ func (h *webhookHandler) serve(ctx context.Context, w http.ResponseWriter, r *ht
 	d.EventType, d.ClerkID = e.Type, e.UserID
 	if h.cfg.InstanceID != "" && e.InstanceID != h.cfg.InstanceID {
 		d.check = checkInstance
-		return fmt.Errorf("%w: the event is from %q, and WebhookConfig.InstanceID is %s: each instance has endpoints and a secret of its own",
-			ErrWrongInstance, clipped(e.InstanceID), h.cfg.InstanceID)
+		return fmt.Errorf("%w: the event is from %s, and WebhookConfig.InstanceID is %s: each instance has its own endpoint and secret. As for the id, %s",
+			ErrWrongInstance, cmp.Or(plainName(e.InstanceID), "none that it names"), h.cfg.InstanceID, setting.InstanceIDPlace)
 	}
 	clerkID, res, err := h.syncer.applyEvent(ctx, e)
 	if err != nil {
@@ -224,14 +224,26 @@ func (h *webhookHandler) serve(ctx context.Context, w http.ResponseWriter, r *ht
 }
 
 // claimedID is the message's id that a delivery claims to have, before its signature is
-// checked.
+// checked; empty if it is not like one of Svix's.
 func claimedID(header http.Header) string {
 	for _, family := range headerFamilies {
 		for id := range elements(header[family+"Id"], ",") {
-			return id
+			return plainName(id)
 		}
 	}
 	return ""
+}
+
+// plainName is a text from outside if it is short and has only letters, digits, hyphens and
+// underscores, so that it may be logged; else it is empty.
+func plainName(text string) string {
+	other := func(r rune) bool {
+		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || r == '-' || r == '_')
+	}
+	if len(text) > maxClipped || strings.ContainsFunc(text, other) {
+		return ""
+	}
+	return text
 }
 
 // bodyAttrs describe a body in the log. They do not quote it.
@@ -246,12 +258,13 @@ func bodyAttrs(r *http.Request, read int) []slog.Attr {
 	return attrs
 }
 
+// contentEncoding names how the body is packed; empty if it is not.
 func contentEncoding(r *http.Request) string {
-	encoding := strings.TrimSpace(r.Header.Get("Content-Encoding"))
-	if strings.EqualFold(encoding, "identity") {
+	encoding := strings.ToLower(strings.TrimSpace(r.Header.Get("Content-Encoding")))
+	if encoding == "" || encoding == "identity" {
 		return ""
 	}
-	return clipped(encoding)
+	return cmp.Or(plainName(encoding), "several or unknown")
 }
 
 // explainUnsigned says more about a signature that no secret matches if the body, of which
