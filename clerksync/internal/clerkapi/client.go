@@ -119,15 +119,15 @@ func (c *Client) get(
 		body.json = call.body
 	}
 	if err := parse(body.json); err != nil {
-		return &Error{op: op, status: call.status, notClerk: notJSON(body.json), err: err}
+		return &Error{op: op, status: call.status, notClerk: call.status >= 300 || notJSON(body.json), err: err}
 	}
 	return nil
 }
 
-// notJSON reports whether an answer is not even JSON, such as a web page.
+// notJSON reports whether an answer is something else than JSON, such as a web page.
 func notJSON(answer []byte) bool {
 	answer = bytes.TrimSpace(answer)
-	return len(answer) == 0 || answer[0] != '{' && answer[0] != '['
+	return len(answer) > 0 && answer[0] != '{' && answer[0] != '[' && string(answer) != "null"
 }
 
 // callInfo is how the transport reports what the SDK does not hand out.

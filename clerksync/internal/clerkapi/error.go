@@ -130,6 +130,7 @@ func describe(ctx context.Context, op string, call *callInfo, err error) error {
 		if len(api.Errors) > 0 {
 			e.code = api.Errors[0].Code
 		}
+		e.notClerk = len(api.Errors) == 0
 		if e.status == http.StatusNotFound && e.code == "resource_not_found" {
 			e.err = ErrUserUnknown
 		}
