@@ -32,7 +32,7 @@ type Event struct {
 func parseEvent(id string, body []byte) (Event, error) {
 	var e struct {
 		Type       string          `json:"type"`
-		InstanceID string          `json:"instance_id"`
+		InstanceID json.RawMessage `json:"instance_id"`
 		Timestamp  json.RawMessage `json:"timestamp"`
 		Data       json.RawMessage `json:"data"`
 	}
@@ -47,7 +47,7 @@ func parseEvent(id string, body []byte) (Event, error) {
 	if 0 < ts && ts < clerkapi.SecondsBelow {
 		ts *= 1000
 	}
-	return Event{ID: id, Type: e.Type, InstanceID: e.InstanceID, Timestamp: millis(ts), Data: e.Data}, nil
+	return Event{ID: id, Type: e.Type, InstanceID: firstText(e.InstanceID), Timestamp: millis(ts), Data: e.Data}, nil
 }
 
 // Apply brings the record in step with a verified event. The webhook handler uses it; so
@@ -66,7 +66,10 @@ func (s *Syncer) Apply(ctx context.Context, e Event) (Result, error) {
 	defer cancel()
 	id, res, err := s.apply(callCtx, e)
 	s.observe(ctx, start, Observation{Op: OpWebhook, ClerkID: id, EventID: e.ID, EventType: e.Type, Outcome: res.Outcome, Err: err})
-	return res, err
+	if err != nil {
+		return Result{}, err // the ban may be written
+	}
+	return res, nil
 }
 
 // apply also returns the id of the user that the event is about, as far as it is known.
@@ -92,13 +95,12 @@ func (s *Syncer) apply(ctx context.Context, e Event) (string, Result, error) {
 }
 
 func (s *Syncer) applyUser(ctx context.Context, e Event, data json.RawMessage) (string, Result, error) {
-	u, err := s.userFromClerk(data, e.Timestamp)
-	if err != nil {
-		return "", Result{}, err
+	m := s.mapUser(data, e.Timestamp)
+	if m.id != "" {
+		s.rereads.recordKnown(m.id)
 	}
-	s.rereads.recordKnown(u.ClerkID)
-	res, err := s.upsert(ctx, u)
-	return u.ClerkID, res, err
+	res, err := s.write(ctx, m, s.upsert)
+	return m.id, res, err
 }
 
 func (s *Syncer) applyDeletion(ctx context.Context, e Event) (string, Result, error) {

@@ -23,6 +23,7 @@ type Syncer struct {
 	tokens     *sessiontoken.Verifier
 	cache      *recordCache
 	rereads    rereadLog
+	handovers  handoverLog
 	lookups    singleflight.Group // lookups under way, by lookupKey
 	background *background
 	logLimit   *logLimit
@@ -41,6 +42,7 @@ func New(cfg Config) (*Syncer, error) {
 		store:      cfg.Store,
 		cache:      newRecordCache(cfg.CacheSize, cfg.CacheTTL),
 		rereads:    newRereadLog(cfg.CacheSize),
+		handovers:  newHandoverLog(maxHandoversKnown),
 		background: newBackground(cfg.clock, cfg.Logger),
 		logLimit:   newLogLimit(cfg.clock),
 		api: clerkapi.New(clerkapi.Config{
@@ -66,13 +68,12 @@ func (s *Syncer) Sync(ctx context.Context, clerkID string) (Result, error) {
 	}
 	callCtx, cancel := clock.WithTimeout(ctx, s.clock, callTimeout)
 	defer cancel()
-	var res Result
-	u, err := s.readFromClerk(callCtx, clerkID)
-	if err == nil {
-		res, err = s.upsert(callCtx, u)
-	}
+	res, err := s.write(callCtx, s.readFromClerk(callCtx, clerkID), s.upsert)
 	s.observe(ctx, start, Observation{Op: OpSync, ClerkID: clerkID, Outcome: res.Outcome, Err: err})
-	return res, err
+	if err != nil {
+		return Result{}, err // the ban may be written
+	}
+	return res, nil
 }
 
 // Forget drops the user's record from this process's cache. Call it after the app has
