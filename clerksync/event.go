@@ -37,7 +37,7 @@ type Event struct {
 func parseEvent(id string, body []byte) (Event, error) {
 	var e struct {
 		Type       string          `json:"type"`
-		InstanceID string          `json:"instance_id"`
+		InstanceID json.RawMessage `json:"instance_id"`
 		Timestamp  json.RawMessage `json:"timestamp"`
 		Data       json.RawMessage `json:"data"`
 	}
@@ -53,7 +53,7 @@ func parseEvent(id string, body []byte) (Event, error) {
 		ts *= 1000
 	}
 	return Event{
-		ID: id, Type: e.Type, InstanceID: e.InstanceID, Timestamp: millis(ts), Data: e.Data,
+		ID: id, Type: e.Type, InstanceID: firstText(e.InstanceID), Timestamp: millis(ts), Data: e.Data,
 		UserID: userIDOf(e.Type, e.Data),
 	}, nil
 }
@@ -89,8 +89,8 @@ func userIDOf(typ string, data json.RawMessage) string {
 // Upsert; "user.deleted" is a Deactivate. Any other type is ignored, with a zero Result.
 //
 // Errors: [ErrInvalidEvent] if the event cannot be used, so delivering it again will not
-// help; [ErrUnavailable]; [*ConflictError]; a [*Problem] with the code "mapping_failed". If
-// ctx ends first, the error matches [ErrUnavailable] and ctx's cause.
+// help; [ErrUnavailable]; [*ConflictError]; [ErrRejected]; a [*Problem] with the code
+// "mapping_failed". If ctx ends first, the error matches [ErrUnavailable] and ctx's cause.
 func (s *Syncer) Apply(ctx context.Context, e Event) (Result, error) {
 	start := s.clock.Now()
 	id, res, err := s.applyEvent(ctx, e)
@@ -100,10 +100,10 @@ func (s *Syncer) Apply(ctx context.Context, e Event) (Result, error) {
 	o := Observation{Op: OpWebhook, ClerkID: id, EventID: e.ID, EventType: e.Type, Outcome: res.Outcome, Err: err}
 	if err != nil {
 		s.refused(ctx, start, refusal{Observation: o, fault: true})
-	} else {
-		s.observe(ctx, start, o)
+		return Result{}, err // the ban may be written
 	}
-	return res, err
+	s.observe(ctx, start, o)
+	return res, nil
 }
 
 // applyEvent is apply within callTimeout.
@@ -136,13 +136,12 @@ func (s *Syncer) apply(ctx context.Context, e Event) (string, Result, error) {
 }
 
 func (s *Syncer) applyUser(ctx context.Context, e Event, data json.RawMessage) (string, Result, error) {
-	u, err := s.userFromClerk(data, e.Timestamp)
-	if err != nil {
-		return "", Result{}, err
+	m := s.mapUser(data, e.Timestamp)
+	if m.id != "" {
+		s.rereads.recordKnown(m.id)
 	}
-	s.rereads.recordKnown(u.ClerkID)
-	res, err := s.upsert(ctx, u)
-	return u.ClerkID, res, err
+	res, err := s.write(ctx, m, s.upsert)
+	return m.id, res, err
 }
 
 func (s *Syncer) applyDeletion(ctx context.Context, e Event) (string, Result, error) {
