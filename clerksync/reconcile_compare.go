@@ -22,8 +22,8 @@ type comparison struct {
 	write     []*User
 	parts     []*User   // what can be written of users who cannot be written whole
 	handover  *handover // tried for users in conflict; nil before the end of the run
-	rejected  int   // how many of them match ErrRejected
-	rejection error // of the last of these
+	rejected  int       // how many of them match ErrRejected
+	rejection error     // of the last of these
 	// Of the users to write, by id:
 	fields   map[string][]string // the fields that differ, if whole records are compared
 	existing map[string]bool     // who has a record
