@@ -125,7 +125,8 @@ func (a *AuthConfig) publicKey() *rsa.PublicKey {
 }
 
 func newTokenVerifier(cfg *Config, api *clerkapi.Client, b *background) *sessiontoken.Verifier {
-	keys := sessiontoken.NewKeyring(api.SigningKeys, b.run, cfg.clock)
+	detached := func(fetch func(context.Context) error) error { return b.run(context.Background(), fetch) }
+	keys := sessiontoken.NewKeyring(api.SigningKeys, detached, cfg.clock)
 	if cfg.Auth.JWTKey != "" {
 		keys = sessiontoken.NewStaticKeyring(cfg.Auth.publicKey())
 	}

@@ -131,9 +131,10 @@ func (s *Syncer) lookup(ctx context.Context, id string, now time.Time, token ses
 	}
 	cached, ok := s.cache.standby(id, now)
 	newer := ok && s.needsReread(cached, now, token)
+	detached := s.background.detach(ctx)
 	for {
 		gen := s.cache.generation(id).Load()
-		result := s.lookups.DoChan(lookupKey(id, gen, token, newer), func() (any, error) { return s.load(ctx, id, gen, token) })
+		result := s.lookups.DoChan(lookupKey(id, gen, token, newer), func() (any, error) { return s.load(detached, id, gen, token) })
 		select {
 		case res := <-result:
 			f := res.Val.(found)
@@ -162,6 +163,7 @@ func lookupKey(id string, gen uint64, token sessiontoken.Version, newer bool) st
 }
 
 // load reads the record, for all visits that wait for it, in generation gen of the cache.
+// ctx is detached from the visits.
 func (s *Syncer) load(ctx context.Context, id string, gen uint64, token sessiontoken.Version) (found, error) {
 	f := found{current: true}
 	err := s.background.run(ctx, func(ctx context.Context) (err error) {

@@ -90,8 +90,10 @@ var mutants = []mutant{
 		replace("version(u) >= e.version", "true")},
 	{"a banned record is served although no re-read was tried", in("clerksync", "rereadLog.isSettled"),
 		replace("e.settled", "true")},
-	{"a lookup is cancelled by its first waiter", in("clerksync", "background.run"),
-		replace("context.WithoutCancel(ctx)", "ctx")},
+	{"a lookup holds the context of its first waiter", in("clerksync", "background.detach"),
+		replace("b.carry(request)", "request")},
+	{"a lookup is cancelled by its first waiter", in("clerksync", "Syncer.lookup"),
+		replace("s.background.detach(ctx)", "ctx")},
 	{"Sync joins a lookup", in("clerksync", "Syncer.Sync"),
 		replace(`
 			u, err := s.readFromClerk(callCtx, clerkID)
