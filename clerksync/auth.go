@@ -184,7 +184,7 @@ func (s *Syncer) authenticated(next http.Handler, optional bool) http.Handler {
 			s.refuse(w, r, err)
 			return
 		}
-		next.ServeHTTP(w, r.WithContext(ContextWithUser(clerk.ContextWithSessionClaims(ctx, session.Claims), u)))
+		next.ServeHTTP(w, r.WithContext(contextWithShared(clerk.ContextWithSessionClaims(ctx, session.Claims), u)))
 	})
 }
 

@@ -66,6 +66,7 @@ func (s *Syncer) Apply(ctx context.Context, e Event) (Result, error) {
 	defer cancel()
 	id, res, err := s.apply(callCtx, e)
 	s.observe(ctx, start, Observation{Op: OpWebhook, ClerkID: id, EventID: e.ID, EventType: e.Type, Outcome: res.Outcome, Err: err})
+	res.User = res.User.Clone() // the cache may have it
 	return res, err
 }
 

@@ -46,32 +46,40 @@ func (s *Syncer) Middleware(next http.Handler) http.Handler {
 			s.refuse(w, r, err)
 			return
 		}
-		next.ServeHTTP(w, r.WithContext(ContextWithUser(r.Context(), u)))
+		next.ServeHTTP(w, r.WithContext(contextWithShared(r.Context(), u)))
 	})
 }
 
 // refuse answers a request that does not get through.
 func (s *Syncer) refuse(w http.ResponseWriter, r *http.Request, err error) {
-	p := problemOf(err)
+	p := *problemOf(err) // others who waited for the same lookup get the same error
 	if p.Status >= 500 && !errors.Is(err, context.Canceled) { // a client that left is not a fault
 		s.cfg.Logger.ErrorContext(r.Context(), "clerksync: a request was refused", "status", p.Status, "code", p.Code, "error", p.Err)
 	}
-	s.cfg.ErrorHandler(w, r, p)
+	s.cfg.ErrorHandler(w, r, &p)
 }
 
 type userKey struct{}
 
-// UserFromContext returns the record that the middleware put into the request's context,
-// and whether there is one. Other requests share the record: callers may not modify it,
-// only a [User.Clone].
+// UserFromContext returns a copy of the record that the middleware put into the request's
+// context, and whether there is one. Each call makes a new copy, which the caller may
+// modify. The change is not seen by a later call, nor by another request: middleware that
+// adds to the user passes it on with [ContextWithUser].
 func UserFromContext(ctx context.Context) (*User, bool) {
 	u, ok := ctx.Value(userKey{}).(*User)
-	return u, ok && u != nil
+	return u.Clone(), ok && u != nil
 }
 
-// ContextWithUser returns a context that carries u for [UserFromContext], as the
-// middleware makes it. Handler tests use it to sign a user in.
+// ContextWithUser returns a context that carries a copy of u for [UserFromContext].
+// Middleware uses it to pass on a user that it has changed, and handler tests to sign a
+// user in.
 func ContextWithUser(ctx context.Context, u *User) context.Context {
+	return contextWithShared(ctx, u.Clone())
+}
+
+// contextWithShared is ContextWithUser without the copy: u may be the cached record,
+// because UserFromContext never hands it out.
+func contextWithShared(ctx context.Context, u *User) context.Context {
 	return context.WithValue(ctx, userKey{}, u)
 }
 

@@ -70,6 +70,7 @@ func (s *Syncer) Sync(ctx context.Context, clerkID string) (Result, error) {
 		res, err = s.upsert(callCtx, u)
 	}
 	s.observe(ctx, start, Observation{Op: OpSync, ClerkID: clerkID, Outcome: res.Outcome, Err: err})
+	res.User = res.User.Clone() // the cache may have it
 	return res, err
 }
 

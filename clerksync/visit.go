@@ -46,8 +46,11 @@ import (
 
 // User returns the record of a signed-in user: from this process's cache, else from the
 // Store, else from Clerk, which creates the record. It is the request path without HTTP,
-// for RPC servers and workers; [Syncer.Middleware] lists the answers. The record is
-// shared: callers may not modify it, only a [User.Clone].
+// for RPC servers and workers; [Syncer.Middleware] lists the answers. The result is a copy,
+// which the caller may modify.
+//
+// ctx only limits the caller's own wait. The lookup, which may serve several callers, does
+// not see its values, such as a transaction or a trace.
 //
 // Errors: [ErrUserInactive] if the user is deleted, suspended or banned; [ErrUserUnknown]
 // if Clerk does not have the user; [ErrUnavailable] if Clerk or the Store failed and
@@ -56,7 +59,8 @@ import (
 // record is on standby, the error matches [ErrUnavailable] and ctx's cause, with either
 // [FailurePolicy].
 func (s *Syncer) User(ctx context.Context, clerkID string) (*User, error) {
-	return s.visit(ctx, clerkID, sessiontoken.Version{})
+	u, err := s.visit(ctx, clerkID, sessiontoken.Version{})
+	return u.Clone(), err
 }
 
 // found is the answer to a visit, and where it came from.
@@ -68,7 +72,8 @@ type found struct {
 	reread  bool    // Clerk was asked about a record that the Store had
 }
 
-// visit is User for a visitor whose session token may carry the user's version.
+// visit is User for a visitor whose session token may carry the user's version. The record
+// is shared: callers may not modify it.
 func (s *Syncer) visit(ctx context.Context, id string, token sessiontoken.Version) (*User, error) {
 	now := s.clock.Now()
 	token = token.Usable(now)
