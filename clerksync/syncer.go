@@ -23,7 +23,7 @@ type Syncer struct {
 	tokens     *sessiontoken.Verifier
 	cache      *recordCache
 	rereads    rereadLog
-	lookups    singleflight.Group // lookups under way, by lookupKey
+	lookups    singleflight.Group // lookups under way, by load.key
 	background *background
 }
 

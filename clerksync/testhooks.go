@@ -20,8 +20,8 @@ func init() {
 		s.background.running.Wait()
 		// The work has ended. Ask singleflight whether it has forgotten the lookups too.
 		for _, newer := range []bool{false, true} {
-			key := lookupKey(id, s.cache.generation(id).Load(), sessiontoken.ParseVersion(claim), newer)
-			<-s.lookups.DoChan(key, func() (any, error) { return found{}, nil })
+			l := load{id: id, gen: s.cache.generation(id).Load(), token: sessiontoken.ParseVersion(claim), newer: newer}
+			<-s.lookups.DoChan(l.key(), func() (any, error) { return found{}, nil })
 		}
 	}
 }

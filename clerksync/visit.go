@@ -38,9 +38,12 @@ import (
 // version. Between processes, the Store decides: all their Upserts end in one record.
 //
 // An event, a Sync, a Reconcile or a Forget invalidates: it increases the user's
-// generation in the cache, and from then on nothing is served or cached that was read
-// before (visit_cache.go). A visit that waited for such a read looks again. A load that
-// finds the user newly barred, or no longer barred, ends the other loads too. A lookup does
+// generation in the cache, and from then on nothing is cached that was read before
+// (visit_cache.go). A visit that waited for such a read looks again, once: what the second
+// lookup read, it read after the visit had come, and that is good enough. A load ends the
+// other loads too if it finds the user newly barred, or no longer barred, or if it did not
+// run in the user's one plain lookup. So the versions that visits get do not go back: one
+// that comes after another has ended gets the same version or a later one. A lookup does
 // not invalidate with its own write. If the generation has not changed since the lookup
 // began, its record is cached; otherwise its write invalidates like any other.
 
@@ -137,15 +140,17 @@ func (s *Syncer) lookup(ctx context.Context, id string, now time.Time, token ses
 	cached, ok := s.cache.standby(id, now)
 	newer := ok && s.needsReread(cached, now, token)
 	detached := s.background.detach(ctx)
-	for {
+	for first := true; ; first = false {
 		gen := s.cache.generation(id).Load()
-		result := s.lookups.DoChan(lookupKey(id, gen, token, newer), func() (any, error) { return s.load(detached, id, gen, token) })
+		l := load{id: id, gen: gen, token: token, newer: newer}
+		result := s.lookups.DoChan(l.key(), func() (any, error) { return s.load(detached, l) })
 		select {
 		case res := <-result:
 			f := res.Val.(found)
 			switch {
-			case !f.current:
-				// A webhook, Sync or Forget came in between: look again.
+			case !f.current && first:
+				// A webhook, Sync or Forget came in between, and the lookup may have begun
+				// before this visit: look again.
 			case res.Err == nil && !newer && s.needsReread(f.user, now, token):
 				newer = true // another visitor's lookup, which did not know what this token says
 			default:
@@ -157,33 +162,41 @@ func (s *Syncer) lookup(ctx context.Context, id string, now time.Time, token ses
 	}
 }
 
-// lookupKey is the singleflight key: the user's id. A visit whose token is newer than the
-// record shares a lookup only with visits of the same token version and generation. The
-// plain id needs no generation, because invalidate calls lookups.Forget.
-func lookupKey(id string, gen uint64, token sessiontoken.Version, newer bool) string {
-	if newer {
-		return fmt.Sprint(id, " ", token.At.UnixMilli(), " ", gen)
-	}
-	return id
+// load is one reading of the user's record.
+type load struct {
+	id    string
+	gen   uint64 // the generation in which it began
+	token sessiontoken.Version
+	newer bool // the token is newer than the record: this is not the user's plain lookup
 }
 
-// load reads the record, for all visits that wait for it, in generation gen of the cache.
-// ctx is detached from the visits.
-func (s *Syncer) load(ctx context.Context, id string, gen uint64, token sessiontoken.Version) (found, error) {
+// key is the singleflight key: the user's id. A visit whose token is newer than the record
+// shares a lookup only with visits of the same token version and generation. The plain id
+// needs no generation, because invalidate calls lookups.Forget.
+func (l load) key() string {
+	if l.newer {
+		return fmt.Sprint(l.id, " ", l.token.At.UnixMilli(), " ", l.gen)
+	}
+	return l.id
+}
+
+// load reads the record, for all visits that wait for it. ctx is detached from them.
+func (s *Syncer) load(ctx context.Context, l load) (found, error) {
 	f := found{current: true}
+	id, token := l.id, l.token
 	err := s.background.run(ctx, func(ctx context.Context) (err error) {
 		now := s.clock.Now()
 		// The lookup before may have ended after this visit looked into the cache.
 		if u, ok := s.cache.fresh(id, now); ok && s.servable(u, now, token) {
-			f = found{user: u, source: SourceCache, current: s.cache.generation(id).Load() == gen}
+			f = found{user: u, source: SourceCache, current: s.cache.generation(id).Load() == l.gen}
 			return nil
 		}
 		f, err = s.loadFromStore(ctx, id, token)
 		if err != nil {
-			f.current = s.cache.generation(id).Load() == gen
+			f.current = s.cache.generation(id).Load() == l.gen
 			return err
 		}
-		f = s.cacheLoaded(id, gen, f, now) // now is from before the read: the record may have changed since
+		f = s.cacheLoaded(l, f, now) // now is from before the read: the record may have changed since
 		// After caching: before, these notes would let the older cached record be served.
 		if f.reread {
 			s.rereads.recordReread(f.user, token, now, f.source == SourceClerk)
@@ -196,13 +209,14 @@ func (s *Syncer) load(ctx context.Context, id string, gen uint64, token sessiont
 	return f, err
 }
 
-// cacheLoaded offers the cache a record that was loaded since generation gen. If something
-// was invalidated in between, the record is not cached, and what the load has written is
-// treated as any other write.
-func (s *Syncer) cacheLoaded(id string, gen uint64, f found, now time.Time) found {
-	f.user, f.current = s.cache.put(id, gen, f.user, now)
+// cacheLoaded offers the cache a record that was loaded. If something was invalidated in
+// between, the record is not cached, and what the load has written is treated as any other
+// write.
+func (s *Syncer) cacheLoaded(l load, f found, now time.Time) found {
+	loaded := f.user
+	f.user, f.current = s.cache.put(l, loaded, now)
 	if !f.current && f.source == SourceClerk {
-		s.invalidateUpserted(f.user, gen, Result{Outcome: f.outcome, User: f.user}, nil)
+		s.invalidateUpserted(loaded, l.gen, Result{Outcome: f.outcome, User: loaded}, nil)
 	}
 	return f
 }
