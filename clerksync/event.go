@@ -32,7 +32,7 @@ type Event struct {
 func parseEvent(id string, body []byte) (Event, error) {
 	var e struct {
 		Type       string          `json:"type"`
-		InstanceID string          `json:"instance_id"`
+		InstanceID json.RawMessage `json:"instance_id"`
 		Timestamp  json.RawMessage `json:"timestamp"`
 		Data       json.RawMessage `json:"data"`
 	}
@@ -47,7 +47,7 @@ func parseEvent(id string, body []byte) (Event, error) {
 	if 0 < ts && ts < clerkapi.SecondsBelow {
 		ts *= 1000
 	}
-	return Event{ID: id, Type: e.Type, InstanceID: e.InstanceID, Timestamp: millis(ts), Data: e.Data}, nil
+	return Event{ID: id, Type: e.Type, InstanceID: firstText(e.InstanceID), Timestamp: millis(ts), Data: e.Data}, nil
 }
 
 // Apply brings the record in step with a verified event. The webhook handler uses it; so
@@ -58,16 +58,19 @@ func parseEvent(id string, body []byte) (Event, error) {
 // Upsert; "user.deleted" is a Deactivate. Any other type is ignored, with a zero Result.
 //
 // Errors: [ErrInvalidEvent] if the event cannot be used, so delivering it again will not
-// help; [ErrUnavailable]; [*ConflictError]; a [*Problem] with the code "mapping_failed". If
-// ctx ends first, the error matches [ErrUnavailable] and ctx's cause.
+// help; [ErrUnavailable]; [*ConflictError]; [ErrRejected]; a [*Problem] with the code
+// "mapping_failed". If ctx ends first, the error matches [ErrUnavailable] and ctx's cause.
 func (s *Syncer) Apply(ctx context.Context, e Event) (Result, error) {
 	start := s.clock.Now()
 	callCtx, cancel := clock.WithTimeout(ctx, s.clock, callTimeout)
 	defer cancel()
 	id, res, err := s.apply(callCtx, e)
 	s.observe(ctx, start, Observation{Op: OpWebhook, ClerkID: id, EventID: e.ID, EventType: e.Type, Outcome: res.Outcome, Err: err})
+	if err != nil {
+		return Result{}, err // the ban may be written
+	}
 	res.User = res.User.Clone() // the cache may have it
-	return res, err
+	return res, nil
 }
 
 // apply also returns the id of the user that the event is about, as far as it is known.
@@ -93,13 +96,12 @@ func (s *Syncer) apply(ctx context.Context, e Event) (string, Result, error) {
 }
 
 func (s *Syncer) applyUser(ctx context.Context, e Event, data json.RawMessage) (string, Result, error) {
-	u, err := s.userFromClerk(data, e.Timestamp)
-	if err != nil {
-		return "", Result{}, err
+	m := s.mapUser(data, e.Timestamp)
+	if m.id != "" {
+		s.rereads.recordKnown(m.id)
 	}
-	s.rereads.recordKnown(u.ClerkID)
-	res, err := s.upsert(ctx, u)
-	return u.ClerkID, res, err
+	res, err := s.write(ctx, m, s.upsert)
+	return m.id, res, err
 }
 
 func (s *Syncer) applyDeletion(ctx context.Context, e Event) (string, Result, error) {

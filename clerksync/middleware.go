@@ -27,6 +27,7 @@ import (
 //   - 403 user_inactive: deleted, suspended by the app, or banned in Clerk.
 //   - 403 user_unknown: Clerk does not have the user, or the subject is not a user id.
 //   - 409 conflict: one of the app's unique indexes keeps the record out.
+//   - 422 rejected: the Store never takes such a record; see [ErrRejected].
 //   - 503 unavailable: Clerk or the Store failed and nothing is known about the user; with
 //     [FailOpen] the request passes instead.
 //   - 503 mapping_failed: RoleOf or Map failed.
@@ -52,7 +53,7 @@ func (s *Syncer) Middleware(next http.Handler) http.Handler {
 
 // refuse answers a request that does not get through.
 func (s *Syncer) refuse(w http.ResponseWriter, r *http.Request, err error) {
-	p := *problemOf(err) // others who waited for the same lookup get the same error
+	p := *problemOf(err)                                      // others who waited for the same lookup get the same error
 	if p.Status >= 500 && !errors.Is(err, context.Canceled) { // a client that left is not a fault
 		s.cfg.Logger.ErrorContext(r.Context(), "clerksync: a request was refused", "status", p.Status, "code", p.Code, "error", p.Err)
 	}

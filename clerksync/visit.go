@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"time"
 
@@ -58,9 +59,9 @@ import (
 // Errors: [ErrUserInactive] if the user is deleted, suspended or banned; [ErrUserUnknown]
 // if Clerk does not have the user; [ErrUnavailable] if Clerk or the Store failed and
 // nothing is known about the user (with [FailOpen] the result is a Partial User instead);
-// [*ConflictError]; a [*Problem] with the code "mapping_failed". If ctx ends first and no
-// record is on standby, the error matches [ErrUnavailable] and ctx's cause, with either
-// [FailurePolicy].
+// [*ConflictError]; [ErrRejected]; a [*Problem] with the code "mapping_failed". If ctx ends
+// first and no record is on standby, the error matches [ErrUnavailable] and ctx's cause,
+// with either [FailurePolicy].
 func (s *Syncer) User(ctx context.Context, clerkID string) (*User, error) {
 	u, err := s.visit(ctx, clerkID, sessiontoken.Version{})
 	return u.Clone(), err
@@ -230,7 +231,11 @@ func (s *Syncer) loadFromStore(ctx context.Context, id string, token sessiontoke
 	case errors.Is(err, ErrNotFound) && s.rereads.isUnknown(id, now):
 		return found{}, ErrUserUnknown
 	case errors.Is(err, ErrNotFound):
-		return s.readAndUpsert(ctx, id)
+		f, err := s.readAndUpsert(ctx, id)
+		if f.user != nil { // the ban of a record that was made meanwhile is written
+			err = nil
+		}
+		return f, err
 	case err != nil:
 		return found{}, storeError(err)
 	}
@@ -238,7 +243,7 @@ func (s *Syncer) loadFromStore(ctx context.Context, id string, token sessiontoke
 		return found{user: u, source: SourceStore}, nil
 	}
 	f, err := s.readAndUpsert(ctx, id)
-	if err != nil {
+	if err != nil && f.user == nil {
 		f = found{user: u, source: SourceStore} // keep the record: a visit never deletes
 	}
 	f.reread = true
@@ -249,41 +254,54 @@ func (s *Syncer) loadFromStore(ctx context.Context, id string, token sessiontoke
 // there. If Map or RoleOf fails, the error is a 503 that does not match ErrUnavailable, so
 // neither standby nor FailOpen applies.
 func (s *Syncer) readAndUpsert(ctx context.Context, id string) (found, error) {
-	var res Result
-	u, err := s.readFromClerk(ctx, id)
-	if err == nil {
-		// Not s.upsert: the load does not invalidate itself, see cacheLoaded.
-		res, err = s.store.Upsert(ctx, u)
-		err = storeError(err)
-	}
+	m := s.readFromClerk(ctx, id)
+	res, err := s.write(ctx, m, s.upsertQuietly)
 	if p := (*Problem)(nil); errors.As(err, &p) && p.Code == codeMappingFailed {
 		err = &Problem{Status: http.StatusServiceUnavailable, Code: p.Code, RetryAfter: defaultRetryAfter, Err: p.Err}
 	}
-	if err != nil {
-		return found{}, err
+	if err != nil && res.Outcome == 0 {
+		return s.bannedInClerk(ctx, m, err)
 	}
 	if res.User == nil {
-		if res.User, err = s.store.User(ctx, id); err != nil {
-			return found{}, unavailable(fmt.Errorf("store: reading back a record: %w", err))
+		var readErr error
+		if res.User, readErr = s.store.User(ctx, id); readErr != nil {
+			return found{}, unavailable(fmt.Errorf("store: reading back a record: %w", readErr))
 		}
 	}
-	return found{user: res.User, source: SourceClerk, outcome: res.Outcome}, nil
+	return found{user: res.User, source: SourceClerk, outcome: res.Outcome}, err
+}
+
+// upsertQuietly is upsert for a load, which does not invalidate itself: see cacheLoaded.
+func (s *Syncer) upsertQuietly(ctx context.Context, u *User) (Result, error) {
+	res, err := s.store.Upsert(ctx, u)
+	return res, storeError(err)
+}
+
+// bannedInClerk is the answer if nothing could be written. A user whom Clerk says is banned is
+// refused all the same.
+func (s *Syncer) bannedInClerk(ctx context.Context, m mapped, err error) (found, error) {
+	if m.user == nil || !m.user.Banned {
+		return found{}, err
+	}
+	s.logLimited(ctx, slog.LevelWarn, "unwritten ban", "clerksync: a ban could not be written",
+		slog.String("clerk_id", m.id), slog.Any("error", err))
+	return found{user: knownBan(m.user), source: SourceClerk}, nil
 }
 
 // readFromClerk reads one user from Clerk and maps it to a record.
-func (s *Syncer) readFromClerk(ctx context.Context, id string) (*User, error) {
+func (s *Syncer) readFromClerk(ctx context.Context, id string) mapped {
 	raw, asOf, err := s.api.User(ctx, id)
 	unknown := errors.Is(err, ErrUserUnknown)
 	s.rereads.recordAsked(id, s.clock.Now(), unknown)
 	if unknown {
-		return nil, err
+		return mapped{err: err}
 	}
 	if err != nil {
-		return nil, unavailable(err)
+		return mapped{err: unavailable(err)}
 	}
-	u, err := s.userFromClerk(raw, asOf)
-	if errors.Is(err, ErrInvalidEvent) { // here the input is Clerk's answer, not an event
-		err = unavailable(fmt.Errorf("answer of Clerk: %w", err))
+	m := s.mapUser(raw, asOf)
+	if errors.Is(m.err, ErrInvalidEvent) { // here the input is Clerk's answer, not an event
+		m.err = unavailable(fmt.Errorf("answer of Clerk: %w", m.err))
 	}
-	return u, err
+	return m
 }

@@ -65,9 +65,10 @@ func (s *Syncer) refresh(ctx context.Context, id string) {
 		f, err = s.readAndUpsert(ctx, id)
 		return err
 	})
-	if err == nil {
+	if f.user != nil {
 		f = s.cacheLoaded(l, f, start)
-	} else {
+	}
+	if err != nil {
 		s.cfg.Logger.WarnContext(ctx, "clerksync: a record could not be refreshed", "clerk_id", id, "error", err)
 	}
 	s.observe(ctx, start, Observation{Op: OpRefresh, ClerkID: id, Outcome: f.outcome, Err: err})

@@ -56,7 +56,7 @@ var mutants = []mutant{
 	{"the cache takes a record after an invalidation", in("clerksync", "recordCache.put"),
 		replace("c.generation(l.id).Load() == l.gen", "true")},
 	{"a lookup is served after an invalidation", in("clerksync", "Syncer.lookup"),
-		replace("!f.current && first", "false")},
+		replace("!f.current && first", "false && first")},
 	{"a visitor looks again without end", in("clerksync", "Syncer.lookup"),
 		replace("!f.current && first", "!f.current && (first || true)")},
 	{"a re-read does not end a lookup that read before it", in("clerksync", "recordCache.put"),
