@@ -19,6 +19,9 @@ func MapUser(s *Syncer, raw json.RawMessage, asOf time.Time) (*User, error) {
 	return s.userFromClerk(raw, asOf)
 }
 
+// UserIDOf is Event.UserID of an event of this type and data.
+func UserIDOf(typ string, data json.RawMessage) string { return userIDOf(typ, data) }
+
 // The limits that tests refer to.
 const (
 	CallTimeout     = callTimeout

@@ -3,7 +3,7 @@ package clerksync
 import (
 	"context"
 	"encoding/json"
-	"errors"
+	"fmt"
 	"net/http"
 
 	"github.com/clerk/clerk-sdk-go/v2"
@@ -35,7 +35,10 @@ func (s *Syncer) Middleware(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		claims, ok := clerk.SessionClaimsFromContext(r.Context())
 		if !ok || claims == nil {
-			s.refuse(w, r, ErrUnauthenticated)
+			err := fmt.Errorf("%w: no session claims in the context: Middleware stands behind Clerk's own middleware, or use RequireUser",
+				ErrUnauthenticated)
+			s.refused(r.Context(), s.clock.Now(), refusal{Observation: Observation{Op: OpVisit, Err: err}, check: "claims"})
+			s.answer(w, r, err)
 			return
 		}
 		var token sessiontoken.Version
@@ -44,19 +47,18 @@ func (s *Syncer) Middleware(next http.Handler) http.Handler {
 		}
 		u, err := s.visit(r.Context(), claims.Subject, token)
 		if err != nil {
-			s.refuse(w, r, err)
+			s.answer(w, r, err)
 			return
 		}
 		next.ServeHTTP(w, r.WithContext(contextWithShared(r.Context(), u)))
 	})
 }
 
-// refuse answers a request that does not get through.
-func (s *Syncer) refuse(w http.ResponseWriter, r *http.Request, err error) {
-	p := *problemOf(err)                                      // others who waited for the same lookup get the same error
-	if p.Status >= 500 && !errors.Is(err, context.Canceled) { // a client that left is not a fault
-		s.cfg.Logger.ErrorContext(r.Context(), "clerksync: a request was refused", "status", p.Status, "code", p.Code, "error", p.Err)
-	}
+// answer answers a request or a delivery that was refused. Whoever refused it has left the
+// trace: see refused. Others who waited for the same lookup have the same error, so the
+// ErrorHandler gets a copy.
+func (s *Syncer) answer(w http.ResponseWriter, r *http.Request, err error) {
+	p := *problemOf(err)
 	s.cfg.ErrorHandler(w, r, &p)
 }
 

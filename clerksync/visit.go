@@ -85,17 +85,31 @@ func (s *Syncer) visit(ctx context.Context, id string, token sessiontoken.Versio
 	if err == nil && !f.user.Partial {
 		s.refreshIfDue(ctx, f.user, now, token)
 		if barred(f.user) {
-			f.user, err = nil, ErrUserInactive
+			f.user, err = nil, inactive(f.user)
 		}
 	}
-	if s.cfg.Observe != nil {
-		o := Observation{Op: OpVisit, ClerkID: id, Source: f.source, Outcome: f.outcome, Err: err}
-		if errors.Is(err, errNotUserID) {
-			o.ClerkID = "" // it could be anything
-		}
+	o := Observation{Op: OpVisit, ClerkID: id, Source: f.source, Outcome: f.outcome, Err: err}
+	switch {
+	case errors.Is(err, errNotUserID):
+		o.ClerkID = "" // it could be anything
+		s.refused(ctx, now, refusal{Observation: o, check: "user_id"})
+	case err != nil:
+		s.refused(ctx, now, refusal{Observation: o})
+	case s.cfg.Observe != nil:
 		s.observe(ctx, now, o)
 	}
 	return f.user, err
+}
+
+// inactive is the refusal of a barred user. Its text says why, for the log.
+func inactive(u *User) error {
+	switch {
+	case !u.DeletedAt.IsZero():
+		return fmt.Errorf("%w: deleted", ErrUserInactive)
+	case !u.IsActive:
+		return fmt.Errorf("%w: suspended by the app (isActive: false)", ErrUserInactive)
+	}
+	return fmt.Errorf("%w: banned in Clerk", ErrUserInactive)
 }
 
 var errNotUserID = fmt.Errorf("%w: not the form of a user id", ErrUserUnknown)
@@ -119,7 +133,8 @@ func (s *Syncer) find(ctx context.Context, id string, now time.Time, token sessi
 		return found{user: u, source: SourceCache}, nil
 	}
 	if s.cfg.OnFailure == FailOpen && ctx.Err() == nil {
-		s.cfg.Logger.WarnContext(ctx, "clerksync: letting a request through without its record", "clerk_id", id, "error", err)
+		s.logLimited(ctx, slog.LevelWarn, "fail open", "clerksync: letting a request through without its record",
+			slog.String("clerk_id", id), slog.Any("error", err))
 		return found{user: &User{ClerkID: id, Partial: true}}, nil
 	}
 	return found{}, err

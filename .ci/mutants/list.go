@@ -145,14 +145,22 @@ var mutants = []mutant{
 
 	// Webhooks.
 	{"a webhook is acknowledged though the write failed", in("clerksync", "webhookHandler.serve"),
-		replace("e.Result, err = h.syncer.Apply(ctx, e)", "e.Result, _ = h.syncer.Apply(ctx, e)")},
+		replace("clerkID, res, err := h.syncer.applyEvent(ctx, e)", "clerkID, res, _ := h.syncer.applyEvent(ctx, e)")},
 	{"a webhook is acknowledged before the write", in("clerksync", "webhookHandler.serve"),
-		replace("e.Result, err = h.syncer.Apply(ctx, e)", `
-			defer func() { _, _ = h.syncer.Apply(ctx, e) }()
+		replace("clerkID, res, err := h.syncer.applyEvent(ctx, e)", `
+			clerkID, res := "", Result{}
+			defer func() { _, _, _ = h.syncer.applyEvent(ctx, e) }()
 			w.WriteHeader(http.StatusNoContent)
 			if true {
 				return nil
 			}`)},
+
+	{"any secret signs a webhook", in("clerksync", "signatureVerifier.signed"),
+		replace("hmac.Equal([]byte(given), []byte(want))", "len(given) == len(want)")},
+	{"ids that differ are accepted", in("clerksync", "only"),
+		replace(`value != "" && element != value`, "false")},
+	{"a webhook's age does not matter", in("clerksync", "signatureVerifier.verify"),
+		replace("off > tolerance", "false")},
 
 	// Reconcile.
 	{"Reconcile does not ask about a ghost again", in("clerksync", "sweep.verifyAbsent"),
