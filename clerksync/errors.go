@@ -29,7 +29,7 @@ var (
 	// written.
 	ErrRejected = errors.New("clerksync: the store rejects this record")
 	// ErrInvalidSignature: a webhook is not signed, wrongly signed, or its signature's
-	// time is over five minutes off.
+	// time is off by more than [WebhookConfig].Tolerance.
 	ErrInvalidSignature = errors.New("clerksync: invalid webhook signature")
 	// ErrInvalidEvent: a verified event cannot be used. Delivering it again will not help.
 	ErrInvalidEvent = errors.New("clerksync: unusable event")

@@ -91,7 +91,7 @@ var problemDetails = map[string]string{
 	codeMethodNotAllowed: "Webhooks are delivered by POST.",
 	codeUnreadableBody:   "The body could not be read to its end.",
 	codeBodyTooLarge:     "The body is larger than this endpoint accepts.",
-	codeInvalidSignature: "The webhook is not signed with this endpoint's secret, or its timestamp is over five minutes off.",
+	codeInvalidSignature: "The webhook is not signed with this endpoint's secret, or its timestamp is too far off.",
 	codeInvalidEvent:     "The event is signed but cannot be used.",
 	codeWrongInstance:    "The event is from another Clerk instance.",
 	codeEventHookFailed:  "The event was applied, but the app's own handling of it failed.",

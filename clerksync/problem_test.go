@@ -168,6 +168,11 @@ func TestEveryAnswer(t *testing.T) {
 			if strings.Contains(string(a.body), "hunter2") {
 				t.Errorf("the answer shows an internal error: %s", a.body)
 			}
+			op := clerksync.OpVisit
+			if tt.by == "WebhookHandler" {
+				op = clerksync.OpWebhook
+			}
+			checkTrace(t, app.fixture, op, tt.code)
 			app.mu.Lock()
 			defer app.mu.Unlock()
 			tt.checkErrors(t, app.errs)

@@ -24,7 +24,7 @@ type Syncer struct {
 	cache      *recordCache
 	rereads    rereadLog
 	handovers  handoverLog
-	lookups    singleflight.Group // lookups under way, by lookupKey
+	lookups    singleflight.Group // lookups under way, by load.key
 	background *background
 	logLimit   *logLimit
 }
@@ -73,6 +73,7 @@ func (s *Syncer) Sync(ctx context.Context, clerkID string) (Result, error) {
 	if err != nil {
 		return Result{}, err // the ban may be written
 	}
+	res.User = res.User.Clone() // the cache may have it
 	return res, nil
 }
 

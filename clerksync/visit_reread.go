@@ -59,14 +59,14 @@ func (s *Syncer) refreshIfDue(ctx context.Context, u *User, now time.Time, token
 
 func (s *Syncer) refresh(ctx context.Context, id string) {
 	start := s.clock.Now()
-	gen := s.cache.generation(id).Load()
+	l := load{id: id, gen: s.cache.generation(id).Load(), newer: true}
 	var f found
 	err := s.background.run(ctx, func(ctx context.Context) (err error) {
 		f, err = s.readAndUpsert(ctx, id)
 		return err
 	})
 	if f.user != nil {
-		f = s.cacheLoaded(id, gen, f, start)
+		f = s.cacheLoaded(l, f, start)
 	}
 	if err != nil {
 		s.cfg.Logger.WarnContext(ctx, "clerksync: a record could not be refreshed", "clerk_id", id, "error", err)
