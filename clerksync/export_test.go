@@ -22,6 +22,10 @@ func MapUser(s *Syncer, raw json.RawMessage, asOf time.Time) (*User, error) {
 // UserIDOf is Event.UserID of an event of this type and data.
 func UserIDOf(typ string, data json.RawMessage) string { return userIDOf(typ, data) }
 
+// Unavailable and Prefixed make errors as the package does.
+func Unavailable(err error) error               { return unavailable(err) }
+func Prefixed(format string, args ...any) error { return prefixed(format, args...) }
+
 // The limits that tests refer to.
 const (
 	CallTimeout     = callTimeout

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 
 	"github.com/clerksync/clerksync-go/clerksync/internal/clerkapi"
 	"github.com/clerksync/clerksync-go/clerksync/internal/idset"
+	"github.com/clerksync/clerksync-go/clerksync/internal/setting"
 )
 
 // ReconcileOptions are the choices for one [Syncer.Reconcile]. The zero value compares
@@ -38,8 +40,9 @@ type ReconcileOptions struct {
 	// Defaults to the beginning.
 	Resume string
 
-	// InstanceID is the Clerk instance that the secret key must belong to, "ins_…". If it
-	// belongs to another, the run ends with [ErrWrongInstance] before it writes anything.
+	// InstanceID is the Clerk instance that the secret key must belong to, "ins_…"; it is in
+	// the address of the Clerk Dashboard, https://dashboard.clerk.com/apps/app_…/instances/ins_….
+	// If the key belongs to another, the run ends with [ErrWrongInstance] before it writes anything.
 	// Without an InstanceID the run takes a hundred records of the Store and expects to
 	// find at least one of these users in Clerk; a Store that is not a [BatchStore] cannot
 	// be checked this way. Defaults to none.
@@ -115,6 +118,9 @@ func (opts *ReconcileOptions) validate(store Store, resume error) error {
 	if resume != nil {
 		fault("Resume %w", resume)
 	}
+	if is := setting.InstanceID(opts.InstanceID); is != "" && opts.InstanceID != "" {
+		fault("InstanceID %s", is)
+	}
 	return errors.Join(faults...)
 }
 
@@ -149,7 +155,7 @@ func (s *Syncer) Reconcile(ctx context.Context, opts ReconcileOptions) (Report, 
 		return Report{DryRun: opts.DryRun, Reason: err.Error()}, err
 	}
 	if err = r.run(ctx); err != nil {
-		err = fmt.Errorf("clerksync: reconcile: %w", err)
+		err = prefixed("reconcile: %w", err)
 	}
 	report := r.finish(err)
 	s.observe(ctx, start, Observation{Op: OpReconcile, Err: err})
@@ -243,9 +249,10 @@ func (r *reconcileRun) checkInstance(ctx context.Context) error {
 		return err
 	}
 	if r.opts.InstanceID != "" {
-		is, err := r.clerk.IsInstance(ctx, r.opts.InstanceID)
-		if err == nil && !is {
-			err = fmt.Errorf("%w: the secret key does not belong to %s", ErrWrongInstance, r.opts.InstanceID)
+		instances, err := r.clerk.Instances(ctx)
+		if err == nil && !slices.Contains(instances, r.opts.InstanceID) {
+			err = fmt.Errorf("%w: the secret key belongs to %s, and ReconcileOptions.InstanceID is %s: set the key of that instance, or the id of this one; %s",
+				ErrWrongInstance, cmp.Or(plainName(instances[0]), "another instance"), r.opts.InstanceID, setting.InstanceIDPlace)
 		}
 		return err
 	}
@@ -254,8 +261,9 @@ func (r *reconcileRun) checkInstance(ctx context.Context) error {
 	}
 	known, _, err := r.clerk.UsersByID(ctx, ids)
 	if err == nil && len(known) == 0 {
-		err = fmt.Errorf("%w: Clerk has none of the first %d users of the Store; check that the secret key is the instance's (if it is, name it as InstanceID)",
-			ErrWrongInstance, len(ids))
+		err = fmt.Errorf("%w: Clerk has none of the first %d users of the Store: set the secret key of their instance, or open their collection. "+
+			"If both are right, and Clerk has lost them, set ReconcileOptions.InstanceID to the key's instance, ins_…; %s",
+			ErrWrongInstance, len(ids), setting.InstanceIDPlace)
 	}
 	return err
 }
