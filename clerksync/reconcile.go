@@ -12,7 +12,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/clerksync/clerksync-go/clerksync/internal/clerkapi"
-	"github.com/clerksync/clerksync-go/clerksync/internal/idset"
 	"github.com/clerksync/clerksync-go/clerksync/internal/setting"
 )
 
@@ -20,6 +19,8 @@ import (
 // versions, writes what is missing or older, and marks deleted what is gone.
 type ReconcileOptions struct {
 	_ [0]func() // forbids unkeyed literals
+
+	maxUnlisted int // only tests set it; see the constant
 
 	// DryRun writes nothing: the Report says what a run would have written.
 	DryRun bool
@@ -92,6 +93,9 @@ func (opts ReconcileOptions) withDefaults(secretKey string) ReconcileOptions {
 	}
 	if opts.Holdback == 0 {
 		opts.Holdback = 10 * time.Minute
+	}
+	if opts.maxUnlisted == 0 {
+		opts.maxUnlisted = maxUnlisted
 	}
 	return opts
 }
@@ -185,8 +189,7 @@ type reconcileRun struct {
 	resumeConflicts int                       // how many of conflicts come before until
 	holders         map[string]string         // by the id of a user in conflict, who holds the value
 
-	rejectedInARow int        // users whom the Store rejected since it last accepted one
-	restored       *idset.Set // restored users, whom the sweep asks Clerk for again; nil: none
+	rejectedInARow int // users whom the Store rejected since it last accepted one
 	warnings       int
 }
 
@@ -206,8 +209,11 @@ func (s *Syncer) newReconcileRun(opts ReconcileOptions) (*reconcileRun, error) {
 		progress: Progress{Phase: PhaseUsers, Done: point.Passed},
 	}
 	r.clerk = s.api.NewBulkReader(opts.RequestsPerSecond, r.throttled, unavailable)
-	if r.store, r.canList = s.store.(BatchStore); !r.canList {
-		r.store = oneByOne{s.store}
+	bounded := boundedStore{s.store, s.clock}
+	if batch, ok := s.store.(BatchStore); ok {
+		r.store, r.canList = boundedBatchStore{bounded, batch}, true
+	} else {
+		r.store = oneByOne{bounded}
 	}
 	return r, nil
 }
@@ -236,9 +242,9 @@ func (r *reconcileRun) run(ctx context.Context) (err error) {
 }
 
 // allTooYoung reports whether every record is too young to be a ghost: after the first
-// backfill of an empty Store they need not be read again.
+// backfill of an empty Store they need not be read again. A restored record is an old one.
 func (r *reconcileRun) allTooYoung() bool {
-	return r.storeEmpty && r.syncer.clock.Now().Sub(r.start) < r.opts.Holdback
+	return r.storeEmpty && !r.opts.Restore && r.syncer.clock.Now().Sub(r.start) < r.opts.Holdback
 }
 
 // checkInstance makes sure that the secret key belongs to the Clerk instance of the
@@ -312,7 +318,7 @@ func (r *reconcileRun) walkUsers(ctx context.Context) error {
 		}
 		writers.Go(func() (err error) {
 			defer recovered(&err)
-			if err := r.compare(writing, page, nil); err != nil {
+			if err := r.compare(writing, page); err != nil {
 				return err
 			}
 			r.pageDone(number, page)
