@@ -254,9 +254,6 @@ func writeFaults() map[string]writeFault {
 		"the Store rejects the record": {
 			refuse: refusing(rejected, "email"), status: 422, code: "rejected", onlyBan: true,
 		},
-		"the Store fails on the record": {
-			refuse: refusing(errors.New("BadValue"), "email"), status: 503, code: "unavailable", onlyBan: true,
-		},
 
 		"an odd first name":    odd("first_name", []string{"A"}, "profile.firstName", "profile.fullName", "name"),
 		"an odd image":         odd("image_url", 7, "profile.imageUrl"),
