@@ -44,9 +44,9 @@ func (w *upserted) standby(cached *User) *User {
 	if written != nil && barred(written) {
 		return written
 	}
-	if written == nil || w.overtaken {
-		// The Store did not return the record (as mongostore after an update), or it may
-		// be out of date: keep nothing but what bars the user.
+	if written == nil || w.overtaken || unconfirmed(written) {
+		// The Store did not return the record (as mongostore after an update), it may be out
+		// of date, or Clerk has never confirmed it: keep nothing but what bars the user.
 		if w.leavesBarred(cached) {
 			return cached
 		}
