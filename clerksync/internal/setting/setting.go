@@ -67,7 +67,7 @@ func quoted(value string) bool { return strings.Trim(value, "\"'`“”„‘’
 // repeats reports whether a value is xxx or the like, after its prefix.
 func repeats(value string) bool {
 	rest := value[strings.LastIndexByte(value, '_')+1:]
-	return len(rest) >= 3 && strings.Contains("xX*.-#0", rest[:1]) && strings.Trim(rest, rest[:1]) == ""
+	return len(rest) >= 3 && strings.IndexByte("xX*.-#0", rest[0]) >= 0 && strings.Trim(rest, rest[:1]) == ""
 }
 
 // kinds are the values that belong into another setting, by how they begin.
