@@ -80,10 +80,12 @@ func (up *upsert) try(ctx context.Context) (clerksync.Result, error) {
 			return up.written(outcome), up.diagnose(ctx, err)
 		}
 		duplicate = err
-		if r, err := up.confirm(ctx); err != nil {
-			return clerksync.Result{}, err
-		} else if r != nil {
-			return up.unchanged(r), nil
+		if mongo.IsDuplicateKeyError(duplicate) {
+			if r, err := up.confirm(ctx); err != nil {
+				return clerksync.Result{}, err
+			} else if r != nil {
+				return up.unchanged(r), nil
+			}
 		}
 	}
 	r, err := up.store.read(ctx, up.u.ClerkID)
