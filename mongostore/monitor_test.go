@@ -56,14 +56,14 @@ func (m *commandMonitor) watch(o *options.ClientOptions) *options.ClientOptions 
 func storeFunctions() (functions []string) {
 	const module = "github.com/clerksync/clerksync-go/"
 	var pcs [128]uintptr
-	frames := runtime.CallersFrames(pcs[:runtime.Callers(3, pcs[:])]) // without this function and watch
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs[:])])
 	for more := true; more; {
 		var frame runtime.Frame
 		frame, more = frames.Next()
 		name, ours := strings.CutPrefix(frame.Function, module)
 		file := filepath.Base(frame.File)
 		switch {
-		case !ours:
+		case !ours || strings.Contains(name, "commandMonitor).watch"):
 		case strings.HasPrefix(name, "mongostore") && !strings.HasSuffix(file, "_test.go"):
 			// A function that is inlined into a test has the test's name before its own.
 			functions = append(functions, name)
