@@ -48,6 +48,7 @@ type upsert struct {
 	id         bson.ObjectID
 	attempts   int
 	duplicates int // duplicate key errors that no record explained
+	released   []released
 }
 
 func (s *Store) newUpsert(u *clerksync.User) (*upsert, error) {
@@ -64,6 +65,9 @@ func (up *upsert) run(ctx context.Context) (clerksync.Result, error) {
 		res, err = up.try(ctx)
 		return err
 	})
+	if inVain(res.Outcome, err) {
+		up.giveBack(ctx)
+	}
 	if err != nil {
 		return clerksync.Result{}, err
 	}
@@ -99,7 +103,7 @@ func (up *upsert) try(ctx context.Context) (clerksync.Result, error) {
 		return clerksync.Result{}, err
 	}
 	if r == nil {
-		return clerksync.Result{}, up.insertConflict(ctx, duplicate)
+		return clerksync.Result{}, up.conflict(ctx, nil, duplicate)
 	}
 	return up.settle(ctx, r)
 }
