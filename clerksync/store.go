@@ -39,6 +39,21 @@ type Store interface {
 	//
 	// u's ID, CreatedAt, UpdatedAt, IsActive, DeletedAt and Partial have no effect. The
 	// error is a [*ConflictError] if one of the app's unique indexes is in the way.
+	//
+	// If u has Omit, Upsert does not create a record: if there is none, the error matches
+	// [ErrNotFound]. The fields that Omit names stay, and so does what the record has in
+	// Extra under such a name. The version becomes the later one of the record's and u's
+	// less a millisecond, so that older events are Stale and u without Omit is still newer.
+	// LastSignInAt and SyncedAt move as above, but a record without a SyncedAt gets none: it
+	// has not been confirmed as a whole.
+	//
+	// A record without SyncedAt and DeletedAt is one that clerksync has never written, and
+	// the app may use clerksync's names for something else. If Upsert would write to it, and
+	// it has a value of another type under the name of a field that Clerk owns, of the
+	// bookkeeping that Upsert writes, of IsActive or of DeletedAt, or any value under a name
+	// of u's Extra that an earlier Upsert did not write, then the error is a
+	// [*ConflictError] with Field and Type, and nothing is written. A null counts as absent.
+	// Once the record has a SyncedAt, these names in it are clerksync's.
 	Upsert(ctx context.Context, u *User) (Result, error)
 
 	// Deactivate marks the record deleted for good: it sets IsActive to false and DeletedAt
