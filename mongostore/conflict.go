@@ -66,7 +66,7 @@ func (up *upsert) conflict(ctx context.Context, r *record, err error) error {
 	conflict := &clerksync.ConflictError{Field: key.paths[0], Err: wrapDriverErr(ctx, "upsert", err)}
 	for _, holder := range holders {
 		if up.spare(holder, key.paths) == nil {
-			_ = undeletedID(holder)
+			conflict.Holder = undeletedID(holder)
 			return conflict
 		}
 	}
