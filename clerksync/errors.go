@@ -23,6 +23,11 @@ var (
 	// ErrUnavailable: Clerk or the Store failed, did not answer in time, or gave an
 	// unusable answer. Trying again later may succeed.
 	ErrUnavailable = errors.New("clerksync: Clerk or the store is unavailable")
+	// ErrRejected: the Store is up but rejects the record that a write would leave, for
+	// example because it is too large or the database validates records. Trying again will
+	// not help until the user, the app's Map or the database's rules change. Nothing was
+	// written.
+	ErrRejected = errors.New("clerksync: the store rejects this record")
 	// ErrInvalidSignature: a webhook is not signed, wrongly signed, or its signature's
 	// time is over five minutes off.
 	ErrInvalidSignature = errors.New("clerksync: invalid webhook signature")

@@ -58,8 +58,8 @@ func parseEvent(id string, body []byte) (Event, error) {
 // Upsert; "user.deleted" is a Deactivate. Any other type is ignored, with a zero Result.
 //
 // Errors: [ErrInvalidEvent] if the event cannot be used, so delivering it again will not
-// help; [ErrUnavailable]; [*ConflictError]; a [*Problem] with the code "mapping_failed". If
-// ctx ends first, the error matches [ErrUnavailable] and ctx's cause.
+// help; [ErrUnavailable]; [*ConflictError]; [ErrRejected]; a [*Problem] with the code
+// "mapping_failed". If ctx ends first, the error matches [ErrUnavailable] and ctx's cause.
 func (s *Syncer) Apply(ctx context.Context, e Event) (Result, error) {
 	start := s.clock.Now()
 	callCtx, cancel := clock.WithTimeout(ctx, s.clock, callTimeout)

@@ -27,6 +27,7 @@ import (
 //   - 403 user_inactive: deleted, suspended by the app, or banned in Clerk.
 //   - 403 user_unknown: Clerk does not have the user, or the subject is not a user id.
 //   - 409 conflict: one of the app's unique indexes keeps the record out.
+//   - 422 rejected: the Store never takes such a record; see [ErrRejected].
 //   - 503 unavailable: Clerk or the Store failed and nothing is known about the user; with
 //     [FailOpen] the request passes instead.
 //   - 503 mapping_failed: RoleOf or Map failed.

@@ -19,7 +19,9 @@ type comparison struct {
 	page   clerkapi.Page
 	report Report // of this page
 
-	write []*User
+	write     []*User
+	rejected  int   // how many of them match ErrRejected
+	rejection error // of the last of these
 	// Of the users to write, by id:
 	fields   map[string][]string // the fields that differ, if whole records are compared
 	existing map[string]bool     // who has a record

@@ -1,6 +1,7 @@
 package clerksync
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -38,10 +39,12 @@ func (c *comparison) writeAll(ctx context.Context) error {
 	for _, u := range pending {
 		c.failed(ctx, u.ClerkID, cause)
 	}
-	return c.run.checkRejected(len(c.write)-len(pending), len(pending), cause)
+	failed := len(pending) + c.rejected
+	return c.run.checkRejected(len(c.write)-failed, failed, cmp.Or(cause, c.rejection))
 }
 
-// writeBatch writes users. It returns those that failed, except conflicts, with the cause.
+// writeBatch writes users. It returns those that failed and may be tried again, with the
+// cause.
 func (c *comparison) writeBatch(ctx context.Context, users []*User) (failing []*User, cause error) {
 	gens := make([]uint64, len(users))
 	for i, u := range users {
@@ -64,6 +67,9 @@ func (c *comparison) writeBatch(ctx context.Context, users []*User) (failing []*
 			c.written(u.ClerkID, results[i].Outcome)
 		case errors.As(err, &conflict):
 			c.conflict(u.ClerkID)
+		case errors.Is(err, ErrRejected):
+			c.rejected, c.rejection = c.rejected+1, err
+			c.failed(ctx, u.ClerkID, err)
 		default:
 			failing, cause = append(failing, u), err
 		}

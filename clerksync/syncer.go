@@ -53,9 +53,9 @@ func New(cfg Config) (*Syncer, error) {
 // next visit in this process sees the outcome. It does not join a lookup under way.
 //
 // Errors: [ErrUserUnknown] if Clerk does not have the user (the record stays as it is: a
-// wrong key must not delete users); [ErrUnavailable]; [*ConflictError]; a [*Problem] with
-// the code "mapping_failed". If ctx ends first, the error matches [ErrUnavailable] and
-// ctx's cause.
+// wrong key must not delete users); [ErrUnavailable]; [*ConflictError]; [ErrRejected]; a
+// [*Problem] with the code "mapping_failed". If ctx ends first, the error matches
+// [ErrUnavailable] and ctx's cause.
 func (s *Syncer) Sync(ctx context.Context, clerkID string) (Result, error) {
 	start := s.clock.Now()
 	if !clerkapi.ValidUserID(clerkID) {
@@ -121,11 +121,11 @@ func (s *Syncer) deactivate(ctx context.Context, id string, at time.Time) (Resul
 	return res, storeError(err)
 }
 
-// storeError makes a failure of the Store match ErrUnavailable. A *ConflictError is returned
-// as it is.
+// storeError makes a failure of the Store match ErrUnavailable. A *ConflictError, and an
+// error that matches ErrRejected, are returned as they are: the Store is up.
 func storeError(err error) error {
 	var conflict *ConflictError
-	if err == nil || errors.As(err, &conflict) {
+	if err == nil || errors.As(err, &conflict) || errors.Is(err, ErrRejected) {
 		return err
 	}
 	return unavailable(fmt.Errorf("store: %w", err))

@@ -52,9 +52,9 @@ import (
 // Errors: [ErrUserInactive] if the user is deleted, suspended or banned; [ErrUserUnknown]
 // if Clerk does not have the user; [ErrUnavailable] if Clerk or the Store failed and
 // nothing is known about the user (with [FailOpen] the result is a Partial User instead);
-// [*ConflictError]; a [*Problem] with the code "mapping_failed". If ctx ends first and no
-// record is on standby, the error matches [ErrUnavailable] and ctx's cause, with either
-// [FailurePolicy].
+// [*ConflictError]; [ErrRejected]; a [*Problem] with the code "mapping_failed". If ctx ends
+// first and no record is on standby, the error matches [ErrUnavailable] and ctx's cause,
+// with either [FailurePolicy].
 func (s *Syncer) User(ctx context.Context, clerkID string) (*User, error) {
 	return s.visit(ctx, clerkID, sessiontoken.Version{})
 }

@@ -62,7 +62,8 @@ const (
 //   - 403 wrong_instance.
 //   - 405 method_not_allowed, 413 body_too_large.
 //   - 409 conflict: one of the app's unique indexes keeps the record out.
-//   - 422 invalid_event: signed but not usable. It is logged as an error.
+//   - 422 invalid_event: signed but not usable; rejected: the Store never takes such a
+//     record, see [ErrRejected]. Both are logged as errors.
 //   - 500 mapping_failed: RoleOf or Map failed.
 //   - 503 unavailable: the Store failed; event_hook_failed: OnEvent did.
 func (s *Syncer) WebhookHandler(cfg WebhookConfig) (http.Handler, error) {

@@ -77,10 +77,10 @@ func (up *upsert) run(ctx context.Context) (clerksync.Result, error) {
 // try makes one attempt; errLostRace asks for another. Only the first attempt writes
 // before it reads, because some servers deadlock on many upserts of one key at once.
 func (up *upsert) try(ctx context.Context) (clerksync.Result, error) {
-	var duplicate error
+	var duplicate error // or the record is rejected
 	if up.attempts++; up.attempts == 1 && !up.u.ClerkUpdatedAt.IsZero() {
 		outcome, err := up.store.write(ctx, up.guard(), up.guardedUpdate(), true)
-		if !mongo.IsDuplicateKeyError(err) {
+		if err = up.checkSize(err); !refusedRecord(err) {
 			return up.written(outcome), up.diagnose(ctx, err)
 		}
 		duplicate = err
@@ -94,7 +94,7 @@ func (up *upsert) try(ctx context.Context) (clerksync.Result, error) {
 	if err == nil && r == nil && duplicate == nil {
 		_, err = up.store.coll.InsertOne(ctx, up.document())
 		if !mongo.IsDuplicateKeyError(err) {
-			return up.written(clerksync.Created), err
+			return up.written(clerksync.Created), up.checkSize(err)
 		}
 		duplicate = err
 		r, err = up.store.read(ctx, up.u.ClerkID)
@@ -102,10 +102,29 @@ func (up *upsert) try(ctx context.Context) (clerksync.Result, error) {
 	if err != nil {
 		return clerksync.Result{}, err
 	}
+	if r == nil && !mongo.IsDuplicateKeyError(duplicate) {
+		return clerksync.Result{}, duplicate // rejected
+	}
 	if r == nil {
 		return clerksync.Result{}, up.conflict(ctx, nil, duplicate)
 	}
 	return up.settle(ctx, r)
+}
+
+// maxRecordSize is MongoDB's limit for one document.
+// https://www.mongodb.com/docs/manual/reference/limits/#mongodb-limit-BSON-Document-Size
+const maxRecordSize = 16 << 20
+
+// checkSize adds errTooLarge to an error that MongoDB gives for an insert over its limit,
+// and for many other reasons.
+func (up *upsert) checkSize(err error) error {
+	if !hasCode(err, codeBadValue) {
+		return err
+	}
+	if raw, e := bson.Marshal(up.document()); e != nil || len(raw) <= maxRecordSize {
+		return err
+	}
+	return errors.Join(errTooLarge, err)
 }
 
 // settle decides on a record that was read, and writes if the record is still the same.
