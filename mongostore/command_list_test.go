@@ -83,5 +83,4 @@ var withoutClerkID = map[string]string{
 	"(*Store).Undeleted":     "reads all records",
 	"(*Store).duplicates":    "looks for records with the same Clerk id",
 	"(*upsert).findConflict": "looks for the holder of a value, whoever that is",
-	"(*upsert).release":      "takes a value from deleted records, whoever they are",
 }

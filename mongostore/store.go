@@ -57,7 +57,7 @@ type Store struct {
 	batchSize int
 	erase     bool
 	now       func() time.Time
-	unique    [][]string // fields of each unique index without clerkId and _id
+	unique    []uniqueIndex // those without clerkId and _id
 	// deadlocked admits one call at a time, of those whose write ended in a deadlock.
 	deadlocked chan struct{}
 	// next is the guess about the next batch. It is only a hint: concurrent batches may

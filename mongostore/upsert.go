@@ -53,6 +53,7 @@ type upsert struct {
 	id         bson.ObjectID
 	attempts   int
 	duplicates int // duplicate key errors that no record explained
+	released   []released
 }
 
 func (s *Store) newUpsert(u *clerksync.User) (*upsert, error) {
@@ -72,6 +73,9 @@ func (up *upsert) run(ctx context.Context) (clerksync.Result, error) {
 		res, err = up.try(ctx)
 		return err
 	})
+	if inVain(res.Outcome, err) {
+		up.giveBack(ctx)
+	}
 	if errors.Is(err, errNoRecord) {
 		return clerksync.Result{}, errNoRecord
 	}
@@ -118,7 +122,7 @@ func (up *upsert) try(ctx context.Context) (clerksync.Result, error) {
 		return clerksync.Result{}, duplicate // rejected
 	}
 	if r == nil {
-		return clerksync.Result{}, up.insertConflict(ctx, duplicate)
+		return clerksync.Result{}, up.conflict(ctx, nil, duplicate)
 	}
 	return up.settle(ctx, r)
 }
