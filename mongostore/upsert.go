@@ -131,10 +131,10 @@ func (up *upsert) try(ctx context.Context) (clerksync.Result, error) {
 // https://www.mongodb.com/docs/manual/reference/limits/#mongodb-limit-BSON-Document-Size
 const maxRecordSize = 16 << 20
 
-// checkSize adds errTooLarge to an error that MongoDB gives for an insert over its limit,
-// and for many other reasons.
+// checkSize adds errTooLarge to the server's error if u is over the limit: MongoDB's code for
+// such an insert is 2, which has many reasons, and other servers have codes of their own.
 func (up *upsert) checkSize(err error) error {
-	if !hasCode(err, codeBadValue) {
+	if !answered(err) || transient(err) || mongo.IsDuplicateKeyError(err) {
 		return err
 	}
 	if raw, e := bson.Marshal(up.document()); e != nil || len(raw) <= maxRecordSize {
@@ -150,7 +150,7 @@ func (up *upsert) settle(ctx context.Context, r *record) (clerksync.Result, erro
 		return p.result, err
 	}
 	if _, err := up.store.write(ctx, p.filter, p.update, false); err != nil {
-		return clerksync.Result{}, up.diagnose(ctx, err)
+		return clerksync.Result{}, up.diagnose(ctx, up.checkSize(err))
 	}
 	return p.result, nil
 }
