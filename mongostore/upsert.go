@@ -53,6 +53,7 @@ type upsert struct {
 	id         bson.ObjectID
 	attempts   int
 	duplicates int // duplicate key errors that no record explained
+	released   []released
 }
 
 func (s *Store) newUpsert(u *clerksync.User) (*upsert, error) {
@@ -72,6 +73,9 @@ func (up *upsert) run(ctx context.Context) (clerksync.Result, error) {
 		res, err = up.try(ctx)
 		return err
 	})
+	if inVain(res.Outcome, err) {
+		up.giveBack(ctx)
+	}
 	if errors.Is(err, errNoRecord) {
 		return clerksync.Result{}, errNoRecord
 	}
@@ -84,17 +88,19 @@ func (up *upsert) run(ctx context.Context) (clerksync.Result, error) {
 // try makes one attempt; errLostRace asks for another. Only the first attempt writes
 // before it reads, because some servers deadlock on many upserts of one key at once.
 func (up *upsert) try(ctx context.Context) (clerksync.Result, error) {
-	var duplicate error
+	var duplicate error // or the record is rejected
 	if up.attempts++; up.attempts == 1 && up.guardable() {
 		outcome, err := up.store.write(ctx, up.guard(), up.guardedUpdate(), true)
-		if !mongo.IsDuplicateKeyError(err) {
+		if err = up.checkSize(err); !refusedRecord(err) {
 			return up.written(outcome), up.diagnose(ctx, err)
 		}
 		duplicate = err
-		if r, err := up.confirm(ctx); err != nil {
-			return clerksync.Result{}, err
-		} else if r != nil {
-			return up.unchanged(r), nil
+		if mongo.IsDuplicateKeyError(duplicate) {
+			if r, err := up.confirm(ctx); err != nil {
+				return clerksync.Result{}, err
+			} else if r != nil {
+				return up.unchanged(r), nil
+			}
 		}
 	}
 	r, err := up.store.read(ctx, up.u.ClerkID)
@@ -104,7 +110,7 @@ func (up *upsert) try(ctx context.Context) (clerksync.Result, error) {
 	if err == nil && r == nil && duplicate == nil {
 		_, err = up.store.coll.InsertOne(ctx, up.document())
 		if !mongo.IsDuplicateKeyError(err) {
-			return up.written(clerksync.Created), err
+			return up.written(clerksync.Created), up.checkSize(err)
 		}
 		duplicate = err
 		r, err = up.store.read(ctx, up.u.ClerkID)
@@ -112,10 +118,29 @@ func (up *upsert) try(ctx context.Context) (clerksync.Result, error) {
 	if err != nil {
 		return clerksync.Result{}, err
 	}
+	if r == nil && !mongo.IsDuplicateKeyError(duplicate) {
+		return clerksync.Result{}, duplicate // rejected
+	}
 	if r == nil {
-		return clerksync.Result{}, up.insertConflict(ctx, duplicate)
+		return clerksync.Result{}, up.conflict(ctx, nil, duplicate)
 	}
 	return up.settle(ctx, r)
+}
+
+// maxRecordSize is MongoDB's limit for one document.
+// https://www.mongodb.com/docs/manual/reference/limits/#mongodb-limit-BSON-Document-Size
+const maxRecordSize = 16 << 20
+
+// checkSize adds errTooLarge to the server's error if u is over the limit: MongoDB's code for
+// such an insert is 2, which has many reasons, and other servers have codes of their own.
+func (up *upsert) checkSize(err error) error {
+	if !answered(err) || transient(err) || mongo.IsDuplicateKeyError(err) {
+		return err
+	}
+	if raw, e := bson.Marshal(up.document()); e != nil || len(raw) <= maxRecordSize {
+		return err
+	}
+	return errors.Join(errTooLarge, err)
 }
 
 // settle decides on a record that was read, and writes if the record is still the same.
@@ -125,7 +150,7 @@ func (up *upsert) settle(ctx context.Context, r *record) (clerksync.Result, erro
 		return p.result, err
 	}
 	if _, err := up.store.write(ctx, p.filter, p.update, false); err != nil {
-		return clerksync.Result{}, up.diagnose(ctx, err)
+		return clerksync.Result{}, up.diagnose(ctx, up.checkSize(err))
 	}
 	return p.result, nil
 }
