@@ -28,7 +28,7 @@ func (up *upsert) diagnose(ctx context.Context, err error) error {
 	if readErr != nil {
 		return err
 	}
-	if r != nil && r.flatProfile() {
+	if r != nil && !r.unconfirmed() && r.flatProfile() {
 		return up.removeFlatProfile(ctx, r)
 	}
 	if !mongo.IsDuplicateKeyError(err) && !hasCode(err, codeInternal) {

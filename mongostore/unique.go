@@ -110,7 +110,7 @@ func (up *upsert) after(r *record) (bson.Raw, error) {
 	if err := bson.Unmarshal(r.raw, &doc); err != nil {
 		return nil, err
 	}
-	set, unset := up.fields()
+	set, unset := up.fields(r)
 	for _, e := range set {
 		doc = setPath(doc, strings.Split(e.Key, "."), e.Value)
 	}
