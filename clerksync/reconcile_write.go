@@ -62,7 +62,7 @@ func (c *comparison) writeBatch(ctx context.Context, users []*User) (failing []*
 			c.run.syncer.invalidateUpserted(u, gens[i], results[i], nil)
 			c.written(u.ClerkID, results[i].Outcome)
 		case errors.As(err, &conflict):
-			c.conflict(u.ClerkID)
+			c.conflict(u.ClerkID, conflict)
 		default:
 			failing, cause = append(failing, u), err
 		}
@@ -94,10 +94,11 @@ func (c *comparison) written(id string, outcome Outcome) {
 
 // conflict keeps a user for the end of the run. By then, the other user may have changed
 // or be gone.
-func (c *comparison) conflict(id string) {
+func (c *comparison) conflict(id string, err *ConflictError) {
 	r := c.run
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.conflict = err
 	if len(r.conflicts) == maxConflictsRetried {
 		c.report.Conflicts.add(id)
 		return
