@@ -4,11 +4,13 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"iter"
 	"maps"
 	"math/rand/v2"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -359,6 +361,35 @@ func (fx *bulkFixture) reconcile(t testing.TB, opts options) clerksync.Report {
 		t.Fatalf("Reconcile: %v\n%+v", err, report)
 	}
 	return report
+}
+
+// reconcileSome runs Reconcile, which must come to its end, write some users and say in its error
+// that it did not write others.
+func (fx *bulkFixture) reconcileSome(t testing.TB, opts options) clerksync.Report {
+	t.Helper()
+	report, err := fx.Reconcile(t.Context(), opts)
+	wantUnwritten(t, &report, err)
+	if !report.Complete {
+		t.Errorf("reports %+v", report)
+	}
+	return report
+}
+
+// wantUnwritten checks that the error counts the users who were not written.
+func wantUnwritten(t testing.TB, report *clerksync.Report, err error) {
+	t.Helper()
+	if err == nil || report.InStep() || errors.Is(err, clerksync.ErrUnavailable) {
+		t.Fatalf("Reconcile: %v\n%+v", err, report)
+	}
+	for _, n := range []int{report.Conflicts.Count, report.Failed.Count} {
+		if want := fmt.Sprintf("users not written: %d, ", n); n > 0 && !strings.Contains(err.Error(), want) {
+			t.Errorf("Reconcile: %v, want %q", err, want)
+		}
+	}
+	var conflict *clerksync.ConflictError
+	if errors.As(err, &conflict) != (report.Conflicts.Count > 0) {
+		t.Errorf("%d conflicts, and the error is %v", report.Conflicts.Count, err)
+	}
 }
 
 // inStep checks, by whole records, that nothing is left to do.

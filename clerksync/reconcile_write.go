@@ -178,20 +178,21 @@ func (c *comparison) conflicting(ctx context.Context, u *User, conflict *Conflic
 	if conflict.Type == "" {
 		c.parts = append(c.parts, omitRefused(u, conflict.Field))
 	}
-	c.keepConflict(u.ClerkID, conflict.Holder)
+	c.keepConflict(u.ClerkID, conflict)
 }
 
 // keepConflict keeps a user for the end of the run.
-func (c *comparison) keepConflict(id, holder string) {
+func (c *comparison) keepConflict(id string, err *ConflictError) {
 	r := c.run
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.conflict = err
 	if len(r.conflicts) == maxConflictsRetried {
 		c.report.Conflicts.add(id)
 		return
 	}
 	r.conflicts = append(r.conflicts, id)
-	r.holders[id] = holder
+	r.inConflict[id] = err
 	c.report.Seen-- // it will be seen again
 }
 
@@ -239,7 +240,7 @@ func (r *reconcileRun) handOverPairs(ctx context.Context, ids []string, written 
 	writers := make(map[string]bool)
 	var pairs []string
 	for _, id := range ids {
-		holder := r.holders[id]
+		holder := r.inConflict[id].Holder
 		if _, done := written[id]; !done && clerkapi.ValidUserID(holder) {
 			writers[id] = true
 			pairs = append(pairs, id, holder)
@@ -269,7 +270,7 @@ func (r *reconcileRun) handOverPairs(ctx context.Context, ids []string, written 
 		if outcome, done := written[id]; done { // as the holder of another user's value
 			rest.written(id, outcome)
 		} else {
-			rest.keepConflict(id, r.holders[id])
+			rest.keepConflict(id, r.inConflict[id])
 		}
 	}
 	r.mu.Lock()

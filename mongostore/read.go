@@ -99,11 +99,11 @@ func (s *Store) Undeleted(ctx context.Context) iter.Seq2[clerksync.Stamp, error]
 		}
 		defer func() { _ = cursor.Close(ctx) }()
 		for cursor.Next(ctx) {
-			r := &record{raw: cursor.Current}
-			if r.clerkID() == "" || !deletedAt(r.raw).IsZero() {
+			stamp := (&record{raw: cursor.Current}).stamp()
+			if stamp.ClerkID == "" || !stamp.DeletedAt.IsZero() {
 				continue
 			}
-			if !yield(r.stamp(), nil) {
+			if !yield(stamp, nil) {
 				return
 			}
 			if err := ctxErr(ctx, op); err != nil {
