@@ -127,7 +127,8 @@ func (a *AuthConfig) publicKey() *rsa.PublicKey {
 }
 
 func newTokenVerifier(cfg *Config, api *clerkapi.Client, b *background) *sessiontoken.Verifier {
-	keys := sessiontoken.NewKeyring(api.SigningKeys, b.run, cfg.clock)
+	detached := func(fetch func(context.Context) error) error { return b.run(context.Background(), fetch) }
+	keys := sessiontoken.NewKeyring(api.SigningKeys, detached, cfg.clock)
 	if cfg.Auth.JWTKey != "" {
 		keys = sessiontoken.NewStaticKeyring(cfg.Auth.publicKey())
 	}
@@ -181,12 +182,12 @@ func (s *Syncer) authenticated(next http.Handler, optional bool) http.Handler {
 			s.answer(w, r, err)
 			return
 		}
-		u, err := s.visit(ctx, session.Claims.Subject, session.Version)
+		u, err := s.visit(ctx, session.Claims.Subject, newVisitToken(session.Claims, session.Version))
 		if err != nil {
 			s.answer(w, r, err)
 			return
 		}
-		next.ServeHTTP(w, r.WithContext(ContextWithUser(clerk.ContextWithSessionClaims(ctx, session.Claims), u)))
+		next.ServeHTTP(w, r.WithContext(contextWithShared(clerk.ContextWithSessionClaims(ctx, session.Claims), u)))
 	})
 }
 

@@ -106,11 +106,13 @@ func (s *Syncer) Apply(ctx context.Context, e Event) (Result, error) {
 	return res, nil
 }
 
-// applyEvent is apply within callTimeout.
+// applyEvent is apply within callTimeout. The record in the Result is the caller's own.
 func (s *Syncer) applyEvent(ctx context.Context, e Event) (string, Result, error) {
 	ctx, cancel := clock.WithTimeout(ctx, s.clock, callTimeout)
 	defer cancel()
-	return s.apply(ctx, e)
+	id, res, err := s.apply(ctx, e)
+	res.User = res.User.Clone() // the cache may have it
+	return id, res, err
 }
 
 // apply also returns the id of the user that the event is about, as far as it is known.

@@ -41,38 +41,48 @@ func (s *Syncer) Middleware(next http.Handler) http.Handler {
 			s.answer(w, r, err)
 			return
 		}
-		var token sessiontoken.Version
+		var version sessiontoken.Version
 		if c, ok := claims.Custom.(interface{ tokenVersion() sessiontoken.Version }); ok {
-			token = c.tokenVersion()
+			version = c.tokenVersion()
 		}
-		u, err := s.visit(r.Context(), claims.Subject, token)
+		u, err := s.visit(r.Context(), claims.Subject, newVisitToken(claims, version))
 		if err != nil {
 			s.answer(w, r, err)
 			return
 		}
-		next.ServeHTTP(w, r.WithContext(ContextWithUser(r.Context(), u)))
+		next.ServeHTTP(w, r.WithContext(contextWithShared(r.Context(), u)))
 	})
 }
 
 // answer answers a request or a delivery that was refused. Whoever refused it has left the
-// trace: see refused.
+// trace: see refused. Others who waited for the same lookup have the same error, so the
+// ErrorHandler gets a copy.
 func (s *Syncer) answer(w http.ResponseWriter, r *http.Request, err error) {
-	s.cfg.ErrorHandler(w, r, problemOf(err))
+	p := *problemOf(err)
+	s.cfg.ErrorHandler(w, r, &p)
 }
 
 type userKey struct{}
 
-// UserFromContext returns the record that the middleware put into the request's context,
-// and whether there is one. Other requests share the record: callers may not modify it,
-// only a [User.Clone].
+// UserFromContext returns a copy of the record that the middleware put into the request's
+// context, and whether there is one. Each call makes a new copy, which the caller may
+// modify. The change is not seen by a later call, nor by another request: middleware that
+// adds to the user passes it on with [ContextWithUser].
 func UserFromContext(ctx context.Context) (*User, bool) {
 	u, ok := ctx.Value(userKey{}).(*User)
-	return u, ok && u != nil
+	return u.Clone(), ok && u != nil
 }
 
-// ContextWithUser returns a context that carries u for [UserFromContext], as the
-// middleware makes it. Handler tests use it to sign a user in.
+// ContextWithUser returns a context that carries a copy of u for [UserFromContext].
+// Middleware uses it to pass on a user that it has changed, and handler tests to sign a
+// user in.
 func ContextWithUser(ctx context.Context, u *User) context.Context {
+	return contextWithShared(ctx, u.Clone())
+}
+
+// contextWithShared is ContextWithUser without the copy: u may be the cached record,
+// because UserFromContext never hands it out.
+func contextWithShared(ctx context.Context, u *User) context.Context {
 	return context.WithValue(ctx, userKey{}, u)
 }
 

@@ -85,8 +85,10 @@ type BatchStore interface {
 	Stamps(ctx context.Context, clerkIDs []string) (map[string]Stamp, error)
 
 	// Undeleted yields the stamp of every record without a DeletedAt, suspended and banned
-	// ones too, in ascending order of ClerkID. Records written meanwhile may or may not be
-	// among them. After an error it stops.
+	// ones too, each once and in any order. A record that is written meanwhile may be
+	// missing or come twice. The caller may call the Store meanwhile, but should not pause
+	// for minutes: a database may then have ended the iteration. After an error it stops,
+	// and only starting over yields the rest.
 	Undeleted(ctx context.Context) iter.Seq2[Stamp, error]
 }
 
@@ -110,8 +112,8 @@ type Result struct {
 	// Outcome is zero beside an error, and for an event that is not about a user.
 	Outcome Outcome
 	// User is the whole stored record after the call. If it is nil, read the record with
-	// User. A Store may build it from the argument only for Created. It is shared; callers
-	// may not modify it.
+	// User. A Store may build it from the argument only for Created. The Syncer does not
+	// modify what a Store returns, and hands out copies.
 	User *User
 }
 

@@ -88,6 +88,9 @@ func (e *Error) Unwrap() error { return e.err }
 // RetryAfter is how long Clerk asked to wait; 0 if it did not.
 func (e *Error) RetryAfter() time.Duration { return e.retryAfter }
 
+// RateLimited reports whether Clerk answered 429.
+func (e *Error) RateLimited() bool { return e.status == http.StatusTooManyRequests }
+
 // permanent reports whether asking again would give the same answer. A 403 or 404 that is
 // not in Clerk's form comes from a proxy, and may pass.
 func permanent(err error) bool {
