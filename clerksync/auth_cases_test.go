@@ -276,8 +276,8 @@ func signatureCases() []authCase {
 		{name: "signature of another token", change: inParts(func(h, p, _ string) string {
 			return h + "." + p + "." + strings.Split(testSigner().sign(sessionHeader, "{}"), ".")[2]
 		}), theirs: 401, code: "token_bad_signature"},
-		// Unused bits are set: the bytes that were signed are the same.
-		{name: "spare bits set", theirs: 200,
+		// Unused bits are set. The bytes are the same, but this text was not signed.
+		{name: "spare bits set", theirs: 200, code: "token_malformed",
 			change: inParts(func(h, p, s string) string {
 				return spareBits(h) + "." + spareBits(p) + "." + spareBits(s)
 			})},
@@ -305,11 +305,15 @@ func formCases() []authCase {
 			change: func(token string) string { return token + ".e30" }},
 		{name: "a part less", theirs: 403, code: "token_malformed",
 			change: inParts(func(h, p, _ string) string { return h + "." + p })},
-		{name: "only dots", change: becomes(".."), theirs: 403, code: "token_bad_signature"},
-		{name: "no header", theirs: 401, code: "token_bad_signature",
+		{name: "only dots", change: becomes(".."), theirs: 403, code: "token_malformed"},
+		{name: "no header", theirs: 401, code: "token_malformed",
 			change: inParts(func(_, p, s string) string { return "." + p + "." + s })},
-		{name: "no payload", theirs: 403, code: "token_bad_signature",
+		{name: "no payload", theirs: 403, code: "token_malformed",
 			change: inParts(func(h, _, s string) string { return h + ".." + s })},
+		{name: "line break in it", theirs: 200, code: "token_malformed",
+			change: func(token string) string { return token[:50] + "\r\n" + token[50:] }},
+		{name: "line break in its signature", theirs: 200, code: "token_malformed",
+			change: func(token string) string { return token[:len(token)-9] + "\n" + token[len(token)-9:] }},
 		{name: "white space in it", theirs: 200, code: "token_malformed",
 			change: func(token string) string { return token[:50] + " \t" + token[50:] }},
 		{name: "no-break space in it", theirs: 200, code: "token_malformed",

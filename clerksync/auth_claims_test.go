@@ -163,7 +163,7 @@ func TestTokensThatNameTheirKey(t *testing.T) {
 	for name, tt := range map[string]struct{ header, code string }{
 		"jku":                 {kid + `"jku":"` + evil + `/jwks"`, "token_bad_signature"},
 		"x5u":                 {kid + `"x5u":"` + evil + `/cert"`, "token_bad_signature"},
-		"x5c":                 {kid + `"x5c":["` + x5c + `"]`, "token_malformed"}, // not a certificate
+		"x5c":                 {kid + `"x5c":["` + x5c + `"]`, "token_bad_signature"},
 		"x5t":                 {kid + `"x5t":"AAAA","x5t#S256":"AAAA"`, "token_bad_signature"},
 		"kid a URL":           {`"kid":"` + evil + `/jwks"`, "token_unknown_key"},
 		"kid a path":          {`"kid":"../../../../dev/null"`, "token_unknown_key"},

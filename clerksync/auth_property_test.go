@@ -1,7 +1,6 @@
 package clerksync_test
 
 import (
-	"encoding/base64"
 	"log/slog"
 	"net/http"
 	"reflect"
@@ -236,8 +235,7 @@ func mutate(t *rapid.T, token string) string {
 }
 
 // FuzzAuthenticate cuts pieces out of tokens and inserts others. Nothing makes it panic, and only
-// the signed bytes are accepted, always with the same claims. Only the spare bits of their base64 may
-// differ.
+// the signed text is accepted, always with the same claims.
 func FuzzAuthenticate(f *testing.F) {
 	fx := newFixture(f, nil)
 	id := fx.clerk.CreateUser(fakeclerk.NewUser{})
@@ -281,7 +279,7 @@ func FuzzAuthenticate(f *testing.F) {
 			t.Fatalf("accepted %+v on %q", got, sent)
 		}
 		_, sentToken, _ := strings.Cut(strings.TrimSpace(sent), " ")
-		if sentToken = strings.TrimSpace(sentToken); sentToken != token && !sameBytes(sentToken, token) {
+		if sentToken = strings.TrimSpace(sentToken); sentToken != token {
 			t.Fatalf("accepted %q, which is not what was signed", sent)
 		}
 	})
@@ -352,20 +350,4 @@ func checkTokenCode(t *testing.T, code, sent string) {
 	default:
 		t.Fatalf("answered %q on %q", code, sent)
 	}
-}
-
-// sameBytes reports whether two tokens are the same once their base64 is decoded.
-func sameBytes(a, b string) bool {
-	as, bs := strings.Split(a, "."), strings.Split(b, ".")
-	if len(as) != len(bs) {
-		return false
-	}
-	for i := range as {
-		x, errX := base64.RawURLEncoding.DecodeString(as[i])
-		y, errY := base64.RawURLEncoding.DecodeString(bs[i])
-		if errX != nil || errY != nil || string(x) != string(y) {
-			return false
-		}
-	}
-	return true
 }

@@ -5,7 +5,6 @@ package sessiontoken
 import (
 	"context"
 	"crypto/sha256"
-	"errors"
 	"net/url"
 	"reflect"
 	"slices"
@@ -13,35 +12,12 @@ import (
 	"time"
 
 	"github.com/clerk/clerk-sdk-go/v2"
-	"github.com/go-jose/go-jose/v3"
-	"github.com/go-jose/go-jose/v3/jwt"
+	josejson "github.com/go-jose/go-jose/v3/json"
 	"github.com/maypok86/otter/v2"
 
 	"github.com/clerksync/clerksync-go/clerksync/internal/clerkapi"
 	"github.com/clerksync/clerksync-go/clerksync/internal/clock"
 )
-
-const (
-	// sessionCategory is the "cat" header of a session token. Older tokens have none.
-	//
-	// https://github.com/clerk/javascript: packages/backend/src/tokens/machine.ts
-	sessionCategory = "cl_B7d4PD111AAA"
-	// maxTokenBytes is far more than any session token has; a cookie holds 4096.
-	maxTokenBytes = 16 << 10
-)
-
-// otherCategories are the tokens that Clerk signs with the same keys.
-var otherCategories = map[string]string{
-	"cl_B7d4PD222AAA": "a JWT template's token",
-	"cl_B7d4PD333AAA": "a machine's token",
-}
-
-// opaquePrefixes are those of Clerk's tokens that are not JWTs.
-var opaquePrefixes = map[string]string{
-	"mt_":  "an opaque machine token",
-	"oat_": "an opaque OAuth token",
-	"ak_":  "an API key",
-}
 
 // Config says which tokens a [Verifier] accepts.
 type Config struct {
@@ -74,7 +50,10 @@ type Session struct {
 func NewVerifier(cfg Config) *Verifier {
 	v := &Verifier{cfg: cfg}
 	if cfg.CacheSize >= 0 {
-		v.cache = otter.Must(&otter.Options[[sha256.Size]byte, *Session]{MaximumSize: cfg.CacheSize})
+		v.cache = otter.Must(&otter.Options[[sha256.Size]byte, *Session]{
+			MaximumSize: cfg.CacheSize,
+			Executor:    func(f func()) { f() }, // a goroutine for each write costs more than the write
+		})
 	}
 	return v
 }
@@ -106,89 +85,51 @@ func (v *Verifier) Verify(ctx context.Context, token string) (*Session, error) {
 // verify checks a token in full. The order of the checks decides the code: form and class,
 // key and signature, class again by the claims, issuer, party, state, time.
 func (v *Verifier) verify(ctx context.Context, token string) (*Session, error) {
-	parsed, header, err := parse(token)
+	t, err := parse(token)
 	if err != nil {
 		return nil, err
 	}
-	key, keys, err := v.cfg.Keys.key(ctx, header.KeyID)
+	keys, err := v.verifySignature(ctx, t)
 	if err != nil {
 		return nil, err
 	}
-	claims, more := &clerk.SessionClaims{}, &moreClaims{}
-	dest := []any{claims, more}
-	if v.cfg.CustomClaims != nil {
-		claims.Custom = v.cfg.CustomClaims(ctx)
-		if p := reflect.ValueOf(claims.Custom); p.Kind() != reflect.Pointer || p.IsNil() {
-			return nil, ErrCustomClaims
-		}
-		dest = append(dest, claims.Custom)
+	claims, more, err := v.decode(ctx, t.payload)
+	if err != nil {
+		return nil, err
 	}
-	if err := parsed.Claims(key, dest...); err != nil {
-		if errors.Is(err, jose.ErrCryptoFailure) {
-			return nil, refuse(BadSignature, "wrong signature")
-		}
-		return nil, refuse(Malformed, "its claims are not of the documented types")
-	}
-	more.complete(claims)
-	s := &Session{Claims: claims, Version: more.version(v.cfg.VersionClaim), keys: keys.generation}
+	s := &Session{Claims: claims, Version: more.version(t.payload, v.cfg.VersionClaim), keys: keys.generation}
 	if err := v.checkClaims(claims, more); err != nil {
 		return nil, err
 	}
 	return s, s.validAt(v.cfg.Clock.Now(), v.cfg.Leeway)
 }
 
-// parse checks the form of a token, and what its header says about its class.
-func parse(token string) (*jwt.JSONWebToken, jose.Header, error) {
-	for prefix, class := range opaquePrefixes {
-		if strings.HasPrefix(token, prefix) {
-			return nil, jose.Header{}, refuse(WrongClass, class)
-		}
+// verifySignature returns the keys that verified the signature.
+func (v *Verifier) verifySignature(ctx context.Context, t *parsedToken) (*keySet, error) {
+	key, keys, err := v.cfg.Keys.key(ctx, t.keyID)
+	if err != nil {
+		return nil, err
 	}
-	if len(token) > maxTokenBytes || !compactForm(token) {
-		return nil, jose.Header{}, refuse(Malformed, "not a JWT in the compact form")
+	if t.verify(key) != nil {
+		return nil, refuse(BadSignature, "wrong signature")
 	}
-	parsed, err := jwt.ParseSigned(token)
-	if err != nil || len(parsed.Headers) != 1 {
-		return nil, jose.Header{}, refuse(Malformed, "not a JWT")
-	}
-	header := parsed.Headers[0]
-	if header.Algorithm != clerkapi.SigningAlgorithm {
-		return nil, jose.Header{}, refuse(BadSignature, "not signed with "+clerkapi.SigningAlgorithm)
-	}
-	return parsed, header, checkHeaderClass(header)
+	return keys, nil
 }
 
-// compactForm reports whether a token is three parts of base64url. The parser would also
-// accept white space, padding, and the JSON form, whose headers need not be signed.
-func compactForm(token string) bool {
-	dots := 0
-	for _, c := range []byte(token) {
-		switch {
-		case c == '.':
-			dots++
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_':
-		default:
-			return false
+// decode decodes the claims of a token whose signature is right.
+func (v *Verifier) decode(ctx context.Context, payload []byte) (*clerk.SessionClaims, *moreClaims, error) {
+	claims, more, err := decodeClaims(payload)
+	if err == nil && v.cfg.CustomClaims != nil {
+		claims.Custom = v.cfg.CustomClaims(ctx)
+		if p := reflect.ValueOf(claims.Custom); p.Kind() != reflect.Pointer || p.IsNil() {
+			return nil, nil, ErrCustomClaims
 		}
+		err = josejson.Unmarshal(payload, claims.Custom) // as the SDK does
 	}
-	return dots == 2
-}
-
-// checkHeaderClass refuses tokens whose header says that they are not session tokens.
-func checkHeaderClass(header jose.Header) error {
-	if typ, ok := header.ExtraHeaders[jose.HeaderType]; ok && typ != "JWT" {
-		return refuse(WrongClass, "not a session token by its typ, perhaps an OAuth token")
+	if err != nil {
+		return nil, nil, refuse(Malformed, "its claims are not of the documented types")
 	}
-	cat, ok := header.ExtraHeaders["cat"]
-	if !ok || cat == sessionCategory {
-		return nil
-	}
-	name, _ := cat.(string)
-	class := otherCategories[name]
-	if class == "" {
-		class = "not a session token by its cat"
-	}
-	return refuse(WrongClass, class)
+	return claims, more, nil
 }
 
 // checkClaims checks what does not change with time.
