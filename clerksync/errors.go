@@ -1,6 +1,7 @@
 package clerksync
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -22,8 +23,13 @@ var (
 	// ErrUnavailable: Clerk or the Store failed, did not answer in time, or gave an
 	// unusable answer. Trying again later may succeed.
 	ErrUnavailable = errors.New("clerksync: Clerk or the store is unavailable")
+	// ErrRejected: the Store is up but rejects the record that a write would leave, for
+	// example because it is too large or the database validates records. Trying again will
+	// not help until the user, the app's Map or the database's rules change. Nothing was
+	// written.
+	ErrRejected = errors.New("clerksync: the store rejects this record")
 	// ErrInvalidSignature: a webhook is not signed, wrongly signed, or its signature's
-	// time is over five minutes off.
+	// time is off by more than [WebhookConfig].Tolerance.
 	ErrInvalidSignature = errors.New("clerksync: invalid webhook signature")
 	// ErrInvalidEvent: a verified event cannot be used. Delivering it again will not help.
 	ErrInvalidEvent = errors.New("clerksync: unusable event")
@@ -39,22 +45,40 @@ var (
 	ErrTooManyGhosts = errors.New("clerksync: more users are gone from Clerk than a run may mark deleted")
 )
 
-// ConflictError says that a record could not be written because another record already has
-// the value of a field on which the app has a unique index.
+// ConflictError says that a record could not be written because of what the database holds.
+// Either another record has the value of a field on which the app has a unique index. Or the
+// record is one that clerksync has never written, and the app keeps something else under a
+// name of clerksync's: then Type is not empty.
 type ConflictError struct {
 	// Field is the field's path in the record, such as "email"; empty if the Store cannot
 	// tell.
 	Field string
+	// Holder is the Clerk id of another user's record that has the value and is not deleted.
+	// It is empty if the Store cannot tell, and if Type is not empty.
+	Holder string
+	// Type is the type of the value in the way, as MongoDB's $type calls it: "object",
+	// "array", "objectId", "date", …
+	// https://www.mongodb.com/docs/manual/reference/bson-types/
+	//
+	// It is empty if a unique index is in the way.
+	Type string
 	// Err is the Store's own error; may be nil.
 	Err error
 }
 
-// Error names the field. It does not show the value.
+// Error names the field, and the holder or the type. It does not show the value.
 func (e *ConflictError) Error() string {
-	if e.Field == "" {
-		return "clerksync: another record has a value that a unique index allows only once"
+	if e.Type != "" {
+		return fmt.Sprintf("clerksync: the app's record has %s of type %s, which clerksync would overwrite", cmp.Or(e.Field, "a field"), e.Type)
 	}
-	return fmt.Sprintf("clerksync: another record has the same %s, and a unique index forbids that", e.Field)
+	holder := "another record"
+	if e.Holder != "" {
+		holder = "the record of " + e.Holder
+	}
+	if e.Field == "" {
+		return fmt.Sprintf("clerksync: %s has a value that a unique index allows only once", holder)
+	}
+	return fmt.Sprintf("clerksync: %s has the same %s, and a unique index forbids that", holder, e.Field)
 }
 
 // Unwrap returns Err.

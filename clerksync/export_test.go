@@ -1,6 +1,7 @@
 package clerksync
 
 import (
+	"context"
 	"encoding/json"
 	"maps"
 	"slices"
@@ -18,6 +19,9 @@ func MapUser(s *Syncer, raw json.RawMessage, asOf time.Time) (*User, error) {
 	return s.userFromClerk(raw, asOf)
 }
 
+// UserIDOf is Event.UserID of an event of this type and data.
+func UserIDOf(typ string, data json.RawMessage) string { return userIDOf(typ, data) }
+
 // The limits that tests refer to.
 const (
 	CallTimeout     = callTimeout
@@ -30,6 +34,12 @@ func ProblemCodes() []string { return slices.Sorted(maps.Keys(problemDetails)) }
 
 // SameStripe reports whether an invalidation of one user ends the loads of the other.
 func SameStripe(s *Syncer, a, b string) bool { return s.cache.generation(a) == s.cache.generation(b) }
+
+// Refresh re-reads a user, as the background does behind a visit.
+func Refresh(s *Syncer, id string) { s.refresh(context.Background(), id) }
+
+// Evict drops a user from the cache, as the cache itself may at any time.
+func Evict(s *Syncer, id string) { s.cache.records.Invalidate(id) }
 
 // WaitBackground waits for the background work, as Close does, and goes on.
 func WaitBackground(s *Syncer) { s.background.running.Wait() }

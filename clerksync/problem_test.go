@@ -146,7 +146,7 @@ type answerCase struct {
 var sentinels = []error{
 	clerksync.ErrNotFound, clerksync.ErrUnauthenticated, clerksync.ErrUserInactive, clerksync.ErrUserUnknown,
 	clerksync.ErrUnavailable, clerksync.ErrInvalidSignature, clerksync.ErrInvalidEvent, clerksync.ErrWrongInstance,
-	clerksync.ErrIncomplete, clerksync.ErrTooManyGhosts,
+	clerksync.ErrIncomplete, clerksync.ErrTooManyGhosts, clerksync.ErrRejected,
 }
 
 // TestEveryAnswer gets each answer that the handlers document from a real server. It fails if
@@ -168,6 +168,11 @@ func TestEveryAnswer(t *testing.T) {
 			if strings.Contains(string(a.body), "hunter2") {
 				t.Errorf("the answer shows an internal error: %s", a.body)
 			}
+			op := clerksync.OpVisit
+			if tt.by == "WebhookHandler" {
+				op = clerksync.OpWebhook
+			}
+			checkTrace(t, app.fixture, op, tt.code)
 			app.mu.Lock()
 			defer app.mu.Unlock()
 			tt.checkErrors(t, app.errs)
@@ -202,6 +207,10 @@ func (tt *answerCase) checkErrors(t *testing.T, errs []error) {
 
 func storeFails(_ *testing.T, a *answering) { a.store.fail(errDown) }
 
+func storeRejects(_ *testing.T, a *answering) {
+	a.store.fail(fmt.Errorf("hunter2: %w", clerksync.ErrRejected))
+}
+
 func emailIsTaken(_ *testing.T, a *answering) { a.takeEmail() }
 
 func mapFails(t *testing.T, a *answering) { a.rename(t, a.ada, "Unmappable") }
@@ -224,6 +233,7 @@ func middlewareAnswers() []answerCase {
 		{by, 403, "user_inactive", clerksync.ErrUserInactive, visiting(banned)},
 		{by, 403, "user_unknown", clerksync.ErrUserUnknown, visiting(unknown)},
 		{by, 409, "conflict", nil, visiting(emailIsTaken)},
+		{by, 422, "rejected", clerksync.ErrRejected, visiting(storeRejects)},
 		{by + ", Store", 503, "unavailable", clerksync.ErrUnavailable, visiting(storeFails)},
 		{by + ", Clerk", 503, "unavailable", clerksync.ErrUnavailable, visiting(clerkFails)},
 		{by, 503, "mapping_failed", nil, visiting(mapFails)},
@@ -293,6 +303,7 @@ func webhookAnswers() []answerCase {
 		{by, 409, "conflict", nil, event(emailIsTaken)},
 		{by, 413, "body_too_large", nil, delivery(strings.Repeat("x", 4097))},
 		{by, 422, "invalid_event", clerksync.ErrInvalidEvent, withoutID},
+		{by, 422, "rejected", clerksync.ErrRejected, event(storeRejects)},
 		{by, 500, "mapping_failed", nil, event(mapFails)},
 		{by, 503, "unavailable", clerksync.ErrUnavailable, event(storeFails)},
 		{by, 503, "event_hook_failed", nil, hookFails},

@@ -177,6 +177,7 @@ type reconcileRun struct {
 	until           clerkapi.Position         // the end of the page before it
 	conflicts       []string                  // users in conflict with another, to be tried again
 	resumeConflicts int                       // how many of conflicts come before until
+	holders         map[string]string         // by the id of a user in conflict, who holds the value
 
 	rejectedInARow int        // users whom the Store rejected since it last accepted one
 	restored       *idset.Set // restored users, whom the sweep asks Clerk for again; nil: none
@@ -194,7 +195,7 @@ func (s *Syncer) newReconcileRun(opts ReconcileOptions) (*reconcileRun, error) {
 		syncer: s, opts: opts, start: s.clock.Now(),
 		from: point.Position, until: point.Position,
 		conflicts: point.Conflicts, resumeConflicts: len(point.Conflicts),
-		finished: make(map[int]clerkapi.Position),
+		finished: make(map[int]clerkapi.Position), holders: make(map[string]string),
 		report:   Report{DryRun: opts.DryRun},
 		progress: Progress{Phase: PhaseUsers, Done: point.Passed},
 	}
@@ -303,7 +304,7 @@ func (r *reconcileRun) walkUsers(ctx context.Context) error {
 		}
 		writers.Go(func() (err error) {
 			defer recovered(&err)
-			if err := r.compare(writing, page); err != nil {
+			if err := r.compare(writing, page, nil); err != nil {
 				return err
 			}
 			r.pageDone(number, page)

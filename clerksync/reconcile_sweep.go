@@ -159,7 +159,7 @@ func (s *sweep) askByID(ctx context.Context) error {
 	}
 	s.ask = s.ask[:0]
 	users = slices.DeleteFunc(users, func(u clerkapi.ListedUser) bool { return s.run.wasRestored(u.ID) }) // compared already
-	return s.run.compare(ctx, clerkapi.Page{Users: users, AsOf: asOf})
+	return s.run.compare(ctx, clerkapi.Page{Users: users, AsOf: asOf}, nil)
 }
 
 // verifyAbsent asks Clerk for each absent user alone, and fails if too many are gone.
@@ -177,7 +177,7 @@ func (s *sweep) verifyAbsent(ctx context.Context) (ghosts []ghost, err error) {
 		case err != nil:
 			return nil, err
 		case !s.run.wasRestored(id):
-			if err := s.run.compare(ctx, clerkapi.Page{Users: []clerkapi.ListedUser{u}, AsOf: asOf}); err != nil {
+			if err := s.run.compare(ctx, clerkapi.Page{Users: []clerkapi.ListedUser{u}, AsOf: asOf}, nil); err != nil {
 				return nil, err
 			}
 		}

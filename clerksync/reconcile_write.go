@@ -1,6 +1,7 @@
 package clerksync
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -37,11 +38,17 @@ func (c *comparison) writeAll(ctx context.Context) error {
 	}
 	for _, u := range pending {
 		c.failed(ctx, u.ClerkID, cause)
+		c.addBan(u, cause)
 	}
-	return c.run.checkRejected(len(c.write)-len(pending), len(pending), cause)
+	if err := c.writeParts(ctx); err != nil {
+		return err
+	}
+	failed := len(pending) + c.rejected
+	return c.run.checkRejected(len(c.write)-failed, failed, cmp.Or(cause, c.rejection))
 }
 
-// writeBatch writes users. It returns those that failed, except conflicts, with the cause.
+// writeBatch writes users. It returns those that failed and may be tried again, with the
+// cause.
 func (c *comparison) writeBatch(ctx context.Context, users []*User) (failing []*User, cause error) {
 	gens := make([]uint64, len(users))
 	for i, u := range users {
@@ -63,7 +70,11 @@ func (c *comparison) writeBatch(ctx context.Context, users []*User) (failing []*
 			c.run.syncer.invalidateUpserted(u, gens[i], results[i], nil)
 			c.written(u.ClerkID, results[i].Outcome)
 		case errors.As(err, &conflict):
-			c.conflict(u.ClerkID)
+			c.conflicting(ctx, u, conflict)
+		case errors.Is(err, ErrRejected):
+			c.rejected, c.rejection = c.rejected+1, err
+			c.failed(ctx, u.ClerkID, err)
+			c.addBan(u, err)
 		default:
 			failing, cause = append(failing, u), err
 		}
@@ -92,9 +103,83 @@ func (c *comparison) written(id string, outcome Outcome) {
 	}
 }
 
-// conflict keeps a user for the end of the run. By then, the other user may have changed
-// or be gone.
-func (c *comparison) conflict(id string) {
+// addBan has the ban of a user written alone, if that is worth trying after err.
+func (c *comparison) addBan(u *User, err error) {
+	if banWorthTrying(u, err) {
+		c.parts = append(c.parts, onlyBan(u))
+	}
+}
+
+// writeParts writes what can be written of users who cannot be written whole. These users are
+// counted already.
+func (c *comparison) writeParts(ctx context.Context) error {
+	for round := 0; len(c.parts) > 0; round++ {
+		pending := c.parts
+		c.parts = nil
+		err := c.run.retryWrite(ctx, func() (err error) {
+			pending, err = c.offerParts(ctx, pending, round)
+			return storeError(err)
+		})
+		var rejected *rejectedError
+		if err != nil && !errors.As(err, &rejected) {
+			return err
+		}
+	}
+	return nil
+}
+
+// offerParts offers parts to the Store. It leaves in c.parts those that have to be offered
+// again with less, and returns those that failed and may be tried again, with the cause.
+func (c *comparison) offerParts(ctx context.Context, parts []*User, round int) (failing []*User, cause error) {
+	if len(parts) == 0 {
+		return nil, nil
+	}
+	s := c.run.syncer
+	results, err := c.run.store.UpsertBatch(ctx, parts)
+	var partly *BatchError
+	if err != nil && !errors.As(err, &partly) {
+		return parts, err
+	}
+	for i, u := range parts {
+		var err error
+		if partly != nil {
+			err = partly.Errs[i]
+		}
+		conflict := refusedField(err)
+		var final *ConflictError
+		switch {
+		case err == nil:
+			s.invalidateUpserted(u, s.cache.generation(u.ClerkID).Load(), results[i], nil)
+		case conflict != nil:
+			if less := omitNext(u, conflict, round); less != nil {
+				c.parts = append(c.parts, less)
+			}
+		case errors.As(err, &final), errors.Is(err, ErrNotFound), errors.Is(err, ErrRejected):
+		default:
+			failing, cause = append(failing, u), err
+		}
+	}
+	return failing, cause
+}
+
+// conflicting deals with a user whom a conflict keeps out. What can be written of the user is
+// written with the page. The rest is tried again at the end of the run: by then, the other
+// user may have changed or be gone.
+func (c *comparison) conflicting(ctx context.Context, u *User, conflict *ConflictError) {
+	if c.handover != nil {
+		if outcome, ok := c.handover.tryOne(ctx, u, conflict); ok {
+			c.written(u.ClerkID, outcome)
+			return
+		}
+	}
+	if conflict.Type == "" {
+		c.parts = append(c.parts, omitRefused(u, conflict.Field))
+	}
+	c.keepConflict(u.ClerkID, conflict.Holder)
+}
+
+// keepConflict keeps a user for the end of the run.
+func (c *comparison) keepConflict(id, holder string) {
 	r := c.run
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -103,11 +188,13 @@ func (c *comparison) conflict(id string) {
 		return
 	}
 	r.conflicts = append(r.conflicts, id)
+	r.holders[id] = holder
 	c.report.Seen-- // it will be seen again
 }
 
 // retryConflicts tries the users in conflict again, as Clerk has them now, as long as that
-// helps any of them: one that is written may make way for the next.
+// helps any of them: one that is written may make way for the next. For those that remain it
+// asks Clerk about the holders of their values too; see holders.go.
 func (r *reconcileRun) retryConflicts(ctx context.Context) error {
 	for tried := 0; len(r.conflicts) != tried; {
 		ids := r.conflicts
@@ -116,7 +203,7 @@ func (r *reconcileRun) retryConflicts(ctx context.Context) error {
 			n := min(len(ids), clerkapi.MaxUserIDs)
 			users, asOf, err := r.clerk.UsersByID(ctx, ids[:n])
 			if err == nil {
-				err = r.compare(ctx, clerkapi.Page{Users: users, AsOf: asOf})
+				err = r.compare(ctx, clerkapi.Page{Users: users, AsOf: asOf}, nil)
 			}
 			if err != nil {
 				r.conflicts = append(r.conflicts, ids...)
@@ -125,7 +212,63 @@ func (r *reconcileRun) retryConflicts(ctx context.Context) error {
 			ids = ids[n:]
 		}
 	}
+	return r.handOverConflicts(ctx)
+}
+
+// handOverConflicts writes users in conflict whose values other users hold. It asks Clerk for
+// pairs of both.
+func (r *reconcileRun) handOverConflicts(ctx context.Context) error {
+	ids := r.conflicts
+	r.conflicts = nil
+	written := make(map[string]Outcome)
+	for len(ids) > 0 {
+		n := min(len(ids), clerkapi.MaxUserIDs/2)
+		if err := r.handOverPairs(ctx, ids[:n], written); err != nil {
+			r.conflicts = append(r.conflicts, ids...)
+			return err
+		}
+		ids = ids[n:]
+	}
 	return nil
+}
+
+// handOverPairs is handOverConflicts for at most 50 users. written has the users whom the run's
+// handovers wrote.
+func (r *reconcileRun) handOverPairs(ctx context.Context, ids []string, written map[string]Outcome) error {
+	var pairs []string
+	counted := &comparison{run: r}
+	for _, id := range ids {
+		holder := r.holders[id]
+		switch outcome, done := written[id]; {
+		case done: // as the holder of another user's value
+			counted.report.Seen++
+			counted.written(id, outcome)
+		case !clerkapi.ValidUserID(holder):
+			counted.report.Seen++
+			counted.keepConflict(id, holder)
+		default:
+			pairs = append(pairs, id, holder)
+		}
+	}
+	r.mu.Lock()
+	r.report.add(&counted.report)
+	r.mu.Unlock()
+	if len(pairs) == 0 {
+		return nil
+	}
+	slices.Sort(pairs)
+	pairs = slices.Compact(pairs)
+	users, asOf, err := r.clerk.UsersByID(ctx, pairs)
+	if err != nil {
+		return err
+	}
+	h := r.syncer.newHandover(r.clerk.UsersByID)
+	h.written = written
+	h.keep(pairs, users, asOf)
+	writers := slices.DeleteFunc(users, func(u clerkapi.ListedUser) bool {
+		return !slices.Contains(ids, u.ID) || r.holders[u.ID] == ""
+	})
+	return r.compare(ctx, clerkapi.Page{Users: writers, AsOf: asOf}, h)
 }
 
 // restore restores a record. It returns false if the Store rejects that.

@@ -68,13 +68,23 @@ func (w *upserted) learnedNothing() bool {
 // returned, or the ban that it has just written; else nil.
 func (w *upserted) written() *User {
 	outcome := w.res.Outcome
-	if w.res.User == nil && w.offered.Banned && (outcome == Created || outcome == Updated) {
-		return &User{
-			ClerkID: w.offered.ClerkID, Banned: true, IsActive: true,
-			ClerkUpdatedAt: w.offered.ClerkUpdatedAt, SyncedAt: w.offered.SyncedAt,
-		}
+	if w.res.User == nil && w.offered.Banned && !w.offered.omits("banned") && (outcome == Created || outcome == Updated) {
+		return knownBan(w.offered)
 	}
 	return w.res.User
+}
+
+// knownBan is a record that has only the ban of u and its version: the one that an Upsert of
+// u leaves.
+func knownBan(u *User) *User {
+	ban := &User{
+		ClerkID: u.ClerkID, Banned: true, IsActive: true,
+		ClerkUpdatedAt: u.ClerkUpdatedAt, SyncedAt: u.SyncedAt,
+	}
+	if len(u.Omit) > 0 && !u.ClerkUpdatedAt.IsZero() {
+		ban.ClerkUpdatedAt = u.ClerkUpdatedAt.Add(-time.Millisecond)
+	}
+	return ban
 }
 
 // standbyAfterDeactivate returns the record to keep after a Deactivate returned err. After

@@ -23,7 +23,8 @@ type Syncer struct {
 	tokens     *sessiontoken.Verifier
 	cache      *recordCache
 	rereads    rereadLog
-	lookups    singleflight.Group // lookups under way, by lookupKey
+	handovers  handoverLog
+	lookups    singleflight.Group // lookups under way, by load.key
 	background *background
 	logLimit   *logLimit
 }
@@ -41,6 +42,7 @@ func New(cfg Config) (*Syncer, error) {
 		store:      cfg.Store,
 		cache:      newRecordCache(cfg.CacheSize, cfg.CacheTTL),
 		rereads:    newRereadLog(cfg.CacheSize),
+		handovers:  newHandoverLog(maxHandoversKnown),
 		background: newBackground(cfg.clock, cfg.Logger),
 		logLimit:   newLogLimit(cfg.clock),
 		api: clerkapi.New(clerkapi.Config{
@@ -55,9 +57,9 @@ func New(cfg Config) (*Syncer, error) {
 // next visit in this process sees the outcome. It does not join a lookup under way.
 //
 // Errors: [ErrUserUnknown] if Clerk does not have the user (the record stays as it is: a
-// wrong key must not delete users); [ErrUnavailable]; [*ConflictError]; a [*Problem] with
-// the code "mapping_failed". If ctx ends first, the error matches [ErrUnavailable] and
-// ctx's cause.
+// wrong key must not delete users); [ErrUnavailable]; [*ConflictError]; [ErrRejected]; a
+// [*Problem] with the code "mapping_failed". If ctx ends first, the error matches
+// [ErrUnavailable] and ctx's cause.
 func (s *Syncer) Sync(ctx context.Context, clerkID string) (Result, error) {
 	start := s.clock.Now()
 	if !clerkapi.ValidUserID(clerkID) {
@@ -66,13 +68,13 @@ func (s *Syncer) Sync(ctx context.Context, clerkID string) (Result, error) {
 	}
 	callCtx, cancel := clock.WithTimeout(ctx, s.clock, callTimeout)
 	defer cancel()
-	var res Result
-	u, err := s.readFromClerk(callCtx, clerkID)
-	if err == nil {
-		res, err = s.upsert(callCtx, u)
-	}
+	res, err := s.write(callCtx, s.readFromClerk(callCtx, clerkID), s.upsert)
 	s.observe(ctx, start, Observation{Op: OpSync, ClerkID: clerkID, Outcome: res.Outcome, Err: err})
-	return res, err
+	if err != nil {
+		return Result{}, err // the ban may be written
+	}
+	res.User = res.User.Clone() // the cache may have it
+	return res, nil
 }
 
 // Forget drops the user's record from this process's cache. Call it after the app has
@@ -123,11 +125,11 @@ func (s *Syncer) deactivate(ctx context.Context, id string, at time.Time) (Resul
 	return res, storeError(err)
 }
 
-// storeError makes a failure of the Store match ErrUnavailable. A *ConflictError is returned
-// as it is.
+// storeError makes a failure of the Store match ErrUnavailable. A *ConflictError, and an
+// error that matches ErrRejected, are returned as they are: the Store is up.
 func storeError(err error) error {
 	var conflict *ConflictError
-	if err == nil || errors.As(err, &conflict) {
+	if err == nil || errors.As(err, &conflict) || errors.Is(err, ErrRejected) {
 		return err
 	}
 	return unavailable(fmt.Errorf("store: %w", err))

@@ -59,15 +59,16 @@ func (s *Syncer) refreshIfDue(ctx context.Context, u *User, now time.Time, token
 
 func (s *Syncer) refresh(ctx context.Context, id string) {
 	start := s.clock.Now()
-	gen := s.cache.generation(id).Load()
+	l := load{id: id, gen: s.cache.generation(id).Load(), newer: true}
 	var f found
 	err := s.background.run(ctx, func(ctx context.Context) (err error) {
 		f, err = s.readAndUpsert(ctx, id)
 		return err
 	})
-	if err == nil {
-		f = s.cacheLoaded(id, gen, f, start)
-	} else {
+	if f.user != nil {
+		f = s.cacheLoaded(l, f, start)
+	}
+	if err != nil {
 		s.cfg.Logger.WarnContext(ctx, "clerksync: a record could not be refreshed", "clerk_id", id, "error", err)
 	}
 	s.observe(ctx, start, Observation{Op: OpRefresh, ClerkID: id, Outcome: f.outcome, Err: err})

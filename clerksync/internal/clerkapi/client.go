@@ -71,15 +71,11 @@ func New(cfg Config) *Client {
 // no such user.
 func (c *Client) User(ctx context.Context, id string) (raw json.RawMessage, asOf time.Time, err error) {
 	const op = "get user"
-	if ctx.Err() != nil {
-		return nil, time.Time{}, &Error{op: op, err: context.Cause(ctx)}
+	release, err := c.acquireSlot(ctx, op)
+	if err != nil {
+		return nil, time.Time{}, err
 	}
-	select {
-	case c.userSlot <- struct{}{}:
-		defer func() { <-c.userSlot }()
-	case <-ctx.Done():
-		return nil, time.Time{}, &Error{op: op, err: context.Cause(ctx)}
-	}
+	defer release()
 	var call callInfo
 	err = c.get(ctx, c.backend, &call, op, "/users/"+id, nil, func(answer json.RawMessage) error {
 		var got struct {
