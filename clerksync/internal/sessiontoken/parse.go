@@ -15,8 +15,10 @@ import (
 const (
 	// sessionCategory is the "cat" header of a session token. Older tokens have none.
 	//
-	// https://github.com/clerk/javascript: packages/backend/src/tokens/jwtCategories.ts
+	// This and the next: https://github.com/clerk/javascript: packages/backend/src/tokens/jwtCategories.ts
 	sessionCategory = "cl_B7d4PD111AAA"
+	// noCategory is on the tokens of every class if the instance opted out of categories.
+	noCategory = "cl_I7d4PD111III"
 	// maxTokenBytes is far more than any session token has; a cookie holds 4096.
 	maxTokenBytes = 16 << 10
 )
@@ -30,6 +32,7 @@ var otherCategories = map[string]string{
 // opaquePrefixes are those of Clerk's tokens that are not JWTs.
 var opaquePrefixes = map[string]string{
 	"mt_":  "an opaque machine token",
+	"m2m_": "an opaque machine token",
 	"oat_": "an opaque OAuth token",
 	"ak_":  "an API key",
 }
@@ -37,6 +40,7 @@ var opaquePrefixes = map[string]string{
 // parsedToken is a token taken apart. Nothing in it can be believed before verify.
 type parsedToken struct {
 	keyID     string
+	category  any    // the "cat" header; nil: none
 	signed    string // header and payload, as they were signed
 	signature []byte
 	payload   []byte
@@ -76,8 +80,10 @@ func parse(token string) (*parsedToken, error) {
 	if err != nil {
 		return nil, err
 	}
-	signed := token[:strings.LastIndexByte(token, '.')]
-	return &parsedToken{keyID: keyID, signed: signed, signature: t.Signature, payload: payload}, nil
+	return &parsedToken{
+		keyID: keyID, category: t.Header["cat"], signed: token[:strings.LastIndexByte(token, '.')],
+		signature: t.Signature, payload: payload,
+	}, nil
 }
 
 const notRS256 = "not signed with " + clerkapi.SigningAlgorithm
@@ -111,19 +117,32 @@ func checkHeader(header map[string]any, text []byte) (keyID string, err error) {
 	return keyID, checkHeaderClass(header)
 }
 
-// checkHeaderClass refuses tokens whose header says that they are not session tokens.
+// checkHeaderClass refuses tokens whose header says that they are known not to be session
+// tokens.
 func checkHeaderClass(header map[string]any) error {
 	if typ, ok := header["typ"]; ok && typ != "JWT" {
 		return refuse(WrongClass, "not a session token by its typ, perhaps an OAuth token")
 	}
-	cat, ok := header["cat"]
-	if !ok || cat == sessionCategory {
+	category, _ := header["cat"].(string)
+	if class := otherCategories[category]; class != "" {
+		return refuse(WrongClass, class)
+	}
+	return nil
+}
+
+// checkCategory refuses a category that this package does not know. The signature must be
+// right: the error names the category, so that an operator can see what Clerk has changed.
+func (t *parsedToken) checkCategory() error {
+	switch t.category {
+	case nil, sessionCategory, noCategory:
 		return nil
 	}
-	name, _ := cat.(string)
-	class := otherCategories[name]
-	if class == "" {
-		class = "not a session token by its cat"
+	name, ok := t.category.(string)
+	if !ok {
+		name = "not a string"
 	}
-	return refuse(WrongClass, class)
+	return &Error{
+		Code: WrongClass, Check: UnknownCategory, Why: "not a session token by its category, which is unknown",
+		Got: printable(name), Want: sessionCategory,
+	}
 }

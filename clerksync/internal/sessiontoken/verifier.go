@@ -3,6 +3,7 @@
 package sessiontoken
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"net/url"
@@ -22,6 +23,7 @@ import (
 // Config says which tokens a [Verifier] accepts.
 type Config struct {
 	AuthorizedParties []string                  // accepted values of azp; empty for any
+	AllowNoParty      bool                      // accept header tokens without azp, whatever AuthorizedParties are
 	Issuer            string                    // "" for any of the form that Clerk's have
 	Leeway            time.Duration             // how far the clocks may be apart
 	AllowPending      bool                      // accept sessions with open tasks
@@ -43,8 +45,18 @@ type Session struct {
 	Claims  *clerk.SessionClaims
 	Version Version
 
-	keys uint64 // the generation of the keys that verified it
+	pending bool   // the session has open tasks
+	keys    uint64 // the generation of the keys that verified it
 }
+
+// Carrier is where in a request a token was.
+type Carrier int
+
+// The carriers. A browser sends a cookie by itself, so more is asked of its token.
+const (
+	Header Carrier = iota
+	Cookie
+)
 
 // NewVerifier returns a Verifier.
 func NewVerifier(cfg Config) *Verifier {
@@ -61,21 +73,21 @@ func NewVerifier(cfg Config) *Verifier {
 // Verify verifies a token, or finds that it was verified before; the answer is the same.
 // The error is an [*Error] if the token is refused, [ErrCustomClaims], or that of a failed
 // fetch of the keys.
-func (v *Verifier) Verify(ctx context.Context, token string) (*Session, error) {
+func (v *Verifier) Verify(ctx context.Context, token string, from Carrier) (*Session, error) {
 	if v.cache == nil {
-		return v.verify(ctx, token)
+		return v.verify(ctx, token, from)
 	}
 	hash := sha256.Sum256([]byte(token))
 	now := v.cfg.Clock.Now()
 	if s, ok := v.cache.GetIfPresent(hash); ok {
 		if set := v.cfg.Keys.usable(now); set != nil && s.keys == set.generation {
-			if err := s.validAt(now, v.cfg.Leeway); err == nil {
+			if err := v.check(s, from, now); err == nil {
 				return s, nil
 			}
 		}
 		v.cache.Invalidate(hash)
 	}
-	s, err := v.verify(ctx, token)
+	s, err := v.verify(ctx, token, from)
 	if err == nil {
 		v.cache.Set(hash, s)
 	}
@@ -83,8 +95,8 @@ func (v *Verifier) Verify(ctx context.Context, token string) (*Session, error) {
 }
 
 // verify checks a token in full. The order of the checks decides the code: form and class,
-// key and signature, class again by the claims, issuer, party, state, time.
-func (v *Verifier) verify(ctx context.Context, token string) (*Session, error) {
+// key and signature, class again by the category and the claims, issuer, party, state, time.
+func (v *Verifier) verify(ctx context.Context, token string, from Carrier) (*Session, error) {
 	t, err := parse(token)
 	if err != nil {
 		return nil, err
@@ -93,15 +105,21 @@ func (v *Verifier) verify(ctx context.Context, token string) (*Session, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := t.checkCategory(); err != nil {
+		return nil, err
+	}
 	claims, more, err := v.decode(ctx, t.payload)
 	if err != nil {
 		return nil, err
 	}
-	s := &Session{Claims: claims, Version: more.version(t.payload, v.cfg.VersionClaim), keys: keys.generation}
 	if err := v.checkClaims(claims, more); err != nil {
 		return nil, err
 	}
-	return s, s.validAt(v.cfg.Clock.Now(), v.cfg.Leeway)
+	s := &Session{
+		Claims: claims, Version: more.version(t.payload, v.cfg.VersionClaim),
+		pending: more.Status == "pending", keys: keys.generation,
+	}
+	return s, v.check(s, from, v.cfg.Clock.Now())
 }
 
 // verifySignature returns the keys that verified the signature.
@@ -110,7 +128,14 @@ func (v *Verifier) verifySignature(ctx context.Context, t *parsedToken) (*keySet
 	if err != nil {
 		return nil, err
 	}
-	if t.verify(key) != nil {
+	if t.verify(key) == nil {
+		return keys, nil
+	}
+	key, keys, err = v.cfg.Keys.renewed(ctx, t.keyID, key)
+	if err != nil {
+		return nil, err
+	}
+	if key == nil || t.verify(key) != nil {
 		return nil, refuse(BadSignature, "wrong signature")
 	}
 	return keys, nil
@@ -132,9 +157,9 @@ func (v *Verifier) decode(ctx context.Context, payload []byte) (*clerk.SessionCl
 	return claims, more, nil
 }
 
-// checkClaims checks what does not change with time.
+// checkClaims checks what is the same each time the token is used.
 func (v *Verifier) checkClaims(c *clerk.SessionClaims, more *moreClaims) error {
-	switch cfg := &v.cfg; {
+	switch {
 	case !clerkapi.ValidUserID(c.Subject):
 		return refuse(WrongClass, "its subject is not a user, perhaps a machine")
 	case c.SessionID == "":
@@ -143,14 +168,40 @@ func (v *Verifier) checkClaims(c *clerk.SessionClaims, more *moreClaims) error {
 		return refuse(Malformed, "it never expires")
 	case more.FormatVersion != nil && *more.FormatVersion != 1 && *more.FormatVersion != 2:
 		return refuse(Malformed, "its version is neither 1 nor 2")
-	case cfg.Issuer != "" && c.Issuer != cfg.Issuer, cfg.Issuer == "" && !clerkIssuer(c.Issuer):
-		return refuse(WrongIssuer, "another issuer")
-	case len(cfg.AuthorizedParties) > 0 && !slices.Contains(cfg.AuthorizedParties, c.AuthorizedParty):
-		return refuse(WrongParty, "made for another origin, or for none")
-	case more.Status == "pending" && !cfg.AllowPending:
+	}
+	want := v.cfg.Issuer
+	if want != "" && c.Issuer == want || want == "" && clerkIssuer(c.Issuer) {
+		return nil
+	}
+	return &Error{
+		Code: WrongIssuer, Why: "another issuer",
+		Want: printable(cmp.Or(want, "https://clerk.<domain> or https://<name>.clerk.accounts.dev")),
+	}
+}
+
+// check checks what may differ each time the token is used.
+func (v *Verifier) check(s *Session, from Carrier, now time.Time) error {
+	if err := v.checkParty(s.Claims.AuthorizedParty, from); err != nil {
+		return err
+	}
+	if s.pending && !v.cfg.AllowPending {
 		return refuse(Pending, "the session has open tasks")
 	}
-	return nil
+	return s.validAt(now, v.cfg.Leeway)
+}
+
+// checkParty checks the origin that the token was made for.
+func (v *Verifier) checkParty(azp string, from Carrier) error {
+	parties := v.cfg.AuthorizedParties
+	switch {
+	case len(parties) == 0, slices.Contains(parties, azp), azp == "" && v.cfg.AllowNoParty && from == Header:
+		return nil
+	}
+	e := &Error{Code: WrongParty, Why: "made for another origin", Want: printable(strings.Join(parties, " "))}
+	if azp == "" {
+		e.Check, e.Why = NoParty, "it does not say for which origin it was made"
+	}
+	return e
 }
 
 // clerkIssuer reports whether iss has the form of one of Clerk's Frontend API URLs:
@@ -167,16 +218,22 @@ func clerkIssuer(iss string) bool {
 	return development && name != "" || production && strings.Contains(domain, ".")
 }
 
-// validAt checks what changes with time.
+// validAt checks the times. A token ends at its exp, not after it.
 func (s *Session) validAt(now time.Time, leeway time.Duration) error {
 	late, early := now.Add(-leeway), now.Add(leeway)
+	wrongTime := func(code Code, why string, claim int64) error {
+		return &Error{Code: code, Why: why, Got: at(time.Unix(claim, 0)), Want: at(now) + ", give or take " + leeway.String()}
+	}
 	switch c := s.Claims; {
-	case late.After(time.Unix(*c.Expiry, 0)):
-		return refuse(Expired, "expired")
+	case !late.Before(time.Unix(*c.Expiry, 0)):
+		return wrongTime(Expired, "expired", *c.Expiry)
 	case c.NotBefore != nil && early.Before(time.Unix(*c.NotBefore, 0)):
-		return refuse(NotYetValid, "not valid yet")
+		return wrongTime(NotYetValid, "not valid yet", *c.NotBefore)
 	case c.IssuedAt != nil && early.Before(time.Unix(*c.IssuedAt, 0)):
-		return refuse(NotYetValid, "issued in the future")
+		return wrongTime(NotYetValid, "issued in the future", *c.IssuedAt)
 	}
 	return nil
 }
+
+// at writes a time for the log.
+func at(t time.Time) string { return printable(t.UTC().Format(time.RFC3339)) }
