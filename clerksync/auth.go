@@ -201,8 +201,9 @@ func newTokenVerifier(cfg *Config, api *clerkapi.Client, b *background) *session
 // for [UserFromContext], and the claims for [clerk.SessionClaimsFromContext], as the SDK's
 // own middleware does.
 //
-// The token is the Authorization header's bearer token or, with [AuthConfig].Cookie, the
-// __session cookie's. Only session tokens that this Clerk instance signed are accepted, of
+// The token is the Authorization header's bearer token or, with [AuthConfig].Cookie, a
+// session cookie's. Other schemes, such as Basic, are passed over, and so is what a client
+// sends in place of a missing token ("Bearer null"). Only session tokens that this Clerk instance signed are accepted, of
 // versions 1 and 2. If the user is impersonated, the record is the user's, and the claims'
 // Actor says who acts. Requests with one token share the claims: callers may not modify
 // them.
@@ -212,12 +213,15 @@ func newTokenVerifier(cfg *Config, api *clerkapi.Client, b *background) *session
 // token_not_yet_valid, token_wrong_class, token_wrong_party, token_wrong_issuer,
 // token_bad_signature, token_unknown_key and session_pending; or 403 cross_origin if
 // another origin's request carries the cookie. If the instance's keys cannot be fetched,
-// the answer is 503, never 401.
+// the answer is 503, never 401. Each refusal is observed as an [OpVisit] and logged, at most
+// once a minute for each cause.
 func (s *Syncer) RequireUser(next http.Handler) http.Handler { return s.authenticated(next, false) }
 
 // WithUser is [Syncer.RequireUser] for routes that serve signed-out visitors too: a
-// request without a token, with a pending session, or with an expired cookie goes through
-// without a user. A request with a wrong token is refused all the same.
+// request without a token or with a pending session goes through without a user. So does
+// one whose cookie is expired, does not say for which origin it was made, or is another
+// Clerk instance's (by its key, signature or issuer): a browser sends the cookies of all
+// apps on a host. A request with any other wrong token is refused all the same.
 func (s *Syncer) WithUser(next http.Handler) http.Handler { return s.authenticated(next, true) }
 
 func (s *Syncer) authenticated(next http.Handler, optional bool) http.Handler {

@@ -268,6 +268,7 @@ func FuzzSignedClaims(f *testing.F) {
 	for _, header := range []string{
 		`{"alg":"RS256"}`, `{"alg":"none"}`, `{"alg":"RS256","kid":"ins_2","jku":"https://evil.example.com"}`,
 		`{"alg":"RS256","typ":"at+jwt"}`, `{"alg":"RS256","cat":"cl_B7d4PD222AAA"}`,
+		`{"alg":"RS256","cat":"cl_I7d4PD111III"}`, `{"alg":"RS256","cat":"hunter2"}`, `{"alg":"none","alg":"RS256"}`,
 		`{"alg":"RS256","crit":["x"],"x":1}`, `{"Alg":"RS256"}`, "{}", "null", "",
 	} {
 		f.Add(header, claimsJSON("user_1", ""))
@@ -299,7 +300,7 @@ func checkSessionHeader(t *testing.T, header string) {
 	}
 	err := json.Unmarshal([]byte(header), &head)
 	goodTyp := head.Typ == nil || *head.Typ == "JWT"
-	goodCat := head.Cat == nil || *head.Cat == "cl_B7d4PD111AAA"
+	goodCat := head.Cat == nil || *head.Cat == "cl_B7d4PD111AAA" || *head.Cat == "cl_I7d4PD111III"
 	if err != nil || head.Alg != "RS256" || !goodTyp || !goodCat {
 		t.Fatalf("accepted the header %q", header)
 	}

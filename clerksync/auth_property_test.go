@@ -72,6 +72,7 @@ func drawAuthConfig(rt *rapid.T, fx *fixture) clerksync.AuthConfig {
 	}
 	if rapid.Bool().Draw(rt, "parties") {
 		auth.AuthorizedParties = []string{appOrigin}
+		auth.AllowNoParty = rapid.Bool().Draw(rt, "allow no party")
 	}
 	switch rapid.IntRange(0, 9).Draw(rt, "config") {
 	case 5:
@@ -177,8 +178,10 @@ func drawToken(t *rapid.T, fx *fixture) string {
 		opts.ExpiresAt = seconds("exp", -10, 20_000) // outlives the keys
 	}
 	subject := rapid.SampledFrom([]string{"user_1", "user_2"}).Draw(t, "subject")
-	switch rapid.IntRange(0, 24).Draw(t, "fault") {
+	switch rapid.IntRange(0, 25).Draw(t, "fault") {
 	default: // none
+	case 11:
+		opts.Header = map[string]any{"cat": rapid.SampledFrom([]any{nil, "cl_I7d4PD111III", "cl_new", "", 1}).Draw(t, "cat")}
 	case 12:
 		opts.IssuedAt = seconds("iat", -70, 10)
 	case 13:
@@ -211,6 +214,8 @@ func drawToken(t *rapid.T, fx *fixture) string {
 		opts.WrongKey = true
 	case 24:
 		opts.Pending = true
+	case 25:
+		opts.AuthorizedParty = ""
 	}
 	token, err := fx.clerk.Token(subject, opts)
 	if err != nil {
@@ -292,7 +297,7 @@ func goodTokens(f *testing.F, fx *fixture, id string) (tokens []string) {
 	for _, opts := range []fakeclerk.TokenOptions{
 		{}, {Version: 1}, {Organization: org}, {Version: 1, Organization: org},
 		{Actor: &fakeclerk.Actor{Subject: "user_actor"}}, {Header: map[string]any{"cat": nil}},
-		{Claims: map[string]any{"plan": "pro"}},
+		{Claims: map[string]any{"plan": "pro"}}, {Header: map[string]any{"cat": "cl_I7d4PD111III"}},
 	} {
 		tokens = append(tokens, fx.token(f, id, opts))
 	}

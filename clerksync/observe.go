@@ -33,7 +33,7 @@ type Op string
 
 // The operations observed.
 const (
-	OpVisit     Op = "visit"     // Syncer.User and the middlewares on it
+	OpVisit     Op = "visit"     // Syncer.User and the middlewares on it, refused requests included
 	OpSync      Op = "sync"      // Syncer.Sync
 	OpRefresh   Op = "refresh"   // a re-read from Clerk in the background
 	OpWebhook   Op = "webhook"   // Syncer.Apply, called by the webhook handler or by the app
