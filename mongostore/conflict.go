@@ -53,8 +53,8 @@ func (up *upsert) removeFlatProfile(ctx context.Context, r *record) error {
 // asks for another attempt. If another user has them, it returns a
 // [*clerksync.ConflictError].
 func (up *upsert) conflict(ctx context.Context, r *record, err error) error {
-	if r != nil && r.decide(up.u, up.time) != clerksync.Updated {
-		return errLostRace // another call has written u's record: nothing is to be released
+	if !up.writes(r) {
+		return errLostRace // nothing is to be released for it
 	}
 	key, holders, e := up.findConflict(ctx, r, err)
 	if e != nil {
@@ -67,7 +67,7 @@ func (up *upsert) conflict(ctx context.Context, r *record, err error) error {
 	for _, holder := range holders {
 		if up.spare(holder, key.paths) == nil {
 			conflict.Holder = undeletedID(holder)
-			return conflict
+			return up.confirmConflict(ctx, conflict)
 		}
 	}
 	for _, holder := range holders {
@@ -80,6 +80,25 @@ func (up *upsert) conflict(ctx context.Context, r *record, err error) error {
 		}
 	}
 	return errLostRace
+}
+
+// writes reports whether u would be written over r, which is nil if there is no record.
+func (up *upsert) writes(r *record) bool {
+	outcome := r.decide(up.u, up.time)
+	return outcome == clerksync.Created || outcome == clerksync.Updated
+}
+
+// confirmConflict returns the conflict, or errLostRace if another call has made u stale or
+// deleted the user: then the value may have become another user's after that.
+func (up *upsert) confirmConflict(ctx context.Context, conflict *clerksync.ConflictError) error {
+	r, err := up.store.read(ctx, up.u.ClerkID)
+	switch {
+	case err != nil:
+		return err
+	case !up.writes(r):
+		return errLostRace
+	}
+	return conflict
 }
 
 // findConflict returns the key of the first index in which other records have the same key

@@ -46,15 +46,11 @@ func (r *record) lookup(path string) (bson.RawValue, error) {
 	return r.raw.LookupErr(strings.Split(path, ".")...)
 }
 
-// sameTombstone matches r as long as its user stays deleted.
-func (r *record) sameTombstone() bson.D {
-	return bson.D{{Key: "_id", Value: r.raw.Lookup("_id")}, {Key: "clerkId", Value: r.clerkID()}, r.equal("deletedAt")}
-}
-
 // release removes fields from a deleted record. It fails with errLostRace if another call
 // has changed them or restored the record.
 func (up *upsert) release(ctx context.Context, r *record, paths []string) error {
-	filter, unset := r.sameTombstone(), bson.D{}
+	filter := bson.D{{Key: "_id", Value: r.raw.Lookup("_id")}, {Key: "clerkId", Value: r.clerkID()}, r.equal("deletedAt")}
+	unset := bson.D{}
 	for _, path := range paths {
 		value, _ := r.lookup(path)
 		filter = append(filter, bson.E{Key: path, Value: bson.D{{Key: "$eq", Value: value}}})
@@ -76,16 +72,24 @@ func (up *upsert) release(ctx context.Context, r *record, paths []string) error 
 }
 
 // giveBack undoes the releases of a call that did not write u after all: another call wrote
-// a newer version, deleted the user or took the value. If it fails, a deleted record lacks
-// a value that nobody has.
+// a newer version, deleted the user or took the value. A record that was restored meanwhile
+// gets its fields back too, unless it was written since. If this fails, a deleted record
+// lacks a value that nobody has.
 func (up *upsert) giveBack(ctx context.Context) {
 	for _, taken := range slices.Backward(up.released) {
-		filter := append(taken.from.sameTombstone(), bson.E{Key: "updatedAt", Value: up.time})
-		set := bson.D{}
-		for _, path := range append(taken.paths, "updatedAt") {
-			if value, err := taken.from.lookup(path); err == nil {
-				set = append(set, bson.E{Key: path, Value: value})
+		filter := bson.D{{Key: "_id", Value: taken.from.raw.Lookup("_id")}, {Key: "clerkId", Value: taken.from.clerkID()}}
+		for _, field := range []string{"deletedAt", "clerkUpdatedAt"} {
+			asBefore := bson.A{nil}
+			if value, err := taken.from.lookup(field); err == nil {
+				asBefore = append(asBefore, value)
 			}
+			filter = append(filter, bson.E{Key: field, Value: bson.D{{Key: "$in", Value: asBefore}}})
+		}
+		set := bson.D{}
+		for _, path := range taken.paths {
+			value, _ := taken.from.lookup(path)
+			set = append(set, bson.E{Key: path, Value: value})
+			filter = append(filter, bson.E{Key: path, Value: bson.D{{Key: "$exists", Value: false}}})
 		}
 		// The index refuses it if another record has the value by now.
 		_ = up.store.retry(ctx, "upsert", func() error {

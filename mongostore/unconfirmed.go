@@ -48,14 +48,18 @@ var fieldTypes = map[string]bson.Type{
 
 // checkedPaths returns the paths that matter to an Upsert of u to an unconfirmed record. It
 // leaves out the names in Extra that the record has from an earlier Extra.
-func (r *record) checkedPaths(u *clerksync.User) (paths []string) {
+func (r *record) checkedPaths(u *clerksync.User) []string {
 	written := extraFields(r.raw)
-	for path := range u.ClerkFields() {
-		if _, found := slices.BinarySearch(written, path); !found {
-			paths = append(paths, path)
-		}
-	}
+	paths := slices.DeleteFunc(fieldPaths(u), func(path string) bool { return slices.Contains(written, path) })
 	return append(paths, bookkeeping...)
+}
+
+// fieldPaths returns the paths that an Upsert of u writes or removes.
+func fieldPaths(u *clerksync.User) (paths []string) {
+	for path := range u.ClerkFields() {
+		paths = append(paths, path)
+	}
+	return paths
 }
 
 // checkWritable returns a conflict about the first value that keeps u from being written to
@@ -124,8 +128,8 @@ func fits(v bson.RawValue, want bson.Type) bool {
 	})
 }
 
-// unchanged returns the conditions that an unconfirmed record still has the values of paths
-// that it was read with.
+// unchanged returns the conditions that the record still has the values of paths that it was
+// read with.
 func (r *record) unchanged(paths []string) (filter bson.D) {
 	for _, path := range paths {
 		head, name, nested := strings.Cut(path, ".")
@@ -149,11 +153,15 @@ func (r *record) unchanged(paths []string) (filter bson.D) {
 	return filter
 }
 
-// equalOnly is equal without the documents in which the field is an array with such an
-// element.
+// equalOnly is equal without the documents that a filter takes for equal: those in which the
+// field is an array with such an element, or an equal number of another type.
 func (r *record) equalOnly(field string) bson.E {
 	condition := r.equal(field)
-	if r.raw.Lookup(field).Type != bson.TypeArray {
+	v := r.raw.Lookup(field)
+	if v.IsNumber() {
+		condition.Value = append(condition.Value.(bson.D), bson.E{Key: "$type", Value: typeName(v.Type)})
+	}
+	if v.Type != bson.TypeArray {
 		condition.Value = append(condition.Value.(bson.D), notArray)
 	}
 	return condition

@@ -186,7 +186,14 @@ func (up *upsert) plan(r *record) (plan, error) {
 	if err := r.checkWritable(up.u); err != nil {
 		return plan{}, err
 	}
-	p.filter = r.asRead(r.checkedPaths(up.u))
+	switch {
+	case r.unconfirmed():
+		p.filter = r.asRead(r.checkedPaths(up.u))
+	case p.result.Outcome == clerksync.Updated:
+		p.filter = r.asRead(nil)
+	default: // another call may write other fields of the same version and the same syncedAt
+		p.filter = append(r.asRead(nil), r.unchanged(fieldPaths(up.u))...)
+	}
 	return p, nil
 }
 
