@@ -25,10 +25,10 @@ type advice struct {
 var advices = map[int]advice{
 	// Servers that do not support retryable writes. 20 is also MongoDB's answer for another
 	// storage engine, and for the database "local". The driver hides that one, see refusedByDriver.
-	301:          {text: retryWrites}, // Amazon DocumentDB
-	codeBadValue: {text: perhapsRetryWrites},
-	9:            {text: perhapsRetryWrites},
-	20:           {text: perhapsRetryWrites},
+	301: {text: retryWrites}, // Amazon DocumentDB
+	2:   {text: perhapsRetryWrites},
+	9:   {text: perhapsRetryWrites},
+	20:  {text: perhapsRetryWrites},
 
 	// Access.
 	codeUnauthorized: {text: "the database user needs the privileges find, insert, update and listIndexes on the collection, and createIndex for the first start"},
@@ -73,12 +73,15 @@ var advices = map[int]advice{
 	10334: {text: tooLarge, rejects: true},
 	17419: {text: tooLarge, rejects: true},
 	17420: {text: tooLarge, rejects: true},
-	17280: {text: "a value is too long for one of the app's indexes", rejects: true},
-	171:   {text: "one of the app's indexes is on two lists of the record", rejects: true},
-	16755: {text: geoIndex, rejects: true},
-	16804: {text: geoIndex, rejects: true},
-	17261: {text: languageOverride, rejects: true},
-	17262: {text: languageOverride, rejects: true},
+	// DocumentDB on PostgreSQL, for an update and for an insert (M003A and M003B as it writes them).
+	285999133: {text: tooLarge, rejects: true},
+	302776349: {text: tooLarge, rejects: true},
+	17280:     {text: "a value is too long for one of the app's indexes", rejects: true},
+	171:       {text: "one of the app's indexes is on two lists of the record", rejects: true},
+	16755:     {text: geoIndex, rejects: true},
+	16804:     {text: geoIndex, rejects: true},
+	17261:     {text: languageOverride, rejects: true},
+	17262:     {text: languageOverride, rejects: true},
 }
 
 const (

@@ -69,14 +69,14 @@ func TestAdviceByCode(t *testing.T) {
 
 // TestAdviceOnTheDriversOwnErrors uses errors that do not come from the server.
 func TestAdviceOnTheDriversOwnErrors(t *testing.T) {
-	badValue := mongo.CommandError{Code: codeBadValue}
+	badValue := mongo.CommandError{Code: 2}
 	for name, tt := range map[string]struct {
 		err      error
 		want     string
 		rejected bool
 	}{
-		"retryable writes": {driver.ErrUnsupportedStorageEngine, retryWrites, false},
-		"too large":        {driver.ErrDocumentTooLarge, tooLarge, true},
+		"retryable writes": {driver.ErrUnsupportedStorageEngine, "upsert: server error 20: " + retryWrites, false},
+		"too large":        {driver.ErrDocumentTooLarge, "upsert: not sent: " + tooLarge, true},
 		"found too large":  {errors.Join(errTooLarge, badValue), tooLarge, true},
 		"not encodable":    {mongo.MarshalError{Value: "ada@example.com", Err: errors.New("x")}, "cannot be encoded", true},
 		"a race":           {errLostRace, errLostRace.Error(), false},
@@ -97,17 +97,20 @@ func TestAdviceOnTheDriversOwnErrors(t *testing.T) {
 
 // TestCheckSize tells a record over the limit from other reasons for the same code.
 func TestCheckSize(t *testing.T) {
-	badValue := error(mongo.CommandError{Code: codeBadValue})
+	badValue := error(mongo.CommandError{Code: 2})
 	for name, tt := range map[string]struct {
 		size int
 		err  error
 		want bool
 	}{
-		"too large":            {maxRecordSize, badValue, true},
-		"at the limit":         {maxRecordSize - 1000, badValue, false},
-		"small":                {1, badValue, false},
-		"large, another error": {maxRecordSize, mongo.CommandError{Code: 9}, false},
-		"large, no error":      {maxRecordSize, nil, false},
+		"too large":           {maxRecordSize, badValue, true},
+		"at the limit":        {maxRecordSize - 1000, badValue, false},
+		"small":               {1, badValue, false},
+		"large, another code": {maxRecordSize, mongo.CommandError{Code: 302776349}, true},
+		"large, transient":    {maxRecordSize, mongo.CommandError{Code: codeThrottled}, false},
+		"large, duplicate":    {maxRecordSize, writeError(11000, nil), false},
+		"large, no answer":    {maxRecordSize, mongo.CommandError{Labels: []string{"NetworkError"}}, false},
+		"large, no error":     {maxRecordSize, nil, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			u := &clerksync.User{ClerkID: "user_ada", Extra: map[string]any{"text": strings.Repeat("x", tt.size)}}

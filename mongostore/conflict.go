@@ -72,8 +72,9 @@ func (up *upsert) conflict(ctx context.Context, r *record, err error) error {
 	}
 	for _, holder := range holders {
 		switch e := up.release(ctx, holder, up.spare(holder, key.paths)); {
-		case isUniqueViolation(e):
-			return conflict // without the value, the deleted record would equal another one
+		case isUniqueViolation(e), refusedRecord(e):
+			// Without the value, the deleted record would equal another one, or break a rule.
+			return conflict
 		case e != nil:
 			return e
 		}

@@ -103,6 +103,12 @@ func describe(err error) string {
 			return known.Error()
 		}
 	}
+	switch {
+	case errors.Is(err, driver.ErrDocumentTooLarge):
+		return "not sent"
+	case errors.Is(err, driver.ErrUnsupportedStorageEngine):
+		return "server error 20" // which the driver hides
+	}
 	var parts []string
 	for _, code := range codes(err) {
 		parts = append(parts, fmt.Sprintf("server error %d", code))

@@ -50,9 +50,6 @@ var notPrimary = []int{
 	13436, // NotPrimaryOrSecondary
 }
 
-// codeBadValue has many reasons.
-const codeBadValue = 2
-
 // codeInternal is FerretDB 1's code for a unique violation by an update. Other servers
 // use it for many faults, most of them permanent.
 const codeInternal = 1

@@ -463,3 +463,27 @@ func TestUnconfirmed(t *testing.T) {
 		t.Errorf("the deletion: %+v, %v", u, err)
 	}
 }
+
+// TestReleaseRejected has a validator that requires an address, so that a deleted record
+// cannot give up its own. That is a conflict: the new record has no fault.
+func TestReleaseRejected(t *testing.T) {
+	t.Parallel()
+	base := newUniqueStore(t, "email")
+	coll, f := newFront(t, base.coll, replicaSet, nil)
+	s := open(t, coll, &mongostore.Options{AllowUnique: []string{"email"}})
+	upsert(t, s, ada(1), clerksync.Created)
+	deactivate(t, s, "user_ada", hour(2))
+	f.play(func(_ string, cmd bson.Raw) reaction {
+		if isRelease(cmd) {
+			return refused(121)
+		}
+		return reaction{}
+	})
+	again := person("again", 3)
+	again.Email = "ada@example.com"
+	_, err := s.Upsert(t.Context(), again)
+	wantConflict(t, err, "email")
+	if errors.Is(err, clerksync.ErrRejected) {
+		t.Errorf("error %v, want a conflict alone", err)
+	}
+}

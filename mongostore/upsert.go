@@ -95,12 +95,10 @@ func (up *upsert) try(ctx context.Context) (clerksync.Result, error) {
 			return up.written(outcome), up.diagnose(ctx, err)
 		}
 		duplicate = err
-		if mongo.IsDuplicateKeyError(duplicate) {
-			if r, err := up.confirm(ctx); err != nil {
-				return clerksync.Result{}, err
-			} else if r != nil {
-				return up.unchanged(r), nil
-			}
+		if r, err := up.confirm(ctx, duplicate); err != nil {
+			return clerksync.Result{}, err
+		} else if r != nil {
+			return up.unchanged(r), nil
 		}
 	}
 	r, err := up.store.read(ctx, up.u.ClerkID)
@@ -118,23 +116,28 @@ func (up *upsert) try(ctx context.Context) (clerksync.Result, error) {
 	if err != nil {
 		return clerksync.Result{}, err
 	}
-	if r == nil && !mongo.IsDuplicateKeyError(duplicate) {
-		return clerksync.Result{}, duplicate // rejected
-	}
 	if r == nil {
-		return clerksync.Result{}, up.conflict(ctx, nil, duplicate)
+		return clerksync.Result{}, up.insertError(ctx, duplicate)
 	}
 	return up.settle(ctx, r)
+}
+
+// insertError returns the error for a record that could not be inserted.
+func (up *upsert) insertError(ctx context.Context, err error) error {
+	if !mongo.IsDuplicateKeyError(err) {
+		return err // rejected
+	}
+	return up.conflict(ctx, nil, err)
 }
 
 // maxRecordSize is MongoDB's limit for one document.
 // https://www.mongodb.com/docs/manual/reference/limits/#mongodb-limit-BSON-Document-Size
 const maxRecordSize = 16 << 20
 
-// checkSize adds errTooLarge to an error that MongoDB gives for an insert over its limit,
-// and for many other reasons.
+// checkSize adds errTooLarge to the server's error if u is over the limit: MongoDB's code for
+// such an insert is 2, which has many reasons, and other servers have codes of their own.
 func (up *upsert) checkSize(err error) error {
-	if !hasCode(err, codeBadValue) {
+	if !answered(err) || transient(err) || mongo.IsDuplicateKeyError(err) {
 		return err
 	}
 	if raw, e := bson.Marshal(up.document()); e != nil || len(raw) <= maxRecordSize {
@@ -150,7 +153,7 @@ func (up *upsert) settle(ctx context.Context, r *record) (clerksync.Result, erro
 		return p.result, err
 	}
 	if _, err := up.store.write(ctx, p.filter, p.update, false); err != nil {
-		return clerksync.Result{}, up.diagnose(ctx, err)
+		return clerksync.Result{}, up.diagnose(ctx, up.checkSize(err))
 	}
 	return p.result, nil
 }
@@ -211,11 +214,14 @@ func (s *Store) write(ctx context.Context, filter, update bson.D, insert bool) (
 }
 
 // confirm moves the two times forward if the record has u's version and fields: the
-// same event came again. It returns the record as it was before, or nil if the record
-// differs, or if a filter cannot tell. The fields are part of the filter because syncedAt
-// says as of when they are known to equal Clerk's: moved alone, it would keep out the
-// evidence that corrects them.
-func (up *upsert) confirm(ctx context.Context) (*record, error) {
+// same event came again. refusal is the server's error for the upsert before. It returns
+// the record as it was before, or nil if the record differs, or if a filter cannot tell.
+// The fields are part of the filter because syncedAt says as of when they are known to
+// equal Clerk's: moved alone, it would keep out the evidence that corrects them.
+func (up *upsert) confirm(ctx context.Context, refusal error) (*record, error) {
+	if !mongo.IsDuplicateKeyError(refusal) {
+		return nil, nil // rejected: the filter may be too large as well
+	}
 	update := up.moveTimes(nil)
 	filter, exact := up.equalFilter()
 	if update == nil || !exact {
