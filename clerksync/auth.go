@@ -238,7 +238,7 @@ func (s *Syncer) authenticated(next http.Handler, optional bool) http.Handler {
 			s.refuseSession(w, r, start, err)
 			return
 		}
-		u, err := s.visit(ctx, session.Claims.Subject, session.Version)
+		u, err := s.visit(ctx, session.Claims.Subject, newVisitToken(session.Claims, session.Version))
 		if err != nil {
 			s.answer(w, r, err)
 			return

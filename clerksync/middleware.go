@@ -41,11 +41,11 @@ func (s *Syncer) Middleware(next http.Handler) http.Handler {
 			s.answer(w, r, err)
 			return
 		}
-		var token sessiontoken.Version
+		var version sessiontoken.Version
 		if c, ok := claims.Custom.(interface{ tokenVersion() sessiontoken.Version }); ok {
-			token = c.tokenVersion()
+			version = c.tokenVersion()
 		}
-		u, err := s.visit(r.Context(), claims.Subject, token)
+		u, err := s.visit(r.Context(), claims.Subject, newVisitToken(claims, version))
 		if err != nil {
 			s.answer(w, r, err)
 			return

@@ -23,6 +23,7 @@ type Syncer struct {
 	tokens     *sessiontoken.Verifier
 	cache      *recordCache
 	rereads    rereadLog
+	pause      pause
 	handovers  handoverLog
 	lookups    singleflight.Group // lookups under way, by load.key
 	background *background
@@ -77,10 +78,12 @@ func (s *Syncer) Sync(ctx context.Context, clerkID string) (Result, error) {
 	return res, nil
 }
 
-// Forget drops the user's record from this process's cache. Call it after the app has
+// Forget drops the user's record from this process's cache, and what it remembers of a
+// creation that failed. Call it after the app has
 // changed the record in the database, so that the next visit sees the change. Other
 // processes see it after their CacheTTL.
 func (s *Syncer) Forget(clerkID string) {
+	s.rereads.recordKnown(clerkID)
 	s.invalidate(clerkID, func(cached *User, _ uint64) *User { return standbyAfterForget(cached) })
 }
 
@@ -101,8 +104,13 @@ func (s *Syncer) invalidate(id string, keep func(cached *User, generation uint64
 
 // upsert offers u to the Store. The next visit sees the result.
 func (s *Syncer) upsert(ctx context.Context, u *User) (Result, error) {
+	return s.upsertTo(ctx, s.store, u)
+}
+
+// upsertTo is upsert to the Syncer's Store in another wrapping.
+func (s *Syncer) upsertTo(ctx context.Context, store Store, u *User) (Result, error) {
 	gen := s.cache.generation(u.ClerkID).Load()
-	res, err := s.store.Upsert(ctx, u)
+	res, err := store.Upsert(ctx, u)
 	s.invalidateUpserted(u, gen, res, err)
 	return res, storeError(err)
 }

@@ -20,7 +20,8 @@ func init() {
 		s.background.running.Wait()
 		// The work has ended. Ask singleflight whether it has forgotten the lookups too.
 		for _, newer := range []bool{false, true} {
-			l := load{id: id, gen: s.cache.generation(id).Load(), token: sessiontoken.ParseVersion(claim), newer: newer}
+			l := load{id: id, gen: s.cache.generation(id).Load(), newer: newer}
+			l.token.version = sessiontoken.ParseVersion(claim)
 			<-s.lookups.DoChan(l.key(), func() (any, error) { return found{}, nil })
 		}
 	}

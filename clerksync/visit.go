@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/clerk/clerk-sdk-go/v2"
+
 	"github.com/clerksync/clerksync-go/clerksync/internal/clerkapi"
 	"github.com/clerksync/clerksync-go/clerksync/internal/sessiontoken"
 )
@@ -63,8 +65,28 @@ import (
 // first and no record is on standby, the error matches [ErrUnavailable] and ctx's cause,
 // with either [FailurePolicy].
 func (s *Syncer) User(ctx context.Context, clerkID string) (*User, error) {
-	u, err := s.visit(ctx, clerkID, sessiontoken.Version{})
+	u, err := s.visit(ctx, clerkID, visitToken{})
 	return u.Clone(), err
+}
+
+// visitToken is what a visit's session token says. The zero visitToken says nothing.
+type visitToken struct {
+	version  sessiontoken.Version // of the user, when the token was made
+	issuedAt int64                // in seconds since 1970, 0 if unknown
+}
+
+func newVisitToken(claims *clerk.SessionClaims, version sessiontoken.Version) visitToken {
+	t := visitToken{version: version}
+	if claims.IssuedAt != nil {
+		t.issuedAt = *claims.IssuedAt
+	}
+	return t
+}
+
+// young reports whether the token was issued less than youngToken ago. The clock may be a
+// little behind Clerk's.
+func (t visitToken) young(now time.Time) bool {
+	return t.issuedAt != 0 && now.Sub(time.Unix(t.issuedAt, 0)).Abs() < youngToken
 }
 
 // found is the answer to a visit, and where it came from.
@@ -76,14 +98,14 @@ type found struct {
 	reread  bool    // Clerk was asked about a record that the Store had
 }
 
-// visit is User for a visitor whose session token may carry the user's version. The record
+// visit is User for a visitor with a session token. The record
 // is shared: callers may not modify it.
-func (s *Syncer) visit(ctx context.Context, id string, token sessiontoken.Version) (*User, error) {
+func (s *Syncer) visit(ctx context.Context, id string, token visitToken) (*User, error) {
 	now := s.clock.Now()
-	token = token.Usable(now)
+	token.version = token.version.Usable(now)
 	f, err := s.find(ctx, id, now, token)
 	if err == nil && !f.user.Partial {
-		s.refreshIfDue(ctx, f.user, now, token)
+		s.refreshIfDue(ctx, f.user, now, token.version)
 		if barred(f.user) {
 			f.user, err = nil, inactive(f.user)
 		}
@@ -118,8 +140,8 @@ var errNotUserID = fmt.Errorf("%w: not the form of a user id", ErrUserUnknown)
 func barred(u *User) bool { return !u.IsActive || u.Banned || !u.DeletedAt.IsZero() }
 
 // find returns the record from the cache, from a lookup, or from standby.
-func (s *Syncer) find(ctx context.Context, id string, now time.Time, token sessiontoken.Version) (found, error) {
-	if u, ok := s.cache.fresh(id, now); ok && s.servable(u, now, token) {
+func (s *Syncer) find(ctx context.Context, id string, now time.Time, token visitToken) (found, error) {
+	if u, ok := s.cache.fresh(id, now); ok && s.servable(u, now, token.version) {
 		return found{user: u, source: SourceCache}, nil
 	}
 	if !clerkapi.ValidUserID(id) {
@@ -141,20 +163,20 @@ func (s *Syncer) find(ctx context.Context, id string, now time.Time, token sessi
 }
 
 // servable reports whether a cached record may be served as it is.
-func (s *Syncer) servable(u *User, now time.Time, token sessiontoken.Version) bool {
+func (s *Syncer) servable(u *User, now time.Time, version sessiontoken.Version) bool {
 	if banMayBeLifted(u, now) && !s.rereads.isSettled(u.ClerkID, now) {
 		return false
 	}
-	return !s.needsReread(u, now, token)
+	return !s.needsReread(u, now, version)
 }
 
 // lookup waits for the lookup of this user that is under way, or begins one.
-func (s *Syncer) lookup(ctx context.Context, id string, now time.Time, token sessiontoken.Version) (found, error) {
+func (s *Syncer) lookup(ctx context.Context, id string, now time.Time, token visitToken) (found, error) {
 	if ctx.Err() != nil {
 		return found{}, unavailable(context.Cause(ctx))
 	}
 	cached, ok := s.cache.standby(id, now)
-	newer := ok && s.needsReread(cached, now, token)
+	newer := ok && s.needsReread(cached, now, token.version)
 	detached := s.background.detach(ctx)
 	for first := true; ; first = false {
 		gen := s.cache.generation(id).Load()
@@ -167,7 +189,7 @@ func (s *Syncer) lookup(ctx context.Context, id string, now time.Time, token ses
 			case !f.current && first:
 				// A webhook, Sync or Forget came in between, and the lookup may have begun
 				// before this visit: look again.
-			case res.Err == nil && !newer && s.needsReread(f.user, now, token):
+			case res.Err == nil && !newer && s.needsReread(f.user, now, token.version):
 				newer = true // another visitor's lookup, which did not know what this token says
 			default:
 				return f, res.Err
@@ -182,7 +204,7 @@ func (s *Syncer) lookup(ctx context.Context, id string, now time.Time, token ses
 type load struct {
 	id    string
 	gen   uint64 // the generation in which it began
-	token sessiontoken.Version
+	token visitToken
 	newer bool // the token is newer than the record: this is not the user's plain lookup
 }
 
@@ -191,7 +213,7 @@ type load struct {
 // needs no generation, because invalidate calls lookups.Forget.
 func (l load) key() string {
 	if l.newer {
-		return fmt.Sprint(l.id, " ", l.token.At.UnixMilli(), " ", l.gen)
+		return fmt.Sprint(l.id, " ", l.token.version.At.UnixMilli(), " ", l.gen)
 	}
 	return l.id
 }
@@ -203,7 +225,7 @@ func (s *Syncer) load(ctx context.Context, l load) (found, error) {
 	err := s.background.run(ctx, func(ctx context.Context) (err error) {
 		now := s.clock.Now()
 		// The lookup before may have ended after this visit looked into the cache.
-		if u, ok := s.cache.fresh(id, now); ok && s.servable(u, now, token) {
+		if u, ok := s.cache.fresh(id, now); ok && s.servable(u, now, token.version) {
 			f = found{user: u, source: SourceCache, current: s.cache.generation(id).Load() == l.gen}
 			return nil
 		}
@@ -215,7 +237,7 @@ func (s *Syncer) load(ctx context.Context, l load) (found, error) {
 		f = s.cacheLoaded(l, f, now) // now is from before the read: the record may have changed since
 		// After caching: before, these notes would let the older cached record be served.
 		if f.reread {
-			s.rereads.recordReread(f.user, token, now, f.source == SourceClerk)
+			s.rereads.recordReread(f.user, token.version, now, f.source == SourceClerk)
 		}
 		if banMayBeLifted(f.user, now) {
 			s.rereads.recordSettled(f.user)
@@ -237,24 +259,20 @@ func (s *Syncer) cacheLoaded(l load, f found, now time.Time) found {
 	return f
 }
 
-// loadFromStore reads the record from the Store. It goes on to Clerk if there is none, if
-// the token is newer, or if Clerk may have lifted a ban.
-func (s *Syncer) loadFromStore(ctx context.Context, id string, token sessiontoken.Version) (found, error) {
-	u, err := s.store.User(ctx, id)
+// loadFromStore reads the record from the Store. It goes on to Clerk if there is none that
+// may be served, if the token is newer, or if Clerk may have lifted a ban.
+func (s *Syncer) loadFromStore(ctx context.Context, id string, token visitToken) (found, error) {
+	u, err := s.stored(ctx, id)
 	now := s.clock.Now()
 	switch {
-	case errors.Is(err, ErrNotFound) && s.rereads.isUnknown(id, now):
-		return found{}, ErrUserUnknown
-	case errors.Is(err, ErrNotFound):
-		f, err := s.readAndUpsert(ctx, id)
-		if f.user != nil { // the ban of a record that was made meanwhile is written
-			err = nil
-		}
-		return f, err
+	case errors.Is(err, ErrNotFound), err == nil && unconfirmed(u) && u.IsActive:
+		return s.create(ctx, id, token)
 	case err != nil:
 		return found{}, storeError(err)
+	case unconfirmed(u): // the app suspended the user
+		return found{user: u, source: SourceStore}, nil
 	}
-	if !(banMayBeLifted(u, now) && s.rereads.reserve(id, now)) && !s.needsReread(u, now, token) {
+	if !(banMayBeLifted(u, now) && s.rereads.reserve(id, now)) && !s.needsReread(u, now, token.version) {
 		return found{user: u, source: SourceStore}, nil
 	}
 	f, err := s.readAndUpsert(ctx, id)
@@ -265,23 +283,44 @@ func (s *Syncer) loadFromStore(ctx context.Context, id string, token sessiontoke
 	return f, nil
 }
 
+// stored reads the record from the Store.
+func (s *Syncer) stored(ctx context.Context, id string) (*User, error) {
+	u, err := s.store.User(ctx, id)
+	if err == nil && u == nil {
+		return nil, errors.New("neither a record nor an error")
+	}
+	return u, err
+}
+
 // readAndUpsert reads the user from Clerk, writes it to the Store, and returns the record
 // there. If Map or RoleOf fails, the error is a 503 that does not match ErrUnavailable, so
 // neither standby nor FailOpen applies.
 func (s *Syncer) readAndUpsert(ctx context.Context, id string) (found, error) {
+	if err := s.paused(); err != nil {
+		return found{}, err
+	}
 	m := s.readFromClerk(ctx, id)
+	gen := s.cache.generation(id).Load()
 	res, err := s.write(ctx, m, s.upsertQuietly)
 	if p := (*Problem)(nil); errors.As(err, &p) && p.Code == codeMappingFailed {
-		err = &Problem{Status: http.StatusServiceUnavailable, Code: p.Code, RetryAfter: defaultRetryAfter, Err: p.Err}
+		err = &Problem{Status: http.StatusServiceUnavailable, Code: p.Code, RetryAfter: failureFor, Err: p.Err}
 	}
 	if err != nil && res.Outcome == 0 {
 		return s.bannedInClerk(ctx, m, err)
 	}
 	if res.User == nil {
-		var readErr error
-		if res.User, readErr = s.store.User(ctx, id); readErr != nil {
+		u, readErr := s.stored(ctx, id)
+		if readErr != nil {
+			s.invalidateUpserted(m.user, gen, res, nil) // nobody else will show what was written
 			return found{}, unavailable(fmt.Errorf("store: reading back a record: %w", readErr))
 		}
+		res.User = u
+	}
+	switch {
+	case err == nil:
+		res.User = confirmedBy(res.User, m.user)
+	case unconfirmed(res.User) && !barred(res.User):
+		return found{}, err // nothing that may be served
 	}
 	return found{user: res.User, source: SourceClerk, outcome: res.Outcome}, err
 }
@@ -307,7 +346,9 @@ func (s *Syncer) bannedInClerk(ctx context.Context, m mapped, err error) (found,
 func (s *Syncer) readFromClerk(ctx context.Context, id string) mapped {
 	raw, asOf, err := s.api.User(ctx, id)
 	unknown := errors.Is(err, ErrUserUnknown)
-	s.rereads.recordAsked(id, s.clock.Now(), unknown)
+	now := s.clock.Now()
+	s.rereads.recordAsked(id, now, unknown)
+	s.pause.record(err, now)
 	if unknown {
 		return mapped{err: err}
 	}

@@ -145,7 +145,7 @@ func TestLookupKeyChangesAtAnInvalidation(t *testing.T) {
 	s := &Syncer{cache: newRecordCache(1000, time.Hour), clock: clock.System(time.Now)}
 	token := sessiontoken.Version{At: time.Now()}
 	key := func(newer bool) string {
-		return load{id: "user_1", gen: s.cache.generation("user_1").Load(), token: token, newer: newer}.key()
+		return load{id: "user_1", gen: s.cache.generation("user_1").Load(), token: visitToken{version: token}, newer: newer}.key()
 	}
 	before := key(true)
 	if key(true) != before || key(false) == before {

@@ -17,6 +17,7 @@ import (
 type hookedStore struct {
 	*countingStore
 	afterUser, afterUpsert func()
+	withholds              bool // Updated does not return the record, as with mongostore
 }
 
 func (s *hookedStore) User(ctx context.Context, id string) (*clerksync.User, error) {
@@ -28,6 +29,9 @@ func (s *hookedStore) User(ctx context.Context, id string) (*clerksync.User, err
 func (s *hookedStore) Upsert(ctx context.Context, u *clerksync.User) (clerksync.Result, error) {
 	res, err := s.countingStore.Upsert(ctx, u)
 	once(&s.afterUpsert)
+	if s.withholds && res.Outcome == clerksync.Updated {
+		res.User = nil
+	}
 	return res, err
 }
 
