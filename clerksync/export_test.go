@@ -23,6 +23,7 @@ const (
 	CallTimeout     = callTimeout
 	DeliveryTimeout = deliveryTimeout
 	MaxRefreshers   = maxRefreshers
+	StoreTimeout    = storeTimeout
 )
 
 // ProblemCodes are the codes that have a text for clients, sorted.
@@ -30,6 +31,9 @@ func ProblemCodes() []string { return slices.Sorted(maps.Keys(problemDetails)) }
 
 // SameStripe reports whether an invalidation of one user ends the loads of the other.
 func SameStripe(s *Syncer, a, b string) bool { return s.cache.generation(a) == s.cache.generation(b) }
+
+// SetMaxUnlisted bounds how many records that Clerk's list does not have a run remembers.
+func SetMaxUnlisted(opts *ReconcileOptions, n int) { opts.maxUnlisted = n }
 
 // WaitBackground waits for the background work, as Close does, and goes on.
 func WaitBackground(s *Syncer) { s.background.running.Wait() }

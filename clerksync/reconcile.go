@@ -11,13 +11,14 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/clerksync/clerksync-go/clerksync/internal/clerkapi"
-	"github.com/clerksync/clerksync-go/clerksync/internal/idset"
 )
 
 // ReconcileOptions are the choices for one [Syncer.Reconcile]. The zero value compares
 // versions, writes what is missing or older, and marks deleted what is gone.
 type ReconcileOptions struct {
 	_ [0]func() // forbids unkeyed literals
+
+	maxUnlisted int // only tests set it; see the constant
 
 	// DryRun writes nothing: the Report says what a run would have written.
 	DryRun bool
@@ -41,8 +42,8 @@ type ReconcileOptions struct {
 	// InstanceID is the Clerk instance that the secret key must belong to, "ins_…". If it
 	// belongs to another, the run ends with [ErrWrongInstance] before it writes anything.
 	// Without an InstanceID the run takes a hundred records of the Store and expects to
-	// find at least one of these users in Clerk; a Store that is not a [BatchStore] cannot
-	// be checked this way. Defaults to none.
+	// find at least one of these users in Clerk. That says nothing of a Store with fewer
+	// than two, or of one that is not a [BatchStore]. Defaults to none.
 	InstanceID string
 
 	// MaxDeactivations is how many records a run may mark deleted. If more are gone from
@@ -90,6 +91,9 @@ func (opts ReconcileOptions) withDefaults(secretKey string) ReconcileOptions {
 	if opts.Holdback == 0 {
 		opts.Holdback = 10 * time.Minute
 	}
+	if opts.maxUnlisted == 0 {
+		opts.maxUnlisted = maxUnlisted
+	}
 	return opts
 }
 
@@ -133,14 +137,18 @@ func (opts *ReconcileOptions) validate(store Store, resume error) error {
 //
 // Before the first write it makes sure that the secret key belongs to the Clerk instance
 // of the Store's users: see [ReconcileOptions].InstanceID. It waits out Clerk's rate limit
-// and failures of Clerk and of the Store for up to five minutes each. A user who cannot be
-// written is counted and does not stop the run.
+// and failures of Clerk and of the Store for up to five minutes each. A call of the Store
+// may take two minutes, so a Store that does not answer ends the run too. A user who cannot
+// be written is counted and does not stop the run, but it ends with an error: the Report is
+// then Complete.
 //
 // The Report is useful beside an error too. A run that was stopped or killed has lost
 // nothing: run again, from the beginning or with [Report].Resume.
 //
 // Errors: [ErrWrongInstance]; [ErrIncomplete]; [ErrTooManyGhosts]; [ErrUnavailable] if
-// Clerk or the Store failed for too long or Clerk rejects the secret key; the context's.
+// Clerk or the Store failed for too long or Clerk rejects the secret key; the context's; a
+// [*ConflictError] if users are kept out by a unique index (Report.Conflicts); and one that
+// matches none of these if the mapping or the Store rejects users (Report.Failed).
 // Faults of opts are reported all at once and match none of them.
 func (s *Syncer) Reconcile(ctx context.Context, opts ReconcileOptions) (Report, error) {
 	start := s.clock.Now()
@@ -152,6 +160,9 @@ func (s *Syncer) Reconcile(ctx context.Context, opts ReconcileOptions) (Report, 
 		err = fmt.Errorf("clerksync: reconcile: %w", err)
 	}
 	report := r.finish(err)
+	if err == nil || onlyGhostsLeft(err) {
+		err = errors.Join(err, r.unwritten(&report))
+	}
 	s.observe(ctx, start, Observation{Op: OpReconcile, Err: err})
 	return report, err
 }
@@ -176,10 +187,10 @@ type reconcileRun struct {
 	nextPage        int                       // the first page that is not done
 	until           clerkapi.Position         // the end of the page before it
 	conflicts       []string                  // users in conflict with another, to be tried again
+	conflict        *ConflictError            // the last conflict, nil for none
 	resumeConflicts int                       // how many of conflicts come before until
 
-	rejectedInARow int        // users whom the Store rejected since it last accepted one
-	restored       *idset.Set // restored users, whom the sweep asks Clerk for again; nil: none
+	rejectedInARow int // users whom the Store rejected since it last accepted one
 	warnings       int
 }
 
@@ -199,8 +210,11 @@ func (s *Syncer) newReconcileRun(opts ReconcileOptions) (*reconcileRun, error) {
 		progress: Progress{Phase: PhaseUsers, Done: point.Passed},
 	}
 	r.clerk = s.api.NewBulkReader(opts.RequestsPerSecond, r.throttled, unavailable)
-	if r.store, r.canList = s.store.(BatchStore); !r.canList {
-		r.store = oneByOne{s.store}
+	bounded := boundedStore{s.store, s.clock}
+	if batch, ok := s.store.(BatchStore); ok {
+		r.store, r.canList = boundedBatchStore{bounded, batch}, true
+	} else {
+		r.store = oneByOne{bounded}
 	}
 	return r, nil
 }
@@ -222,17 +236,26 @@ func (r *reconcileRun) run(ctx context.Context) (err error) {
 	if err == nil && r.canList && !r.allTooYoung() {
 		err = r.sweepGhosts(ctx)
 	}
-	if err != nil && !errors.Is(err, ErrIncomplete) && !errors.Is(err, ErrTooManyGhosts) {
+	if err != nil && !onlyGhostsLeft(err) {
 		return err
 	}
 	return errors.Join(err, r.retryConflicts(ctx))
 }
 
-// allTooYoung reports whether every record is too young to be a ghost: after the first
-// backfill of an empty Store they need not be read again.
-func (r *reconcileRun) allTooYoung() bool {
-	return r.storeEmpty && r.syncer.clock.Now().Sub(r.start) < r.opts.Holdback
+// onlyGhostsLeft reports whether a run ended with err after it had compared all users.
+func onlyGhostsLeft(err error) bool {
+	return errors.Is(err, ErrIncomplete) || errors.Is(err, ErrTooManyGhosts)
 }
+
+// allTooYoung reports whether every record is too young to be a ghost: after the first
+// backfill of an empty Store they need not be read again. A restored record is an old one.
+func (r *reconcileRun) allTooYoung() bool {
+	return r.storeEmpty && !r.opts.Restore && r.syncer.clock.Now().Sub(r.start) < r.opts.Holdback
+}
+
+// fewestToTell is how many users a Store must have to tell their instance from another. The
+// only user may just have been deleted, so a Store with one user is treated as an empty one.
+const fewestToTell = 2
 
 // checkInstance makes sure that the secret key belongs to the Clerk instance of the
 // Store's users. With the key of another one, every user would look deleted.
@@ -248,7 +271,7 @@ func (r *reconcileRun) checkInstance(ctx context.Context) error {
 		}
 		return err
 	}
-	if len(ids) == 0 {
+	if len(ids) < fewestToTell {
 		return nil
 	}
 	known, _, err := r.clerk.UsersByID(ctx, ids)

@@ -47,6 +47,9 @@ func TestReconcileOfAnotherInstance(t *testing.T) {
 		"an empty instance":               {stored: 3, want: wrong, calls: 1},
 		"an empty instance and Store":     {calls: 3},
 		"an empty Store":                  {listed: 3, calls: 4},
+		"one record, and nobody listed":   {stored: 1, calls: 3 - 1 + 1 + 2}, // the only user was deleted
+		"one record, and others listed":   {stored: 1, listed: 3, calls: 4 + 1 + 1},
+		"two records":                     {stored: 2, listed: 3, want: wrong, calls: 1},
 		"revoked":                         {stored: 3, listed: 3, revoked: true, want: unavailable, calls: 1},
 		"revoked, and an empty Store":     {listed: 3, revoked: true, want: unavailable, calls: 1},
 		"another instance than was named": {stored: 3, listed: 3, instance: "own", want: wrong, calls: 1},

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"time"
 
 	"github.com/clerksync/clerksync-go/clerksync/internal/clerkapi"
 )
@@ -66,7 +65,7 @@ func (c *comparison) writeBatch(ctx context.Context, users []*User) (failing []*
 			c.run.syncer.invalidateUpserted(u, gens[i], results[i], nil)
 			c.written(u.ClerkID, results[i].Outcome)
 		case errors.As(err, &conflict):
-			c.conflict(u.ClerkID)
+			c.conflict(u.ClerkID, conflict)
 		case errors.Is(err, ErrRejected):
 			c.rejected, c.rejection = c.rejected+1, err
 			c.failed(ctx, u.ClerkID, err)
@@ -83,6 +82,7 @@ func (c *comparison) written(id string, outcome Outcome) {
 	onlySignedIn := outcome == Unchanged && slices.Equal(c.fields[id], []string{lastSignInAt})
 	switch {
 	case outcome == Deactivated && c.restored[id]: // foundDeleted has counted it
+		delete(c.restored, id) // deleted again, or still
 	case outcome == Deactivated: // deleted in the meantime
 		c.report.Tombstoned.add(id)
 	case c.restored[id]:
@@ -100,10 +100,11 @@ func (c *comparison) written(id string, outcome Outcome) {
 
 // conflict keeps a user for the end of the run. By then, the other user may have changed
 // or be gone.
-func (c *comparison) conflict(id string) {
+func (c *comparison) conflict(id string, err *ConflictError) {
 	r := c.run
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.conflict = err
 	if len(r.conflicts) == maxConflictsRetried {
 		c.report.Conflicts.add(id)
 		return
@@ -132,25 +133,4 @@ func (r *reconcileRun) retryConflicts(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// restore restores a record. It returns false if the Store rejects that.
-func (c *comparison) restore(ctx context.Context, id string, before time.Time) (bool, error) {
-	r := c.run
-	// It does not matter whether this call restored the record: the answer to an earlier
-	// attempt may be lost. If the record is still deleted, the Upsert leaves it so.
-	err := r.retryWrite(ctx, func() error {
-		_, err := r.syncer.store.(RestoreStore).Restore(ctx, id, before)
-		return storeError(err)
-	})
-	var rejected *rejectedError
-	if errors.As(err, &rejected) {
-		c.failed(ctx, id, err)
-		return false, r.checkRejected(0, 1, err)
-	}
-	if err != nil {
-		return false, err
-	}
-	r.recheckInSweep(id)
-	return true, nil
 }

@@ -59,7 +59,11 @@ var commandList = map[string]map[string]support{
 		"collation": {since: "3.4", v1: true, but: "Azure Cosmos DB does not have it, and Amazon DocumentDB since 8.0 only: " +
 			"only sent if one of the app's unique indexes has one"},
 	},
-	"insert": {"insert": always, "documents": always, "ordered": always},
+	"getMore": {
+		"getMore": {since: "3.2", v1: true}, "collection": {since: "3.2", v1: true}, "batchSize": {since: "3.2", v1: true},
+	},
+	"killCursors": {"killCursors": {since: "3.2", v1: true}, "cursors": {since: "3.2", v1: true}},
+	"insert":      {"insert": always, "documents": always, "ordered": always},
 	"update": {
 		"update": always, "updates": always, "ordered": always, "updates.q": always, "updates.u": always,
 		"updates.upsert": always, "updates.multi": always,

@@ -28,7 +28,7 @@ const (
 )
 
 // BulkReader asks Clerk on behalf of a Reconcile, which can wait: it keeps to a rate and
-// retries for [retry.GiveUpAfter]. One goroutine at a time may use it.
+// retries for [retry.GiveUpAfter]. It is safe for concurrent use.
 type BulkReader struct {
 	client     *Client
 	limiter    *rate.Limiter
@@ -56,10 +56,10 @@ func DefaultRate(secretKey string) float64 {
 	return 8
 }
 
-// Calls counts the requests sent, retries included. It is safe for concurrent use.
+// Calls counts the requests sent, retries included.
 func (b *BulkReader) Calls() int { return int(b.calls.Load()) }
 
-// Throttled counts the requests that Clerk answered 429. It is safe for concurrent use.
+// Throttled counts the requests that Clerk answered 429.
 func (b *BulkReader) Throttled() int { return int(b.throttled.Load()) }
 
 // Users reads one page of the list, as of the time of asking.
