@@ -303,9 +303,9 @@ func (c vainRelease) interrupt(t *testing.T, n int) bool {
 		upsert(t, s, person("bob", 1), clerksync.Created)
 	}
 	before := s.fields(t, "user_ada")
-	commands, opened := 0, false
+	commands, armed := 0, false
 	hooked := newHooked(t, s.coll, func(bson.Raw) {
-		if !opened {
+		if !armed {
 			return
 		}
 		if commands++; commands == n {
@@ -313,9 +313,10 @@ func (c vainRelease) interrupt(t *testing.T, n int) bool {
 		}
 	})
 	calling := open(t, hooked, &mongostore.Options{BatchSize: batchSize, AllowUnique: []string{"email"}})
-	opened = true
+	armed = true
 	u := change(person("bob", 3), func(u *clerksync.User) { u.Email = "ada@example.com" })
 	res, err := calling.Upsert(t.Context(), u)
+	armed = false
 	switch res.Outcome {
 	case clerksync.Created, clerksync.Updated: // the call had written its user before
 	case c.want:
