@@ -35,11 +35,16 @@
 // [clerksync.User.ClerkFields] and the README of this package for the fields and their
 // owners. It reads records that others wrote leniently: a field of a wrong type counts
 // as absent, a record without clerkUpdatedAt is older than any version, one without
-// isActive is active, and deletedAt counts only if it is a date.
+// isActive is active, and deletedAt counts only if it is a date. It writes a record that
+// clerksync has never written (no date in syncedAt and deletedAt) only if no value in it has
+// a wrong type. Names in nested values of Extra are escaped if a server may be unable to
+// hold them.
 //
 // Most calls take one round trip: reading a record, creating one, updating an older one,
 // deleting one, restoring one, and a batch of users who are new or newer. An event that
-// was applied before takes two, and one that is out of date three.
+// was applied before takes two (three if it moves a time and Extra has lists or maps), and
+// one that is out of date three. A user with Omit takes two. A record that clerksync has
+// never written takes four, once.
 //
 // Filters name the clerkIds that they are about, so commands on a collection that is
 // sharded on clerkId go to single shards. There are two exceptions. Undeleted reads the

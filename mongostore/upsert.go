@@ -26,9 +26,13 @@ import (
 // a clerkId. If another user has the value, the error is a [*clerksync.ConflictError].
 //
 // A record without a date in syncedAt and deletedAt is the app's: clerksync has never
-// written it. The filter leaves it out too, so it takes one or two round trips more, once.
-// Upsert reads it, compares the types, and repeats what it has read in the filter of its
-// write.
+// written it. The filter leaves it out too, so it takes up to three round trips more, once.
+// Upsert reads it and repeats what it has read in the filter of its write. If a value has
+// another type than clerksync's, the error is a [*clerksync.ConflictError] with Field and
+// Type. So it is if the app has anything under a name of u's Extra.
+//
+// With Omit, Upsert reads the record first. If there is none, the error matches
+// [clerksync.ErrNotFound].
 //
 // The Result's User is nil for Updated, because the record is not read back.
 func (s *Store) Upsert(ctx context.Context, u *clerksync.User) (clerksync.Result, error) {
