@@ -1,17 +1,13 @@
 package clerksync
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"reflect"
-	"time"
 
 	"github.com/clerksync/clerksync-go/clerksync/internal/clerkapi"
 )
-
-// restorableAfter is how old a deletion must be before Restore treats it as a mistake. A
-// recent deletion may have happened after Clerk answered.
-const restorableAfter = time.Hour
 
 // comparison is the work on one page: what was found, and what is to be written.
 type comparison struct {
@@ -19,34 +15,51 @@ type comparison struct {
 	page   clerkapi.Page
 	report Report // of this page
 
-	write []*User
+	write     []*User
+	parts     []*User   // what can be written of users who cannot be written whole
+	handover  *handover // tried for users in conflict; nil before the end of the run
+	rejected  int       // how many of them match ErrRejected
+	rejection error     // of the last of these
 	// Of the users to write, by id:
 	fields   map[string][]string // the fields that differ, if whole records are compared
 	existing map[string]bool     // who has a record
-	restored map[string]bool     // whose record was restored
+	restored map[string]bool     // whose record may have been restored
 }
 
 // compare brings the records of a page's users in step with Clerk.
 func (r *reconcileRun) compare(ctx context.Context, page clerkapi.Page) error {
+	return r.compareWith(ctx, page, nil)
+}
+
+// compareWith is compare that also tries to write users whose values other records hold, if
+// there is a handover.
+func (r *reconcileRun) compareWith(ctx context.Context, page clerkapi.Page, h *handover) error {
 	if len(page.Users) == 0 {
 		return nil
 	}
 	c := &comparison{
-		run: r, page: page,
+		run: r, page: page, handover: h,
 		fields: make(map[string][]string), existing: make(map[string]bool), restored: make(map[string]bool),
 	}
-	if err := c.find(ctx); err != nil {
-		return err
-	}
-	if r.opts.DryRun {
-		c.countWrites()
-	} else if err := c.writeAll(ctx); err != nil {
+	err := c.findAndWrite(ctx)
+	if err = cmp.Or(err, c.checkRestored(ctx)); err != nil {
 		return err
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.report.add(&c.report)
 	return nil
+}
+
+func (c *comparison) findAndWrite(ctx context.Context) error {
+	if err := c.find(ctx); err != nil {
+		return err
+	}
+	if c.run.opts.DryRun {
+		c.countWrites()
+		return nil
+	}
+	return c.writeAll(ctx)
 }
 
 // find collects the users to write.
@@ -121,9 +134,8 @@ func (c *comparison) byRecord(ctx context.Context, ids []string) error {
 			}
 			continue
 		}
-		u, err := c.mapped(listed)
-		if err != nil {
-			c.failed(ctx, listed.ID, err)
+		u := c.mapped(ctx, listed)
+		if u == nil {
 			continue
 		}
 		switch outcome := Decide(stored, u, now); {
@@ -170,47 +182,25 @@ func differences(stored, u *User) (paths []string) {
 	return paths
 }
 
-// foundDeleted counts a user whom Clerk has and whose record is marked deleted. If Restore
-// is set, it restores the record.
-func (c *comparison) foundDeleted(ctx context.Context, listed clerkapi.ListedUser, deletedAt time.Time) error {
-	c.report.Tombstoned.add(listed.ID)
-	before := c.page.AsOf.Add(-restorableAfter)
-	if !c.run.opts.Restore || deletedAt.After(before) {
-		return nil
-	}
-	u, err := c.mapped(listed)
-	if err != nil {
-		c.failed(ctx, listed.ID, err)
-		return nil
-	}
-	if !c.run.opts.DryRun {
-		restored, err := c.restore(ctx, u.ClerkID, before)
-		if err != nil || !restored {
-			return err
-		}
-	}
-	c.restored[u.ClerkID] = true
-	c.write = append(c.write, u)
-	return nil
-}
-
 // offer adds a user to those to write.
 func (c *comparison) offer(ctx context.Context, listed clerkapi.ListedUser) {
-	u, err := c.mapped(listed)
-	if err != nil {
-		c.failed(ctx, listed.ID, err)
-		return
+	if u := c.mapped(ctx, listed); u != nil {
+		c.write = append(c.write, u)
 	}
-	c.write = append(c.write, u)
 }
 
-// mapped is the record that a user should have.
-func (c *comparison) mapped(listed clerkapi.ListedUser) (*User, error) {
-	u, err := c.run.syncer.userFromClerk(listed.Raw, c.page.AsOf)
-	if err == nil && u.ClerkID != listed.ID {
-		return nil, fmt.Errorf("%w: user: two ids", ErrInvalidEvent)
+// mapped is the record that a user should have. A user who cannot be mapped counts as failed,
+// and the result is nil. What is left of the user is written all the same.
+func (c *comparison) mapped(ctx context.Context, listed clerkapi.ListedUser) *User {
+	m := c.run.syncer.mapListed(listed, c.page.AsOf)
+	if m.err == nil {
+		return m.user
 	}
-	return u, err
+	if m.user != nil {
+		c.parts = append(c.parts, m.user)
+	}
+	c.failed(ctx, listed.ID, m.err)
+	return nil
 }
 
 // countWrites counts what would be written.

@@ -38,7 +38,8 @@ type Store interface {
 	//   - Stale, Deactivated: nothing is written.
 	//
 	// u's ID, CreatedAt, UpdatedAt, IsActive, DeletedAt and Partial have no effect. The
-	// error is a [*ConflictError] if one of the app's unique indexes is in the way.
+	// error is a [*ConflictError] if one of the app's unique indexes is in the way, and
+	// matches [ErrRejected] if the Store never takes such a record, whoever else has one.
 	//
 	// If u has Omit, Upsert does not create a record: if there is none, the error matches
 	// [ErrNotFound]. The fields that Omit names stay, and so does what the record has in
@@ -59,7 +60,8 @@ type Store interface {
 	// Deactivate marks the record deleted for good: it sets IsActive to false and DeletedAt
 	// to at. If there is no record, it leaves a tombstone without personal data for a late
 	// Upsert to find. A record that is already deleted stays as it is. If at is zero or
-	// before 1970, the Store's current time is used. The Outcome is always Deactivated.
+	// before 1970, the Store's current time is used. The Outcome is always Deactivated. The
+	// error matches [ErrRejected] if the Store never takes such a record.
 	Deactivate(ctx context.Context, clerkID string, at time.Time) (Result, error)
 }
 
@@ -71,7 +73,8 @@ type BatchStore interface {
 
 	// UpsertBatch does what Upsert does, for each of us in turn, and returns one Result
 	// each, in the same order. If some could not be written, the error is a [*BatchError]
-	// that says which and why, and the results of the others are valid. After any other
+	// that says which and why, and the results of the others are valid. A user whom Upsert
+	// would reject is no reason for the others to fail. After any other
 	// error nothing is known about any of them.
 	UpsertBatch(ctx context.Context, us []*User) ([]Result, error)
 
@@ -82,8 +85,10 @@ type BatchStore interface {
 	Stamps(ctx context.Context, clerkIDs []string) (map[string]Stamp, error)
 
 	// Undeleted yields the stamp of every record without a DeletedAt, suspended and banned
-	// ones too, in ascending order of ClerkID. Records written meanwhile may or may not be
-	// among them. After an error it stops.
+	// ones too, each once and in any order. A record that is written meanwhile may be
+	// missing or come twice. The caller may call the Store meanwhile, but should not pause
+	// for minutes: a database may then have ended the iteration. After an error it stops,
+	// and only starting over yields the rest.
 	Undeleted(ctx context.Context) iter.Seq2[Stamp, error]
 }
 
@@ -107,8 +112,8 @@ type Result struct {
 	// Outcome is zero beside an error, and for an event that is not about a user.
 	Outcome Outcome
 	// User is the whole stored record after the call. If it is nil, read the record with
-	// User. A Store may build it from the argument only for Created. It is shared; callers
-	// may not modify it.
+	// User. A Store may build it from the argument only for Created. The Syncer does not
+	// modify what a Store returns, and hands out copies.
 	User *User
 }
 

@@ -116,12 +116,7 @@ func latest(a, b time.Time) time.Time {
 func decode(raw bson.Raw) *clerksync.User {
 	text := func(path ...string) string { return textOf(raw, path...) }
 	date := func(field string) time.Time { return dateOf(raw, field) }
-	truth := func(field string, absent bool) bool {
-		if b, ok := raw.Lookup(field).BooleanOK(); ok {
-			return b
-		}
-		return absent
-	}
+	truth := func(field string, absent bool) bool { return truthOf(raw, field, absent) }
 
 	u := &clerksync.User{
 		ID:      idOf(raw.Lookup("_id")),
@@ -224,6 +219,13 @@ func textOf(raw bson.Raw, path ...string) string {
 	return s
 }
 
+func truthOf(raw bson.Raw, field string, absent bool) bool {
+	if b, ok := raw.Lookup(field).BooleanOK(); ok {
+		return b
+	}
+	return absent
+}
+
 func dateOf(raw bson.Raw, field string) time.Time { return timeOf(raw.Lookup(field)) }
 
 func timeOf(v bson.RawValue) time.Time {
@@ -233,13 +235,14 @@ func timeOf(v bson.RawValue) time.Time {
 	return time.Time{}
 }
 
-// stamp returns what Reconcile needs of the record.
+// stamp returns what Reconcile needs of the record. It decodes nothing else, because
+// Undeleted reads millions.
 func (r *record) stamp() clerksync.Stamp {
-	u := r.user()
 	return clerksync.Stamp{
-		ClerkID:        u.ClerkID,
-		ClerkUpdatedAt: u.ClerkUpdatedAt, SyncedAt: u.SyncedAt, CreatedAt: u.CreatedAt, DeletedAt: u.DeletedAt,
-		IsActive: u.IsActive,
+		ClerkID:        r.clerkID(),
+		ClerkUpdatedAt: dateOf(r.raw, "clerkUpdatedAt"), SyncedAt: dateOf(r.raw, "syncedAt"),
+		CreatedAt: dateOf(r.raw, "createdAt"), DeletedAt: deletedAt(r.raw),
+		IsActive: truthOf(r.raw, "isActive", true),
 	}
 }
 

@@ -68,7 +68,7 @@ func (d *deactivation) try(ctx context.Context) (*clerksync.User, error) {
 		onInsert := bson.D{{Key: "_id", Value: d.id}, {Key: "createdAt", Value: d.time}}
 		update := bson.D{{Key: "$set", Value: d.fields()}, {Key: "$setOnInsert", Value: onInsert}}
 		_, err := d.store.write(ctx, filter, update, true)
-		if !mongo.IsDuplicateKeyError(err) {
+		if !refusedRecord(err) {
 			return nil, err
 		}
 	}

@@ -13,9 +13,20 @@
 // MongoDB, Atlas, Amazon DocumentDB, Azure Cosmos DB and FerretDB have in common: plain
 // reads, inserts, updateOne with upsert, findAndModify, unordered bulk writes and one
 // unique index. It does not use transactions, pipeline updates, change streams, partial
-// or TTL indexes. Its tests run on FerretDB 1 (SQLite) and 2 (DocumentDB on PostgreSQL),
-// and on any server that MONGODB_URI names. The user needs the privileges find, insert,
-// update and listIndexes on the collection, and createIndex if the index does not exist.
+// or TTL indexes. The user needs the privileges find, insert, update and listIndexes on
+// the collection, and createIndex if the index does not exist.
+//
+// It is tested on FerretDB 1 (SQLite) and 2 (DocumentDB on PostgreSQL), and written for
+// MongoDB 4.4 and later from its documentation; CI is set up for MongoDB 8. The README of
+// this package says what other servers need: Amazon DocumentDB, for one, needs
+// retryWrites=false in the connection string.
+//
+// # Errors
+//
+// Errors of the database do not quote records. They have the server's code, and what to do
+// about it if that is known; see [Describe]. If the database will never take a record, for
+// example because a validator of the app's refuses it or because it is too large, the error
+// matches [clerksync.ErrRejected].
 //
 // # What it does to records
 //
@@ -36,7 +47,7 @@
 // never written takes four, once.
 //
 // Filters name the clerkIds that they are about, so commands on a collection that is
-// sharded on clerkId go to single shards. There are two exceptions. Undeleted reads all
-// shards. If a unique index of the app's own rejects an Upsert, it looks on every shard
-// for another user's record with the same value, and has deleted records give it up.
+// sharded on clerkId go to single shards. There are two exceptions. Undeleted reads the
+// whole collection. If a unique index of the app's own rejects an Upsert, it looks on every
+// shard for another user's record with the same value, and has deleted records give it up.
 package mongostore

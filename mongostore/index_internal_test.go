@@ -66,8 +66,10 @@ func TestJudge(t *testing.T) {
 
 		"ID": {index{keys: on(1, "_id"), unique: true}, false, ""},
 		"Email": {index{keys: on(1, "email"), unique: true}, false,
-			`{unique: true, partialFilterExpression: {"email": {$exists: true}}}`},
+			`{name: "ix_partial", unique: true, partialFilterExpression: {"email": {$exists: true}}}`},
 		"EmailText":   {index{keys: on("text", "email")}, false, ""},
+		"UniqueText":  {index{keys: on("text", "_fts", "_ftsx"), unique: true}, false, ""}, // always sparse
+		"UniquePlace": {index{keys: on("2dsphere", "place"), unique: true}, false, ""},
 		"EmailSparse": {index{keys: on(1, "email"), unique: true, sparse: true}, false, ""},
 		"EmailPartial": {index{keys: on(1, "email"), unique: true, partial: raw(bson.D{{Key: "email", Value: "x"}})},
 			false, ""},
@@ -141,7 +143,7 @@ func TestExplainWithoutPermission(t *testing.T) {
 	unauthorized := mongo.CommandError{Code: codeUnauthorized, Name: "Unauthorized", Message: "not authorized on app"}
 	err := s.explain(t.Context(), unauthorized, nil)
 	want := "mongostore: open: clerkId has no unique index and this user may not create one; have it created: " +
-		`db.getCollection("users").createIndex({clerkId: 1}, {unique: true, sparse: true}): server error 13, Unauthorized`
+		`db.getCollection("users").createIndex({clerkId: 1}, {unique: true, sparse: true}): server error 13, Unauthorized: ` + advices[13].text
 	if err == nil || err.Error() != want {
 		t.Errorf("error\n%v, want\n%v", err, want)
 	}

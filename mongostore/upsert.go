@@ -57,6 +57,7 @@ type upsert struct {
 	id         bson.ObjectID
 	attempts   int
 	duplicates int // duplicate key errors that no record explained
+	released   []released
 }
 
 func (s *Store) newUpsert(u *clerksync.User) (*upsert, error) {
@@ -76,6 +77,9 @@ func (up *upsert) run(ctx context.Context) (clerksync.Result, error) {
 		res, err = up.try(ctx)
 		return err
 	})
+	if inVain(res.Outcome, err) {
+		up.giveBack(ctx)
+	}
 	if errors.Is(err, errNoRecord) {
 		return clerksync.Result{}, errNoRecord
 	}
@@ -88,14 +92,14 @@ func (up *upsert) run(ctx context.Context) (clerksync.Result, error) {
 // try makes one attempt; errLostRace asks for another. Only the first attempt writes
 // before it reads, because some servers deadlock on many upserts of one key at once.
 func (up *upsert) try(ctx context.Context) (clerksync.Result, error) {
-	var duplicate error
+	var duplicate error // or the record is rejected
 	if up.attempts++; up.attempts == 1 && up.guardable() {
 		outcome, err := up.store.write(ctx, up.guard(), up.guardedUpdate(), true)
-		if !mongo.IsDuplicateKeyError(err) {
+		if err = up.checkSize(err); !refusedRecord(err) {
 			return up.written(outcome), up.diagnose(ctx, err)
 		}
 		duplicate = err
-		if r, err := up.confirm(ctx); err != nil {
+		if r, err := up.confirm(ctx, duplicate); err != nil {
 			return clerksync.Result{}, err
 		} else if r != nil {
 			return up.unchanged(r), nil
@@ -108,7 +112,7 @@ func (up *upsert) try(ctx context.Context) (clerksync.Result, error) {
 	if err == nil && r == nil && duplicate == nil {
 		_, err = up.store.coll.InsertOne(ctx, up.document())
 		if !mongo.IsDuplicateKeyError(err) {
-			return up.written(clerksync.Created), err
+			return up.written(clerksync.Created), up.checkSize(err)
 		}
 		duplicate = err
 		r, err = up.store.read(ctx, up.u.ClerkID)
@@ -117,9 +121,33 @@ func (up *upsert) try(ctx context.Context) (clerksync.Result, error) {
 		return clerksync.Result{}, err
 	}
 	if r == nil {
-		return clerksync.Result{}, up.insertConflict(ctx, duplicate)
+		return clerksync.Result{}, up.insertError(ctx, duplicate)
 	}
 	return up.settle(ctx, r)
+}
+
+// insertError returns the error for a record that could not be inserted.
+func (up *upsert) insertError(ctx context.Context, err error) error {
+	if !mongo.IsDuplicateKeyError(err) {
+		return err // rejected
+	}
+	return up.conflict(ctx, nil, err)
+}
+
+// maxRecordSize is MongoDB's limit for one document.
+// https://www.mongodb.com/docs/manual/reference/limits/#mongodb-limit-BSON-Document-Size
+const maxRecordSize = 16 << 20
+
+// checkSize adds errTooLarge to the server's error if u is over the limit: MongoDB's code for
+// such an insert is 2, which has many reasons, and other servers have codes of their own.
+func (up *upsert) checkSize(err error) error {
+	if !answered(err) || transient(err) || mongo.IsDuplicateKeyError(err) {
+		return err
+	}
+	if raw, e := bson.Marshal(up.document()); e != nil || len(raw) <= maxRecordSize {
+		return err
+	}
+	return errors.Join(errTooLarge, err)
 }
 
 // settle decides on a record that was read, and writes if the record is still the same.
@@ -129,7 +157,7 @@ func (up *upsert) settle(ctx context.Context, r *record) (clerksync.Result, erro
 		return p.result, err
 	}
 	if _, err := up.store.write(ctx, p.filter, p.update, false); err != nil {
-		return clerksync.Result{}, up.diagnose(ctx, err)
+		return clerksync.Result{}, up.diagnose(ctx, up.checkSize(err))
 	}
 	return p.result, nil
 }
@@ -190,11 +218,14 @@ func (s *Store) write(ctx context.Context, filter, update bson.D, insert bool) (
 }
 
 // confirm moves the two times forward if the record has u's version and fields: the
-// same event came again. It returns the record as it was before, or nil if the record
-// differs, or if a filter cannot tell. The fields are part of the filter because syncedAt
-// says as of when they are known to equal Clerk's: moved alone, it would keep out the
-// evidence that corrects them.
-func (up *upsert) confirm(ctx context.Context) (*record, error) {
+// same event came again. refusal is the server's error for the upsert before. It returns
+// the record as it was before, or nil if the record differs, or if a filter cannot tell.
+// The fields are part of the filter because syncedAt says as of when they are known to
+// equal Clerk's: moved alone, it would keep out the evidence that corrects them.
+func (up *upsert) confirm(ctx context.Context, refusal error) (*record, error) {
+	if !mongo.IsDuplicateKeyError(refusal) {
+		return nil, nil // rejected: the filter may be too large as well
+	}
 	update := up.moveTimes(nil)
 	filter, exact := up.equalFilter()
 	if update == nil || !exact {

@@ -17,6 +17,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
 
 	"github.com/clerksync/clerksync-go/clerksync"
+	"github.com/clerksync/clerksync-go/clerksync/internal/setting"
 	"github.com/clerksync/clerksync-go/mongostore"
 )
 
@@ -33,11 +34,21 @@ type database interface {
 	close(ctx context.Context) error
 }
 
+// A primary that accepts connections and does not answer would hang a nightly run for ever, because
+// the driver has no timeout of its own.
+const (
+	// commandTimeout bounds one command, which may search the whole collection.
+	commandTimeout = 5 * time.Minute
+	// openTimeout bounds opening the Store, which may build an index.
+	openTimeout = time.Hour
+)
+
 // mongoDatabase is a database on MongoDB.
 type mongoDatabase struct {
-	client *mongo.Client
-	coll   *mongo.Collection
-	opened *mongostore.Store
+	client  *mongo.Client
+	coll    *mongo.Collection
+	opened  *mongostore.Store
+	timeout time.Duration // commandTimeout
 }
 
 // openMongo connects and opens the Store. Its errors do not contain secrets.
@@ -46,7 +57,7 @@ func openMongo(ctx context.Context, s settings, o *mongostore.Options) (_ databa
 	if err != nil {
 		return nil, usagef("%s cannot be used: %s", mongoURIVar, withoutSecrets(err, s.mongoURI))
 	}
-	d := &mongoDatabase{client: client, coll: client.Database(s.database).Collection(s.collection)}
+	d := &mongoDatabase{client: client, coll: client.Database(s.database).Collection(s.collection), timeout: commandTimeout}
 	if err := d.open(ctx, s, o); err != nil {
 		return nil, errors.Join(err, d.close(ctx))
 	}
@@ -65,7 +76,9 @@ func (d *mongoDatabase) open(ctx context.Context, s settings, o *mongostore.Opti
 			return err
 		}
 	}
-	d.opened, err = mongostore.Open(ctx, d.coll, o)
+	openCtx, cancelOpen := context.WithTimeout(ctx, openTimeout)
+	defer cancelOpen()
+	d.opened, err = mongostore.Open(openCtx, d.coll, o)
 	return err
 }
 
@@ -97,14 +110,16 @@ func (d *mongoDatabase) store() clerksync.Store { return d.opened }
 
 func (d *mongoDatabase) empty(ctx context.Context) (bool, error) {
 	onlyID := options.FindOne().SetProjection(bson.D{{Key: "_id", Value: 1}})
-	err := d.coll.FindOne(ctx, bson.D{}, onlyID).Err()
+	bounded, cancel := context.WithTimeout(ctx, d.timeout)
+	defer cancel()
+	err := d.coll.FindOne(bounded, bson.D{}, onlyID).Err()
 	switch {
 	case errors.Is(err, mongo.ErrNoDocuments):
 		return true, nil
 	case ctx.Err() != nil:
 		return false, context.Cause(ctx)
 	case err != nil:
-		return false, fmt.Errorf("looking for records: %s", describe(err))
+		return false, fmt.Errorf("looking for records: %s", mongostore.Describe(err))
 	}
 	return false, nil
 }
@@ -112,14 +127,16 @@ func (d *mongoDatabase) empty(ctx context.Context) (bool, error) {
 func (d *mongoDatabase) mapped(ctx context.Context) (string, error) {
 	filter := bson.D{{Key: "extraFields.0", Value: bson.D{{Key: "$exists", Value: true}}}}
 	onlyClerkID := options.FindOne().SetProjection(bson.D{{Key: "clerkId", Value: 1}})
-	raw, err := d.coll.FindOne(ctx, filter, onlyClerkID).Raw()
+	bounded, cancel := context.WithTimeout(ctx, d.timeout)
+	defer cancel()
+	raw, err := d.coll.FindOne(bounded, filter, onlyClerkID).Raw()
 	switch {
 	case errors.Is(err, mongo.ErrNoDocuments):
 		return "", nil
 	case ctx.Err() != nil:
 		return "", context.Cause(ctx)
 	case err != nil:
-		return "", fmt.Errorf("looking for records that a Map wrote: %s", describe(err))
+		return "", fmt.Errorf("looking for records that a Map wrote: %s", mongostore.Describe(err))
 	}
 	id, ok := raw.Lookup("clerkId").StringValueOK()
 	if !ok {
@@ -129,13 +146,15 @@ func (d *mongoDatabase) mapped(ctx context.Context) (string, error) {
 }
 
 func (d *mongoDatabase) indexes(ctx context.Context) ([]index, error) {
+	ctx, cancel := context.WithTimeout(ctx, d.timeout)
+	defer cancel()
 	cursor, err := d.coll.Indexes().List(ctx)
 	var specs []bson.Raw
 	if err == nil {
 		err = cursor.All(ctx, &specs)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("listing the indexes: %s", describe(err))
+		return nil, fmt.Errorf("listing the indexes: %s", mongostore.Describe(err))
 	}
 	indexes := make([]index, len(specs))
 	for i, spec := range specs {
@@ -148,7 +167,7 @@ func (d *mongoDatabase) close(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	if err := d.client.Disconnect(ctx); err != nil {
-		return fmt.Errorf("closing the connections to MongoDB: %s", describe(err))
+		return fmt.Errorf("closing the connections to MongoDB: %s", mongostore.Describe(err))
 	}
 	return nil
 }
@@ -160,26 +179,14 @@ func closeDatabase(ctx context.Context, db database, err *error) {
 	}
 }
 
-// describe describes a database error by its code or kind, because the server's text may quote a
-// record.
-func describe(err error) string {
-	var server mongo.ServerError
-	switch {
-	case errors.As(err, &server) && len(server.ErrorCodes()) > 0:
-		return fmt.Sprintf("server error %d", server.ErrorCodes()[0])
-	case mongo.IsTimeout(err):
-		return "timed out"
-	case mongo.IsNetworkError(err):
-		return "network error"
-	}
-	return fmt.Sprintf("%T", err)
-}
-
 // checkMongoURI refuses an ambiguous connection string. The driver's own errors would quote parts
 // of a password that is not percent-encoded.
 func checkMongoURI(uri string) error {
 	if uri == "" {
 		return nil // reported as missing
+	}
+	if is := setting.Pasted(uri); is != "" {
+		return usagef("%s %s; it looks like mongodb://… or mongodb+srv://…", mongoURIVar, is)
 	}
 	rest, ok := cutScheme(uri)
 	if !ok {

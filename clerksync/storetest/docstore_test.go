@@ -694,8 +694,8 @@ func (s *docStore) Undeleted(ctx context.Context) iter.Seq2[clerksync.Stamp, err
 		}
 		writes := s.writes
 		s.mu.Unlock()
-		if s.fault != "Undeleted in no order" {
-			slices.SortFunc(stamps, func(a, b clerksync.Stamp) int { return cmp.Compare(a.ClerkID, b.ClerkID) })
+		if s.fault == "Undeleted yields some twice" && len(stamps) > 0 {
+			stamps = append(stamps, stamps[0])
 		}
 		for _, st := range stamps {
 			if err := s.ctxErr(ctx); err != nil {
