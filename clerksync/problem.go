@@ -32,7 +32,7 @@ func (p *Problem) Error() string {
 	if p.Err == nil {
 		return fmt.Sprintf("clerksync: %d %s", p.Status, p.Code)
 	}
-	return fmt.Sprintf("clerksync: %d %s: %v", p.Status, p.Code, p.Err)
+	return fmt.Sprintf("clerksync: %d %s: %s", p.Status, p.Code, withoutPrefix(p.Err))
 }
 
 // Unwrap returns Err.
@@ -91,7 +91,7 @@ var problemDetails = map[string]string{
 	codeMethodNotAllowed: "Webhooks are delivered by POST.",
 	codeUnreadableBody:   "The body could not be read to its end.",
 	codeBodyTooLarge:     "The body is larger than this endpoint accepts.",
-	codeInvalidSignature: "The webhook is not signed with this endpoint's secret, or its timestamp is over five minutes off.",
+	codeInvalidSignature: "The webhook is not signed with this endpoint's secret, or its timestamp is too far off.",
 	codeInvalidEvent:     "The event is signed but cannot be used.",
 	codeWrongInstance:    "The event is from another Clerk instance.",
 	codeEventHookFailed:  "The event was applied, but the app's own handling of it failed.",
@@ -155,7 +155,7 @@ func unavailable(err error) error {
 		Status:     http.StatusServiceUnavailable,
 		Code:       codeUnavailable,
 		RetryAfter: retry,
-		Err:        fmt.Errorf("%w: %w", ErrUnavailable, err),
+		Err:        prefixed("%w: %w", ErrUnavailable, err),
 	}
 }
 

@@ -430,7 +430,7 @@ func TestReconcileOutputHasNoPersonalData(t *testing.T) {
 	texts := []string{}
 	report, err := fx.Reconcile(t.Context(), clerksync.ReconcileOptions{Force: true})
 	wantUnwritten(t, &report, err)
-	wantCounts(t, report, map[string]int{"seen": 7, "unchanged": 2, "updated": 1, "conflicts": 2, "failed": 2,
+	wantCounts(t, report, map[string]int{"seen": 7, "unchanged": 2, "updated": 3, "failed": 2,
 		"ghosts": 1, "deactivated": 1})
 	texts = append(texts, fmt.Sprintf("%+v", report), err.Error())
 	for _, fault := range []*fakeclerk.Fault{

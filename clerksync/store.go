@@ -112,8 +112,8 @@ type Result struct {
 	// Outcome is zero beside an error, and for an event that is not about a user.
 	Outcome Outcome
 	// User is the whole stored record after the call. If it is nil, read the record with
-	// User. A Store may build it from the argument only for Created. It is shared; callers
-	// may not modify it.
+	// User. A Store may build it from the argument only for Created. The Syncer does not
+	// modify what a Store returns, and hands out copies.
 	User *User
 }
 

@@ -23,8 +23,11 @@ type Syncer struct {
 	tokens     *sessiontoken.Verifier
 	cache      *recordCache
 	rereads    rereadLog
-	lookups    singleflight.Group // lookups under way, by lookupKey
+	pause      pause
+	handovers  handoverLog
+	lookups    singleflight.Group // lookups under way, by load.key
 	background *background
+	logLimit   *logLimit
 }
 
 // New returns a Syncer, or an error that names every fault of cfg. It does no I/O and
@@ -40,7 +43,9 @@ func New(cfg Config) (*Syncer, error) {
 		store:      cfg.Store,
 		cache:      newRecordCache(cfg.CacheSize, cfg.CacheTTL),
 		rereads:    newRereadLog(cfg.CacheSize),
+		handovers:  newHandoverLog(maxHandoversKnown),
 		background: newBackground(cfg.clock, cfg.Logger),
+		logLimit:   newLogLimit(cfg.clock),
 		api: clerkapi.New(clerkapi.Config{
 			Backend: cfg.Backend, SecretKey: cfg.SecretKey, APIURL: cfg.APIURL, HTTPClient: cfg.HTTPClient, Clock: cfg.clock,
 		}),
@@ -64,19 +69,21 @@ func (s *Syncer) Sync(ctx context.Context, clerkID string) (Result, error) {
 	}
 	callCtx, cancel := clock.WithTimeout(ctx, s.clock, callTimeout)
 	defer cancel()
-	var res Result
-	u, err := s.readFromClerk(callCtx, clerkID)
-	if err == nil {
-		res, err = s.upsert(callCtx, u)
-	}
+	res, err := s.write(callCtx, s.readFromClerk(callCtx, clerkID), s.upsert)
 	s.observe(ctx, start, Observation{Op: OpSync, ClerkID: clerkID, Outcome: res.Outcome, Err: err})
-	return res, err
+	if err != nil {
+		return Result{}, err // the ban may be written
+	}
+	res.User = res.User.Clone() // the cache may have it
+	return res, nil
 }
 
-// Forget drops the user's record from this process's cache. Call it after the app has
+// Forget drops the user's record from this process's cache, and what it remembers of a
+// creation that failed. Call it after the app has
 // changed the record in the database, so that the next visit sees the change. Other
 // processes see it after their CacheTTL.
 func (s *Syncer) Forget(clerkID string) {
+	s.rereads.recordKnown(clerkID)
 	s.invalidate(clerkID, func(cached *User, _ uint64) *User { return standbyAfterForget(cached) })
 }
 
@@ -97,8 +104,13 @@ func (s *Syncer) invalidate(id string, keep func(cached *User, generation uint64
 
 // upsert offers u to the Store. The next visit sees the result.
 func (s *Syncer) upsert(ctx context.Context, u *User) (Result, error) {
+	return s.upsertTo(ctx, s.store, u)
+}
+
+// upsertTo is upsert to the Syncer's Store in another wrapping.
+func (s *Syncer) upsertTo(ctx context.Context, store Store, u *User) (Result, error) {
 	gen := s.cache.generation(u.ClerkID).Load()
-	res, err := s.store.Upsert(ctx, u)
+	res, err := store.Upsert(ctx, u)
 	s.invalidateUpserted(u, gen, res, err)
 	return res, storeError(err)
 }

@@ -158,7 +158,7 @@ func TestAdviceOnNullClerkIDs(t *testing.T) {
 			}
 			insert(t, coll, bson.D{{Key: "note", Value: "without"}}, bson.D{{Key: "note", Value: "without"}})
 			if _, err := mongostore.Open(t.Context(), coll, nil); err != nil {
-				wantError(t, err, "clerkId cannot be made unique: 3 records have ", "remove the field from them")
+				wantError(t, err, "clerkId cannot be made unique (server error", ": 3 records have ", "remove the field from them")
 				wantNoDeletion(t, err)
 				calls, err := mongostore.ShellCalls(err.Error())
 				if err != nil || len(calls) != 1 {

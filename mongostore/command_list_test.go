@@ -56,6 +56,8 @@ var commandList = map[string]map[string]support{
 		"find": {since: "3.2", v1: true}, "filter": {since: "3.2", v1: true}, "sort": {since: "3.2", v1: true},
 		"projection": {since: "3.2", v1: true}, "limit": {since: "3.2", v1: true}, "batchSize": {since: "3.2", v1: true},
 		"singleBatch": {since: "3.2", v1: true},
+		"collation": {since: "3.4", v1: true, but: "Azure Cosmos DB does not have it, and Amazon DocumentDB since 8.0 only: " +
+			"only sent if one of the app's unique indexes has one"},
 	},
 	"getMore": {
 		"getMore": {since: "3.2", v1: true}, "collection": {since: "3.2", v1: true}, "batchSize": {since: "3.2", v1: true},
@@ -74,7 +76,7 @@ var commandList = map[string]map[string]support{
 
 // operatorList has the operators of filters, updates and pipelines.
 var operatorList = map[string]support{
-	"$eq": {since: "3.0", v1: true}, "$gt": always, "$gte": always, "$lt": always, "$ne": always, "$in": always, "$all": always, "$exists": always,
+	"$eq": {since: "3.0", v1: true}, "$gt": always, "$gte": always, "$lt": always, "$ne": always, "$in": always, "$and": always, "$exists": always,
 	"$size": always,
 	"$type": {since: "3.2", v1: true}, // by name
 	"$not":  {since: "2.6", v1: true, but: "Amazon DocumentDB uses no index for it: the clerkId beside it has one"},

@@ -165,7 +165,7 @@ func TestConflictLeavesTheAppsFields(t *testing.T) {
 	u := person("bob", 1)
 	u.Extra["username"] = "ada"
 	_, err := s.Upsert(t.Context(), u)
-	wantConflict(t, err, "username")
+	wantHolder(t, err, "username", "") // nobody but a deleted user
 	if got := s.fields(t, "user_ada")["username"]; got != "ada" {
 		t.Errorf("username: %v", got)
 	}

@@ -68,16 +68,21 @@ func (s *Store) explain(ctx context.Context, err error, indexes []index) error {
 		return wrapDriverErr(ctx, "open: clerkId has no unique index and this user may not create one; have it created: "+
 			s.shell()+".createIndex({clerkId: 1}, {unique: true, sparse: true})", err)
 	}
+	// The advice comes last, so that nothing follows its lines.
+	because := func(text, advice string) error {
+		op := fmt.Sprintf("open: %s (%s)", text, describe(err))
+		return &databaseError{op: op, cause: append(ctxCauses(ctx), err), text: advice}
+	}
 	// Servers give different codes for duplicates, so look for them.
 	if duplicates := s.duplicates(ctx); duplicates != "" {
-		return wrapDriverErr(ctx, "open: clerkId cannot be made unique: "+duplicates, err)
+		return because("clerkId cannot be made unique", duplicates)
 	}
 	if hasCode(err, codeIndexOptionsConflict, codeIndexKeySpecsConflict) {
 		for _, ix := range indexes {
 			if ix.onClerkID() {
 				wanted.name = ix.name
-				return wrapDriverErr(ctx, fmt.Sprintf("open: the index %q on clerkId, which does not make every clerkId unique, stands in the way of one that does; replace it, in mongosh. %s",
-					ix.name, s.swap(ix, wanted)), err)
+				return because("clerkId cannot be made unique", fmt.Sprintf("the index %q on clerkId, which does not make every clerkId unique, stands in the way of one that does; replace it, in mongosh. %s",
+					ix.name, s.swap(ix, wanted)))
 			}
 		}
 	}
@@ -92,55 +97,6 @@ func clerkIDIndex(indexes []index) index {
 		ix.name = "clerksync_clerkId"
 	}
 	return ix
-}
-
-// duplicates names some clerkIds that several records have, and says what to do about them.
-// It is empty if there are none, or if they cannot be read.
-func (s *Store) duplicates(ctx context.Context) string {
-	const most = 5
-	cursor, err := s.coll.Aggregate(ctx, bson.A{
-		bson.D{{Key: "$match", Value: bson.D{{Key: "clerkId", Value: bson.D{{Key: "$exists", Value: true}}}}}},
-		bson.D{{Key: "$group", Value: bson.D{
-			{Key: "_id", Value: "$clerkId"},
-			{Key: "n", Value: bson.D{{Key: "$sum", Value: 1}}},
-		}}},
-		bson.D{{Key: "$match", Value: bson.D{{Key: "n", Value: bson.D{{Key: "$gt", Value: 1}}}}}},
-		bson.D{{Key: "$sort", Value: bson.D{{Key: "n", Value: -1}, {Key: "_id", Value: 1}}}},
-		bson.D{{Key: "$limit", Value: most + 3}}, // two of them may be no ids
-	})
-	if err != nil {
-		return ""
-	}
-	var groups []bson.Raw
-	if err := cursor.All(ctx, &groups); err != nil {
-		return ""
-	}
-	var users, none []string
-	for _, g := range groups {
-		id := g.Lookup("_id")
-		n, _ := g.Lookup("n").AsInt64OK()
-		if isNoID(id) {
-			none = append(none, fmt.Sprintf("%d records have %s, which an index takes for a value; remove the field from them, in mongosh:", n, shellValue(id))+
-				lines(fmt.Sprintf("%s.updateMany({clerkId: %s}, {$unset: {clerkId: 1}})", s.shell(), shellValue(id)))+"\n")
-			continue
-		}
-		users = append(users, fmt.Sprintf("%d records have %s", n, id))
-	}
-	if len(users) > most {
-		users = append(users[:most], "and others")
-	}
-	advice := strings.Join(none, "")
-	if users != nil {
-		advice += fmt.Sprintf("%s; keep one record of each, the one that the app refers to, and remove clerkId from the others; %s.find({clerkId: …}) shows them",
-			strings.Join(users, ", "), s.shell())
-	}
-	return advice
-}
-
-// isNoID reports whether a clerkId stands for none. Such records are the app's own.
-func isNoID(v bson.RawValue) bool {
-	text, isText := v.StringValueOK()
-	return v.Type == bson.TypeNull || v.Type == bson.TypeUndefined || v.IsZero() || isText && text == ""
 }
 
 func (s *Store) indexes(ctx context.Context) ([]index, error) {

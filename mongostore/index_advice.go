@@ -1,6 +1,7 @@
 package mongostore
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -127,4 +128,52 @@ func (ix index) equals(other index) bool {
 		shellDocument(ix.keys) == shellDocument(other.keys) &&
 		shellDocument(ix.partial) == shellDocument(other.partial) &&
 		shellDocument(ix.collation) == shellDocument(other.collation)
+}
+
+// duplicates names some clerkIds that several records have, and says what to do about them.
+// It is empty if there are none, or if they cannot be read.
+func (s *Store) duplicates(ctx context.Context) string {
+	const most = 5
+	cursor, err := s.coll.Aggregate(ctx, bson.A{
+		bson.D{{Key: "$match", Value: bson.D{{Key: "clerkId", Value: bson.D{{Key: "$exists", Value: true}}}}}},
+		bson.D{{Key: "$group", Value: bson.D{
+			{Key: "_id", Value: "$clerkId"},
+			{Key: "n", Value: bson.D{{Key: "$sum", Value: 1}}},
+		}}},
+		bson.D{{Key: "$match", Value: bson.D{{Key: "n", Value: bson.D{{Key: "$gt", Value: 1}}}}}},
+		bson.D{{Key: "$sort", Value: bson.D{{Key: "n", Value: -1}, {Key: "_id", Value: 1}}}},
+		bson.D{{Key: "$limit", Value: most + 3}}, // two of them may be no ids
+	})
+	if err != nil {
+		return ""
+	}
+	var groups []bson.Raw
+	if err := cursor.All(ctx, &groups); err != nil {
+		return ""
+	}
+	var users, none []string
+	for _, g := range groups {
+		id := g.Lookup("_id")
+		n, _ := g.Lookup("n").AsInt64OK()
+		if isNoID(id) {
+			none = append(none, fmt.Sprintf("%d records have %s, which an index takes for a value; remove the field from them, in mongosh:", n, shellValue(id))+
+				lines(fmt.Sprintf("%s.updateMany({clerkId: %s}, {$unset: {clerkId: 1}})", s.shell(), shellValue(id))))
+			continue
+		}
+		users = append(users, fmt.Sprintf("%d records have %s", n, id))
+	}
+	if len(users) > most {
+		users = append(users[:most], "and others")
+	}
+	if users == nil {
+		return strings.Join(none, "\n")
+	}
+	return strings.Join(append([]string{fmt.Sprintf("%s; keep one record of each, the one that the app refers to, and remove clerkId from the others; %s.find({clerkId: …}) shows them",
+		strings.Join(users, ", "), s.shell())}, none...), "\n")
+}
+
+// isNoID reports whether a clerkId stands for none. Such records are the app's own.
+func isNoID(v bson.RawValue) bool {
+	text, isText := v.StringValueOK()
+	return v.Type == bson.TypeNull || v.Type == bson.TypeUndefined || v.IsZero() || isText && text == ""
 }

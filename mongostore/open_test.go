@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
@@ -170,15 +171,28 @@ func mayStandInTheWay(t *testing.T, coll *mongo.Collection, name string) {
 	if err != nil {
 		t.Log(err)
 		wantError(t, err, `"`+name+`"`, `.dropIndex("`+name+`")`)
-		if err := coll.Indexes().DropOne(t.Context(), name); err != nil {
-			t.Fatal(err)
+		before := indexSpecs(t, coll)
+		drop, create, restore := threeCalls(t, err)
+		followAdvice(t, coll, []mongostore.ShellCall{drop, restore}, mongostore.ShellCall{})
+		if d := cmp.Diff(before, indexSpecs(t, coll), cmp.Comparer(sameIndex)); d != "" {
+			t.Errorf("the last line does not restore the index:\n%s", d)
 		}
+		followAdvice(t, coll, []mongostore.ShellCall{drop, create}, mongostore.ShellCall{})
 		open(t, coll, nil)
 	}
 	insert(t, coll, bson.D{{Key: "clerkId", Value: "user_1"}})
 	if _, err := coll.InsertOne(t.Context(), bson.D{{Key: "clerkId", Value: "user_1"}}); !mongo.IsDuplicateKeyError(err) {
 		t.Errorf("a second user_1: %v, want a duplicate key error", err)
 	}
+}
+
+func threeCalls(t *testing.T, err error) (drop, create, restore mongostore.ShellCall) {
+	t.Helper()
+	calls, err := mongostore.ShellCalls(err.Error())
+	if err != nil || len(calls) != 3 {
+		t.Fatalf("%v, %v", calls, err)
+	}
+	return calls[0], calls[1], calls[2]
 }
 
 func TestOpenNamesDuplicates(t *testing.T) {

@@ -1,16 +1,11 @@
 package mongostore_test
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"testing"
 
-	"go.mongodb.org/mongo-driver/v2/bson"
-
 	"github.com/clerksync/clerksync-go/clerksync"
-	"github.com/clerksync/clerksync-go/mongostore"
 )
 
 // remake is one way in which callers write a new user whose values tombstones hold.
@@ -109,10 +104,3 @@ func setUnique(u *clerksync.User, field, sfx string) {
 		u.Extra["tags"] = []any{"0" + sfx, "1" + sfx}
 	}
 }
-
-var (
-	_ = errors.New
-	_ = context.Background
-	_ bson.D
-	_ mongostore.Options
-)

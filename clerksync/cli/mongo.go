@@ -17,6 +17,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
 
 	"github.com/clerksync/clerksync-go/clerksync"
+	"github.com/clerksync/clerksync-go/clerksync/internal/setting"
 	"github.com/clerksync/clerksync-go/mongostore"
 )
 
@@ -183,6 +184,9 @@ func closeDatabase(ctx context.Context, db database, err *error) {
 func checkMongoURI(uri string) error {
 	if uri == "" {
 		return nil // reported as missing
+	}
+	if is := setting.Pasted(uri); is != "" {
+		return usagef("%s %s; it looks like mongodb://… or mongodb+srv://…", mongoURIVar, is)
 	}
 	rest, ok := cutScheme(uri)
 	if !ok {

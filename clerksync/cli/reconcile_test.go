@@ -187,8 +187,9 @@ func TestConflictThatRemains(t *testing.T) {
 	t.Parallel()
 	f := population(t, 2)
 	f.db.records.UniqueEmail = true
+	f.clerk.CreateUser(fakeclerk.NewUser{ID: "user_holder", FirstName: "Old", Email: "taken@example.com"})
+	f.run(t, "reconcile", quick, "-versions").want(t, exitDone)
 	f.clerk.CreateUser(fakeclerk.NewUser{ID: "user_new", FirstName: "New", Email: "taken@example.com"})
-	f.edit(t, "user_001", func(u *clerksync.User) { u.Email = "taken@example.com" })
 	f.run(t, "reconcile", quick, "-versions").want(t, exitFailed, "users not written: 1, in conflict", "but not everything was written")
 	f.run(t, "reconcile", quick, "-versions", "-json").want(t, exitFailed, "users not written: 1, in conflict")
 	f.run(t, "drift", quick, "-versions").want(t, exitDiffer)
@@ -235,10 +236,15 @@ func TestWrongInstance(t *testing.T) {
 	t.Parallel()
 	f := population(t, 2)
 	f.run(t, "reconcile", quick, "-instance", f.clerk.InstanceID()).want(t, exitDone)
-	f.run(t, "reconcile", quick, "-instance", "ins_other").want(t, exitFailed, "another Clerk instance")
+	o := f.run(t, "reconcile", quick, "-instance", "ins_other")
+	o.want(t, exitFailed, "another Clerk instance", "belongs to "+f.clerk.InstanceID(), "-instance is ins_other")
+	o.lacks(t, "nothing to resume")
 	f.deleteUser(t, "user_000")
 	f.deleteUser(t, "user_001")
-	f.run(t, "reconcile", quick).want(t, exitFailed, "another Clerk instance", "-instance ins_…")
+	o = f.run(t, "reconcile", quick)
+	o.want(t, exitFailed, "another Clerk instance", "-instance ins_…", "Clerk Dashboard, …/instances/ins_…",
+		"with its key in CLERK_SECRET_KEY")
+	o.lacks(t, "nothing to resume", "ReconcileOptions")
 }
 
 func TestTooManyGhosts(t *testing.T) {

@@ -1,0 +1,353 @@
+package mongostore_test
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/clerksync/clerksync-go/clerksync"
+	"github.com/clerksync/clerksync-go/mongostore"
+)
+
+// wantHolder checks a ConflictError and who has the value.
+func wantHolder(t *testing.T, err error, field, holder string) {
+	t.Helper()
+	wantConflict(t, err, field)
+	if conflict := (*clerksync.ConflictError)(nil); errors.As(err, &conflict) && (conflict.Holder != holder || conflict.Type != "") {
+		t.Errorf("holder %q, type %q, want %q", conflict.Holder, conflict.Type, holder)
+	}
+}
+
+// TestConflictHolder offers bob values that another record has.
+func TestConflictHolder(t *testing.T) {
+	t.Parallel()
+	taken := "ada@example.com"
+	for name, c := range map[string]struct {
+		other  bson.D // besides the address
+		holder string
+	}{
+		"User":            {bson.D{{Key: "clerkId", Value: "user_ada"}, {Key: "syncedAt", Value: hour(1)}}, "user_ada"},
+		"NeverWritten":    {bson.D{{Key: "clerkId", Value: "user_ada"}}, "user_ada"},
+		"OddDeletedAt":    {bson.D{{Key: "clerkId", Value: "user_ada"}, {Key: "deletedAt", Value: "no"}}, "user_ada"},
+		"NoClerkID":       {bson.D{{Key: "note", Value: "the app's"}}, ""},
+		"NullClerkID":     {bson.D{{Key: "clerkId", Value: nil}}, ""},
+		"NumberAsClerkID": {bson.D{{Key: "clerkId", Value: 7}}, ""},
+		// Soft deletion by the app, before Clerk: not clerksync's to change.
+		"DeletedByTheApp": {bson.D{{Key: "note", Value: "the app's"}, {Key: "deletedAt", Value: hour(1)}}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newUniqueStore(t, "email")
+			insert(t, s.coll, append(c.other, bson.E{Key: "email", Value: taken}))
+			u := person("bob", 1)
+			u.Email = taken
+			_, err := s.Upsert(t.Context(), u)
+			wantHolder(t, err, "email", c.holder)
+			_, err = s.UpsertBatch(t.Context(), []*clerksync.User{person("cid", 1), u})
+			failed := &clerksync.BatchError{}
+			if !errors.As(err, &failed) || len(failed.Errs) != 1 {
+				t.Fatalf("UpsertBatch: %v", err)
+			}
+			wantHolder(t, failed.Errs[1], "email", c.holder)
+			upsert(t, s, person("bob", 1), clerksync.Created)
+			u.ClerkUpdatedAt = hour(2)
+			_, err = s.Upsert(t.Context(), u)
+			wantHolder(t, err, "email", c.holder)
+			if n, err := s.coll.CountDocuments(t.Context(), bson.D{{Key: "email", Value: taken}}); n != 1 || err != nil {
+				t.Errorf("%d records have the address, %v", n, err)
+			}
+		})
+	}
+}
+
+// TestConflictHolderOfOtherFields uses indexes on other fields, arrays among them. The index on
+// an array refuses a record that shares one element.
+func TestConflictHolderOfOtherFields(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		index, field string
+		set          func(u *clerksync.User, first bool)
+	}{
+		"Phone": {"profile.phoneNumber", "profile.phoneNumber", func(u *clerksync.User, _ bool) { u.Profile.PhoneNumber = "+15550" }},
+		"Extra": {"badge", "badge", func(u *clerksync.User, _ bool) { u.Extra["badge"] = int64(7) }},
+		"Array": {"tags", "tags", func(u *clerksync.User, first bool) {
+			u.Extra["tags"] = []any{"a", "b"}
+			if !first {
+				u.Extra["tags"] = []any{"c", "b"}
+			}
+		}},
+		"Nested": {"address.code", "address", func(u *clerksync.User, first bool) {
+			u.Extra["address"] = map[string]any{"code": "X1", "first": first}
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newUniqueStore(t, c.index)
+			ada, bob := ada(1), person("bob", 1)
+			c.set(ada, true)
+			c.set(bob, false)
+			upsert(t, s, ada, clerksync.Created)
+			_, err := s.Upsert(t.Context(), bob)
+			if err == nil {
+				t.Log("the server does not index the elements of an array")
+				return
+			}
+			wantHolder(t, err, c.field, "user_ada")
+			deactivate(t, s, "user_ada", hour(2))
+			upsert(t, s, bob, clerksync.Created)
+			f := s.fields(t, "user_ada")
+			if f["name"] == nil || f["email"] == nil || f["plan"] == nil {
+				t.Errorf("the deleted record lost more than it had to: %v", f)
+			}
+		})
+	}
+}
+
+// TestConflictInAPartialIndex uses an index on the addresses of active users only. A suspended
+// user and a deleted one are not in it, so they neither hold nor give up an address.
+func TestConflictInAPartialIndex(t *testing.T) {
+	t.Parallel()
+	if !partialIndexes() {
+		t.Log("the server has no partial indexes")
+		return
+	}
+	coll := newCollection(t)
+	createIndex(t, coll, ascending("email"), options.Index().SetUnique(true).
+		SetPartialFilterExpression(bson.D{{Key: "isActive", Value: true}}))
+	s := rawStore{open(t, coll, nil), coll}
+	same := func(id string) *clerksync.User {
+		u := person(id, 3)
+		u.Email = "ada@example.com"
+		return u
+	}
+	upsert(t, s, same("suspended"), clerksync.Created)
+	if err := s.SetFields(t.Context(), "user_suspended", map[string]any{"isActive": false}); err != nil {
+		t.Fatal(err)
+	}
+	upsert(t, s, same("gone"), clerksync.Created)
+	deactivate(t, s, "user_gone", hour(4))
+	upsert(t, s, same("active"), clerksync.Created)
+	_, err := s.Upsert(t.Context(), same("late"))
+	wantHolder(t, err, "email", "user_active")
+	for _, id := range []string{"user_suspended", "user_gone"} {
+		if got := s.fields(t, id)["email"]; got != "ada@example.com" {
+			t.Errorf("%s: email %v", id, got)
+		}
+	}
+}
+
+// TestConflictInACollatedIndex plays MongoDB with a unique index that ignores case. The test
+// servers do not have one.
+func TestConflictInACollatedIndex(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		id      string
+		deleted bool
+		holder  string
+	}{
+		"Deleted":   {"user_gone", true, ""},
+		"Live":      {"user_live", false, "user_live"},
+		"SameIDBut": {"user_BOB", false, "user_BOB"}, // the lookup ignores case
+	} {
+		t.Run(name, func(t *testing.T) {
+			base := newStore(t)
+			holder := person("gone", 1)
+			holder.ClerkID, holder.Email = c.id, "Ada@Example.COM"
+			upsert(t, base, holder, clerksync.Created)
+			if c.deleted {
+				deactivate(t, base, c.id, hour(2))
+			}
+			coll, f := newFront(t, base.coll, replicaSet, nil)
+			ci := &caseless{t: t, coll: base.coll}
+			f.play(ci.play)
+			s := open(t, coll, nil)
+			u := person("bob", 3)
+			u.Email = "ada@example.com"
+			res, err := s.Upsert(t.Context(), u)
+			if ci.lookups == 0 {
+				t.Error("nobody looked for the holder as the index compares")
+			}
+			if c.holder != "" {
+				wantHolder(t, err, "email", c.holder)
+				return
+			}
+			if err != nil || res.Outcome != clerksync.Created {
+				t.Errorf("Upsert: %v, %v", res.Outcome, err)
+			}
+			if f := base.fields(t, c.id); f["email"] != nil || f["name"] == nil {
+				t.Errorf("the deleted record: %v", f)
+			}
+		})
+	}
+}
+
+// caseless plays a unique index on email with a collation that ignores case.
+type caseless struct {
+	t       *testing.T
+	coll    *mongo.Collection
+	lookups int
+}
+
+var ignoringCase = bson.D{{Key: "locale", Value: "en"}, {Key: "strength", Value: 2}, {Key: "version", Value: "57.1"}}
+
+func (c *caseless) play(_ string, cmd bson.Raw) reaction {
+	cursor := func(batch any) reaction {
+		return reaction{answer: bson.D{{Key: "ok", Value: 1.0}, {Key: "cursor", Value: bson.D{
+			{Key: "id", Value: int64(0)}, {Key: "ns", Value: "app.users"}, {Key: "firstBatch", Value: batch},
+		}}}}
+	}
+	switch commandName(cmd) {
+	case "listIndexes":
+		return cursor(bson.A{
+			bson.D{{Key: "key", Value: ascending("clerkId")}, {Key: "name", Value: "clerkId_1"}, {Key: "unique", Value: true}},
+			bson.D{
+				{Key: "key", Value: ascending("email")}, {Key: "name", Value: "email_1"}, {Key: "unique", Value: true},
+				{Key: "sparse", Value: true}, {Key: "collation", Value: ignoringCase},
+			},
+		})
+	case "find":
+		if strength, _ := cmd.Lookup("collation", "strength").AsInt64OK(); strength == 2 {
+			c.lookups++
+			return cursor(c.having(cmd.Lookup("filter", "email", "$eq").StringValue()))
+		}
+	case "update":
+		email, isText := cmd.Lookup("updates", "0", "u", "$set", "email").StringValueOK()
+		id, _ := cmd.Lookup("updates", "0", "q", "clerkId").StringValueOK()
+		return c.write(id, email, isText)
+	case "insert":
+		email, isText := cmd.Lookup("documents", "0", "email").StringValueOK()
+		id, _ := cmd.Lookup("documents", "0", "clerkId").StringValueOK()
+		return c.write(id, email, isText)
+	}
+	return reaction{}
+}
+
+// write refuses an address that another record has, as MongoDB does.
+func (c *caseless) write(id, email string, isText bool) reaction {
+	isOther := func(raw bson.Raw) bool { return raw.Lookup("clerkId").StringValue() != id }
+	if !isText || !slices.ContainsFunc(c.having(email), isOther) {
+		return reaction{}
+	}
+	return reaction{answer: bson.D{{Key: "ok", Value: 1.0}, {Key: "n", Value: 0}, {Key: "writeErrors", Value: bson.A{bson.D{
+		{Key: "index", Value: 0}, {Key: "code", Value: 11000}, {Key: "errmsg", Value: "E11000"},
+		{Key: "keyPattern", Value: ascending("email")}, {Key: "collation", Value: ignoringCase},
+	}}}}}
+}
+
+func (c *caseless) having(email string) (found []bson.Raw) {
+	cursor, err := c.coll.Find(c.t.Context(), exists("email"))
+	if err != nil {
+		c.t.Error(err)
+		return nil
+	}
+	var all []bson.Raw
+	if err := cursor.All(c.t.Context(), &all); err != nil {
+		c.t.Error(err)
+	}
+	for _, raw := range all {
+		if text, _ := raw.Lookup("email").StringValueOK(); strings.EqualFold(text, email) {
+			found = append(found, raw)
+		}
+	}
+	return found
+}
+
+// TestReleaseInVain interrupts an Upsert that needs what deleted records hold, before each of
+// its commands, so that it does not write its user after all. The deleted records keep what
+// they had.
+func TestReleaseInVain(t *testing.T) {
+	t.Parallel()
+	newer := func(t *testing.T, s rawStore) {
+		u := change(person("bob", 9), func(u *clerksync.User) { u.Email = "new@example.com" })
+		if _, err := s.Upsert(t.Context(), u); err != nil {
+			t.Error(err)
+		}
+	}
+	remove := func(t *testing.T, s rawStore) { deactivate(t, s.Store, "user_bob", hour(9)) }
+	for name, c := range map[string]vainRelease{
+		"StaleInsert":   {other: newer, want: clerksync.Stale},
+		"StaleUpdate":   {before: true, other: newer, want: clerksync.Stale},
+		"DeletedInsert": {other: remove, want: clerksync.Deactivated},
+		"DeletedUpdate": {before: true, other: remove, want: clerksync.Deactivated},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := 1
+			for c.interrupt(t, n) {
+				n++
+			}
+			if n < 6 {
+				t.Errorf("only %d interruptions", n-1)
+			}
+		})
+	}
+}
+
+type vainRelease struct {
+	before bool // bob has a record
+	other  func(t *testing.T, s rawStore)
+	want   clerksync.Outcome
+}
+
+// interrupt runs other before the nth command of the call. It reports false if the call
+// sends fewer.
+func (c vainRelease) interrupt(t *testing.T, n int) bool {
+	t.Helper()
+	s := newUniqueStore(t, "email")
+	upsert(t, s, ada(1), clerksync.Created)
+	deactivate(t, s.Store, "user_ada", hour(2))
+	if c.before {
+		upsert(t, s, person("bob", 1), clerksync.Created)
+	}
+	before := s.fields(t, "user_ada")
+	commands, armed := 0, false
+	hooked := newHooked(t, s.coll, func(bson.Raw) {
+		if !armed {
+			return
+		}
+		if commands++; commands == n {
+			c.other(t, s)
+		}
+	})
+	calling := open(t, hooked, &mongostore.Options{BatchSize: batchSize, AllowUnique: []string{"email"}})
+	armed = true
+	u := change(person("bob", 3), func(u *clerksync.User) { u.Email = "ada@example.com" })
+	res, err := calling.Upsert(t.Context(), u)
+	armed = false
+	switch res.Outcome {
+	case clerksync.Created, clerksync.Updated: // the call had written its user before
+	case c.want:
+		wantSameTombstone(t, before, s.fields(t, "user_ada"))
+	default:
+		t.Errorf("before command %d: %v, %v, want %v", n, res.Outcome, err, c.want)
+	}
+	return commands >= n
+}
+
+func wantSameTombstone(t *testing.T, before, after map[string]any) {
+	t.Helper()
+	before["updatedAt"] = after["updatedAt"]
+	if d := cmp.Diff(before, after); d != "" {
+		t.Errorf("the deleted record changed:\n%s", d)
+	}
+}
+
+// TestReleaseBeforeAConflict has two unique indexes. A deleted user holds the address, and
+// keeps it, because a live one holds the badge.
+func TestReleaseBeforeAConflict(t *testing.T) {
+	t.Parallel()
+	s := newUniqueStore(t, "email", "badge")
+	withBadge := func(u *clerksync.User) { u.Extra["badge"] = "b" }
+	upsert(t, s, ada(1), clerksync.Created)
+	deactivate(t, s.Store, "user_ada", hour(2))
+	upsert(t, s, change(person("live", 1), withBadge), clerksync.Created)
+	before := s.fields(t, "user_ada")
+	u := change(person("bob", 3), withBadge)
+	u.Email = "ada@example.com"
+	_, err := s.Upsert(t.Context(), u)
+	wantHolder(t, err, "badge", "user_live")
+	wantSameTombstone(t, before, s.fields(t, "user_ada"))
+}
