@@ -84,8 +84,8 @@ var (
 // Open also refuses any other unique index that is neither sparse nor partial and does
 // not contain clerkId. For example, a unique index on email lets in only one record
 // without an e-mail address, so users who signed up by phone, and tombstones, could not
-// be stored. The error gives the partial index to replace it with; see
-// [Options].AllowUnique.
+// be stored. The error has the mongosh lines that replace it by a partial index, and the line
+// for a Mongoose schema; see [Options].AllowUnique.
 //
 // Reads always go to the primary, whatever coll says, and documents are encoded in the
 // driver's standard way, whatever registry coll has. The read concern, write concern,

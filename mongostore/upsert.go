@@ -22,8 +22,9 @@ import (
 //
 // A unique index of the app's own may refuse the write because deleted records hold the
 // value, for example after a deleted user signed up again with the same e-mail address.
-// Upsert then removes the field from them, by the one write whose filter does not name
-// a clerkId. If another user has the value, the error is a [*clerksync.ConflictError].
+// Upsert then removes the field from them, and gives it back if it does not write u after
+// all. If another record has the value, the error is a [*clerksync.ConflictError] with its
+// Clerk id as Holder.
 //
 // A record without a date in syncedAt and deletedAt is the app's: clerksync has never
 // written it. The filter leaves it out too, so it takes up to three round trips more, once.
