@@ -262,14 +262,20 @@ func (m *commandMonitor) report(full bool) (faults []string) {
 	return faults
 }
 
-// listed returns all entries of the lists, as commandMonitor.used names them.
+// listed returns the entries of the lists that each run uses, as commandMonitor.used names
+// them.
 func listed() (entries []string) {
-	for name, options := range commandList {
-		for option := range options {
-			entries = append(entries, name+" "+option)
+	add := func(prefix string, list map[string]support) {
+		for name, s := range list {
+			if s.rare == "" {
+				entries = append(entries, prefix+name)
+			}
 		}
 	}
-	entries = slices.AppendSeq(entries, maps.Keys(operatorList))
+	for name, options := range commandList {
+		add(name+" ", options)
+	}
+	add("", operatorList)
 	return slices.Sorted(slices.Values(slices.AppendSeq(entries, maps.Keys(withoutClerkID))))
 }
 
