@@ -49,16 +49,18 @@
 // Implement [Store] and, if the database can, [BatchStore] and [RestoreStore]. Decide with
 // [Decide], write what [User.ClerkFields] yields, begin each Upsert with [User.Canonical],
 // and report a unique index of the app's with [ConflictError], a record that the database
-// never takes with [ErrRejected], and a partly written batch with [BatchError]. The Store must keep what it has acknowledged, change a record
-// atomically, and read its latest state. Package storetest checks a Store against the
-// contract; storetest/world puts it into a random world of lost, late and repeated events,
-// failing parts, restarts and wrong clocks.
+// never takes with [ErrRejected], and a partly written batch with [BatchError]. The Store
+// must keep what it has acknowledged, change a record atomically, and read its latest state.
+// Package storetest checks a Store against the contract; storetest/world puts it into a
+// random world of lost, late and repeated events, failing parts, restarts and wrong clocks.
 //
 // # Where the rules live
 //
 //   - One record per user, and which version wins: [Decide] (decide.go) and the [Store]
 //     contract (store.go).
 //   - What Clerk owns and what the app owns: [User.ClerkFields] (user.go), mapping.go.
+//   - A fault in one field keeps neither a ban nor the other fields out: write.go and
+//     mapping.go. Values that move between users under a unique index: holders.go.
 //   - A deleted user never comes back: rule 2 of [Decide], and the tombstone that
 //     [Store].Deactivate leaves even if there is no record.
 //   - How a visit finds its record, and what happens in a stampede: the comment at the top
