@@ -55,10 +55,15 @@ type Config struct {
 	// Map runs after the standard mapping and may change the record: set Extra for fields
 	// of your own, or map standard fields by other rules. The user's Response.RawJSON
 	// holds Clerk's whole JSON, on every path. Map may not change ClerkID,
-	// ClerkUpdatedAt, SyncedAt, IsActive or DeletedAt. Role and Location count only for a
-	// new record: later they are the app's. After an error or a panic nothing is written:
-	// the webhook answers 500 and Svix delivers again; a visit answers 503. Map must be
-	// safe for concurrent use. Defaults to none.
+	// ClerkUpdatedAt, SyncedAt, IsActive, DeletedAt or Omit. Role and Location count only for
+	// a new record: later they are the app's. Map must be safe for concurrent use. Defaults
+	// to none.
+	//
+	// A value of Extra that cannot be stored ([User.Canonical] says which) is left out of an
+	// existing record, and logged. After an error or a panic of Map only a ban is written, if
+	// Clerk or Map itself says that the user is banned. The webhook answers 500, so Svix
+	// delivers again; a visit goes on with the record as it is, or answers 503 if there is
+	// none.
 	//
 	// Users can write their unsafe_metadata: never take a role or a right from it.
 	Map func(*clerk.User, *User) error

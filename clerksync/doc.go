@@ -60,6 +60,8 @@
 //   - One record per user, and which version wins: [Decide] (decide.go) and the [Store]
 //     contract (store.go).
 //   - What Clerk owns and what the app owns: [User.ClerkFields] (user.go), mapping.go.
+//   - A fault in one field keeps neither a ban nor the other fields out: write.go and
+//     mapping.go. Values that move between users under a unique index: holders.go.
 //   - A deleted user never comes back: rule 2 of [Decide], and the tombstone that
 //     [Store].Deactivate leaves even if there is no record.
 //   - How a visit finds its record, and what happens in a stampede: the comment at the top

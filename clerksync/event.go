@@ -88,6 +88,11 @@ func userIDOf(typ string, data json.RawMessage) string {
 // "user.created", "user.updated" and, if it carries the user, "session.created" are an
 // Upsert; "user.deleted" is a Deactivate. Any other type is ignored, with a zero Result.
 //
+// A field that a unique index refuses, or that cannot be stored, is left out of an existing
+// record and logged, and the error is nil. If another record holds the value, Clerk is asked
+// for both users, at most once a minute, and the value goes to the one who has it there. A
+// ban is written before that, and also beside an error.
+//
 // Errors: [ErrInvalidEvent] if the event cannot be used, so delivering it again will not
 // help; [ErrUnavailable]; [*ConflictError]; [ErrRejected]; a [*Problem] with the code
 // "mapping_failed". If ctx ends first, the error matches [ErrUnavailable] and ctx's cause.

@@ -73,21 +73,25 @@ func (s *Syncer) newHandover(
 // for the user, because there was an attempt less than a minute ago, the value is not free, or
 // Clerk or the Store did not answer in time.
 func (s *Syncer) handOver(ctx context.Context, u *User, conflict *ConflictError, upsert upsertFunc) (res Result, ok bool) {
-	value := fieldOf(u, conflict.Field)
-	if !askable(conflict, value) || !s.handovers.reserve(u.ClerkID, conflict.Field, value, s.clock.Now()) {
+	value, now := fieldOf(u, conflict.Field), s.clock.Now()
+	if !askable(conflict, value) || s.pause.left(now) > 0 || !s.handovers.reserve(u.ClerkID, conflict.Field, value, now) {
 		return Result{}, false
 	}
-	ask := func(ctx context.Context, ids []string) ([]clerkapi.ListedUser, time.Time, error) {
-		ctx, cancel := clock.WithTimeout(ctx, s.clock, holderTimeout)
-		defer cancel()
-		return s.api.Users(ctx, ids)
-	}
-	res, err := s.newHandover(s.store, ask).write(ctx, u, conflict, upsert)
+	res, err := s.newHandover(s.store, s.askAboutHolder).write(ctx, u, conflict, upsert)
 	if err != nil {
 		s.cfg.Logger.DebugContext(ctx, "clerksync: a value could not be handed over",
 			"clerk_id", u.ClerkID, "holder", conflict.Holder, "field", clipped(conflict.Field), "error", err)
 	}
 	return res, err == nil
+}
+
+// askAboutHolder reads users from Clerk, within holderTimeout.
+func (s *Syncer) askAboutHolder(ctx context.Context, ids []string) ([]clerkapi.ListedUser, time.Time, error) {
+	ctx, cancel := clock.WithTimeout(ctx, s.clock, holderTimeout)
+	defer cancel()
+	users, asOf, err := s.api.Users(ctx, ids)
+	s.pause.record(err, s.clock.Now())
+	return users, asOf, err
 }
 
 // askable reports whether Clerk can say who of the two users has the value.

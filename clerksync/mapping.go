@@ -176,7 +176,7 @@ func undatedBan(u *User) *User {
 func omitUnstorable(u *User) {
 	extra := u.Extra
 	u.Extra = make(map[string]any, len(extra))
-	nameless := false
+	hasNameless := false
 	for _, name := range slices.Sorted(maps.Keys(extra)) {
 		one := User{ClerkID: u.ClerkID, Extra: map[string]any{name: extra[name]}}
 		if _, err := one.Canonical(); err == nil {
@@ -184,15 +184,17 @@ func omitUnstorable(u *User) {
 		} else if checkFieldName(name) == nil && !reservedFields[name] {
 			u.Omit = append(u.Omit, name)
 		} else {
-			nameless = true
+			hasNameless = true
 		}
 	}
-	if nameless {
-		// No record has these names in Extra, and a reserved one would omit the record's own
-		// field. This one names nothing, and makes the write one for an existing record.
-		u.Omit = append(u.Omit, "extraFields.")
+	if hasNameless {
+		u.Omit = append(u.Omit, nameless)
 	}
 }
+
+// nameless, in Omit, stands for names that no record has in Extra, or that are those of the
+// record's own fields. It names nothing, and makes the write one for an existing record.
+const nameless = "extraFields."
 
 func mappingFailed(id string, err error) error {
 	return &Problem{Status: http.StatusInternalServerError, Code: codeMappingFailed, Err: fmt.Errorf("mapping user %s: %w", id, err)}

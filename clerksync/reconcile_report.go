@@ -47,9 +47,12 @@ type Report struct {
 	// Restored are the Tombstoned that were restored.
 	Restored Tally `json:"restored"`
 	// Conflicts are users kept out by one of the app's unique indexes; see [ConflictError].
-	// A dry run does not know them.
+	// If they have a record, it is in step but for the field. Values that Clerk has given to
+	// another user by now are not among them: the run moves those. A dry run does not know
+	// conflicts.
 	Conflicts Tally `json:"conflicts"`
-	// Failed are users whom the mapping or the Store rejected; the log says why.
+	// Failed are users whom the mapping or the Store rejected; the log says why. A ban, and
+	// what else could be mapped, is written to the records that they have.
 	Failed Tally `json:"failed"`
 	// Unknown are records whose clerkId is not the id of a Clerk user. They are left alone.
 	Unknown Tally `json:"unknown"`

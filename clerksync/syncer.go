@@ -55,7 +55,8 @@ func New(cfg Config) (*Syncer, error) {
 }
 
 // Sync reads one user from Clerk now and brings the record in step, as after an event. The
-// next visit in this process sees the outcome. It does not join a lookup under way.
+// next visit in this process sees the outcome. It does not join a lookup under way. Fields
+// that cannot be written are treated as by [Syncer.Apply].
 //
 // Errors: [ErrUserUnknown] if Clerk does not have the user (the record stays as it is: a
 // wrong key must not delete users); [ErrUnavailable]; [*ConflictError]; [ErrRejected]; a

@@ -68,17 +68,19 @@ const (
 // that asks for a session.
 //
 // It answers 204 after it has applied an event, and to a repeated, stale or unknown one;
-// never before the write is done. After any other answer Svix delivers again, and no
+// never before the write is done. A field that a unique index refuses, or that cannot be
+// stored, is left out of an existing record: that is 204 too, and logged. After any other answer Svix delivers again, and no
 // [Config].ErrorHandler can turn one of these into a success:
 //
 //   - 400 invalid_signature: signature missing or wrong, or its time off by more than
 //     Tolerance; unreadable_body.
 //   - 403 wrong_instance.
 //   - 405 method_not_allowed, 413 body_too_large.
-//   - 409 conflict: one of the app's unique indexes keeps the record out.
+//   - 409 conflict: one of the app's unique indexes keeps a new record out, or the app's own
+//     record has a value of another type; see [ConflictError].
 //   - 422 invalid_event: signed but not usable; rejected: the Store never takes such a
 //     record, see [ErrRejected]. Both are logged as errors.
-//   - 500 mapping_failed: RoleOf or Map failed.
+//   - 500 mapping_failed: RoleOf or Map failed. A ban is written all the same.
 //   - 503 unavailable: the Store failed; event_hook_failed: OnEvent did.
 //
 // The answer does not tell causes apart that a forger may not learn. The log does, and names

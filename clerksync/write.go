@@ -197,7 +197,8 @@ func allButBanned() []string {
 // logOmitted warns that a record was written without some fields. Anybody can cause this for
 // a record of theirs, so the lines are limited.
 func (s *Syncer) logOmitted(ctx context.Context, u *User, cause error) {
-	attrs := []slog.Attr{slog.String("clerk_id", u.ClerkID), slog.String("omitted", clipped(strings.Join(u.Omit, " ")))}
+	omitted := slices.DeleteFunc(slices.Clone(u.Omit), func(path string) bool { return path == nameless })
+	attrs := []slog.Attr{slog.String("clerk_id", u.ClerkID), slog.String("omitted", clipped(strings.Join(omitted, " ")))}
 	var conflict *ConflictError
 	if errors.As(cause, &conflict) && conflict.Holder != "" {
 		attrs = append(attrs, slog.String("holder", clipped(conflict.Holder)))

@@ -644,7 +644,7 @@ func TestOmittedFieldsAreLogged(t *testing.T) {
 			if n := strings.Count(logs, "without some of its fields"); n == 0 || n > 20 {
 				t.Errorf("%d lines", n)
 			}
-			line := logs[strings.Index(logs, "without some of its fields"):]
+			_, line, _ := strings.Cut(logs, "without some of its fields")
 			line, _, _ = strings.Cut(line, "\n")
 			if !strings.Contains(line, id) || !strings.Contains(line, tt.want) {
 				t.Errorf("the line is %s", line)
