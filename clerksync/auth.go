@@ -1,6 +1,7 @@
 package clerksync
 
 import (
+	"cmp"
 	"context"
 	"crypto/rsa"
 	"errors"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/clerksync/clerksync-go/clerksync/internal/clerkapi"
 	"github.com/clerksync/clerksync-go/clerksync/internal/sessiontoken"
+	"github.com/clerksync/clerksync-go/clerksync/internal/setting"
 )
 
 // AuthConfig says which session tokens [Syncer.RequireUser], [Syncer.WithUser] and
@@ -105,8 +107,8 @@ func (a *AuthConfig) validate(fault func(format string, args ...any)) {
 		fault("Auth.Cookie needs Auth.AuthorizedParties: the cookie may have been made for another origin of the same site")
 	}
 	if a.JWTKey != "" && a.publicKey() == nil {
-		fault("Auth.JWTKey is not an RSA public key in PEM of %d bits or more: take it from the Clerk Dashboard under API keys (CLERK_JWT_KEY)",
-			clerkapi.MinKeyBits)
+		is := cmp.Or(setting.PEM(a.JWTKey), fmt.Sprintf("is not an RSA public key in PEM of %d bits or more", clerkapi.MinKeyBits))
+		fault("Auth.JWTKey %s: take it from the Clerk Dashboard under API keys (CLERK_JWT_KEY)", is)
 	}
 }
 
@@ -125,7 +127,8 @@ func (a *AuthConfig) publicKey() *rsa.PublicKey {
 }
 
 func newTokenVerifier(cfg *Config, api *clerkapi.Client, b *background) *sessiontoken.Verifier {
-	keys := sessiontoken.NewKeyring(api.SigningKeys, b.run, cfg.clock)
+	detached := func(fetch func(context.Context) error) error { return b.run(context.Background(), fetch) }
+	keys := sessiontoken.NewKeyring(api.SigningKeys, detached, cfg.clock)
 	if cfg.Auth.JWTKey != "" {
 		keys = sessiontoken.NewStaticKeyring(cfg.Auth.publicKey())
 	}
@@ -168,22 +171,23 @@ func (s *Syncer) WithUser(next http.Handler) http.Handler { return s.authenticat
 
 func (s *Syncer) authenticated(next http.Handler, optional bool) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ctx := r.Context()
+		ctx, start := r.Context(), s.clock.Now()
 		session, fromCookie, err := s.session(r)
 		if err != nil {
 			if optional && signedOut(err, fromCookie) {
 				next.ServeHTTP(w, r)
 				return
 			}
-			s.refuse(w, r, err)
+			s.refused(ctx, start, refusal{Observation: Observation{Op: OpVisit, Err: err}})
+			s.answer(w, r, err)
 			return
 		}
-		u, err := s.visit(ctx, session.Claims.Subject, session.Version)
+		u, err := s.visit(ctx, session.Claims.Subject, newVisitToken(session.Claims, session.Version))
 		if err != nil {
-			s.refuse(w, r, err)
+			s.answer(w, r, err)
 			return
 		}
-		next.ServeHTTP(w, r.WithContext(ContextWithUser(clerk.ContextWithSessionClaims(ctx, session.Claims), u)))
+		next.ServeHTTP(w, r.WithContext(contextWithShared(clerk.ContextWithSessionClaims(ctx, session.Claims), u)))
 	})
 }
 

@@ -22,10 +22,15 @@ const (
 // several requests wait for, refreshes behind a visit, and fetches of the key set. Every
 // piece of it is bounded in time, turns a panic of the app's code into an error, and is
 // waited for by Close.
+//
+// The work does not hold the request's context. Some frameworks use a request again for
+// the next client, so its values must not be read after the handler has returned; and a
+// value such as a database session is not meant for the others who wait for a lookup.
 type background struct {
 	clock  clock.Clock
 	logger *slog.Logger
 	slots  chan struct{} // one for each started goroutine
+	carry  func(context.Context) context.Context
 
 	mu      sync.Mutex
 	closed  bool
@@ -33,12 +38,19 @@ type background struct {
 }
 
 func newBackground(c clock.Clock, logger *slog.Logger) *background {
-	return &background{clock: c, logger: logger, slots: make(chan struct{}, maxRefreshers)}
+	return &background{
+		clock: c, logger: logger, slots: make(chan struct{}, maxRefreshers),
+		carry: func(context.Context) context.Context { return context.Background() },
+	}
 }
 
-// run does the work on the calling goroutine. The work's context keeps ctx's values, but
-// not its cancellation, and has its own deadline. After close, run still works: the Syncer
-// goes on answering.
+// detach returns the context for work that a request causes. It has nothing of the
+// request's context, neither values nor cancellation. Only a test lets it carry something.
+// It must be called before the request ends.
+func (b *background) detach(request context.Context) context.Context { return b.carry(request) }
+
+// run does the work on the calling goroutine, with its own deadline. ctx is from detach, or
+// context.Background. After close, run still works: the Syncer goes on answering.
 func (b *background) run(ctx context.Context, work func(context.Context) error) (err error) {
 	if b.begin() {
 		defer b.running.Done()
@@ -48,14 +60,14 @@ func (b *background) run(ctx context.Context, work func(context.Context) error) 
 			err = unavailable(fmt.Errorf("panic: %v", p))
 		}
 	}()
-	ctx, cancel := clock.WithTimeout(context.WithoutCancel(ctx), b.clock, callTimeout)
+	ctx, cancel := clock.WithTimeout(ctx, b.clock, callTimeout)
 	defer cancel()
 	return work(ctx)
 }
 
-// start does the work on its own goroutine. It does nothing if all slots are taken,
-// wanted returns false, or close was called.
-func (b *background) start(ctx context.Context, wanted func() bool, work func(context.Context)) {
+// start does the work on its own goroutine, detached from the request. It does nothing if
+// all slots are taken, wanted returns false, or close was called.
+func (b *background) start(request context.Context, wanted func() bool, work func(context.Context)) {
 	select {
 	case b.slots <- struct{}{}:
 	default:
@@ -65,7 +77,7 @@ func (b *background) start(ctx context.Context, wanted func() bool, work func(co
 		<-b.slots
 		return
 	}
-	ctx = context.WithoutCancel(ctx)
+	ctx := b.detach(request)
 	go func() {
 		defer b.running.Done()
 		defer func() { <-b.slots }()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -19,12 +20,18 @@ import (
 // replaced. Times become UTC in milliseconds. An empty Location becomes nil.
 //
 // Extra must not use the name of a field that clerksync or MongoDB already uses. Names in
-// it, also those of nested maps, must be UTF-8, not empty, and without "$", "." and NUL.
+// it must be UTF-8, not empty, and without "$", "." and NUL. Those of nested maps may be any
+// text: a Store whose database cannot hold one must escape it. Two names of one map that
+// become equal, because of bytes that are not UTF-8, are an error.
+//
 // Values become string, bool, int64, float64, [time.Time], []any or map[string]any: other
 // integer, float, string, slice and string-keyed map types are converted, pointers
 // followed, and a json.RawMessage decoded. A name in Extra with a nil value is dropped;
 // nested ones stay. Anything else is an error: []byte, a float that is infinite or not a
 // number, nesting over 32 levels.
+//
+// Omit becomes sorted and without repetitions. What it names of Extra is dropped from Extra
+// and not checked, so that the rest can be stored.
 func (u *User) Canonical() (*User, error) {
 	if u == nil {
 		return nil, errors.New("clerksync: no User")
@@ -56,9 +63,10 @@ func (u *User) Canonical() (*User, error) {
 		*t = canonicalTime(*t)
 	}
 	var err error
-	if c.Extra, err = canonicalExtra(u.Extra); err != nil {
+	if c.Extra, err = canonicalExtra(u); err != nil {
 		return nil, err
 	}
+	c.Omit = slices.Compact(slices.Sorted(slices.Values(u.Omit)))
 	return &c, nil
 }
 
@@ -84,14 +92,17 @@ var reservedFields = map[string]bool{
 	"syncedAt": true, "deletedAt": true, "extraFields": true,
 }
 
-// canonicalExtra checks the names in extra and converts its values; see [User.Canonical].
-// It returns nil if nothing is left.
-func canonicalExtra(extra map[string]any) (map[string]any, error) {
-	if len(extra) == 0 {
+// canonicalExtra checks the names in u's Extra and converts its values; see
+// [User.Canonical]. It returns nil if nothing is left.
+func canonicalExtra(u *User) (map[string]any, error) {
+	if len(u.Extra) == 0 {
 		return nil, nil
 	}
-	c := make(map[string]any, len(extra))
-	for name, v := range extra {
+	c := make(map[string]any, len(u.Extra))
+	for name, v := range u.Extra {
+		if u.omitsExtra(name) {
+			continue
+		}
 		if err := checkFieldName(name); err != nil {
 			return nil, fmt.Errorf("clerksync: Extra[%q]: %w", name, err)
 		}
@@ -113,7 +124,10 @@ func canonicalExtra(extra map[string]any) (map[string]any, error) {
 }
 
 // Errors about nested values do not quote them: the user wrote them, and errors are logged.
-var errFieldName = errors.New(`not a field name: it must be UTF-8, not empty, and without "$", "." and NUL`)
+var (
+	errFieldName = errors.New(`not a field name: it must be UTF-8, not empty, and without "$", "." and NUL`)
+	errSameName  = errors.New("a nested map with two names that differ only in bytes that are not UTF-8")
+)
 
 func checkFieldName(name string) error {
 	if name == "" || strings.ContainsAny(name, "$.\x00") || !utf8.ValidString(name) {
@@ -207,9 +221,9 @@ func canonicalMap(v reflect.Value, depth int) (any, error) {
 	}
 	m := make(map[string]any, v.Len())
 	for it := v.MapRange(); it.Next(); {
-		name := it.Key().String()
-		if err := checkFieldName(name); err != nil {
-			return nil, fmt.Errorf("a name in a nested map: %w", err)
+		name := validText(it.Key().String())
+		if _, has := m[name]; has {
+			return nil, errSameName
 		}
 		e, err := canonicalValue(it.Value(), depth+1)
 		if err != nil {

@@ -62,8 +62,11 @@ func TestCanonicalExtra(t *testing.T) {
 		"struct":          {in: struct{ A int }{1}, fault: "cannot be stored"},
 		"function":        {in: func() {}, fault: "cannot be stored"},
 		"other keys":      {in: map[int]string{1: "a"}, fault: "cannot be stored"},
-		"nested operator": {in: map[string]any{"$where": "1"}, fault: "not a field name"},
-		"nested dot":      {in: []any{map[string]any{"a.b": 1}}, fault: "not a field name"},
+		"nested operator": {in: map[string]any{"$where": "1"}, want: map[string]any{"$where": "1"}},
+		"nested dot":      {in: []any{map[string]any{"a.b": 1}}, want: []any{map[string]any{"a.b": int64(1)}}},
+		"nested empty":    {in: map[string]any{"": "\x00", "\x00": 1}, want: map[string]any{"": "\x00", "\x00": int64(1)}},
+		"nested invalid":  {in: map[string]any{"a\xff": 1}, want: map[string]any{"a\uFFFD": int64(1)}},
+		"nested twice":    {in: map[string]any{"a\xff": 1, "a\xfe": 1}, fault: "not UTF-8"},
 		"too deep":        {in: deep, fault: "nested over"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -149,5 +152,31 @@ func TestExtraNames(t *testing.T) {
 	}
 	if _, err := (&clerksync.User{}).Canonical(); err == nil {
 		t.Error("a User without a ClerkID is accepted")
+	}
+}
+
+// What is omitted from Extra is not checked: it may be omitted because it is invalid.
+func TestCanonicalOmit(t *testing.T) {
+	t.Parallel()
+	u := &clerksync.User{
+		ClerkID: "user_1", Extra: map[string]any{"a.b": 1, "bad": func() {}, "good": 1},
+		Omit: []string{"email", "bad", "a.b", "email"},
+	}
+	c, err := u.Canonical()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &clerksync.User{
+		ClerkID: "user_1", Extra: map[string]any{"good": int64(1)}, Omit: []string{"a.b", "bad", "email"},
+	}
+	if diff := cmp.Diff(want, c); diff != "" {
+		t.Errorf("canonical form (-want +got):\n%s", diff)
+	}
+	u.Omit[0] = "extraFields"
+	if c, err := u.Canonical(); err != nil || c.Extra != nil {
+		t.Errorf("with extraFields omitted: %+v, %v", c, err)
+	}
+	if c.Omit[2] != "email" {
+		t.Error("the canonical form shares Omit with the argument")
 	}
 }

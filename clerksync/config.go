@@ -13,6 +13,7 @@ import (
 	"github.com/clerk/clerk-sdk-go/v2"
 
 	"github.com/clerksync/clerksync-go/clerksync/internal/clock"
+	"github.com/clerksync/clerksync-go/clerksync/internal/setting"
 )
 
 // Config configures [New].
@@ -23,7 +24,9 @@ type Config struct {
 	Store Store
 
 	// SecretKey is the Clerk instance's secret key, "sk_live_…" or "sk_test_…". White
-	// space around it is ignored. Required unless Backend is set.
+	// space around it is ignored. Anything that is plainly not a secret key, such as another
+	// key, a placeholder or a value in quotes, is an error that does not show it. Required
+	// unless Backend is set.
 	SecretKey string
 
 	// Backend calls Clerk in place of the client that New builds from SecretKey, APIURL
@@ -31,7 +34,8 @@ type Config struct {
 	// request. Defaults to none.
 	Backend clerk.Backend
 
-	// APIURL is the base URL of Clerk's Backend API. A URL without a path gets "/v1".
+	// APIURL is the base URL of Clerk's Backend API. A URL without a path gets "/v1"; final
+	// slashes and white space around it are ignored.
 	// Defaults to "https://api.clerk.com/v1".
 	APIURL string
 
@@ -86,16 +90,18 @@ type Config struct {
 	// errors.Is. Defaults to [WriteProblem].
 	ErrorHandler func(http.ResponseWriter, *http.Request, error)
 
-	// Logger receives warnings and errors; routine work is at level Debug. No secret,
-	// token, e-mail address or name is logged. Defaults to slog.Default().
+	// Logger receives warnings and errors; routine work is at level Debug. A refusal is a
+	// warning, or an error if somebody should act: ten of a kind at once, then one a minute.
+	// No secret, token, e-mail address or name is logged. Defaults to slog.Default().
 	Logger *slog.Logger
 
 	// Auth says which session tokens RequireUser, WithUser and Authenticate accept.
 	// Defaults to every session of the SecretKey's Clerk instance.
 	Auth AuthConfig
 
-	// Observe is called after each operation, on its goroutine. It must be quick, and
-	// safe for concurrent use. Defaults to none.
+	// Observe is called after each operation, and for each request and delivery that is
+	// refused, on its goroutine. It must be quick, and safe for concurrent use. Defaults to
+	// none.
 	Observe func(context.Context, Observation)
 
 	// Now is the clock for ages, expiry and signatures. Timeouts and the waits between
@@ -121,12 +127,16 @@ const (
 
 // withDefaults returns cfg with its defaults filled in.
 func (cfg Config) withDefaults() Config {
-	cfg.SecretKey = strings.TrimSpace(cfg.SecretKey)
+	cfg.SecretKey, cfg.APIURL = strings.TrimSpace(cfg.SecretKey), strings.TrimSpace(cfg.APIURL)
 	if cfg.APIURL == "" && cfg.Backend == nil {
 		cfg.APIURL = clerk.APIURL
 	}
-	if u, err := url.Parse(cfg.APIURL); err == nil && u.Host != "" && strings.Trim(u.Path, "/") == "" {
-		cfg.APIURL = u.JoinPath("v1").String()
+	if u, err := url.Parse(cfg.APIURL); err == nil && u.Host != "" {
+		if strings.Trim(u.Path, "/") == "" {
+			u = u.JoinPath("v1")
+		}
+		u.Path = strings.TrimRight(u.Path, "/")
+		cfg.APIURL = u.String()
 	}
 	if cfg.DefaultRole == "" {
 		cfg.DefaultRole = RoleStudent
@@ -162,10 +172,19 @@ func (cfg *Config) validate() error {
 	fault := func(format string, args ...any) {
 		faults = append(faults, fmt.Errorf("clerksync: Config."+format, args...))
 	}
-	if cfg.Store == nil {
+	switch {
+	case cfg.Store == nil:
 		fault("Store is missing: open one with mongostore.Open, or use memstore.New in tests")
+	case setting.IsNil(cfg.Store):
+		fault("Store is a nil %T: was the error of the call that opens it checked?", cfg.Store)
+	}
+	if handler := cfg.Logger.Handler(); setting.IsNil(handler) {
+		fault("Logger has no handler: make it with slog.New")
 	}
 	cfg.validateClerk(fault)
+	if is := setting.Word(string(cfg.DefaultRole)); is != "" {
+		fault("DefaultRole %s", is)
+	}
 	if cfg.CacheSize < 0 {
 		fault("CacheSize is negative: to have no cache, set CacheTTL to a negative value")
 	}
@@ -173,22 +192,22 @@ func (cfg *Config) validate() error {
 		fault("OnFailure is neither FailClosed nor FailOpen")
 	}
 	cfg.Auth.validate(fault)
+	cfg.Auth.validateWords(fault)
 	return errors.Join(faults...)
 }
 
 // validateClerk checks how Clerk is called.
 func (cfg *Config) validateClerk(fault func(format string, args ...any)) {
-	switch {
-	case cfg.SecretKey == "" && cfg.Backend == nil:
+	if cfg.SecretKey == "" && cfg.Backend == nil {
 		fault("SecretKey is missing: take it from the Clerk Dashboard under API keys (CLERK_SECRET_KEY)")
-	case strings.HasPrefix(cfg.SecretKey, "pk_"):
-		fault("SecretKey is a publishable key (pk_…): the secret key begins with sk_")
-	case strings.HasPrefix(cfg.SecretKey, "whsec_"):
-		fault("SecretKey is a webhook's signing secret (whsec_…): the secret key begins with sk_")
-	case strings.ContainsFunc(cfg.SecretKey, func(r rune) bool { return r <= ' ' || r >= 0x7f }):
-		fault("SecretKey has characters in it that no key has")
+	}
+	if is := setting.SecretKey(cfg.SecretKey); is != "" && cfg.SecretKey != "" {
+		fault("SecretKey %s", is)
 	}
 	if cfg.Backend != nil {
+		if setting.IsNil(cfg.Backend) {
+			fault("Backend is a nil %T", cfg.Backend)
+		}
 		if cfg.APIURL != "" {
 			fault("APIURL has no effect beside Backend: set one of the two")
 		}
@@ -197,10 +216,20 @@ func (cfg *Config) validateClerk(fault func(format string, args ...any)) {
 		}
 		return
 	}
-	switch u, err := url.Parse(cfg.APIURL); {
-	case err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http":
-		fault("APIURL is not an http or https URL")
-	case u.User != nil || u.RawQuery != "" || u.Fragment != "":
-		fault("APIURL may not have a user, query or fragment")
+	if is := setting.URL(cfg.APIURL); is != "" {
+		fault("APIURL %s; Clerk's is https://api.clerk.com (CLERK_API_URL)", is)
+	}
+	if c := cfg.HTTPClient; c != nil && c.Transport != nil && setting.IsNil(c.Transport) {
+		fault("HTTPClient.Transport is a nil %T", c.Transport)
+	}
+}
+
+// validateWords checks the settings of a that are a URL or a word.
+func (a *AuthConfig) validateWords(fault func(format string, args ...any)) {
+	if is := setting.URL(a.Issuer); is != "" && a.Issuer != "" {
+		fault("Auth.Issuer %s; it is the Frontend API URL", is)
+	}
+	if is := setting.Word(a.FreshnessClaim); is != "" {
+		fault("Auth.FreshnessClaim %s: give only the claim's name", is)
 	}
 }

@@ -9,10 +9,13 @@ import (
 // stored (nil for none). Every [Store] decides by it, or by a guarded write that is
 // equivalent. now is the Store's clock.
 //
-//  1. No record: Created.
+//  1. No record: Created. If u has Omit, the Upsert fails instead; see [Store].
 //  2. The record is deleted: Deactivated, whatever u says. Deletion is final, because
 //     Clerk never reuses an id.
 //  3. u's version (ClerkUpdatedAt) is newer, or u has one and the record has none: Updated.
+//     But if u has Omit, the record is exactly one millisecond older, and no field that u
+//     would write differs, the outcome is Unchanged: an earlier Upsert like this one left
+//     that version.
 //  4. The versions are equal: Updated if a Clerk-owned field differs (two changes in one
 //     millisecond, a new Map, an edit by hand), else Unchanged. But if SyncedAt says that
 //     the record was confirmed after u, the outcome is Unchanged: a late event does not
@@ -20,7 +23,7 @@ import (
 //     ignored.
 //  5. u's version is older, or u has none and the record has one: Stale.
 //
-// Versions are compared in milliseconds.
+// Versions are compared in milliseconds. Fields that u omits are not compared.
 //
 // The rule is encoded again in these places, which must agree with it. In mongostore: guard
 // (upsert_fields.go), confirm (upsert.go), wouldPass (batch.go) and record.decide
@@ -34,6 +37,9 @@ func Decide(stored, u *User, now time.Time) Outcome {
 	}
 	switch have, offered := version(stored), version(u); {
 	case offered > have:
+		if len(u.Omit) > 0 && offered-have == 1 && sameClerkFields(stored, u) {
+			return Unchanged
+		}
 		return Updated
 	case offered < have:
 		return Stale
@@ -64,18 +70,24 @@ func confirmedLater(stored, u *User, now time.Time) bool {
 // they are.
 func sameClerkFields(stored, u *User) bool {
 	for _, f := range clerkFields {
-		if f.value(stored) != f.value(u) {
+		if f.value(stored) != f.value(u) && !u.omits(f.path) {
 			return false
 		}
 	}
-	if u.RoleFromClerk && stored.Role != u.Role {
+	if u.RoleFromClerk && stored.Role != u.Role && !u.omits("role") {
 		return false
 	}
-	if len(stored.Extra) != len(u.Extra) {
-		return false
-	}
+	return sameExtra(stored, u)
+}
+
+func sameExtra(stored, u *User) bool {
 	for name, v := range u.Extra {
-		if !reflect.DeepEqual(stored.Extra[name], v) {
+		if !u.omitsExtra(name) && !reflect.DeepEqual(stored.Extra[name], v) {
+			return false
+		}
+	}
+	for name := range stored.Extra {
+		if _, has := u.Extra[name]; !has && !u.omitsExtra(name) {
 			return false
 		}
 	}

@@ -1,8 +1,11 @@
 package clerksync_test
 
 import (
+	"maps"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/clerksync/clerksync-go/clerksync"
 )
@@ -32,6 +35,7 @@ func TestDecide(t *testing.T) {
 	extra := func(extra map[string]any) func(*user) { return func(u *user) { u.Extra = extra } }
 	gained, renamed := extra(map[string]any{"x": "1", "y": "2"}), extra(map[string]any{"y": "1"})
 	changed, lost := extra(map[string]any{"x": "2"}), extra(nil)
+	omit := func(paths ...string) func(*user) { return func(u *user) { u.Omit = paths } }
 	now := at(1000)
 	one := record(1, 1, "a")
 	for name, tt := range map[string]struct {
@@ -65,6 +69,26 @@ func TestDecide(t *testing.T) {
 		"equal, extra changed":                  {one, record(1, 2, "a", changed), clerksync.Updated},
 		"equal, extra lost":                     {one, record(1, 2, "a", lost), clerksync.Updated},
 		"equal, later sign-in":                  {one, record(1, 2, "a", signedIn), clerksync.Unchanged},
+
+		"omit, older":                    {record(2, 2, "a"), record(1, 9, "b", omit("email")), clerksync.Stale},
+		"omit, equal, other content":     {one, record(1, 2, "b", omit("email")), clerksync.Updated},
+		"omit, equal, earlier":           {record(1, 5, "a"), record(1, 2, "b", omit("email")), clerksync.Unchanged},
+		"omit, equal, omitted content":   {one, record(1, 2, "b", omit("name")), clerksync.Unchanged},
+		"omit, equal, Clerk's role":      {one, record(1, 2, "a", clerkRole, omit("role")), clerksync.Unchanged},
+		"omit, equal, extra lost":        {one, record(1, 2, "a", lost, omit("x")), clerksync.Unchanged},
+		"omit, equal, extra renamed":     {one, record(1, 2, "a", renamed, omit("x")), clerksync.Updated},
+		"omit, equal, all of extra":      {one, record(1, 2, "a", renamed, omit("extraFields")), clerksync.Unchanged},
+		"omit, equal, unknown name":      {one, record(1, 2, "b", omit("nam")), clerksync.Updated},
+		"omit, 1 ms newer, same":         {one, record(2, 2, "a", omit("email")), clerksync.Unchanged},
+		"omit, 1 ms newer, omitted only": {one, record(2, 2, "b", omit("name")), clerksync.Unchanged},
+		"omit, 1 ms newer, other":        {record(1, 9, "a"), record(2, 2, "b", omit("email")), clerksync.Updated},
+		"omit, 2 ms newer, same":         {one, record(3, 3, "a", omit("email")), clerksync.Updated},
+		"omit nothing, 1 ms newer, same": {one, record(2, 2, "a", omit()), clerksync.Updated},
+		"omit, no version stored": {record(1, 1, "a", unversioned), record(1, 2, "a", omit("email")),
+			clerksync.Updated},
+		"omit, no version offered": {one, record(1, 1, "a", unversioned, omit("email")), clerksync.Stale},
+		"omit, deleted": {record(1, 1, "a", deleted), record(9, 9, "a", omit("email")),
+			clerksync.Deactivated},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -114,5 +138,25 @@ func TestClerkFieldsDecide(t *testing.T) {
 		if got := clerksync.Decide(u, changed, t0); got != clerksync.Updated {
 			t.Errorf("%s removed: %v, want updated", name, got)
 		}
+	}
+}
+
+// An omitted field is not yielded, whichever it is.
+func TestClerkFieldsOmit(t *testing.T) {
+	t.Parallel()
+	all := maps.Collect(fullUser().ClerkFields())
+	for path := range all {
+		u := fullUser()
+		u.Omit = []string{path}
+		want := maps.Clone(all)
+		delete(want, path)
+		if diff := cmp.Diff(want, maps.Collect(u.ClerkFields())); diff != "" {
+			t.Errorf("%s omitted (-want +got):\n%s", path, diff)
+		}
+	}
+	u := fullUser()
+	u.Omit = []string{"extraFields"}
+	if got := maps.Collect(u.ClerkFields()); len(got) != len(all)-len(u.Extra) {
+		t.Errorf("with extraFields omitted: %v", got)
 	}
 }

@@ -1,10 +1,12 @@
 package clerksync
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/clerksync/clerksync-go/clerksync/internal/clerkapi"
 )
@@ -22,8 +24,13 @@ var (
 	// ErrUnavailable: Clerk or the Store failed, did not answer in time, or gave an
 	// unusable answer. Trying again later may succeed.
 	ErrUnavailable = errors.New("clerksync: Clerk or the store is unavailable")
+	// ErrRejected: the Store is up but rejects the record that a write would leave, for
+	// example because it is too large or the database validates records. Trying again will
+	// not help until the user, the app's Map or the database's rules change. Nothing was
+	// written.
+	ErrRejected = errors.New("clerksync: the store rejects this record")
 	// ErrInvalidSignature: a webhook is not signed, wrongly signed, or its signature's
-	// time is over five minutes off.
+	// time is off by more than [WebhookConfig].Tolerance.
 	ErrInvalidSignature = errors.New("clerksync: invalid webhook signature")
 	// ErrInvalidEvent: a verified event cannot be used. Delivering it again will not help.
 	ErrInvalidEvent = errors.New("clerksync: unusable event")
@@ -39,22 +46,56 @@ var (
 	ErrTooManyGhosts = errors.New("clerksync: more users are gone from Clerk than a run may mark deleted")
 )
 
-// ConflictError says that a record could not be written because another record already has
-// the value of a field on which the app has a unique index.
+// prefix begins the text of each of the package's errors, and stands nowhere else in it.
+const prefix = "clerksync: "
+
+// prefixedError is an error that may wrap others of the package: its text has the prefix once.
+type prefixedError struct{ err error }
+
+// prefixed is fmt.Errorf with the prefix.
+func prefixed(format string, args ...any) error { return &prefixedError{fmt.Errorf(format, args...)} }
+
+func (e *prefixedError) Error() string { return prefix + withoutPrefix(e.err) }
+
+func (e *prefixedError) Unwrap() error { return e.err }
+
+// withoutPrefix is an error's text without the prefixes of the errors in it.
+func withoutPrefix(err error) string { return strings.ReplaceAll(err.Error(), prefix, "") }
+
+// ConflictError says that a record could not be written because of what the database holds.
+// Either another record has the value of a field on which the app has a unique index. Or the
+// record is one that clerksync has never written, and the app keeps something else under a
+// name of clerksync's: then Type is not empty.
 type ConflictError struct {
 	// Field is the field's path in the record, such as "email"; empty if the Store cannot
 	// tell.
 	Field string
+	// Holder is the Clerk id of another user's record that has the value and is not deleted.
+	// It is empty if the Store cannot tell, and if Type is not empty.
+	Holder string
+	// Type is the type of the value in the way, as MongoDB's $type calls it: "object",
+	// "array", "objectId", "date", …
+	// https://www.mongodb.com/docs/manual/reference/bson-types/
+	//
+	// It is empty if a unique index is in the way.
+	Type string
 	// Err is the Store's own error; may be nil.
 	Err error
 }
 
-// Error names the field. It does not show the value.
+// Error names the field, and the holder or the type. It does not show the value.
 func (e *ConflictError) Error() string {
-	if e.Field == "" {
-		return "clerksync: another record has a value that a unique index allows only once"
+	if e.Type != "" {
+		return fmt.Sprintf("clerksync: the app's record has %s of type %s, which clerksync would overwrite", cmp.Or(e.Field, "a field"), e.Type)
 	}
-	return fmt.Sprintf("clerksync: another record has the same %s, and a unique index forbids that", e.Field)
+	holder := "another record"
+	if e.Holder != "" {
+		holder = "the record of " + e.Holder
+	}
+	if e.Field == "" {
+		return fmt.Sprintf("clerksync: %s has a value that a unique index allows only once", holder)
+	}
+	return fmt.Sprintf("clerksync: %s has the same %s, and a unique index forbids that", holder, e.Field)
 }
 
 // Unwrap returns Err.
@@ -70,7 +111,7 @@ type BatchError struct {
 // Error counts the failures and gives the first cause.
 func (e *BatchError) Error() string {
 	first := slices.Min(slices.Collect(maps.Keys(e.Errs)))
-	return fmt.Sprintf("clerksync: %d users of the batch failed, the first at index %d: %v", len(e.Errs), first, e.Errs[first])
+	return fmt.Sprintf("clerksync: %d users of the batch failed, the first at index %d: %s", len(e.Errs), first, withoutPrefix(e.Errs[first]))
 }
 
 // Unwrap returns the causes in the order of the batch.

@@ -4,13 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/clerksync/clerksync-go/clerksync/internal/clerkapi"
 	"github.com/clerksync/clerksync-go/clerksync/internal/clock"
 )
 
-// Event is one of Clerk's webhook events, verified. ID comes from the headers, Type to Data
+// Event is one of Clerk's webhook events, verified. ID comes from the headers, Type to UserID
 // from the body; the signature covers both. Result is set after the event was applied.
 type Event struct {
 	// ID is the message's id, the svix-id header. It is the same for every delivery of one
@@ -24,6 +25,10 @@ type Event struct {
 	Timestamp time.Time
 	// Data is the object that the event is about, as Clerk sent it.
 	Data json.RawMessage
+	// UserID is the id of the user whom an event "user.…" or "session.…" is about, of
+	// deletions too. Empty for other events, and if the event does not name one that has the
+	// form of a user's id.
+	UserID string
 	// Result is what [Syncer.Apply] returned for the event; for OnEvent.
 	Result Result
 }
@@ -32,7 +37,7 @@ type Event struct {
 func parseEvent(id string, body []byte) (Event, error) {
 	var e struct {
 		Type       string          `json:"type"`
-		InstanceID string          `json:"instance_id"`
+		InstanceID json.RawMessage `json:"instance_id"`
 		Timestamp  json.RawMessage `json:"timestamp"`
 		Data       json.RawMessage `json:"data"`
 	}
@@ -47,7 +52,33 @@ func parseEvent(id string, body []byte) (Event, error) {
 	if 0 < ts && ts < clerkapi.SecondsBelow {
 		ts *= 1000
 	}
-	return Event{ID: id, Type: e.Type, InstanceID: e.InstanceID, Timestamp: millis(ts), Data: e.Data}, nil
+	return Event{
+		ID: id, Type: e.Type, InstanceID: firstText(e.InstanceID), Timestamp: millis(ts), Data: e.Data,
+		UserID: userIDOf(e.Type, e.Data),
+	}, nil
+}
+
+// userIDOf returns [Event].UserID. A session names its user twice: in "user", which apply
+// uses and which may be null, and in "user_id".
+func userIDOf(typ string, data json.RawMessage) string {
+	var object, user struct {
+		ID     json.RawMessage `json:"id"`
+		UserID json.RawMessage `json:"user_id"`
+		User   json.RawMessage `json:"user"`
+	}
+	_ = json.Unmarshal(data, &object) // anything but an object names no user
+	var id string
+	switch family, _, _ := strings.Cut(typ, "."); family {
+	case "user":
+		id = firstText(object.ID)
+	case "session":
+		_ = json.Unmarshal(object.User, &user)
+		id = firstText(user.ID, object.UserID)
+	}
+	if !clerkapi.ValidUserID(id) {
+		return ""
+	}
+	return id
 }
 
 // Apply brings the record in step with a verified event. The webhook handler uses it; so
@@ -58,15 +89,30 @@ func parseEvent(id string, body []byte) (Event, error) {
 // Upsert; "user.deleted" is a Deactivate. Any other type is ignored, with a zero Result.
 //
 // Errors: [ErrInvalidEvent] if the event cannot be used, so delivering it again will not
-// help; [ErrUnavailable]; [*ConflictError]; a [*Problem] with the code "mapping_failed". If
-// ctx ends first, the error matches [ErrUnavailable] and ctx's cause.
+// help; [ErrUnavailable]; [*ConflictError]; [ErrRejected]; a [*Problem] with the code
+// "mapping_failed". If ctx ends first, the error matches [ErrUnavailable] and ctx's cause.
 func (s *Syncer) Apply(ctx context.Context, e Event) (Result, error) {
 	start := s.clock.Now()
-	callCtx, cancel := clock.WithTimeout(ctx, s.clock, callTimeout)
+	id, res, err := s.applyEvent(ctx, e)
+	if id == "" && clerkapi.ValidUserID(e.UserID) {
+		id = e.UserID
+	}
+	o := Observation{Op: OpWebhook, ClerkID: id, EventID: e.ID, EventType: e.Type, Outcome: res.Outcome, Err: err}
+	if err != nil {
+		s.refused(ctx, start, refusal{Observation: o, fault: true})
+		return Result{}, err // the ban may be written
+	}
+	s.observe(ctx, start, o)
+	return res, nil
+}
+
+// applyEvent is apply within callTimeout. The record in the Result is the caller's own.
+func (s *Syncer) applyEvent(ctx context.Context, e Event) (string, Result, error) {
+	ctx, cancel := clock.WithTimeout(ctx, s.clock, callTimeout)
 	defer cancel()
-	id, res, err := s.apply(callCtx, e)
-	s.observe(ctx, start, Observation{Op: OpWebhook, ClerkID: id, EventID: e.ID, EventType: e.Type, Outcome: res.Outcome, Err: err})
-	return res, err
+	id, res, err := s.apply(ctx, e)
+	res.User = res.User.Clone() // the cache may have it
+	return id, res, err
 }
 
 // apply also returns the id of the user that the event is about, as far as it is known.
@@ -92,13 +138,12 @@ func (s *Syncer) apply(ctx context.Context, e Event) (string, Result, error) {
 }
 
 func (s *Syncer) applyUser(ctx context.Context, e Event, data json.RawMessage) (string, Result, error) {
-	u, err := s.userFromClerk(data, e.Timestamp)
-	if err != nil {
-		return "", Result{}, err
+	m := s.mapUser(data, e.Timestamp)
+	if m.id != "" {
+		s.rereads.recordKnown(m.id)
 	}
-	s.rereads.recordKnown(u.ClerkID)
-	res, err := s.upsert(ctx, u)
-	return u.ClerkID, res, err
+	res, err := s.write(ctx, m, s.upsert)
+	return m.id, res, err
 }
 
 func (s *Syncer) applyDeletion(ctx context.Context, e Event) (string, Result, error) {

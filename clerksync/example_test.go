@@ -49,6 +49,7 @@ func Example() {
 	mux := http.NewServeMux()
 	mux.Handle("/api/", syncer.RequireUser(protected))
 	mux.Handle("/api/webhooks/clerk", webhook)
+	mux.Handle("/api/webhooks/clerk/{$}", webhook)
 	log.Print(http.ListenAndServe(":8080", mux))
 }
 

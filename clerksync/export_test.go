@@ -1,6 +1,7 @@
 package clerksync
 
 import (
+	"context"
 	"encoding/json"
 	"maps"
 	"slices"
@@ -18,6 +19,13 @@ func MapUser(s *Syncer, raw json.RawMessage, asOf time.Time) (*User, error) {
 	return s.userFromClerk(raw, asOf)
 }
 
+// UserIDOf is Event.UserID of an event of this type and data.
+func UserIDOf(typ string, data json.RawMessage) string { return userIDOf(typ, data) }
+
+// Unavailable and Prefixed make errors as the package does.
+func Unavailable(err error) error               { return unavailable(err) }
+func Prefixed(format string, args ...any) error { return prefixed(format, args...) }
+
 // The limits that tests refer to.
 const (
 	CallTimeout     = callTimeout
@@ -31,6 +39,12 @@ func ProblemCodes() []string { return slices.Sorted(maps.Keys(problemDetails)) }
 
 // SameStripe reports whether an invalidation of one user ends the loads of the other.
 func SameStripe(s *Syncer, a, b string) bool { return s.cache.generation(a) == s.cache.generation(b) }
+
+// Refresh re-reads a user, as the background does behind a visit.
+func Refresh(s *Syncer, id string) { s.refresh(context.Background(), id) }
+
+// Evict drops a user from the cache, as the cache itself may at any time.
+func Evict(s *Syncer, id string) { s.cache.records.Invalidate(id) }
 
 // SetMaxUnlisted bounds how many records that Clerk's list does not have a run remembers.
 func SetMaxUnlisted(opts *ReconcileOptions, n int) { opts.maxUnlisted = n }

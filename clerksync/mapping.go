@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,68 +19,179 @@ import (
 // would block every later one.
 const maxVersionAhead = 24 * time.Hour
 
-// userFromClerk maps Clerk's JSON of a user to a record. asOf is when the API request was
-// sent, or the event's timestamp. The error matches ErrInvalidEvent if the JSON is not a usable user. It is a
-// mapping_failed [*Problem] if the app's RoleOf or Map failed.
+// mapped is what the mapping of one of Clerk's users came to.
+type mapped struct {
+	id string // empty if Clerk's JSON does not have one
+
+	// user is what may be offered to the Store. If err is set, its Omit names what is left
+	// out, and it is nil if nothing is left.
+	user *User
+	// err says why user is not the whole record; nil if it is.
+	err error
+	// onlyFields says that err is about single fields: a record that exists is written
+	// without them, and that counts as a success.
+	onlyFields bool
+}
+
+// userFromClerk maps Clerk's JSON of a user to a whole record. asOf is when the API request
+// was sent, or the event's timestamp. The error matches ErrInvalidEvent if the JSON is not a
+// usable user. It is a mapping_failed [*Problem] if the app's RoleOf or Map failed.
 func (s *Syncer) userFromClerk(raw json.RawMessage, asOf time.Time) (*User, error) {
-	o, err := parseClerkUser(raw)
+	m := s.mapUser(raw, asOf)
+	if m.err != nil {
+		return nil, m.err
+	}
+	return m.user, nil
+}
+
+// mapListed is mapUser for a user of Clerk's list.
+func (s *Syncer) mapListed(listed clerkapi.ListedUser, asOf time.Time) mapped {
+	m := s.mapUser(listed.Raw, asOf)
+	if m.id != "" && m.id != listed.ID {
+		return mapped{err: fmt.Errorf("%w: user: two ids", ErrInvalidEvent)}
+	}
+	return m
+}
+
+// mapUser maps Clerk's JSON of a user as far as it can be mapped. A fault in one field must
+// not keep a ban or the other fields of an existing record out:
+//
+//   - A field that is not of the documented type, or a value of Extra that cannot be stored,
+//     is omitted alone.
+//   - Without a usable version, only a ban can be set, as of asOf.
+//   - If Map failed, only a ban can be set. If only RoleOf failed, what Map says of the ban
+//     counts, both ways.
+func (s *Syncer) mapUser(raw json.RawMessage, asOf time.Time) mapped {
+	o, odd, err := parseClerkUser(raw)
 	if err != nil {
-		return nil, err
+		return mapped{err: err}
 	}
 	now := s.clock.Now()
 	u := o.record(now)
+	u.IsActive, u.Role = true, s.cfg.DefaultRole
+	m := mapped{id: u.ClerkID, err: odd.err, onlyFields: odd.err != nil}
 	if u.ClerkUpdatedAt.After(now.Add(maxVersionAhead)) {
-		return nil, fmt.Errorf("%w: updated_at is over %v ahead of the clock", ErrInvalidEvent, maxVersionAhead)
+		odd.version = true
+		m.err = fmt.Errorf("%w: updated_at is over %v ahead of the clock", ErrInvalidEvent, maxVersionAhead)
+	}
+	if odd.version {
+		u.SyncedAt = earlier(asOf, now)
+		m.user, m.onlyFields = undatedBan(u), false
+		return m
 	}
 	if asOf.IsZero() {
 		asOf = u.ClerkUpdatedAt
 	}
-	if asOf.After(now) {
-		asOf = now
+	u.SyncedAt = earlier(asOf, now)
+	roleErr, mapErr := s.customize(raw, u)
+	u.Omit = odd.paths(u)
+	if err := errors.Join(roleErr, mapErr); err != nil {
+		return mapped{id: u.ClerkID, user: remainingBan(u, mapErr != nil), err: mappingFailed(u.ClerkID, err)}
 	}
-	u.SyncedAt = asOf
-	u.IsActive = true
-	u.Role = s.cfg.DefaultRole
-	if s.cfg.RoleOf != nil || s.cfg.Map != nil {
-		if err := s.customize(raw, u); err != nil {
-			return nil, err
-		}
+	if m.user, err = u.Canonical(); err == nil {
+		return m
 	}
-	c, err := u.Canonical()
-	if err != nil {
-		return nil, mappingFailed(u.ClerkID, err)
+	if m.err == nil {
+		m.err, m.onlyFields = mappingFailed(u.ClerkID, err), true
 	}
-	return c, nil
+	omitUnstorable(u)
+	if m.user, err = u.Canonical(); err != nil { // cannot be: only Extra can be at fault
+		return mapped{id: u.ClerkID, err: mappingFailed(u.ClerkID, err)}
+	}
+	return m
 }
 
-// customize applies RoleOf and Map, and checks what they did.
-func (s *Syncer) customize(raw json.RawMessage, u *User) (err error) {
-	id := u.ClerkID
+// customize applies RoleOf and Map, and checks what they did. If Map failed, u is as before,
+// except that it is banned if Map has banned it.
+func (s *Syncer) customize(raw json.RawMessage, u *User) (roleErr, mapErr error) {
+	if s.cfg.RoleOf == nil && s.cfg.Map == nil {
+		return nil, nil
+	}
+	cu := sdkUser(raw)
+	if s.cfg.RoleOf != nil {
+		roleErr = guarded(func() error {
+			if role := s.cfg.RoleOf(cu); role != "" {
+				u.Role, u.RoleFromClerk = role, true
+			}
+			return nil
+		})
+	}
+	if s.cfg.Map == nil {
+		return roleErr, nil
+	}
+	standard := *u
+	mapErr = guarded(func() error { return s.cfg.Map(cu, u) })
+	if mapErr == nil {
+		if err := checkMapped(&standard, u); err != nil {
+			mapErr = fmt.Errorf("Config.Map: %w", err)
+		}
+	}
+	if mapErr != nil {
+		standard.Banned = standard.Banned || u.Banned
+		*u = standard
+	}
+	return roleErr, mapErr
+}
+
+// guarded calls a function of the app's and turns a panic into an error.
+func guarded(f func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v", p)
 		}
-		if err != nil {
-			err = mappingFailed(id, err)
-		}
 	}()
-	cu := sdkUser(raw)
-	if s.cfg.RoleOf != nil {
-		if role := s.cfg.RoleOf(cu); role != "" {
-			u.Role, u.RoleFromClerk = role, true
-		}
+	return f()
+}
+
+// onlyBan is what writes u's Banned, either way, and leaves the rest of the record.
+func onlyBan(u *User) *User {
+	return &User{
+		ClerkID: u.ClerkID, Banned: u.Banned, IsActive: true, Role: u.Role, Omit: allButBanned(),
+		ClerkUpdatedAt: u.ClerkUpdatedAt, SyncedAt: u.SyncedAt, LastSignInAt: u.LastSignInAt,
 	}
-	if s.cfg.Map == nil {
+}
+
+// remainingBan is what can be written after RoleOf or Map failed; nil for nothing.
+func remainingBan(u *User, mapFailed bool) *User {
+	if !u.Banned && (mapFailed || u.omits("banned")) {
+		return nil // it could lift a ban
+	}
+	return onlyBan(u)
+}
+
+// undatedBan sets the ban of a user whose version is unusable; nil if it must not. SyncedAt
+// stands in for the version: the change is not later than the event or the API's answer. So
+// older events do not lift the ban, and the next change of the user is newer.
+func undatedBan(u *User) *User {
+	if !u.Banned || u.SyncedAt.IsZero() {
 		return nil
 	}
-	standard := *u
-	if err := s.cfg.Map(cu, u); err != nil {
-		return err
+	ban := onlyBan(u)
+	ban.ClerkUpdatedAt = u.SyncedAt
+	return ban
+}
+
+// omitUnstorable takes those values out of u's Extra that no Store can keep, and has u's Omit
+// name them.
+func omitUnstorable(u *User) {
+	extra := u.Extra
+	u.Extra = make(map[string]any, len(extra))
+	nameless := false
+	for _, name := range slices.Sorted(maps.Keys(extra)) {
+		one := User{ClerkID: u.ClerkID, Extra: map[string]any{name: extra[name]}}
+		if _, err := one.Canonical(); err == nil {
+			u.Extra[name] = extra[name]
+		} else if checkFieldName(name) == nil && !reservedFields[name] {
+			u.Omit = append(u.Omit, name)
+		} else {
+			nameless = true
+		}
 	}
-	if err := checkMapped(&standard, u); err != nil {
-		return fmt.Errorf("Config.Map: %w", err)
+	if nameless {
+		// No record has these names in Extra, and a reserved one would omit the record's own
+		// field. This one names nothing, and makes the write one for an existing record.
+		u.Omit = append(u.Omit, "extraFields.")
 	}
-	return nil
 }
 
 func mappingFailed(id string, err error) error {
@@ -97,6 +210,7 @@ func checkMapped(before, after *User) error {
 		{"SyncedAt", before.SyncedAt.Equal(after.SyncedAt)},
 		{"IsActive", before.IsActive == after.IsActive},
 		{"DeletedAt", before.DeletedAt.Equal(after.DeletedAt)},
+		{"Omit", slices.Equal(before.Omit, after.Omit)},
 	} {
 		if !f.same {
 			errs = append(errs, fmt.Errorf("it may not change %s", f.name))
@@ -139,19 +253,85 @@ type clerkUser struct {
 	Gender        json.RawMessage `json:"gender"`
 }
 
-func parseClerkUser(raw json.RawMessage) (*clerkUser, error) {
-	o := new(clerkUser)
+// parseClerkUser decodes a user. odd says what is not of the documented type; the rest is
+// decoded. The error matches ErrInvalidEvent.
+func parseClerkUser(raw json.RawMessage) (o *clerkUser, odd oddFields, err error) {
+	o = new(clerkUser)
 	if err := json.Unmarshal(raw, o); err != nil {
-		var field *json.UnmarshalTypeError
-		if errors.As(err, &field) { // its text can hold the value
-			return nil, fmt.Errorf("%w: user: field %q is not of the documented type", ErrInvalidEvent, field.Field)
+		var field *json.UnmarshalTypeError // encoding/json has gone on after it
+		if !errors.As(err, &field) {
+			return nil, odd, fmt.Errorf("%w: user: not JSON", ErrInvalidEvent)
 		}
-		return nil, fmt.Errorf("%w: user: not JSON", ErrInvalidEvent)
+		odd = findOddFields(raw)
+		if field.Field == "" || odd.id {
+			return nil, odd, fmt.Errorf("%w: user: not an object with an id", ErrInvalidEvent)
+		}
+		if odd.matters() { // the error's own text can hold the value
+			odd.err = fmt.Errorf("%w: user: field %q is not of the documented type", ErrInvalidEvent, field.Field)
+		}
 	}
 	if !clerkapi.ValidUserID(o.ID) {
-		return nil, fmt.Errorf("%w: user: its id is not a user id", ErrInvalidEvent)
+		return nil, odd, fmt.Errorf("%w: user: its id is not a user id", ErrInvalidEvent)
 	}
-	return o, nil
+	return o, odd, nil
+}
+
+// oddFields says which of Clerk's fields are not of the documented type.
+type oddFields struct {
+	err         error // nil if none of them is needed
+	id, version bool
+	names       []string // of those that the record has something from
+}
+
+// recordPaths are the fields of the record that one of Clerk's determines.
+var recordPaths = map[string][]string{
+	"first_name":               {"profile.firstName", "profile.fullName", "name"},
+	"last_name":                {"profile.lastName", "profile.fullName", "name"},
+	"image_url":                {"profile.imageUrl"},
+	"banned":                   {"banned"},
+	"created_at":               {"clerkCreatedAt"},
+	"primary_email_address_id": {"email", "emailVerified"},
+	"email_addresses":          {"email", "emailVerified"},
+	"primary_phone_number_id":  {"profile.phoneNumber", "phoneVerified"},
+	"phone_numbers":            {"profile.phoneNumber", "phoneVerified"},
+}
+
+// findOddFields decodes each field by itself. As in encoding/json, the case of the names does
+// not matter.
+func findOddFields(raw json.RawMessage) (odd oddFields) {
+	for name, value := range object(raw) {
+		alone, _ := json.Marshal(map[string]json.RawMessage{name: value})
+		if json.Unmarshal(alone, new(clerkUser)) == nil {
+			continue
+		}
+		switch name = strings.ToLower(name); {
+		case name == "id":
+			odd.id = true
+		case name == "updated_at":
+			odd.version = true
+		case recordPaths[name] != nil:
+			odd.names = append(odd.names, name)
+		}
+	}
+	slices.Sort(odd.names)
+	return odd
+}
+
+func (odd *oddFields) matters() bool { return odd.version || len(odd.names) > 0 }
+
+// paths returns the fields of the record that are unknown because of the odd ones. A ban or
+// an address that could be decoded beside them is known.
+func (odd *oddFields) paths(u *User) (paths []string) {
+	for _, name := range odd.names {
+		switch {
+		case name == "banned" && u.Banned: // deprovisioned
+		case name == "email_addresses" && u.Email != "":
+		case name == "phone_numbers" && u.Profile.PhoneNumber != "":
+		default:
+			paths = append(paths, recordPaths[name]...)
+		}
+	}
+	return paths
 }
 
 // sdkUser decodes a user as the official SDK does, for RoleOf and Map. Fields that are not
@@ -260,4 +440,12 @@ func pastMillis(ms int64, now time.Time) time.Time {
 		return time.Time{}
 	}
 	return t
+}
+
+// earlier returns the earlier of two times.
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
 }

@@ -3,7 +3,7 @@ package clerksync
 import (
 	"context"
 	"encoding/json"
-	"errors"
+	"fmt"
 	"net/http"
 
 	"github.com/clerk/clerk-sdk-go/v2"
@@ -27,6 +27,7 @@ import (
 //   - 403 user_inactive: deleted, suspended by the app, or banned in Clerk.
 //   - 403 user_unknown: Clerk does not have the user, or the subject is not a user id.
 //   - 409 conflict: one of the app's unique indexes keeps the record out.
+//   - 422 rejected: the Store never takes such a record; see [ErrRejected].
 //   - 503 unavailable: Clerk or the Store failed and nothing is known about the user; with
 //     [FailOpen] the request passes instead.
 //   - 503 mapping_failed: RoleOf or Map failed.
@@ -34,44 +35,54 @@ func (s *Syncer) Middleware(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		claims, ok := clerk.SessionClaimsFromContext(r.Context())
 		if !ok || claims == nil {
-			s.refuse(w, r, ErrUnauthenticated)
+			err := fmt.Errorf("%w: no session claims in the context: Middleware stands behind Clerk's own middleware, or use RequireUser",
+				ErrUnauthenticated)
+			s.refused(r.Context(), s.clock.Now(), refusal{Observation: Observation{Op: OpVisit, Err: err}, check: "claims"})
+			s.answer(w, r, err)
 			return
 		}
-		var token sessiontoken.Version
+		var version sessiontoken.Version
 		if c, ok := claims.Custom.(interface{ tokenVersion() sessiontoken.Version }); ok {
-			token = c.tokenVersion()
+			version = c.tokenVersion()
 		}
-		u, err := s.visit(r.Context(), claims.Subject, token)
+		u, err := s.visit(r.Context(), claims.Subject, newVisitToken(claims, version))
 		if err != nil {
-			s.refuse(w, r, err)
+			s.answer(w, r, err)
 			return
 		}
-		next.ServeHTTP(w, r.WithContext(ContextWithUser(r.Context(), u)))
+		next.ServeHTTP(w, r.WithContext(contextWithShared(r.Context(), u)))
 	})
 }
 
-// refuse answers a request that does not get through.
-func (s *Syncer) refuse(w http.ResponseWriter, r *http.Request, err error) {
-	p := problemOf(err)
-	if p.Status >= 500 && !errors.Is(err, context.Canceled) { // a client that left is not a fault
-		s.cfg.Logger.ErrorContext(r.Context(), "clerksync: a request was refused", "status", p.Status, "code", p.Code, "error", p.Err)
-	}
-	s.cfg.ErrorHandler(w, r, p)
+// answer answers a request or a delivery that was refused. Whoever refused it has left the
+// trace: see refused. Others who waited for the same lookup have the same error, so the
+// ErrorHandler gets a copy.
+func (s *Syncer) answer(w http.ResponseWriter, r *http.Request, err error) {
+	p := *problemOf(err)
+	s.cfg.ErrorHandler(w, r, &p)
 }
 
 type userKey struct{}
 
-// UserFromContext returns the record that the middleware put into the request's context,
-// and whether there is one. Other requests share the record: callers may not modify it,
-// only a [User.Clone].
+// UserFromContext returns a copy of the record that the middleware put into the request's
+// context, and whether there is one. Each call makes a new copy, which the caller may
+// modify. The change is not seen by a later call, nor by another request: middleware that
+// adds to the user passes it on with [ContextWithUser].
 func UserFromContext(ctx context.Context) (*User, bool) {
 	u, ok := ctx.Value(userKey{}).(*User)
-	return u, ok && u != nil
+	return u.Clone(), ok && u != nil
 }
 
-// ContextWithUser returns a context that carries u for [UserFromContext], as the
-// middleware makes it. Handler tests use it to sign a user in.
+// ContextWithUser returns a context that carries a copy of u for [UserFromContext].
+// Middleware uses it to pass on a user that it has changed, and handler tests to sign a
+// user in.
 func ContextWithUser(ctx context.Context, u *User) context.Context {
+	return contextWithShared(ctx, u.Clone())
+}
+
+// contextWithShared is ContextWithUser without the copy: u may be the cached record,
+// because UserFromContext never hands it out.
+func contextWithShared(ctx context.Context, u *User) context.Context {
 	return context.WithValue(ctx, userKey{}, u)
 }
 

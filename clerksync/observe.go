@@ -12,7 +12,9 @@ type Observation struct {
 	Op Op
 	// ClerkID is the user concerned, empty for none. It always has the form of a user id.
 	ClerkID string
-	// EventID and EventType are set for OpWebhook.
+	// EventID and EventType are set for OpWebhook, as far as they are known, and cut off
+	// after 100 bytes. If Err's code is "invalid_signature", EventID is what the sender
+	// claimed.
 	EventID, EventType string
 	// Source says what answered an OpVisit; empty if nothing did.
 	Source Source
@@ -31,10 +33,10 @@ type Op string
 
 // The operations observed.
 const (
-	OpVisit     Op = "visit"     // Syncer.User and the middlewares on it
+	OpVisit     Op = "visit"     // Syncer.User and the middlewares on it, refused requests included
 	OpSync      Op = "sync"      // Syncer.Sync
 	OpRefresh   Op = "refresh"   // a re-read from Clerk in the background
-	OpWebhook   Op = "webhook"   // Syncer.Apply, called by the webhook handler or by the app
+	OpWebhook   Op = "webhook"   // a delivery, refused or not, OnEvent included; a Syncer.Apply of the app's
 	OpReconcile Op = "reconcile" // Syncer.Reconcile, a whole run
 )
 
@@ -55,6 +57,7 @@ func (s *Syncer) observe(ctx context.Context, start time.Time, o Observation) {
 		return
 	}
 	o.Duration = s.clock.Now().Sub(start)
+	o.EventID, o.EventType = clipped(o.EventID), clipped(o.EventType)
 	if o.Err != nil {
 		o.Err = problemOf(o.Err)
 	}

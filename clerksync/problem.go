@@ -32,7 +32,7 @@ func (p *Problem) Error() string {
 	if p.Err == nil {
 		return fmt.Sprintf("clerksync: %d %s", p.Status, p.Code)
 	}
-	return fmt.Sprintf("clerksync: %d %s: %v", p.Status, p.Code, p.Err)
+	return fmt.Sprintf("clerksync: %d %s: %s", p.Status, p.Code, withoutPrefix(p.Err))
 }
 
 // Unwrap returns Err.
@@ -56,6 +56,7 @@ const (
 	codeUserUnknown      = "user_unknown"
 	codeUnavailable      = "unavailable"
 	codeConflict         = "conflict"
+	codeRejected         = "rejected"
 	codeMappingFailed    = "mapping_failed"
 	codeInternal         = "internal"
 	codeMethodNotAllowed = "method_not_allowed"
@@ -84,12 +85,13 @@ var problemDetails = map[string]string{
 	codeUserUnknown:      "This session does not belong to a known user.",
 	codeUnavailable:      "The service cannot check your account right now. Try again shortly.",
 	codeConflict:         "Another account already uses a value that must be unique.",
+	codeRejected:         "This account's data cannot be stored.",
 	codeMappingFailed:    "The account could not be converted to this app's form.",
 	codeInternal:         "Something went wrong.",
 	codeMethodNotAllowed: "Webhooks are delivered by POST.",
 	codeUnreadableBody:   "The body could not be read to its end.",
 	codeBodyTooLarge:     "The body is larger than this endpoint accepts.",
-	codeInvalidSignature: "The webhook is not signed with this endpoint's secret, or its timestamp is over five minutes off.",
+	codeInvalidSignature: "The webhook is not signed with this endpoint's secret, or its timestamp is too far off.",
 	codeInvalidEvent:     "The event is signed but cannot be used.",
 	codeWrongInstance:    "The event is from another Clerk instance.",
 	codeEventHookFailed:  "The event was applied, but the app's own handling of it failed.",
@@ -111,6 +113,7 @@ var sentinelProblems = []struct {
 	{ErrInvalidSignature, http.StatusBadRequest, codeInvalidSignature, 0},
 	{ErrInvalidEvent, http.StatusUnprocessableEntity, codeInvalidEvent, 0},
 	{ErrWrongInstance, http.StatusForbidden, codeWrongInstance, 0},
+	{ErrRejected, http.StatusUnprocessableEntity, codeRejected, 0},
 	{ErrUnavailable, http.StatusServiceUnavailable, codeUnavailable, defaultRetryAfter},
 }
 
@@ -152,7 +155,7 @@ func unavailable(err error) error {
 		Status:     http.StatusServiceUnavailable,
 		Code:       codeUnavailable,
 		RetryAfter: retry,
-		Err:        fmt.Errorf("%w: %w", ErrUnavailable, err),
+		Err:        prefixed("%w: %w", ErrUnavailable, err),
 	}
 }
 

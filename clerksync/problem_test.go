@@ -146,7 +146,7 @@ type answerCase struct {
 var sentinels = []error{
 	clerksync.ErrNotFound, clerksync.ErrUnauthenticated, clerksync.ErrUserInactive, clerksync.ErrUserUnknown,
 	clerksync.ErrUnavailable, clerksync.ErrInvalidSignature, clerksync.ErrInvalidEvent, clerksync.ErrWrongInstance,
-	clerksync.ErrIncomplete, clerksync.ErrTooManyGhosts,
+	clerksync.ErrIncomplete, clerksync.ErrTooManyGhosts, clerksync.ErrRejected,
 }
 
 // TestEveryAnswer gets each answer that the handlers document from a real server. It fails if
@@ -168,6 +168,11 @@ func TestEveryAnswer(t *testing.T) {
 			if strings.Contains(string(a.body), "hunter2") {
 				t.Errorf("the answer shows an internal error: %s", a.body)
 			}
+			op := clerksync.OpVisit
+			if tt.by == "WebhookHandler" {
+				op = clerksync.OpWebhook
+			}
+			checkTrace(t, app.fixture, op, tt.code)
 			app.mu.Lock()
 			defer app.mu.Unlock()
 			tt.checkErrors(t, app.errs)
@@ -185,6 +190,7 @@ func (tt *answerCase) checkErrors(t *testing.T, errs []error) {
 	if len(errs) != 1 {
 		t.Fatalf("ErrorHandler got %v", errs)
 	}
+	checkText(t, errs[0].Error())
 	var p *clerksync.Problem
 	if !errors.As(errs[0], &p) || p.Status != tt.status || p.Code != tt.code {
 		t.Errorf("ErrorHandler got %v", errs[0])
@@ -201,6 +207,10 @@ func (tt *answerCase) checkErrors(t *testing.T, errs []error) {
 }
 
 func storeFails(_ *testing.T, a *answering) { a.store.fail(errDown) }
+
+func storeRejects(_ *testing.T, a *answering) {
+	a.store.fail(fmt.Errorf("hunter2: %w", clerksync.ErrRejected))
+}
 
 func emailIsTaken(_ *testing.T, a *answering) { a.takeEmail() }
 
@@ -224,6 +234,7 @@ func middlewareAnswers() []answerCase {
 		{by, 403, "user_inactive", clerksync.ErrUserInactive, visiting(banned)},
 		{by, 403, "user_unknown", clerksync.ErrUserUnknown, visiting(unknown)},
 		{by, 409, "conflict", nil, visiting(emailIsTaken)},
+		{by, 422, "rejected", clerksync.ErrRejected, visiting(storeRejects)},
 		{by + ", Store", 503, "unavailable", clerksync.ErrUnavailable, visiting(storeFails)},
 		{by + ", Clerk", 503, "unavailable", clerksync.ErrUnavailable, visiting(clerkFails)},
 		{by, 503, "mapping_failed", nil, visiting(mapFails)},
@@ -293,6 +304,7 @@ func webhookAnswers() []answerCase {
 		{by, 409, "conflict", nil, event(emailIsTaken)},
 		{by, 413, "body_too_large", nil, delivery(strings.Repeat("x", 4097))},
 		{by, 422, "invalid_event", clerksync.ErrInvalidEvent, withoutID},
+		{by, 422, "rejected", clerksync.ErrRejected, event(storeRejects)},
 		{by, 500, "mapping_failed", nil, event(mapFails)},
 		{by, 503, "unavailable", clerksync.ErrUnavailable, event(storeFails)},
 		{by, 503, "event_hook_failed", nil, hookFails},
@@ -384,6 +396,9 @@ func TestErrorsOfSync(t *testing.T) {
 			a := newAnswering(t)
 			tt.arrange(t, a)
 			res, err := a.Sync(t.Context(), a.ada)
+			if err != nil {
+				checkText(t, err.Error())
+			}
 			if err == nil || res.Outcome != 0 || tt.is != nil && !errors.Is(err, tt.is) {
 				t.Errorf("Sync: %+v, %v", res, err)
 			}
@@ -400,6 +415,39 @@ func TestErrorsOfSync(t *testing.T) {
 				t.Errorf("observed the error %v, want %d %s", o.Err, tt.status, tt.code)
 			}
 		})
+	}
+}
+
+// Whatever an error wraps, its text has the prefix once.
+func TestErrorTextsDoNotStutter(t *testing.T) {
+	t.Parallel()
+	inner := []error{
+		clerksync.ErrNotFound, clerksync.ErrUnavailable, clerksync.ErrUserUnknown, &clerksync.ConflictError{Field: "email"},
+		&clerksync.Problem{Status: 503, Code: "unavailable", Err: fmt.Errorf("%w: down", clerksync.ErrUnavailable)},
+		&clerksync.BatchError{Errs: map[int]error{3: clerksync.ErrNotFound}},
+		errors.Join(clerksync.ErrTooManyGhosts, clerksync.ErrIncomplete),
+	}
+	for _, err := range inner {
+		for _, outer := range []error{
+			&clerksync.Problem{Status: 503, Code: "x", Err: fmt.Errorf("giving up: %w", err)},
+			&clerksync.BatchError{Errs: map[int]error{0: err}},
+			clerksync.Unavailable(fmt.Errorf("store: %w", err)),
+			clerksync.Prefixed("reconcile: %w", clerksync.Unavailable(fmt.Errorf("store: %w", err))),
+		} {
+			for _, e := range []error{outer, errors.Unwrap(outer)} {
+				if e == nil {
+					continue
+				}
+				text := e.Error()
+				checkText(t, text)
+				if e == outer && !strings.Contains(text, "clerksync: ") {
+					t.Errorf("the prefix is missing: %s", text)
+				}
+			}
+			if !errors.Is(outer, err) {
+				t.Errorf("%v does not match %v", outer, err)
+			}
+		}
 	}
 }
 

@@ -5,12 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/clerksync/clerksync-go/clerksync/internal/clerkapi"
+	"github.com/clerksync/clerksync-go/clerksync/internal/setting"
 )
 
 // ReconcileOptions are the choices for one [Syncer.Reconcile]. The zero value compares
@@ -40,8 +42,9 @@ type ReconcileOptions struct {
 	// Defaults to the beginning.
 	Resume string
 
-	// InstanceID is the Clerk instance that the secret key must belong to, "ins_…". If it
-	// belongs to another, the run ends with [ErrWrongInstance] before it writes anything.
+	// InstanceID is the Clerk instance that the secret key must belong to, "ins_…"; it is in
+	// the address of the Clerk Dashboard, https://dashboard.clerk.com/apps/app_…/instances/ins_….
+	// If the key belongs to another, the run ends with [ErrWrongInstance] before it writes anything.
 	// Without an InstanceID the run takes a hundred records of the Store and expects to
 	// find at least one of these users in Clerk. That says nothing of a Store with fewer
 	// than two, or of one that is not a [BatchStore]. Defaults to none.
@@ -120,6 +123,9 @@ func (opts *ReconcileOptions) validate(store Store, resume error) error {
 	if resume != nil {
 		fault("Resume %w", resume)
 	}
+	if is := setting.InstanceID(opts.InstanceID); is != "" && opts.InstanceID != "" {
+		fault("InstanceID %s", is)
+	}
 	return errors.Join(faults...)
 }
 
@@ -158,7 +164,7 @@ func (s *Syncer) Reconcile(ctx context.Context, opts ReconcileOptions) (Report, 
 		return Report{DryRun: opts.DryRun, Reason: err.Error()}, err
 	}
 	if err = r.run(ctx); err != nil {
-		err = fmt.Errorf("clerksync: reconcile: %w", err)
+		err = prefixed("reconcile: %w", err)
 	}
 	report := r.finish(err)
 	if err == nil || onlyGhostsLeft(err) {
@@ -190,6 +196,7 @@ type reconcileRun struct {
 	conflicts       []string                  // users in conflict with another, to be tried again
 	conflict        *ConflictError            // the last conflict, nil for none
 	resumeConflicts int                       // how many of conflicts come before until
+	inConflict      map[string]*ConflictError // why each of conflicts is one, by id
 
 	rejectedInARow int // users whom the Store rejected since it last accepted one
 	warnings       int
@@ -206,7 +213,7 @@ func (s *Syncer) newReconcileRun(opts ReconcileOptions) (*reconcileRun, error) {
 		syncer: s, opts: opts, start: s.clock.Now(),
 		from: point.Position, until: point.Position,
 		conflicts: point.Conflicts, resumeConflicts: len(point.Conflicts),
-		finished: make(map[int]clerkapi.Position),
+		finished: make(map[int]clerkapi.Position), inConflict: make(map[string]*ConflictError),
 		report:   Report{DryRun: opts.DryRun},
 		progress: Progress{Phase: PhaseUsers, Done: point.Passed},
 	}
@@ -266,9 +273,10 @@ func (r *reconcileRun) checkInstance(ctx context.Context) error {
 		return err
 	}
 	if r.opts.InstanceID != "" {
-		is, err := r.clerk.IsInstance(ctx, r.opts.InstanceID)
-		if err == nil && !is {
-			err = fmt.Errorf("%w: the secret key does not belong to %s", ErrWrongInstance, r.opts.InstanceID)
+		instances, err := r.clerk.Instances(ctx)
+		if err == nil && !slices.Contains(instances, r.opts.InstanceID) {
+			err = fmt.Errorf("%w: the secret key belongs to %s, and ReconcileOptions.InstanceID is %s: set the key of that instance, or the id of this one; %s",
+				ErrWrongInstance, cmp.Or(plainName(instances[0]), "another instance"), r.opts.InstanceID, setting.InstanceIDPlace)
 		}
 		return err
 	}
@@ -277,8 +285,9 @@ func (r *reconcileRun) checkInstance(ctx context.Context) error {
 	}
 	known, _, err := r.clerk.UsersByID(ctx, ids)
 	if err == nil && len(known) == 0 {
-		err = fmt.Errorf("%w: Clerk has none of the first %d users of the Store; check that the secret key is the instance's (if it is, name it as InstanceID)",
-			ErrWrongInstance, len(ids))
+		err = fmt.Errorf("%w: Clerk has none of the first %d users of the Store: set the secret key of their instance, or open their collection. "+
+			"If both are right, and Clerk has lost them, set ReconcileOptions.InstanceID to the key's instance, ins_…; %s",
+			ErrWrongInstance, len(ids), setting.InstanceIDPlace)
 	}
 	return err
 }

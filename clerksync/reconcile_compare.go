@@ -15,7 +15,11 @@ type comparison struct {
 	page   clerkapi.Page
 	report Report // of this page
 
-	write []*User
+	write     []*User
+	parts     []*User   // what can be written of users who cannot be written whole
+	handover  *handover // tried for users in conflict; nil before the end of the run
+	rejected  int       // how many of them match ErrRejected
+	rejection error     // of the last of these
 	// Of the users to write, by id:
 	fields   map[string][]string // the fields that differ, if whole records are compared
 	existing map[string]bool     // who has a record
@@ -24,11 +28,17 @@ type comparison struct {
 
 // compare brings the records of a page's users in step with Clerk.
 func (r *reconcileRun) compare(ctx context.Context, page clerkapi.Page) error {
+	return r.compareWith(ctx, page, nil)
+}
+
+// compareWith is compare that also tries to write users whose values other records hold, if
+// there is a handover.
+func (r *reconcileRun) compareWith(ctx context.Context, page clerkapi.Page, h *handover) error {
 	if len(page.Users) == 0 {
 		return nil
 	}
 	c := &comparison{
-		run: r, page: page,
+		run: r, page: page, handover: h,
 		fields: make(map[string][]string), existing: make(map[string]bool), restored: make(map[string]bool),
 	}
 	err := c.findAndWrite(ctx)
@@ -124,9 +134,8 @@ func (c *comparison) byRecord(ctx context.Context, ids []string) error {
 			}
 			continue
 		}
-		u, err := c.mapped(listed)
-		if err != nil {
-			c.failed(ctx, listed.ID, err)
+		u := c.mapped(ctx, listed)
+		if u == nil {
 			continue
 		}
 		switch outcome := Decide(stored, u, now); {
@@ -175,21 +184,23 @@ func differences(stored, u *User) (paths []string) {
 
 // offer adds a user to those to write.
 func (c *comparison) offer(ctx context.Context, listed clerkapi.ListedUser) {
-	u, err := c.mapped(listed)
-	if err != nil {
-		c.failed(ctx, listed.ID, err)
-		return
+	if u := c.mapped(ctx, listed); u != nil {
+		c.write = append(c.write, u)
 	}
-	c.write = append(c.write, u)
 }
 
-// mapped is the record that a user should have.
-func (c *comparison) mapped(listed clerkapi.ListedUser) (*User, error) {
-	u, err := c.run.syncer.userFromClerk(listed.Raw, c.page.AsOf)
-	if err == nil && u.ClerkID != listed.ID {
-		return nil, fmt.Errorf("%w: user: two ids", ErrInvalidEvent)
+// mapped is the record that a user should have. A user who cannot be mapped counts as failed,
+// and the result is nil. What is left of the user is written all the same.
+func (c *comparison) mapped(ctx context.Context, listed clerkapi.ListedUser) *User {
+	m := c.run.syncer.mapListed(listed, c.page.AsOf)
+	if m.err == nil {
+		return m.user
 	}
-	return u, err
+	if m.user != nil {
+		c.parts = append(c.parts, m.user)
+	}
+	c.failed(ctx, listed.ID, m.err)
+	return nil
 }
 
 // countWrites counts what would be written.

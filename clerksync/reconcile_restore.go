@@ -23,9 +23,8 @@ func (c *comparison) foundDeleted(ctx context.Context, listed clerkapi.ListedUse
 	if !c.run.opts.Restore || deletedAt.After(before) {
 		return nil
 	}
-	u, err := c.mapped(listed)
-	if err != nil {
-		c.failed(ctx, listed.ID, err)
+	u := c.mapped(ctx, listed)
+	if u == nil {
 		return nil
 	}
 	if c.run.opts.DryRun {

@@ -27,11 +27,14 @@ type rejectedError struct{ error }
 
 func (e *rejectedError) Unwrap() error { return e.error }
 
-// retryWrite retries f. After writeAttempts failures it probes the Store. If the Store is
-// up, it gives up with a *rejectedError.
+// retryWrite retries f. It gives up with a *rejectedError if the Store says that it rejects
+// the record, or if the Store turns out to be up after writeAttempts failures.
 func (r *reconcileRun) retryWrite(ctx context.Context, f func() error) error {
 	attempts, rejected := 0, false
-	storeIsUp := func(error) bool {
+	storeIsUp := func(err error) bool {
+		if rejected = errors.Is(err, ErrRejected); rejected {
+			return true
+		}
 		if attempts++; attempts >= writeAttempts {
 			_, err := r.store.Stamps(ctx, []string{"user_0"})
 			rejected = err == nil

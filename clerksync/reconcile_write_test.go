@@ -332,23 +332,3 @@ func TestReconcileHandedDownAddresses(t *testing.T) {
 	wantCounts(t, report, tally{"seen": 4, "updated": 4})
 	fx.inStep(t)
 }
-
-func TestReconcileSwappedAddressesStayInConflict(t *testing.T) {
-	t.Parallel()
-	fx := newBulkFixture(t, nil)
-	ids := fx.backfill(t, 3)
-	fx.store.UniqueEmail = true
-	for i, id := range ids[:2] {
-		if err := fx.clerk.UpdateUser(id, func(u *fakeclerk.UserObject) {
-			u.EmailAddresses[0].EmailAddress = fmt.Sprintf("ada%d@example.com", 1-i)
-		}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	report := fx.reconcileSome(t, options{})
-	wantCounts(t, report, tally{"seen": 3, "unchanged": 1, "conflicts": 2})
-	if !report.Complete || report.InStep() || !slices.Equal(slices.Sorted(slices.Values(report.Conflicts.IDs)),
-		slices.Sorted(slices.Values(ids[:2]))) {
-		t.Errorf("reports %+v", report)
-	}
-}

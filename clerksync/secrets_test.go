@@ -222,7 +222,7 @@ func TestOutputHasNoPersonalData(t *testing.T) {
 		"webhook, Map fails on metadata": {
 			change: func(c *clerksync.Config) {
 				c.Map = func(cu *clerk.User, u *clerksync.User) error {
-					u.Extra = map[string]any{"meta": cu.UnsafeMetadata}
+					u.Extra = map[string]any{"meta": nestedTooDeep(cu.UnsafeMetadata)}
 					return nil
 				}
 			},
@@ -430,7 +430,7 @@ func TestReconcileOutputHasNoPersonalData(t *testing.T) {
 	texts := []string{}
 	report, err := fx.Reconcile(t.Context(), clerksync.ReconcileOptions{Force: true})
 	wantUnwritten(t, &report, err)
-	wantCounts(t, report, map[string]int{"seen": 7, "unchanged": 2, "updated": 1, "conflicts": 2, "failed": 2,
+	wantCounts(t, report, map[string]int{"seen": 7, "unchanged": 2, "updated": 3, "failed": 2,
 		"ghosts": 1, "deactivated": 1})
 	texts = append(texts, fmt.Sprintf("%+v", report), err.Error())
 	for _, fault := range []*fakeclerk.Fault{
@@ -464,8 +464,8 @@ func TestErrorsHoldNoPersonalData(t *testing.T) {
 	t.Parallel()
 	const secret = "ada@example.com"
 	for _, v := range []any{
-		map[string]any{"$" + secret: 1}, map[string]any{secret: 1}, json.Number(secret), json.RawMessage(secret),
-		[]any{map[string]any{"a": map[string]any{secret: 1}}}, []byte(secret),
+		nestedTooDeep(map[string]any{secret: secret}), map[string]any{secret + "\xff": 1, secret + "\xfe": 2},
+		json.Number(secret), json.RawMessage(secret), map[string]any{secret: []byte(secret)}, []byte(secret),
 	} {
 		_, err := (&clerksync.User{ClerkID: "user_1", Extra: map[string]any{"meta": v}}).Canonical()
 		if err == nil || strings.Contains(err.Error(), "example") || !strings.Contains(err.Error(), `"meta"`) {
@@ -485,4 +485,12 @@ func TestErrorsHoldNoPersonalData(t *testing.T) {
 		strings.Contains(err.Error(), secret) {
 		t.Errorf("error is %v", err)
 	}
+}
+
+// nestedTooDeep returns a value that Extra cannot hold, with v in it.
+func nestedTooDeep(v any) any {
+	for range 40 {
+		v = []any{v}
+	}
+	return v
 }

@@ -44,11 +44,11 @@ func (w *upserted) standby(cached *User) *User {
 	if written != nil && barred(written) {
 		return written
 	}
-	if written == nil || w.overtaken {
-		// The Store did not return the record (as mongostore after an update), or it may
-		// be out of date: keep nothing but a suspension.
-		if cached != nil && !cached.IsActive {
-			return cached // the app suspended the user, which an Upsert does not change
+	if written == nil || w.overtaken || unconfirmed(written) {
+		// The Store did not return the record (as mongostore after an update), it may be out
+		// of date, or Clerk has never confirmed it: keep nothing but what bars the user.
+		if w.leavesBarred(cached) {
+			return cached
 		}
 		return nil
 	}
@@ -56,6 +56,12 @@ func (w *upserted) standby(cached *User) *User {
 		return written
 	}
 	return nil // not cached, so nobody visits: do not start caching
+}
+
+// leavesBarred reports whether the Upsert has not changed what bars the cached user: a
+// suspension, which is the app's, or a ban that it omitted.
+func (w *upserted) leavesBarred(cached *User) bool {
+	return cached != nil && (!cached.IsActive || cached.Banned && w.offered.omits("banned"))
 }
 
 // learnedNothing reports whether the Upsert says nothing about the stored record: it
@@ -68,13 +74,23 @@ func (w *upserted) learnedNothing() bool {
 // returned, or the ban that it has just written; else nil.
 func (w *upserted) written() *User {
 	outcome := w.res.Outcome
-	if w.res.User == nil && w.offered.Banned && (outcome == Created || outcome == Updated) {
-		return &User{
-			ClerkID: w.offered.ClerkID, Banned: true, IsActive: true,
-			ClerkUpdatedAt: w.offered.ClerkUpdatedAt, SyncedAt: w.offered.SyncedAt,
-		}
+	if w.res.User == nil && w.offered.Banned && !w.offered.omits("banned") && (outcome == Created || outcome == Updated) {
+		return knownBan(w.offered)
 	}
 	return w.res.User
+}
+
+// knownBan is a record that has only the ban of u and its version: the one that an Upsert of
+// u leaves.
+func knownBan(u *User) *User {
+	ban := &User{
+		ClerkID: u.ClerkID, Banned: true, IsActive: true,
+		ClerkUpdatedAt: u.ClerkUpdatedAt, SyncedAt: u.SyncedAt,
+	}
+	if len(u.Omit) > 0 && !u.ClerkUpdatedAt.IsZero() {
+		ban.ClerkUpdatedAt = u.ClerkUpdatedAt.Add(-time.Millisecond)
+	}
+	return ban
 }
 
 // standbyAfterDeactivate returns the record to keep after a Deactivate returned err. After

@@ -169,7 +169,7 @@ func TestStandbyEnds(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			s.cache.put("user_1", s.cache.generation("user_1").Load(), tt.cached, now)
+			s.cache.put(load{id: "user_1", gen: s.cache.generation("user_1").Load()}, tt.cached, now)
 			now = now.Add(tt.after)
 			s.invalidateUpserted(two, s.cache.generation("user_1").Load(), tt.written, nil)
 			now = now.Add(15 * time.Minute)

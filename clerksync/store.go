@@ -38,13 +38,30 @@ type Store interface {
 	//   - Stale, Deactivated: nothing is written.
 	//
 	// u's ID, CreatedAt, UpdatedAt, IsActive, DeletedAt and Partial have no effect. The
-	// error is a [*ConflictError] if one of the app's unique indexes is in the way.
+	// error is a [*ConflictError] if one of the app's unique indexes is in the way, and
+	// matches [ErrRejected] if the Store never takes such a record, whoever else has one.
+	//
+	// If u has Omit, Upsert does not create a record: if there is none, the error matches
+	// [ErrNotFound]. The fields that Omit names stay, and so does what the record has in
+	// Extra under such a name. The version becomes the later one of the record's and u's
+	// less a millisecond, so that older events are Stale and u without Omit is still newer.
+	// LastSignInAt and SyncedAt move as above, but a record without a SyncedAt gets none: it
+	// has not been confirmed as a whole.
+	//
+	// A record without SyncedAt and DeletedAt is one that clerksync has never written, and
+	// the app may use clerksync's names for something else. If Upsert would write to it, and
+	// it has a value of another type under the name of a field that Clerk owns, of the
+	// bookkeeping that Upsert writes, of IsActive or of DeletedAt, or any value under a name
+	// of u's Extra that an earlier Upsert did not write, then the error is a
+	// [*ConflictError] with Field and Type, and nothing is written. A null counts as absent.
+	// Once the record has a SyncedAt, these names in it are clerksync's.
 	Upsert(ctx context.Context, u *User) (Result, error)
 
 	// Deactivate marks the record deleted for good: it sets IsActive to false and DeletedAt
 	// to at. If there is no record, it leaves a tombstone without personal data for a late
 	// Upsert to find. A record that is already deleted stays as it is. If at is zero or
-	// before 1970, the Store's current time is used. The Outcome is always Deactivated.
+	// before 1970, the Store's current time is used. The Outcome is always Deactivated. The
+	// error matches [ErrRejected] if the Store never takes such a record.
 	Deactivate(ctx context.Context, clerkID string, at time.Time) (Result, error)
 }
 
@@ -56,7 +73,8 @@ type BatchStore interface {
 
 	// UpsertBatch does what Upsert does, for each of us in turn, and returns one Result
 	// each, in the same order. If some could not be written, the error is a [*BatchError]
-	// that says which and why, and the results of the others are valid. After any other
+	// that says which and why, and the results of the others are valid. A user whom Upsert
+	// would reject is no reason for the others to fail. After any other
 	// error nothing is known about any of them.
 	UpsertBatch(ctx context.Context, us []*User) ([]Result, error)
 
@@ -94,8 +112,8 @@ type Result struct {
 	// Outcome is zero beside an error, and for an event that is not about a user.
 	Outcome Outcome
 	// User is the whole stored record after the call. If it is nil, read the record with
-	// User. A Store may build it from the argument only for Created. It is shared; callers
-	// may not modify it.
+	// User. A Store may build it from the argument only for Created. The Syncer does not
+	// modify what a Store returns, and hands out copies.
 	User *User
 }
 

@@ -23,8 +23,11 @@ type Syncer struct {
 	tokens     *sessiontoken.Verifier
 	cache      *recordCache
 	rereads    rereadLog
-	lookups    singleflight.Group // lookups under way, by lookupKey
+	pause      pause
+	handovers  handoverLog
+	lookups    singleflight.Group // lookups under way, by load.key
 	background *background
+	logLimit   *logLimit
 }
 
 // New returns a Syncer, or an error that names every fault of cfg. It does no I/O and
@@ -40,7 +43,9 @@ func New(cfg Config) (*Syncer, error) {
 		store:      cfg.Store,
 		cache:      newRecordCache(cfg.CacheSize, cfg.CacheTTL),
 		rereads:    newRereadLog(cfg.CacheSize),
+		handovers:  newHandoverLog(maxHandoversKnown),
 		background: newBackground(cfg.clock, cfg.Logger),
+		logLimit:   newLogLimit(cfg.clock),
 		api: clerkapi.New(clerkapi.Config{
 			Backend: cfg.Backend, SecretKey: cfg.SecretKey, APIURL: cfg.APIURL, HTTPClient: cfg.HTTPClient, Clock: cfg.clock,
 		}),
@@ -53,9 +58,9 @@ func New(cfg Config) (*Syncer, error) {
 // next visit in this process sees the outcome. It does not join a lookup under way.
 //
 // Errors: [ErrUserUnknown] if Clerk does not have the user (the record stays as it is: a
-// wrong key must not delete users); [ErrUnavailable]; [*ConflictError]; a [*Problem] with
-// the code "mapping_failed". If ctx ends first, the error matches [ErrUnavailable] and
-// ctx's cause.
+// wrong key must not delete users); [ErrUnavailable]; [*ConflictError]; [ErrRejected]; a
+// [*Problem] with the code "mapping_failed". If ctx ends first, the error matches
+// [ErrUnavailable] and ctx's cause.
 func (s *Syncer) Sync(ctx context.Context, clerkID string) (Result, error) {
 	start := s.clock.Now()
 	if !clerkapi.ValidUserID(clerkID) {
@@ -64,19 +69,21 @@ func (s *Syncer) Sync(ctx context.Context, clerkID string) (Result, error) {
 	}
 	callCtx, cancel := clock.WithTimeout(ctx, s.clock, callTimeout)
 	defer cancel()
-	var res Result
-	u, err := s.readFromClerk(callCtx, clerkID)
-	if err == nil {
-		res, err = s.upsert(callCtx, u)
-	}
+	res, err := s.write(callCtx, s.readFromClerk(callCtx, clerkID), s.upsert)
 	s.observe(ctx, start, Observation{Op: OpSync, ClerkID: clerkID, Outcome: res.Outcome, Err: err})
-	return res, err
+	if err != nil {
+		return Result{}, err // the ban may be written
+	}
+	res.User = res.User.Clone() // the cache may have it
+	return res, nil
 }
 
-// Forget drops the user's record from this process's cache. Call it after the app has
+// Forget drops the user's record from this process's cache, and what it remembers of a
+// creation that failed. Call it after the app has
 // changed the record in the database, so that the next visit sees the change. Other
 // processes see it after their CacheTTL.
 func (s *Syncer) Forget(clerkID string) {
+	s.rereads.recordKnown(clerkID)
 	s.invalidate(clerkID, func(cached *User, _ uint64) *User { return standbyAfterForget(cached) })
 }
 
@@ -97,8 +104,13 @@ func (s *Syncer) invalidate(id string, keep func(cached *User, generation uint64
 
 // upsert offers u to the Store. The next visit sees the result.
 func (s *Syncer) upsert(ctx context.Context, u *User) (Result, error) {
+	return s.upsertTo(ctx, s.store, u)
+}
+
+// upsertTo is upsert to the Syncer's Store in another wrapping.
+func (s *Syncer) upsertTo(ctx context.Context, store Store, u *User) (Result, error) {
 	gen := s.cache.generation(u.ClerkID).Load()
-	res, err := s.store.Upsert(ctx, u)
+	res, err := store.Upsert(ctx, u)
 	s.invalidateUpserted(u, gen, res, err)
 	return res, storeError(err)
 }
@@ -121,11 +133,11 @@ func (s *Syncer) deactivate(ctx context.Context, id string, at time.Time) (Resul
 	return res, storeError(err)
 }
 
-// storeError makes a failure of the Store match ErrUnavailable. A *ConflictError is returned
-// as it is.
+// storeError makes a failure of the Store match ErrUnavailable. A *ConflictError, and an
+// error that matches ErrRejected, are returned as they are: the Store is up.
 func storeError(err error) error {
 	var conflict *ConflictError
-	if err == nil || errors.As(err, &conflict) {
+	if err == nil || errors.As(err, &conflict) || errors.Is(err, ErrRejected) {
 		return err
 	}
 	return unavailable(fmt.Errorf("store: %w", err))

@@ -1,23 +1,28 @@
 package clerksync
 
 import (
+	"context"
 	"encoding/json"
 
 	"github.com/clerksync/clerksync-go/clerksync/internal/clock"
 	"github.com/clerksync/clerksync-go/clerksync/internal/sessiontoken"
 )
 
-// storetest/world sets an unexported clock and waits for background work.
+// storetest/world sets an unexported clock, waits for background work, and tells whose it is.
 func init() {
 	clock.Set = func(config any, c clock.Clock) { config.(*Config).clock = c }
+	clock.Carry = func(syncer any, keep func(context.Context) context.Context) {
+		syncer.(*Syncer).background.carry = keep
+	}
 	clock.Refreshing = func(syncer any) int { return len(syncer.(*Syncer).background.slots) }
 	clock.LookupsEnded = func(syncer any, id string, claim json.RawMessage) {
 		s := syncer.(*Syncer)
 		s.background.running.Wait()
 		// The work has ended. Ask singleflight whether it has forgotten the lookups too.
 		for _, newer := range []bool{false, true} {
-			key := lookupKey(id, s.cache.generation(id).Load(), sessiontoken.ParseVersion(claim), newer)
-			<-s.lookups.DoChan(key, func() (any, error) { return found{}, nil })
+			l := load{id: id, gen: s.cache.generation(id).Load(), newer: newer}
+			l.token.version = sessiontoken.ParseVersion(claim)
+			<-s.lookups.DoChan(l.key(), func() (any, error) { return found{}, nil })
 		}
 	}
 }

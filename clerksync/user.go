@@ -20,11 +20,12 @@ const (
 
 // User is the app's record of one Clerk user.
 //
-// Its JSON form uses the field names of the record in the database. It leaves out the
-// bookkeeping, which is not for the app's clients.
+// Its JSON form uses the field names of the record in the database, except that the fields
+// of Extra are under "extra", while in the database they are top-level fields. It leaves out
+// the bookkeeping, which is not for the app's clients.
 //
-// A *User that clerksync hands out (by [Syncer.User], [UserFromContext] or in a [Result])
-// is shared with other goroutines and must not be modified; modify a [User.Clone].
+// A *User that clerksync hands out (by [Syncer.User], [UserFromContext] or in a [Result] of
+// the Syncer) is the caller's own copy.
 type User struct {
 	// ID is the Store's own id of the record, the _id in hex for MongoDB. Other
 	// collections refer to it. Stores set it, and ignore it in arguments.
@@ -77,6 +78,15 @@ type User struct {
 	// RoleFromClerk says that [Config].RoleOf returned the Role, so Clerk owns it: every
 	// applied sync writes it. It is an Upsert's argument and not stored.
 	RoleFromClerk bool `json:"-"`
+	// Omit names fields that Clerk owns and that an Upsert leaves as they are: it neither
+	// writes, removes nor compares them. The names are the paths that [User.ClerkFields]
+	// yields ("email", "profile.phoneNumber", "role", a name in Extra); "extraFields" stands
+	// for all of Extra. Other names have no effect. It is an Upsert's argument and not
+	// stored.
+	//
+	// An Upsert with Omit only writes records that exist. The [Store] contract says which
+	// version it leaves: the same user without Omit still counts as newer.
+	Omit []string `json:"-"`
 	// Partial says that Clerk or the Store failed and [FailOpen] let the request through.
 	// Only ClerkID is known.
 	Partial bool `json:"-"`
@@ -114,6 +124,7 @@ func (u *User) Clone() *User {
 		l := *u.Location
 		c.Location = &l
 	}
+	c.Omit = slices.Clone(u.Omit)
 	if u.Extra != nil {
 		c.Extra = make(map[string]any, len(u.Extra))
 		for name, v := range u.Extra {
@@ -183,24 +194,31 @@ func present(s string) any {
 // the record. It is the one list of what Clerk owns. A nil value means that Clerk does not
 // have one and the field is to be removed. Role is among them only if RoleFromClerk is
 // set. The names in Extra come last, in ascending order; a Store also removes those that
-// the stored record has in Extra and u does not.
+// the stored record has in Extra and u does not. What Omit names is left out, and a Store
+// does not remove it.
 //
 // clerkUpdatedAt, syncedAt and lastSignInAt are not included: [Decide] and the [Store]
 // contract govern these.
 func (u *User) ClerkFields() iter.Seq2[string, any] {
 	return func(yield func(string, any) bool) {
 		for _, f := range clerkFields {
-			if !yield(f.path, f.value(u)) {
+			if !u.omits(f.path) && !yield(f.path, f.value(u)) {
 				return
 			}
 		}
-		if u.RoleFromClerk && !yield("role", present(string(u.Role))) {
+		if u.RoleFromClerk && !u.omits("role") && !yield("role", present(string(u.Role))) {
 			return
 		}
 		for _, name := range slices.Sorted(maps.Keys(u.Extra)) {
-			if !yield(name, u.Extra[name]) {
+			if !u.omitsExtra(name) && !yield(name, u.Extra[name]) {
 				return
 			}
 		}
 	}
 }
+
+// omits reports whether Omit names a path.
+func (u *User) omits(path string) bool { return slices.Contains(u.Omit, path) }
+
+// omitsExtra reports whether Omit names a name in Extra, or all of Extra.
+func (u *User) omitsExtra(name string) bool { return u.omits(name) || u.omits("extraFields") }

@@ -77,6 +77,11 @@ func TestClone(t *testing.T) {
 	c.Location.City = "Paris"
 	c.Extra["plan"] = "free"
 	c.Extra["tags"].([]any)[1].(map[string]any)["b"] = int64(2)
+	omitting := &clerksync.User{Omit: []string{"email"}}
+	omitting.Clone().Omit[0] = "name"
+	if omitting.Omit[0] != "email" {
+		t.Error("changing the clone's Omit changed the original")
+	}
 	if diff := cmp.Diff(fullUser(), u); diff != "" {
 		t.Errorf("changing the clone changed the original (-want +got):\n%s", diff)
 	}

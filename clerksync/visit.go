@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"time"
+
+	"github.com/clerk/clerk-sdk-go/v2"
 
 	"github.com/clerksync/clerksync-go/clerksync/internal/clerkapi"
 	"github.com/clerksync/clerksync-go/clerksync/internal/sessiontoken"
@@ -38,25 +41,52 @@ import (
 // version. Between processes, the Store decides: all their Upserts end in one record.
 //
 // An event, a Sync, a Reconcile or a Forget invalidates: it increases the user's
-// generation in the cache, and from then on nothing is served or cached that was read
-// before (visit_cache.go). A visit that waited for such a read looks again. A load that
-// finds the user newly barred, or no longer barred, ends the other loads too. A lookup does
+// generation in the cache, and from then on nothing is cached that was read before
+// (visit_cache.go). A visit that waited for such a read looks again, once: what the second
+// lookup read, it read after the visit had come, and that is good enough. A load ends the
+// other loads too if it finds the user newly barred, or no longer barred, or if it did not
+// run in the user's one plain lookup. So the versions that visits get do not go back: one
+// that comes after another has ended gets the same version or a later one. A lookup does
 // not invalidate with its own write. If the generation has not changed since the lookup
 // began, its record is cached; otherwise its write invalidates like any other.
 
 // User returns the record of a signed-in user: from this process's cache, else from the
 // Store, else from Clerk, which creates the record. It is the request path without HTTP,
-// for RPC servers and workers; [Syncer.Middleware] lists the answers. The record is
-// shared: callers may not modify it, only a [User.Clone].
+// for RPC servers and workers; [Syncer.Middleware] lists the answers. The result is a copy,
+// which the caller may modify.
+//
+// ctx only limits the caller's own wait. The lookup, which may serve several callers, does
+// not see its values, such as a transaction or a trace.
 //
 // Errors: [ErrUserInactive] if the user is deleted, suspended or banned; [ErrUserUnknown]
 // if Clerk does not have the user; [ErrUnavailable] if Clerk or the Store failed and
 // nothing is known about the user (with [FailOpen] the result is a Partial User instead);
-// [*ConflictError]; a [*Problem] with the code "mapping_failed". If ctx ends first and no
-// record is on standby, the error matches [ErrUnavailable] and ctx's cause, with either
-// [FailurePolicy].
+// [*ConflictError]; [ErrRejected]; a [*Problem] with the code "mapping_failed". If ctx ends
+// first and no record is on standby, the error matches [ErrUnavailable] and ctx's cause,
+// with either [FailurePolicy].
 func (s *Syncer) User(ctx context.Context, clerkID string) (*User, error) {
-	return s.visit(ctx, clerkID, sessiontoken.Version{})
+	u, err := s.visit(ctx, clerkID, visitToken{})
+	return u.Clone(), err
+}
+
+// visitToken is what a visit's session token says. The zero visitToken says nothing.
+type visitToken struct {
+	version  sessiontoken.Version // of the user, when the token was made
+	issuedAt int64                // in seconds since 1970, 0 if unknown
+}
+
+func newVisitToken(claims *clerk.SessionClaims, version sessiontoken.Version) visitToken {
+	t := visitToken{version: version}
+	if claims.IssuedAt != nil {
+		t.issuedAt = *claims.IssuedAt
+	}
+	return t
+}
+
+// young reports whether the token was issued less than youngToken ago. The clock may be a
+// little behind Clerk's.
+func (t visitToken) young(now time.Time) bool {
+	return t.issuedAt != 0 && now.Sub(time.Unix(t.issuedAt, 0)).Abs() < youngToken
 }
 
 // found is the answer to a visit, and where it came from.
@@ -68,25 +98,40 @@ type found struct {
 	reread  bool    // Clerk was asked about a record that the Store had
 }
 
-// visit is User for a visitor whose session token may carry the user's version.
-func (s *Syncer) visit(ctx context.Context, id string, token sessiontoken.Version) (*User, error) {
+// visit is User for a visitor with a session token. The record
+// is shared: callers may not modify it.
+func (s *Syncer) visit(ctx context.Context, id string, token visitToken) (*User, error) {
 	now := s.clock.Now()
-	token = token.Usable(now)
+	token.version = token.version.Usable(now)
 	f, err := s.find(ctx, id, now, token)
 	if err == nil && !f.user.Partial {
-		s.refreshIfDue(ctx, f.user, now, token)
+		s.refreshIfDue(ctx, f.user, now, token.version)
 		if barred(f.user) {
-			f.user, err = nil, ErrUserInactive
+			f.user, err = nil, inactive(f.user)
 		}
 	}
-	if s.cfg.Observe != nil {
-		o := Observation{Op: OpVisit, ClerkID: id, Source: f.source, Outcome: f.outcome, Err: err}
-		if errors.Is(err, errNotUserID) {
-			o.ClerkID = "" // it could be anything
-		}
+	o := Observation{Op: OpVisit, ClerkID: id, Source: f.source, Outcome: f.outcome, Err: err}
+	switch {
+	case errors.Is(err, errNotUserID):
+		o.ClerkID = "" // it could be anything
+		s.refused(ctx, now, refusal{Observation: o, check: "user_id"})
+	case err != nil:
+		s.refused(ctx, now, refusal{Observation: o})
+	case s.cfg.Observe != nil:
 		s.observe(ctx, now, o)
 	}
 	return f.user, err
+}
+
+// inactive is the refusal of a barred user. Its text says why, for the log.
+func inactive(u *User) error {
+	switch {
+	case !u.DeletedAt.IsZero():
+		return fmt.Errorf("%w: deleted", ErrUserInactive)
+	case !u.IsActive:
+		return fmt.Errorf("%w: suspended by the app (isActive: false)", ErrUserInactive)
+	}
+	return fmt.Errorf("%w: banned in Clerk", ErrUserInactive)
 }
 
 var errNotUserID = fmt.Errorf("%w: not the form of a user id", ErrUserUnknown)
@@ -95,8 +140,8 @@ var errNotUserID = fmt.Errorf("%w: not the form of a user id", ErrUserUnknown)
 func barred(u *User) bool { return !u.IsActive || u.Banned || !u.DeletedAt.IsZero() }
 
 // find returns the record from the cache, from a lookup, or from standby.
-func (s *Syncer) find(ctx context.Context, id string, now time.Time, token sessiontoken.Version) (found, error) {
-	if u, ok := s.cache.fresh(id, now); ok && s.servable(u, now, token) {
+func (s *Syncer) find(ctx context.Context, id string, now time.Time, token visitToken) (found, error) {
+	if u, ok := s.cache.fresh(id, now); ok && s.servable(u, now, token.version) {
 		return found{user: u, source: SourceCache}, nil
 	}
 	if !clerkapi.ValidUserID(id) {
@@ -110,37 +155,41 @@ func (s *Syncer) find(ctx context.Context, id string, now time.Time, token sessi
 		return found{user: u, source: SourceCache}, nil
 	}
 	if s.cfg.OnFailure == FailOpen && ctx.Err() == nil {
-		s.cfg.Logger.WarnContext(ctx, "clerksync: letting a request through without its record", "clerk_id", id, "error", err)
+		s.logLimited(ctx, slog.LevelWarn, "fail open", "clerksync: letting a request through without its record",
+			slog.String("clerk_id", id), slog.Any("error", err))
 		return found{user: &User{ClerkID: id, Partial: true}}, nil
 	}
 	return found{}, err
 }
 
 // servable reports whether a cached record may be served as it is.
-func (s *Syncer) servable(u *User, now time.Time, token sessiontoken.Version) bool {
+func (s *Syncer) servable(u *User, now time.Time, version sessiontoken.Version) bool {
 	if banMayBeLifted(u, now) && !s.rereads.isSettled(u.ClerkID, now) {
 		return false
 	}
-	return !s.needsReread(u, now, token)
+	return !s.needsReread(u, now, version)
 }
 
 // lookup waits for the lookup of this user that is under way, or begins one.
-func (s *Syncer) lookup(ctx context.Context, id string, now time.Time, token sessiontoken.Version) (found, error) {
+func (s *Syncer) lookup(ctx context.Context, id string, now time.Time, token visitToken) (found, error) {
 	if ctx.Err() != nil {
 		return found{}, unavailable(context.Cause(ctx))
 	}
 	cached, ok := s.cache.standby(id, now)
-	newer := ok && s.needsReread(cached, now, token)
-	for {
+	newer := ok && s.needsReread(cached, now, token.version)
+	detached := s.background.detach(ctx)
+	for first := true; ; first = false {
 		gen := s.cache.generation(id).Load()
-		result := s.lookups.DoChan(lookupKey(id, gen, token, newer), func() (any, error) { return s.load(ctx, id, gen, token) })
+		l := load{id: id, gen: gen, token: token, newer: newer}
+		result := s.lookups.DoChan(l.key(), func() (any, error) { return s.load(detached, l) })
 		select {
 		case res := <-result:
 			f := res.Val.(found)
 			switch {
-			case !f.current:
-				// A webhook, Sync or Forget came in between: look again.
-			case res.Err == nil && !newer && s.needsReread(f.user, now, token):
+			case !f.current && first:
+				// A webhook, Sync or Forget came in between, and the lookup may have begun
+				// before this visit: look again.
+			case res.Err == nil && !newer && s.needsReread(f.user, now, token.version):
 				newer = true // another visitor's lookup, which did not know what this token says
 			default:
 				return f, res.Err
@@ -151,35 +200,44 @@ func (s *Syncer) lookup(ctx context.Context, id string, now time.Time, token ses
 	}
 }
 
-// lookupKey is the singleflight key: the user's id. A visit whose token is newer than the
-// record shares a lookup only with visits of the same token version and generation. The
-// plain id needs no generation, because invalidate calls lookups.Forget.
-func lookupKey(id string, gen uint64, token sessiontoken.Version, newer bool) string {
-	if newer {
-		return fmt.Sprint(id, " ", token.At.UnixMilli(), " ", gen)
-	}
-	return id
+// load is one reading of the user's record.
+type load struct {
+	id    string
+	gen   uint64 // the generation in which it began
+	token visitToken
+	newer bool // the token is newer than the record: this is not the user's plain lookup
 }
 
-// load reads the record, for all visits that wait for it, in generation gen of the cache.
-func (s *Syncer) load(ctx context.Context, id string, gen uint64, token sessiontoken.Version) (found, error) {
+// key is the singleflight key: the user's id. A visit whose token is newer than the record
+// shares a lookup only with visits of the same token version and generation. The plain id
+// needs no generation, because invalidate calls lookups.Forget.
+func (l load) key() string {
+	if l.newer {
+		return fmt.Sprint(l.id, " ", l.token.version.At.UnixMilli(), " ", l.gen)
+	}
+	return l.id
+}
+
+// load reads the record, for all visits that wait for it. ctx is detached from them.
+func (s *Syncer) load(ctx context.Context, l load) (found, error) {
 	f := found{current: true}
+	id, token := l.id, l.token
 	err := s.background.run(ctx, func(ctx context.Context) (err error) {
 		now := s.clock.Now()
 		// The lookup before may have ended after this visit looked into the cache.
-		if u, ok := s.cache.fresh(id, now); ok && s.servable(u, now, token) {
-			f = found{user: u, source: SourceCache, current: s.cache.generation(id).Load() == gen}
+		if u, ok := s.cache.fresh(id, now); ok && s.servable(u, now, token.version) {
+			f = found{user: u, source: SourceCache, current: s.cache.generation(id).Load() == l.gen}
 			return nil
 		}
 		f, err = s.loadFromStore(ctx, id, token)
 		if err != nil {
-			f.current = s.cache.generation(id).Load() == gen
+			f.current = s.cache.generation(id).Load() == l.gen
 			return err
 		}
-		f = s.cacheLoaded(id, gen, f, now) // now is from before the read: the record may have changed since
+		f = s.cacheLoaded(l, f, now) // now is from before the read: the record may have changed since
 		// After caching: before, these notes would let the older cached record be served.
 		if f.reread {
-			s.rereads.recordReread(f.user, token, now, f.source == SourceClerk)
+			s.rereads.recordReread(f.user, token.version, now, f.source == SourceClerk)
 		}
 		if banMayBeLifted(f.user, now) {
 			s.rereads.recordSettled(f.user)
@@ -189,80 +247,117 @@ func (s *Syncer) load(ctx context.Context, id string, gen uint64, token sessiont
 	return f, err
 }
 
-// cacheLoaded offers the cache a record that was loaded since generation gen. If something
-// was invalidated in between, the record is not cached, and what the load has written is
-// treated as any other write.
-func (s *Syncer) cacheLoaded(id string, gen uint64, f found, now time.Time) found {
-	f.user, f.current = s.cache.put(id, gen, f.user, now)
+// cacheLoaded offers the cache a record that was loaded. If something was invalidated in
+// between, the record is not cached, and what the load has written is treated as any other
+// write.
+func (s *Syncer) cacheLoaded(l load, f found, now time.Time) found {
+	loaded := f.user
+	f.user, f.current = s.cache.put(l, loaded, now)
 	if !f.current && f.source == SourceClerk {
-		s.invalidateUpserted(f.user, gen, Result{Outcome: f.outcome, User: f.user}, nil)
+		s.invalidateUpserted(loaded, l.gen, Result{Outcome: f.outcome, User: loaded}, nil)
 	}
 	return f
 }
 
-// loadFromStore reads the record from the Store. It goes on to Clerk if there is none, if
-// the token is newer, or if Clerk may have lifted a ban.
-func (s *Syncer) loadFromStore(ctx context.Context, id string, token sessiontoken.Version) (found, error) {
-	u, err := s.store.User(ctx, id)
+// loadFromStore reads the record from the Store. It goes on to Clerk if there is none that
+// may be served, if the token is newer, or if Clerk may have lifted a ban.
+func (s *Syncer) loadFromStore(ctx context.Context, id string, token visitToken) (found, error) {
+	u, err := s.stored(ctx, id)
 	now := s.clock.Now()
 	switch {
-	case errors.Is(err, ErrNotFound) && s.rereads.isUnknown(id, now):
-		return found{}, ErrUserUnknown
-	case errors.Is(err, ErrNotFound):
-		return s.readAndUpsert(ctx, id)
+	case errors.Is(err, ErrNotFound), err == nil && unconfirmed(u) && u.IsActive:
+		return s.create(ctx, id, token)
 	case err != nil:
 		return found{}, storeError(err)
+	case unconfirmed(u): // the app suspended the user
+		return found{user: u, source: SourceStore}, nil
 	}
-	if !(banMayBeLifted(u, now) && s.rereads.reserve(id, now)) && !s.needsReread(u, now, token) {
+	if !(banMayBeLifted(u, now) && s.rereads.reserve(id, now)) && !s.needsReread(u, now, token.version) {
 		return found{user: u, source: SourceStore}, nil
 	}
 	f, err := s.readAndUpsert(ctx, id)
-	if err != nil {
+	if err != nil && f.user == nil {
 		f = found{user: u, source: SourceStore} // keep the record: a visit never deletes
 	}
 	f.reread = true
 	return f, nil
 }
 
+// stored reads the record from the Store.
+func (s *Syncer) stored(ctx context.Context, id string) (*User, error) {
+	u, err := s.store.User(ctx, id)
+	if err == nil && u == nil {
+		return nil, errors.New("neither a record nor an error")
+	}
+	return u, err
+}
+
 // readAndUpsert reads the user from Clerk, writes it to the Store, and returns the record
 // there. If Map or RoleOf fails, the error is a 503 that does not match ErrUnavailable, so
 // neither standby nor FailOpen applies.
 func (s *Syncer) readAndUpsert(ctx context.Context, id string) (found, error) {
-	var res Result
-	u, err := s.readFromClerk(ctx, id)
-	if err == nil {
-		// Not s.upsert: the load does not invalidate itself, see cacheLoaded.
-		res, err = s.store.Upsert(ctx, u)
-		err = storeError(err)
-	}
-	if p := (*Problem)(nil); errors.As(err, &p) && p.Code == codeMappingFailed {
-		err = &Problem{Status: http.StatusServiceUnavailable, Code: p.Code, RetryAfter: defaultRetryAfter, Err: p.Err}
-	}
-	if err != nil {
+	if err := s.paused(); err != nil {
 		return found{}, err
 	}
-	if res.User == nil {
-		if res.User, err = s.store.User(ctx, id); err != nil {
-			return found{}, unavailable(fmt.Errorf("store: reading back a record: %w", err))
-		}
+	m := s.readFromClerk(ctx, id)
+	gen := s.cache.generation(id).Load()
+	res, err := s.write(ctx, m, s.upsertQuietly)
+	if p := (*Problem)(nil); errors.As(err, &p) && p.Code == codeMappingFailed {
+		err = &Problem{Status: http.StatusServiceUnavailable, Code: p.Code, RetryAfter: failureFor, Err: p.Err}
 	}
-	return found{user: res.User, source: SourceClerk, outcome: res.Outcome}, nil
+	if err != nil && res.Outcome == 0 {
+		return s.bannedInClerk(ctx, m, err)
+	}
+	if res.User == nil {
+		u, readErr := s.stored(ctx, id)
+		if readErr != nil {
+			s.invalidateUpserted(m.user, gen, res, nil) // nobody else will show what was written
+			return found{}, unavailable(fmt.Errorf("store: reading back a record: %w", readErr))
+		}
+		res.User = u
+	}
+	switch {
+	case err == nil:
+		res.User = confirmedBy(res.User, m.user)
+	case unconfirmed(res.User) && !barred(res.User):
+		return found{}, err // nothing that may be served
+	}
+	return found{user: res.User, source: SourceClerk, outcome: res.Outcome}, err
+}
+
+// upsertQuietly is upsert for a load, which does not invalidate itself: see cacheLoaded.
+func (s *Syncer) upsertQuietly(ctx context.Context, u *User) (Result, error) {
+	res, err := s.store.Upsert(ctx, u)
+	return res, storeError(err)
+}
+
+// bannedInClerk is the answer if nothing could be written. A user whom Clerk says is banned is
+// refused all the same.
+func (s *Syncer) bannedInClerk(ctx context.Context, m mapped, err error) (found, error) {
+	if m.user == nil || !m.user.Banned {
+		return found{}, err
+	}
+	s.logLimited(ctx, slog.LevelWarn, "unwritten ban", "clerksync: a ban could not be written",
+		slog.String("clerk_id", m.id), slog.Any("error", err))
+	return found{user: knownBan(m.user), source: SourceClerk}, nil
 }
 
 // readFromClerk reads one user from Clerk and maps it to a record.
-func (s *Syncer) readFromClerk(ctx context.Context, id string) (*User, error) {
+func (s *Syncer) readFromClerk(ctx context.Context, id string) mapped {
 	raw, asOf, err := s.api.User(ctx, id)
 	unknown := errors.Is(err, ErrUserUnknown)
-	s.rereads.recordAsked(id, s.clock.Now(), unknown)
+	now := s.clock.Now()
+	s.rereads.recordAsked(id, now, unknown)
+	s.pause.record(err, now)
 	if unknown {
-		return nil, err
+		return mapped{err: err}
 	}
 	if err != nil {
-		return nil, unavailable(err)
+		return mapped{err: unavailable(err)}
 	}
-	u, err := s.userFromClerk(raw, asOf)
-	if errors.Is(err, ErrInvalidEvent) { // here the input is Clerk's answer, not an event
-		err = unavailable(fmt.Errorf("answer of Clerk: %w", err))
+	m := s.mapUser(raw, asOf)
+	if errors.Is(m.err, ErrInvalidEvent) { // here the input is Clerk's answer, not an event
+		m.err = unavailable(fmt.Errorf("answer of Clerk: %w", m.err))
 	}
-	return u, err
+	return m
 }

@@ -68,25 +68,27 @@ func (c *recordCache) generation(id string) *atomic.Uint64 {
 	return &c.generations[maphash.String(c.seed, id)%uint64(len(c.generations))]
 }
 
-// put offers a record that was loaded since generation gen, as of now. It returns the
-// record to serve, which is a later one if the cache has that. current is false if the
-// record was invalidated meanwhile; then it must not be served.
-func (c *recordCache) put(id string, gen uint64, u *User, now time.Time) (serve *User, current bool) {
+// put offers the record that a load has read, as of now. It returns the record to serve,
+// which is a later one if the cache has that. current is false if the record was
+// invalidated meanwhile: then it is not cached, and may be served only to visits that came
+// before the load began.
+func (c *recordCache) put(l load, u *User, now time.Time) (serve *User, current bool) {
 	serve, current = u, true
-	c.records.Compute(id, func(old *cachedRecord, found bool) (*cachedRecord, otter.ComputeOp) {
-		if c.generation(id).Load() != gen {
-			current = false
-			return old, otter.CancelOp
-		}
-		if found && supersedes(old.user, u) && !c.tooOld(old, now) {
+	c.records.Compute(l.id, func(old *cachedRecord, found bool) (*cachedRecord, otter.ComputeOp) {
+		superseded := found && supersedes(old.user, u) && !c.tooOld(old, now)
+		if superseded {
 			serve = old.user
+		}
+		if current = c.generation(l.id).Load() == l.gen; !current || superseded {
 			return old, otter.CancelOp
 		}
 		if !found {
 			old = &cachedRecord{user: &User{IsActive: true}} // as if an active user was cached
 		}
-		if endsOtherLoads(old.user, u) {
-			c.generation(id).Add(1)
+		// A plain lookup that began earlier may have read an earlier version. Nothing else
+		// would tell, if this record is not cached or evicted at once.
+		if l.newer || endsOtherLoads(old.user, u) {
+			c.generation(l.id).Add(1)
 		}
 		if c.ttl < 0 && !barred(u) {
 			return nil, otter.InvalidateOp

@@ -52,17 +52,17 @@ func TestBarredRecordEndsOtherLoads(t *testing.T) {
 		for _, ttl := range []time.Duration{time.Hour, -1} {
 			c := newRecordCache(1000, ttl)
 			gen := c.generation("user_1").Load()
-			if _, current := c.put("user_1", gen, barred, now); !current {
+			if _, current := c.put(load{id: "user_1", gen: gen}, barred, now); !current {
 				t.Fatalf("%s, TTL %v: its own load is not current", name, ttl)
 			}
-			if _, current := c.put("user_1", gen, active, now); current {
+			if _, current := c.put(load{id: "user_1", gen: gen}, active, now); current {
 				t.Errorf("%s, TTL %v: a load that began before replaces it", name, ttl)
 			}
 			if u, ok := c.standby("user_1", now); !ok || u != barred {
 				t.Errorf("%s, TTL %v: the cache has %+v", name, ttl, u)
 			}
 			gen = c.generation("user_1").Load()
-			if _, current := c.put("user_1", gen, active, now); !current {
+			if _, current := c.put(load{id: "user_1", gen: gen}, active, now); !current {
 				t.Errorf("%s, TTL %v: a load that began after does not count", name, ttl)
 			}
 		}
@@ -76,16 +76,16 @@ func TestKnownBarredRecordEndsNoLoads(t *testing.T) {
 	for _, ttl := range []time.Duration{time.Hour, -1} {
 		c := newRecordCache(1000, ttl)
 		suspended := &User{ClerkID: "user_1", ClerkUpdatedAt: now}
-		c.put("user_1", c.generation("user_1").Load(), suspended, now)
+		c.put(load{id: "user_1", gen: c.generation("user_1").Load()}, suspended, now)
 		gen := c.generation("user_1").Load()
 		for range 3 {
-			c.put("user_1", gen, &User{ClerkID: "user_1", ClerkUpdatedAt: now}, now)
+			c.put(load{id: "user_1", gen: gen}, &User{ClerkID: "user_1", ClerkUpdatedAt: now}, now)
 		}
 		if c.generation("user_1").Load() != gen {
 			t.Errorf("TTL %v: loads ended although the suspension was known", ttl)
 		}
 		banned := &User{ClerkID: "user_1", Banned: true, ClerkUpdatedAt: now}
-		if c.put("user_1", gen, banned, now); c.generation("user_1").Load() == gen {
+		if c.put(load{id: "user_1", gen: gen}, banned, now); c.generation("user_1").Load() == gen {
 			t.Errorf("TTL %v: no loads ended although a ban is new", ttl)
 		}
 	}
@@ -126,8 +126,8 @@ func TestPutKeepsTheLaterState(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := newRecordCache(1000, time.Hour)
-			c.put("user_1", c.generation("user_1").Load(), tt.cached, start)
-			served, current := c.put("user_1", c.generation("user_1").Load(), tt.loaded, start)
+			c.put(load{id: "user_1", gen: c.generation("user_1").Load()}, tt.cached, start)
+			served, current := c.put(load{id: "user_1", gen: c.generation("user_1").Load()}, tt.loaded, start)
 			want := tt.loaded
 			if tt.keep {
 				want = tt.cached
@@ -145,7 +145,7 @@ func TestLookupKeyChangesAtAnInvalidation(t *testing.T) {
 	s := &Syncer{cache: newRecordCache(1000, time.Hour), clock: clock.System(time.Now)}
 	token := sessiontoken.Version{At: time.Now()}
 	key := func(newer bool) string {
-		return lookupKey("user_1", s.cache.generation("user_1").Load(), token, newer)
+		return load{id: "user_1", gen: s.cache.generation("user_1").Load(), token: visitToken{version: token}, newer: newer}.key()
 	}
 	before := key(true)
 	if key(true) != before || key(false) == before {

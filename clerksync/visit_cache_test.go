@@ -17,6 +17,7 @@ import (
 type hookedStore struct {
 	*countingStore
 	afterUser, afterUpsert func()
+	withholds              bool // Updated does not return the record, as with mongostore
 }
 
 func (s *hookedStore) User(ctx context.Context, id string) (*clerksync.User, error) {
@@ -28,7 +29,24 @@ func (s *hookedStore) User(ctx context.Context, id string) (*clerksync.User, err
 func (s *hookedStore) Upsert(ctx context.Context, u *clerksync.User) (clerksync.Result, error) {
 	res, err := s.countingStore.Upsert(ctx, u)
 	once(&s.afterUpsert)
+	if s.withholds && res.Outcome == clerksync.Updated {
+		res.User = nil
+	}
 	return res, err
+}
+
+// busyStore calls a function at the end of each read.
+type busyStore struct {
+	*countingStore
+	afterUser func()
+}
+
+func (s *busyStore) User(ctx context.Context, id string) (*clerksync.User, error) {
+	u, err := s.countingStore.User(ctx, id)
+	if s.afterUser != nil {
+		s.afterUser()
+	}
+	return u, err
 }
 
 // once sets f to nil and calls what it was.
@@ -312,5 +330,97 @@ func TestCacheNeverGoesBackInVersion(t *testing.T) {
 	fx.clock.Advance(time.Minute)
 	if u := visit(t, fx.Syncer, id); u.Name != "New" {
 		t.Errorf("the cache went back to %s", u.Name)
+	}
+}
+
+// A visitor does not wait for a pause in the invalidations. The second lookup began after the visit
+// came, so what it read is good enough.
+func TestVisitAmidInvalidations(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		invalidate func(t *testing.T, s *clerksync.Syncer, id string)
+		claims     bool // the visitor's token is newer than the record
+		reads      int32
+	}{
+		"of a neighbour": {func(_ *testing.T, s *clerksync.Syncer, id string) { s.Forget(neighbour(s, id)) }, false, 2},
+		"of the user":    {func(_ *testing.T, s *clerksync.Syncer, id string) { s.Forget(id) }, false, 2},
+		"of the user, by events": {func(t *testing.T, s *clerksync.Syncer, id string) {
+			data := fmt.Appendf(nil, `{"id":%q,"updated_at":%d}`, id, t0.UnixMilli())
+			if _, err := s.Apply(t.Context(), clerksync.Event{Type: "user.updated", Timestamp: t0, Data: data}); err != nil {
+				t.Error(err)
+			}
+		}, false, 2},
+		"with a newer token": {func(_ *testing.T, s *clerksync.Syncer, id string) { s.Forget(neighbour(s, id)) }, true, 3}, // one reads back what was written
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			fx := newFixture(t, nil)
+			store := &busyStore{countingStore: fx.store}
+			s := fx.syncer(t, func(c *clerksync.Config) { c.Store = store })
+			id := fx.clerk.CreateUser(fakeclerk.NewUser{})
+			visit(t, s, id)
+			fx.clock.Advance(time.Minute)
+			n := 0
+			store.afterUser = func() {
+				if n++; n <= 20 {
+					tt.invalidate(t, s, id)
+				}
+			}
+			fx.store.users.Store(0)
+			if tt.claims {
+				fx.rename(t, id, "New")
+				if u := fx.visitWith(t, s, id, fx.version(t, id).UnixMilli()); u.Name != "New" {
+					t.Errorf("a newer token got %s", u.Name)
+				}
+			} else {
+				visit(t, s, id)
+			}
+			if reads := fx.store.users.Load(); reads != tt.reads {
+				t.Errorf("%d reads of the Store, want %d", reads, tt.reads)
+			}
+		})
+	}
+}
+
+// A slow lookup does not bring back an earlier version, even if the later one is not in the cache
+// any more.
+func TestVersionsDoNotGoBackWithoutTheCache(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		ttl     time.Duration
+		refresh bool // the later version comes from a refresh, else from a re-read
+	}{
+		"re-read":                  {0, false},
+		"refresh":                  {0, true},
+		"refresh, without a cache": {-1, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			fx := newFixture(t, nil)
+			s, store := fx.hooked(t, tt.ttl)
+			id := fx.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Old"})
+			visit(t, s, id)
+			fx.clock.Advance(time.Second)
+			fx.rename(t, id, "New")
+			if tt.refresh {
+				fx.clock.Advance(2 * time.Hour)
+			}
+			fx.clock.Advance(31 * time.Second)
+			// A lookup has just read the record ...
+			store.afterUser = func() {
+				// ... when the process learns of a later version, and the cache drops it.
+				if tt.refresh {
+					clerksync.Refresh(s, id)
+				} else if u := fx.visitWith(t, s, id, fx.version(t, id).UnixMilli()); u.Name != "New" {
+					t.Errorf("a newer token got %s", u.Name)
+				}
+				clerksync.Evict(s, id)
+			}
+			for range 2 {
+				if u := visit(t, s, id); u.Name != "New" {
+					t.Errorf("afterwards a visit got %s", u.Name)
+				}
+			}
+		})
 	}
 }

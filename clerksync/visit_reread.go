@@ -13,9 +13,6 @@ const (
 	// askAgainAfter is the least time between two re-reads of one user by visits, except
 	// for a new token version.
 	askAgainAfter = time.Minute
-	// unknownFor is how long requests of an unknown user are refused without asking Clerk
-	// again.
-	unknownFor = 10 * time.Second
 	// banConfirmedFor is how old Clerk's confirmation of a ban may be before the banned
 	// user's visit causes a re-read: the event that lifted the ban may be lost.
 	banConfirmedFor = time.Minute
@@ -45,29 +42,30 @@ func confirmedWithin(u *User, now time.Time, age time.Duration) bool {
 
 // refreshIfDue starts a re-read in the background if Clerk last confirmed the record more
 // than RefreshAfter ago. If too many refreshes are running, a later visit starts it.
-func (s *Syncer) refreshIfDue(ctx context.Context, u *User, now time.Time, token sessiontoken.Version) {
+func (s *Syncer) refreshIfDue(ctx context.Context, u *User, now time.Time, version sessiontoken.Version) {
 	after := s.cfg.RefreshAfter
 	if after < 0 || !u.DeletedAt.IsZero() || confirmedWithin(u, now, after) {
 		return
 	}
-	if token.Matches(u.ClerkUpdatedAt, u.SyncedAt) && confirmedWithin(u, now, max(after, refreshAfterTokenMatches)) {
+	if version.Matches(u.ClerkUpdatedAt, u.SyncedAt) && confirmedWithin(u, now, max(after, refreshAfterTokenMatches)) {
 		return
 	}
-	wanted := func() bool { return s.rereads.reserve(u.ClerkID, now) }
+	wanted := func() bool { return s.pause.left(now) == 0 && s.rereads.reserve(u.ClerkID, now) }
 	s.background.start(ctx, wanted, func(ctx context.Context) { s.refresh(ctx, u.ClerkID) })
 }
 
 func (s *Syncer) refresh(ctx context.Context, id string) {
 	start := s.clock.Now()
-	gen := s.cache.generation(id).Load()
+	l := load{id: id, gen: s.cache.generation(id).Load(), newer: true}
 	var f found
 	err := s.background.run(ctx, func(ctx context.Context) (err error) {
 		f, err = s.readAndUpsert(ctx, id)
 		return err
 	})
-	if err == nil {
-		f = s.cacheLoaded(id, gen, f, start)
-	} else {
+	if f.user != nil {
+		f = s.cacheLoaded(l, f, start)
+	}
+	if err != nil {
 		s.cfg.Logger.WarnContext(ctx, "clerksync: a record could not be refreshed", "clerk_id", id, "error", err)
 	}
 	s.observe(ctx, start, Observation{Op: OpRefresh, ClerkID: id, Outcome: f.outcome, Err: err})
@@ -82,7 +80,7 @@ type rereadLog struct {
 // reread is what is remembered about one user.
 type reread struct {
 	at      time.Time // when Clerk was last asked, or a visit reserved to ask
-	unknown bool      // Clerk answered that it does not have the user
+	failed  failed    // why the user could not be created
 	settled bool      // a re-read for a ban was due, and could not confirm it: serve the cached record meanwhile
 
 	token   time.Time // the latest token version that caused a re-read
@@ -103,7 +101,7 @@ func (l rereadLog) reserve(id string, now time.Time) bool {
 	reserved := false
 	l.update(id, func(e reread, found bool) (reread, bool) {
 		reserved = !found || now.Sub(e.at) >= askAgainAfter
-		e.at, e.unknown, e.settled = now, false, false
+		e.at, e.failed, e.settled = now, failed{}, false
 		return e, reserved
 	})
 	return reserved
@@ -112,22 +110,11 @@ func (l rereadLog) reserve(id string, now time.Time) bool {
 // recordAsked notes that Clerk was asked, and whether it did not know the user.
 func (l rereadLog) recordAsked(id string, now time.Time, unknown bool) {
 	l.update(id, func(e reread, _ bool) (reread, bool) {
-		e.at, e.unknown = now, unknown
+		e.at, e.failed = now, failed{}
+		if unknown {
+			e.failed = failed{ErrUserUnknown, now, failureFor}
+		}
 		return e, true
-	})
-}
-
-// isUnknown reports whether Clerk said, within unknownFor, that it does not have the user.
-func (l rereadLog) isUnknown(id string, now time.Time) bool {
-	e, ok := l.entries.GetIfPresent(id)
-	return ok && e.unknown && now.Sub(e.at) < unknownFor
-}
-
-// recordKnown clears unknown: an event or a Reconcile has shown that Clerk has the user.
-func (l rereadLog) recordKnown(id string) {
-	l.update(id, func(e reread, found bool) (reread, bool) {
-		e.unknown = false
-		return e, found
 	})
 }
 

@@ -37,8 +37,8 @@ func TestFirstVisitCreatesTheRecord(t *testing.T) {
 	}
 	fx.wantOneOfEach(t)
 
-	if again := visit(t, fx.Syncer, id); again != u {
-		t.Error("the second visit got another record")
+	if again := visit(t, fx.Syncer, id); again == u || again.ID != u.ID {
+		t.Errorf("the second visit got %+v, want a copy of the same record", again)
 	}
 	fx.wantOneOfEach(t)
 	if o := fx.seen.last(); o.Source != clerksync.SourceCache {

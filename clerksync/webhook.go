@@ -1,18 +1,19 @@
 package clerksync
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
-	"strconv"
+	"os"
 	"strings"
 	"time"
 
-	svix "github.com/svix/svix-webhooks/go"
-
 	"github.com/clerksync/clerksync-go/clerksync/internal/clock"
+	"github.com/clerksync/clerksync-go/clerksync/internal/setting"
 )
 
 // WebhookConfig configures [Syncer.WebhookHandler].
@@ -25,8 +26,21 @@ type WebhookConfig struct {
 	Secrets []string
 
 	// InstanceID is the Clerk instance, "ins_…", whose events are accepted; others are
-	// refused with 403. Defaults to any.
+	// refused with 403. It is in the address of the Clerk Dashboard:
+	// https://dashboard.clerk.com/apps/app_…/instances/ins_…. Defaults to any.
 	InstanceID string
+
+	// Tolerance is how far a signature's time may be off this server's clock, in either
+	// direction. Raise it if something on the way holds deliveries back, such as a queue:
+	// otherwise those that waited longer are lost, because only Svix signs afresh. Negative,
+	// or over 24 hours, is an error. Defaults to 5 minutes, as in Svix's own libraries.
+	//
+	// For this long, somebody who has recorded a delivery can send it again. To the records
+	// that does no harm: Apply decides by version, however often an event comes. The
+	// exception is a deletion that an operator took back ([ReconcileOptions].Restore): a
+	// repeated "user.deleted" deletes again. OnEvent runs again; Event.ID tells it that the
+	// event is the same.
+	Tolerance time.Duration
 
 	// MaxBodyBytes is the size of the largest event accepted. A negative size is an error.
 	// Defaults to 1 MiB.
@@ -41,9 +55,9 @@ type WebhookConfig struct {
 }
 
 const (
-	// signatureTolerance is how far off the clock a signature's time may be, as in Svix's
-	// own libraries.
-	signatureTolerance = 5 * time.Minute
+	// defaultTolerance is that of Svix's own libraries.
+	defaultTolerance = 5 * time.Minute
+	maxTolerance     = 24 * time.Hour
 	// deliveryTimeout bounds all work on one delivery, reading the body included. Svix
 	// gives up after 15 s.
 	deliveryTimeout = 10 * time.Second
@@ -57,32 +71,51 @@ const (
 // never before the write is done. After any other answer Svix delivers again, and no
 // [Config].ErrorHandler can turn one of these into a success:
 //
-//   - 400 invalid_signature: signature missing or wrong, or its time over five minutes
-//     off; unreadable_body.
+//   - 400 invalid_signature: signature missing or wrong, or its time off by more than
+//     Tolerance; unreadable_body.
 //   - 403 wrong_instance.
 //   - 405 method_not_allowed, 413 body_too_large.
 //   - 409 conflict: one of the app's unique indexes keeps the record out.
-//   - 422 invalid_event: signed but not usable. It is logged as an error.
+//   - 422 invalid_event: signed but not usable; rejected: the Store never takes such a
+//     record, see [ErrRejected]. Both are logged as errors.
 //   - 500 mapping_failed: RoleOf or Map failed.
 //   - 503 unavailable: the Store failed; event_hook_failed: OnEvent did.
+//
+// The answer does not tell causes apart that a forger may not learn. The log does, and names
+// the check that failed: at most ten lines of a kind at once, then one a minute. Each
+// delivery is one [Observation], refused ones included.
+//
+// A signature header that was split at its commas, repeated or joined on its way is read as
+// it was meant (RFC 9110, section 5.3).
 func (s *Syncer) WebhookHandler(cfg WebhookConfig) (http.Handler, error) {
 	h := &webhookHandler{syncer: s, cfg: cfg}
 	var errs []error
+	fault := func(format string, args ...any) {
+		errs = append(errs, fmt.Errorf("clerksync: WebhookConfig."+format, args...))
+	}
 	if len(cfg.Secrets) == 0 {
-		errs = append(errs, errors.New("clerksync: WebhookConfig.Secrets is empty: take the endpoint's signing secret from the Clerk Dashboard under Webhooks (CLERK_WEBHOOK_SIGNING_SECRET)"))
+		fault("Secrets is empty: take the endpoint's signing secret from the Clerk Dashboard under Webhooks (CLERK_WEBHOOK_SIGNING_SECRET)")
 	}
 	for i, secret := range cfg.Secrets {
-		verifier, err := newVerifier(secret)
+		verifier, err := newSvixWebhook(secret)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("clerksync: WebhookConfig.Secrets[%d] %w", i, err))
+			fault("Secrets[%d] %w", i, err)
 		}
-		h.verifiers = append(h.verifiers, verifier)
+		h.verifier.secrets = append(h.verifier.secrets, verifier)
+	}
+	h.cfg.InstanceID = strings.TrimSpace(cfg.InstanceID)
+	if is := setting.InstanceID(h.cfg.InstanceID); is != "" && cfg.InstanceID != "" {
+		fault("InstanceID %s", is)
 	}
 	switch {
 	case cfg.MaxBodyBytes < 0:
-		errs = append(errs, errors.New("clerksync: WebhookConfig.MaxBodyBytes is negative"))
+		fault("MaxBodyBytes is negative")
 	case cfg.MaxBodyBytes == 0:
 		h.cfg.MaxBodyBytes = 1 << 20
+	}
+	h.verifier.tolerance = cmp.Or(cfg.Tolerance, defaultTolerance)
+	if cfg.Tolerance < 0 || cfg.Tolerance > maxTolerance {
+		fault("Tolerance must be from 0, which means %v, to %v", defaultTolerance, maxTolerance)
 	}
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
@@ -90,37 +123,26 @@ func (s *Syncer) WebhookHandler(cfg WebhookConfig) (http.Handler, error) {
 	return h, nil
 }
 
-// newVerifier returns a verifier. Its errors do not show the secret.
-func newVerifier(secret string) (*svix.Webhook, error) {
-	secret = strings.TrimSpace(secret)
-	switch {
-	case secret == "" || secret == "whsec_":
-		return nil, errors.New("is empty")
-	case !strings.HasPrefix(secret, "whsec_"):
-		return nil, errors.New("is not a signing secret: those begin with whsec_")
-	}
-	verifier, err := svix.NewWebhook(secret)
-	if err != nil {
-		return nil, errors.New("is not a signing secret: what follows whsec_ is not base64")
-	}
-	return verifier, nil
-}
-
 type webhookHandler struct {
-	syncer    *Syncer
-	cfg       WebhookConfig
-	verifiers []*svix.Webhook
+	syncer   *Syncer
+	cfg      WebhookConfig
+	verifier signatureVerifier
 }
 
 func (h *webhookHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	start := h.syncer.clock.Now()
 	ctx, cancel := clock.WithTimeout(r.Context(), h.syncer.clock, deliveryTimeout)
 	defer cancel()
-	if err := h.serve(ctx, w, r); err != nil {
+	d := refusal{Observation: Observation{Op: OpWebhook}}
+	if err := h.serve(ctx, w, r, &d); err != nil {
+		d.Err = err
+		h.syncer.refused(ctx, start, d)
 		failure := &failureWriter{ResponseWriter: w, status: problemOf(err).Status}
-		h.syncer.refuse(failure, r, err)
+		h.syncer.answer(failure, r, err)
 		failure.finish()
 		return
 	}
+	h.syncer.observe(ctx, start, d.Observation)
 	w.WriteHeader(http.StatusNoContent)
 }
 
@@ -155,34 +177,115 @@ func (w *failureWriter) finish() {
 // Unwrap is for http.ResponseController.
 func (w *failureWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-func (h *webhookHandler) serve(ctx context.Context, w http.ResponseWriter, r *http.Request) error {
+// serve applies one delivery. It notes in d what is known of it, for the Observation and for
+// the log.
+func (h *webhookHandler) serve(ctx context.Context, w http.ResponseWriter, r *http.Request, d *refusal) error {
+	d.EventID = claimedID(r.Header)
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", http.MethodPost)
-		return &Problem{Status: http.StatusMethodNotAllowed, Code: codeMethodNotAllowed}
+		d.check = checkMethod
+		return &Problem{
+			Status: http.StatusMethodNotAllowed, Code: codeMethodNotAllowed,
+			Err: fmt.Errorf("the method is %s, and Svix sends POST", cmp.Or(plainName(r.Method), "unknown")),
+		}
 	}
 	body, err := h.read(w, r)
 	if err != nil {
 		return err
 	}
-	id, err := h.verify(body, r.Header)
+	d.attrs = bodyAttrs(r, len(body))
+	id, err := h.verifier.verify(r.Header, body, h.syncer.clock.Now())
 	if err != nil {
-		return err
-	}
-	e, err := parseEvent(id, body)
-	if err == nil && h.cfg.InstanceID != "" && e.InstanceID != h.cfg.InstanceID {
-		err = ErrWrongInstance
-	}
-	if err == nil {
-		e.Result, err = h.syncer.Apply(ctx, e)
-	}
-	if err != nil {
-		if problemOf(err).Status < 500 { // refuse logs the others
-			h.syncer.cfg.Logger.ErrorContext(ctx, "clerksync: a webhook could not be applied", "event_id", id, "event_type", e.Type, "error", err)
+		err = explainUnsigned(err, r, len(body))
+		if s := (*signatureError)(nil); errors.As(err, &s) {
+			d.check = s.check
 		}
 		return err
 	}
+	d.EventID, d.fault = id, true // from here on it is Clerk's: somebody should look
+	e, err := parseEvent(id, body)
+	if err != nil {
+		return err
+	}
+	d.EventType, d.ClerkID = e.Type, e.UserID
+	if h.cfg.InstanceID != "" && e.InstanceID != h.cfg.InstanceID {
+		d.check = checkInstance
+		return fmt.Errorf("%w: the event is from %s, and WebhookConfig.InstanceID is %s: each instance has its own endpoint and secret. As for the id, %s",
+			ErrWrongInstance, cmp.Or(plainName(e.InstanceID), "none that it names"), h.cfg.InstanceID, setting.InstanceIDPlace)
+	}
+	clerkID, res, err := h.syncer.applyEvent(ctx, e)
+	d.ClerkID, d.Outcome = cmp.Or(clerkID, d.ClerkID), res.Outcome
+	if err != nil {
+		return err
+	}
+	e.Result = res
 	h.syncer.cfg.Logger.DebugContext(ctx, "clerksync: webhook applied", "event_id", id, "event_type", e.Type, "outcome", e.Result.Outcome.String())
 	return h.runHook(ctx, e)
+}
+
+// claimedID is the message's id that a delivery claims to have, before its signature is
+// checked; empty if it is not like one of Svix's.
+func claimedID(header http.Header) string {
+	for _, family := range headerFamilies {
+		for id := range elements(header[family+"Id"], ",") {
+			return plainName(id)
+		}
+	}
+	return ""
+}
+
+// plainName is a text from outside if it is short and has only letters, digits, hyphens and
+// underscores, so that it may be logged; else it is empty.
+func plainName(text string) string {
+	other := func(r rune) bool {
+		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || r == '-' || r == '_')
+	}
+	if len(text) > maxClipped || strings.ContainsFunc(text, other) {
+		return ""
+	}
+	return text
+}
+
+// bodyAttrs describe a body in the log. They do not quote it.
+func bodyAttrs(r *http.Request, read int) []slog.Attr {
+	attrs := []slog.Attr{slog.Int("body_bytes", read)}
+	if r.ContentLength >= 0 && r.ContentLength != int64(read) {
+		attrs = append(attrs, slog.Int64("content_length", r.ContentLength))
+	}
+	if encoding := contentEncoding(r); encoding != "" {
+		attrs = append(attrs, slog.String("content_encoding", encoding))
+	}
+	return attrs
+}
+
+// contentEncoding names how the body is packed; empty if it is not.
+func contentEncoding(r *http.Request) string {
+	encoding := strings.ToLower(strings.TrimSpace(r.Header.Get("Content-Encoding")))
+	if encoding == "" || encoding == "identity" {
+		return ""
+	}
+	return cmp.Or(plainName(encoding), "several or unknown")
+}
+
+// explainUnsigned says more about a signature that no secret matches if the body, of which
+// so many bytes could be read, is not what Svix sent.
+func explainUnsigned(err error, r *http.Request, read int) error {
+	var s *signatureError
+	if !errors.As(err, &s) || s.check != checkSecret {
+		return err
+	}
+	switch announced := r.ContentLength; {
+	case read == 0 && announced == 0:
+		return unsigned(checkBodyLength, "the body is empty, and no event of Clerk's is")
+	case read == 0:
+		return unsigned(checkBodyConsumed, "nothing is left of the body: a middleware has read it. Mount the webhook outside of that middleware")
+	case announced >= 0 && announced != int64(read):
+		return unsigned(checkBodyLength, "the body has %d bytes, and %d were announced: a middleware has read or changed it. Mount the webhook outside of that middleware",
+			read, announced)
+	case contentEncoding(r) != "":
+		return unsigned(checkContentEncoding, "the body came with a Content-Encoding, and Svix sends none: something on the way has packed or unpacked it")
+	}
+	return err
 }
 
 // read reads the whole body, within deliveryTimeout.
@@ -191,36 +294,35 @@ func (h *webhookHandler) read(w http.ResponseWriter, r *http.Request) ([]byte, e
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(deliveryTimeout))
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, h.cfg.MaxBodyBytes))
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
-		return nil, &Problem{Status: http.StatusRequestEntityTooLarge, Code: codeBodyTooLarge, Err: err}
+		why := fmt.Sprintf("the body is larger than WebhookConfig.MaxBodyBytes, %d bytes", h.cfg.MaxBodyBytes)
+		return nil, &Problem{Status: http.StatusRequestEntityTooLarge, Code: codeBodyTooLarge, Err: &explained{why, err}}
 	}
 	if err != nil {
-		return nil, &Problem{Status: http.StatusBadRequest, Code: codeUnreadableBody, Err: err}
+		return nil, &Problem{Status: http.StatusBadRequest, Code: codeUnreadableBody, Err: &explained{whyUnreadable(err, len(body)), err}}
 	}
 	return body, nil
 }
 
-// verify checks the signature and its time, and returns the message's id. It checks the
-// time itself because svix reads the wall clock.
-func (h *webhookHandler) verify(body []byte, header http.Header) (id string, err error) {
-	id, timestamp := header.Get("svix-id"), header.Get("svix-timestamp")
-	if id == "" || timestamp == "" || header.Get("svix-signature") == "" {
-		// The names in the Standard Webhooks specification, which svix accepts too.
-		id, timestamp = header.Get("webhook-id"), header.Get("webhook-timestamp")
+// whyUnreadable describes why only so many bytes of a body could be read.
+func whyUnreadable(err error, read int) string {
+	switch {
+	case errors.Is(err, http.ErrBodyReadAfterClose):
+		return "the body is closed: a middleware has read it. Mount the webhook outside of that middleware"
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return fmt.Sprintf("only %d bytes of the body came within %v", read, deliveryTimeout)
 	}
-	signed := false
-	for _, v := range h.verifiers {
-		signed = v.VerifyIgnoringTimestamp(body, header) == nil || signed
-	}
-	if !signed {
-		return "", ErrInvalidSignature
-	}
-	sent, err := strconv.ParseInt(timestamp, 10, 64)
-	now, tolerance := h.syncer.clock.Now().Unix(), int64(signatureTolerance/time.Second)
-	if err != nil || sent < now-tolerance || sent > now+tolerance {
-		return "", fmt.Errorf("%w: its time is over %v off", ErrInvalidSignature, signatureTolerance)
-	}
-	return id, nil
+	return fmt.Sprintf("the body ended after %d bytes", read)
 }
+
+// explained is an error with a text that may be logged.
+type explained struct {
+	text string
+	err  error
+}
+
+func (e *explained) Error() string { return e.text }
+
+func (e *explained) Unwrap() error { return e.err }
 
 // runHook calls OnEvent. It turns an error or a panic into a 503, so that Svix delivers
 // again.

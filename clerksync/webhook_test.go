@@ -349,6 +349,9 @@ func TestEventCarriesEnvelopeAndRecord(t *testing.T) {
 	if got.ID != "msg_1" || got.Type != "user.created" || got.InstanceID != "ins_1" {
 		t.Errorf("event is %+v", got)
 	}
+	if got.UserID != "user_1" {
+		t.Errorf("UserID is %q", got.UserID)
+	}
 	if !got.Timestamp.Equal(t0) || string(got.Data) != data {
 		t.Errorf("event is of %v, with the data %s", got.Timestamp, got.Data)
 	}

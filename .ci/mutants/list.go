@@ -54,12 +54,16 @@ var mutants = []mutant{
 
 	// The cache and the lookups.
 	{"the cache takes a record after an invalidation", in("clerksync", "recordCache.put"),
-		replace("c.generation(id).Load() != gen", "false")},
+		replace("c.generation(l.id).Load() == l.gen", "true")},
 	{"a lookup is served after an invalidation", in("clerksync", "Syncer.lookup"),
-		replace("!f.current", "false")},
+		replace("!f.current && first", "false && first")},
+	{"a visitor looks again without end", in("clerksync", "Syncer.lookup"),
+		replace("!f.current && first", "!f.current && (first || true)")},
+	{"a re-read does not end a lookup that read before it", in("clerksync", "recordCache.put"),
+		replace("l.newer || endsOtherLoads(old.user, u)", "endsOtherLoads(old.user, u)")},
 	{"the cache never expires", in("clerksync", "recordCache.fresh"),
 		replace("now.Sub(r.loadedAt) >= c.ttl", "false")},
-	{"an upsert does not invalidate the cache", in("clerksync", "Syncer.upsert"),
+	{"an upsert does not invalidate the cache", in("clerksync", "Syncer.upsertTo"),
 		replace("s.invalidateUpserted(u, gen, res, err)", "_ = gen")},
 	{"a deletion does not invalidate the cache", in("clerksync", "Syncer.deactivate"),
 		replace("s.invalidate", "func(string, any) {}")},
@@ -79,9 +83,9 @@ var mutants = []mutant{
 	{"a late ban replaces a later active record in the cache", in("clerksync", "supersedes"),
 		replace("!deletedOrSuspended(loaded)", "!barred(loaded)")},
 	{"the TTL begins when the lookup ends", in("clerksync", "Syncer.load"),
-		replace("s.cacheLoaded(id, gen, f, now)", "s.cacheLoaded(id, gen, f, s.clock.Now())")},
+		replace("s.cacheLoaded(l, f, now)", "s.cacheLoaded(l, f, s.clock.Now())")},
 	{"an earlier lookup replaces a barred record", in("clerksync", "recordCache.put"),
-		remove("c.generation(id).Add(1)")},
+		remove("c.generation(l.id).Add(1)")},
 	{"a lifted ban does not end the other lookups", in("clerksync", "recordCache.put"),
 		replace("endsOtherLoads(old.user, u)", "barred(u)")},
 	{"a write that could not be cached is ignored", in("clerksync", "Syncer.cacheLoaded"),
@@ -90,35 +94,62 @@ var mutants = []mutant{
 		replace("version(u) >= e.version", "true")},
 	{"a banned record is served although no re-read was tried", in("clerksync", "rereadLog.isSettled"),
 		replace("e.settled", "true")},
-	{"a lookup is cancelled by its first waiter", in("clerksync", "background.run"),
-		replace("context.WithoutCancel(ctx)", "ctx")},
+	{"a lookup holds the context of its first waiter", in("clerksync", "background.detach"),
+		replace("b.carry(request)", "request")},
+	{"a lookup is cancelled by its first waiter", in("clerksync", "Syncer.lookup"),
+		replace("s.background.detach(ctx)", "ctx")},
 	{"Sync joins a lookup", in("clerksync", "Syncer.Sync"),
-		replace(`
-			u, err := s.readFromClerk(callCtx, clerkID)
-			if err == nil {
-				res, err = s.upsert(callCtx, u)
-			}`, `
+		replace("res, err := s.write(callCtx, s.readFromClerk(callCtx, clerkID), s.upsert)", `
 			v, err, _ := s.lookups.Do(clerkID, func() (any, error) {
-				u, err := s.readFromClerk(callCtx, clerkID)
-				if err != nil {
-					return found{current: true}, err
-				}
-				r, err := s.upsert(callCtx, u)
+				r, err := s.write(callCtx, s.readFromClerk(callCtx, clerkID), s.upsert)
 				return found{user: r.User, outcome: r.Outcome, current: true}, err
 			})
-			res.User, res.Outcome = v.(found).user, v.(found).outcome`)},
+			res := Result{User: v.(found).user, Outcome: v.(found).outcome}`)},
+
+	// What can be written is written, and values that move between users.
+	{"a refused field keeps the others and a ban out", in("clerksync", "Syncer.writeConflicting"),
+		replace("without(ctx, omitRefused(u, conflict.Field), upsert)", "Result{}, u, cause")},
+	{"a refused field keeps a ban out of a reconcile", in("clerksync", "comparison.conflicting"),
+		remove("c.parts = append(c.parts, omitRefused(u, conflict.Field))")},
+	{"a Map that fails keeps a ban out", in("clerksync", "remainingBan"),
+		replace("onlyBan(u)", "(*User)(nil)")},
+	{"a Map that fails lifts a ban", in("clerksync", "remainingBan"),
+		replace("mapFailed || u.omits(\"banned\")", "false")},
+	{"a value that the Store cannot take keeps a ban out", in("clerksync", "banWorthTrying"),
+		replace("u.Banned", "false")},
+	{"a user without a version is not banned", in("clerksync", "undatedBan"),
+		replace("!u.Banned || u.SyncedAt.IsZero()", "true")},
+	{"one odd field of Clerk's keeps a ban out", in("clerksync", "Syncer.mapUser"),
+		insertBefore("if odd.version { u.SyncedAt = earlier(asOf, now); m.user, m.onlyFields = undatedBan(u), false; return m }",
+			"if m.err != nil { return m }")},
+	{"a value that the holder still has is released", in("clerksync", "handover.release"),
+		replace("sameValue(fieldOf(holder, field), value)", "false")},
+	{"a value is released though Clerk does not have the writer", in("clerksync", "handover.release"),
+		replace("if fresh == nil { return nil, conflict }", "if fresh == nil { fresh = u }")},
+	{"a holder is released at its own version", in("clerksync", "handover.release"),
+		remove("less.ClerkUpdatedAt = less.ClerkUpdatedAt.Add(-time.Millisecond)")},
+	{"a holder that Clerk lacks loses more than the value", in("clerksync", "handover.releaseUnknown"),
+		replace("withoutField(stored, field)", "&User{ClerkID: stored.ClerkID, ClerkUpdatedAt: stored.ClerkUpdatedAt}")},
+	{"a record that clerksync never wrote is released", in("clerksync", "handover.releaseUnknown"),
+		replace("stored.SyncedAt.IsZero()", "false")},
+	{"the holder is not written whole", in("clerksync", "handover.write"),
+		remove("h.writeHolders(ctx, holders)")},
+	{"each request of a user in conflict asks Clerk", in("clerksync", "handoverLog.reserve"),
+		replace("now.Sub(last) >= handoverEvery", "true")},
+	{"Reconcile leaves moved values in conflict", in("clerksync", "reconcileRun.retryConflicts"),
+		replace("r.handOverConflicts(ctx)", "nil")},
 
 	// What a visit asks Clerk, and when.
 	{"no background refresh", in("clerksync", "Syncer.refreshIfDue"),
 		remove("s.refresh(ctx, u.ClerkID)")},
 	{"a refresh is not written", in("clerksync", "Syncer.refreshIfDue"),
 		replace("s.refresh(ctx, u.ClerkID)", `
-			_, _ = s.readFromClerk(ctx, u.ClerkID)
+			_ = s.readFromClerk(ctx, u.ClerkID)
 			s.observe(ctx, now, Observation{Op: OpRefresh})`)},
 	{"a banned user's record is not re-read", in("clerksync", "banMayBeLifted"),
 		replace("u.Banned && u.DeletedAt.IsZero() && !confirmedWithin(u, now, banConfirmedFor)", "false")},
 	{"a visit leaves a tombstone on a 404", in("clerksync", "Syncer.readAndUpsert"),
-		insertBefore("if err != nil { return found{}, err }",
+		insertBefore("if err != nil && res.Outcome == 0 { return s.bannedInClerk(ctx, m, err) }",
 			"if errors.Is(err, ErrUserUnknown) { _, _ = s.store.Deactivate(ctx, id, time.Time{}) }")},
 	{"a proxy's 404 makes a user unknown", in("clerksync/internal/clerkapi", "describe"),
 		insertBefore("case e.status >= 400:", "case e.status == http.StatusNotFound: e.err = ErrUserUnknown")},
@@ -139,14 +170,22 @@ var mutants = []mutant{
 
 	// Webhooks.
 	{"a webhook is acknowledged though the write failed", in("clerksync", "webhookHandler.serve"),
-		replace("e.Result, err = h.syncer.Apply(ctx, e)", "e.Result, _ = h.syncer.Apply(ctx, e)")},
+		replace("clerkID, res, err := h.syncer.applyEvent(ctx, e)", "clerkID, res, _ := h.syncer.applyEvent(ctx, e)")},
 	{"a webhook is acknowledged before the write", in("clerksync", "webhookHandler.serve"),
-		replace("e.Result, err = h.syncer.Apply(ctx, e)", `
-			defer func() { _, _ = h.syncer.Apply(ctx, e) }()
+		replace("clerkID, res, err := h.syncer.applyEvent(ctx, e)", `
+			clerkID, res := "", Result{}
+			defer func() { _, _, _ = h.syncer.applyEvent(ctx, e) }()
 			w.WriteHeader(http.StatusNoContent)
 			if true {
 				return nil
 			}`)},
+
+	{"any secret signs a webhook", in("clerksync", "signatureVerifier.signed"),
+		replace("hmac.Equal([]byte(given), []byte(want))", "hmac.Equal([]byte(want), []byte(want))")},
+	{"ids that differ are accepted", in("clerksync", "only"),
+		replace(`value != "" && element != value`, "false")},
+	{"a webhook's age does not matter", in("clerksync", "signatureVerifier.verify"),
+		replace("off > tolerance", "false")},
 
 	// Reconcile.
 	{"Reconcile does not ask about a ghost again", in("clerksync", "sweep.verifyAbsent"),
@@ -156,9 +195,7 @@ var mutants = []mutant{
 		replace("stamp.CreatedAt.After(s.youngest)", "stamp.CreatedAt.IsZero()")},
 	{"Reconcile asks for users that it has seen", in("clerksync", "sweep.look"),
 		replace("s.run.pager.Seen(id)", "false")},
-	{"Reconcile counts a record once for each pass", in("clerksync", "sweep.look"),
-		replace("!s.handled.Add(id)", "false")},
-	{"Reconcile trusts a restored record", in("clerksync", "reconcileRun.compare"),
+	{"Reconcile trusts a restored record", in("clerksync", "reconcileRun.compareWith"),
 		replace("c.checkRestored(ctx)", "error(nil)")},
 	{"Reconcile waits for the Store for ever", in("clerksync", "boundedBatchStore.Undeleted"),
 		replace("func() { cancel(context.DeadlineExceeded) }", "func() {}")},

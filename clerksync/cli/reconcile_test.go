@@ -235,10 +235,15 @@ func TestWrongInstance(t *testing.T) {
 	t.Parallel()
 	f := population(t, 2)
 	f.run(t, "reconcile", quick, "-instance", f.clerk.InstanceID()).want(t, exitDone)
-	f.run(t, "reconcile", quick, "-instance", "ins_other").want(t, exitFailed, "another Clerk instance")
+	o := f.run(t, "reconcile", quick, "-instance", "ins_other")
+	o.want(t, exitFailed, "another Clerk instance", "belongs to "+f.clerk.InstanceID(), "-instance is ins_other")
+	o.lacks(t, "nothing to resume")
 	f.deleteUser(t, "user_000")
 	f.deleteUser(t, "user_001")
-	f.run(t, "reconcile", quick).want(t, exitFailed, "another Clerk instance", "-instance ins_…")
+	o = f.run(t, "reconcile", quick)
+	o.want(t, exitFailed, "another Clerk instance", "-instance ins_…", "Clerk Dashboard, …/instances/ins_…",
+		"with its key in CLERK_SECRET_KEY")
+	o.lacks(t, "nothing to resume", "ReconcileOptions")
 }
 
 func TestTooManyGhosts(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/clerksync/clerksync-go/clerksync"
+	"github.com/clerksync/clerksync-go/clerksync/internal/setting"
 )
 
 // result is a Report and what its reader needs to know besides.
@@ -190,11 +191,14 @@ func (r *result) nextSteps() []string {
 		}
 		steps = append(steps, text)
 	}
-	if !r.report.Complete {
-		add(r.continuation())
+	wrongInstance := errors.Is(r.failure, clerksync.ErrWrongInstance)
+	if wrongInstance {
+		add("Nothing was written. Look up which instance's users are in "+r.collection+", and run this with its key in "+secretKeyVar+":",
+			r.command(r.name()))
+		add("If the secret key is the right one, name its instance: -instance ins_… (" + setting.InstanceIDPlace + ")")
 	}
-	if errors.Is(r.failure, clerksync.ErrWrongInstance) {
-		add("If the secret key is the right one, name its instance: -instance ins_…")
+	if !r.report.Complete && !wrongInstance {
+		add(r.continuation())
 	}
 	if n := r.report.Failed.Count; n > 0 {
 		add(count(n, "user") + " could not be mapped or written. The warnings of this run say why.")

@@ -33,7 +33,11 @@ func ExampleStore_Edit() {
 	if err != nil {
 		panic(err)
 	}
-	fmt.Println(res.Outcome, res.User.Name, res.User.Role)
+	u, err := store.User(ctx, "user_2abc")
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(res.Outcome, u.Name, u.Role)
 
 	// Output:
 	// created Ada STUDENT

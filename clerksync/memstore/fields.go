@@ -1,6 +1,7 @@
 package memstore
 
 import (
+	"slices"
 	"time"
 
 	"github.com/clerksync/clerksync-go/clerksync"
@@ -8,19 +9,44 @@ import (
 
 // write writes the fields that Clerk owns from u to r. u is canonical, and nobody else has it.
 func write(r, u *clerksync.User) {
+	before := r.Extra
 	r.Extra = u.Extra
+	for name, v := range before {
+		if omitsExtra(u, name) {
+			if r.Extra == nil {
+				r.Extra = make(map[string]any)
+			}
+			r.Extra[name] = v
+		}
+	}
 	for path, value := range u.ClerkFields() {
 		if _, extra := u.Extra[path]; !extra {
 			set(r, path, value)
 		}
 	}
-	r.ClerkUpdatedAt = u.ClerkUpdatedAt
+	r.ClerkUpdatedAt = version(r, u)
 	confirm(r, u)
 }
 
-// confirm moves SyncedAt and LastSignInAt forward, never back.
+func omitsExtra(u *clerksync.User, name string) bool {
+	return slices.Contains(u.Omit, name) || slices.Contains(u.Omit, "extraFields")
+}
+
+// version returns the version of r after u is written to it. If u omits anything, that is one
+// older than u, so that u without Omit is still newer.
+func version(r, u *clerksync.User) time.Time {
+	if len(u.Omit) == 0 || u.ClerkUpdatedAt.IsZero() {
+		return u.ClerkUpdatedAt
+	}
+	return latest(r.ClerkUpdatedAt, u.ClerkUpdatedAt.Add(-time.Millisecond))
+}
+
+// confirm moves SyncedAt and LastSignInAt forward, never back. A u that omits anything does not
+// confirm a record that was not confirmed before.
 func confirm(r, u *clerksync.User) {
-	r.SyncedAt = latest(r.SyncedAt, u.SyncedAt)
+	if len(u.Omit) == 0 || !r.SyncedAt.IsZero() {
+		r.SyncedAt = latest(r.SyncedAt, u.SyncedAt)
+	}
 	r.LastSignInAt = latest(r.LastSignInAt, u.LastSignInAt)
 }
 

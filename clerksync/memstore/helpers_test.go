@@ -138,6 +138,7 @@ func unsupported(path string, value any) error {
 	return fmt.Errorf("%s of %T: %w", path, value, errors.ErrUnsupported)
 }
 
+// mustUpsert returns the stored record.
 func mustUpsert(t *testing.T, s *memstore.Store, u *clerksync.User, want clerksync.Outcome) *clerksync.User {
 	t.Helper()
 	res, err := s.Upsert(t.Context(), u)
@@ -147,7 +148,19 @@ func mustUpsert(t *testing.T, s *memstore.Store, u *clerksync.User, want clerksy
 	if res.Outcome != want {
 		t.Fatalf("Upsert: outcome %v, want %v", res.Outcome, want)
 	}
-	return res.User
+	if hasUser := res.User != nil; hasUser != (want != clerksync.Updated) {
+		t.Fatalf("Upsert: %v with a Result.User: %t", res.Outcome, hasUser)
+	}
+	return stored(t, s, u.ClerkID)
+}
+
+func stored(t *testing.T, s *memstore.Store, clerkID string) *clerksync.User {
+	t.Helper()
+	u, err := s.User(t.Context(), clerkID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
 }
 
 var version = time.Date(2025, time.May, 1, 12, 0, 0, 0, time.UTC)

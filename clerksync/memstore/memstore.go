@@ -75,7 +75,8 @@ func (s *Store) User(ctx context.Context, clerkID string) (*clerksync.User, erro
 	return r.Clone(), nil
 }
 
-// Upsert implements [clerksync.Store]. Result.User is never nil.
+// Upsert implements [clerksync.Store]. Result.User is nil for Updated, as in mongostore, so that
+// a test of an app does not come to rely on it.
 func (s *Store) Upsert(ctx context.Context, u *clerksync.User) (clerksync.Result, error) {
 	if err := ctxErr(ctx); err != nil {
 		return clerksync.Result{}, err
@@ -92,6 +93,9 @@ func (s *Store) upsert(u *clerksync.User) (clerksync.Result, error) {
 	defer s.mu.Unlock()
 
 	now, stored := s.now(), s.records[u.ClerkID]
+	if stored == nil && len(u.Omit) > 0 {
+		return clerksync.Result{}, fmt.Errorf("memstore: %w", clerksync.ErrNotFound)
+	}
 	outcome := clerksync.Decide(stored, u, now)
 	r := stored.Clone()
 	switch outcome {
@@ -113,10 +117,14 @@ func (s *Store) upsert(u *clerksync.User) (clerksync.Result, error) {
 		}
 	}
 	s.records[r.ClerkID] = r
+	if outcome == clerksync.Updated {
+		return clerksync.Result{Outcome: outcome}, nil
+	}
 	return clerksync.Result{Outcome: outcome, User: r.Clone()}, nil
 }
 
-// Deactivate implements [clerksync.Store]. A zero at means now. Result.User is never nil.
+// Deactivate implements [clerksync.Store]. A zero at means now. Result.User is nil unless the
+// record was deleted before, as in mongostore.
 func (s *Store) Deactivate(ctx context.Context, clerkID string, at time.Time) (clerksync.Result, error) {
 	if err := ctxErr(ctx); err != nil {
 		return clerksync.Result{}, err
@@ -135,11 +143,14 @@ func (s *Store) Deactivate(ctx context.Context, clerkID string, at time.Time) (c
 	if r == nil {
 		r = s.newRecord(clerkID, now)
 	}
+	res := clerksync.Result{Outcome: clerksync.Deactivated}
 	if r.DeletedAt.IsZero() {
 		r.IsActive, r.DeletedAt, r.UpdatedAt = false, canonical(at), now
 		s.records[clerkID] = r
+		return res, nil
 	}
-	return clerksync.Result{Outcome: clerksync.Deactivated, User: r.Clone()}, nil
+	res.User = r
+	return res, nil
 }
 
 // Restore implements [clerksync.RestoreStore].
@@ -257,7 +268,7 @@ func (s *Store) Edit(clerkID string, f func(*clerksync.User)) error {
 	}
 	u := stored.Clone()
 	f(u)
-	u.ID, u.ClerkID, u.RoleFromClerk, u.Partial = stored.ID, clerkID, false, false
+	u.ID, u.ClerkID, u.RoleFromClerk, u.Partial, u.Omit = stored.ID, clerkID, false, false, nil
 	r, err := u.Canonical()
 	if err != nil {
 		return fmt.Errorf("memstore: %w", err)
@@ -316,7 +327,7 @@ func (s *Store) claimEmail(r *clerksync.User, now time.Time) error {
 		switch {
 		case other.ClerkID == r.ClerkID || other.Email != r.Email:
 		case other.DeletedAt.IsZero():
-			return &clerksync.ConflictError{Field: "email"}
+			return &clerksync.ConflictError{Field: "email", Holder: other.ClerkID}
 		default:
 			deleted = append(deleted, other)
 		}

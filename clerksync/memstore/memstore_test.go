@@ -80,9 +80,11 @@ func TestNow(t *testing.T) {
 	mustUpsert(t, s, late, clerksync.Unchanged)
 	now = now.Add(-time.Hour)
 	mustUpsert(t, s, late, clerksync.Updated)
-	res, err := s.Deactivate(t.Context(), "user_1", time.Time{})
-	if err != nil || res.User.DeletedAt != now {
-		t.Errorf("Deactivate with a zero time: %v, %v, want %v", res.User.DeletedAt, err, now)
+	if _, err := s.Deactivate(t.Context(), "user_1", time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	if u := stored(t, s, "user_1"); u.DeletedAt != now {
+		t.Errorf("Deactivate with a zero time: %v, want %v", u.DeletedAt, now)
 	}
 }
 
@@ -94,7 +96,10 @@ func TestReturnedRecordsAreCopies(t *testing.T) {
 		Extra: map[string]any{"list": []any{"a"}},
 	}
 	want := mustUpsert(t, s, u, clerksync.Created).Clone()
-	returned := []*clerksync.User{mustUpsert(t, s, u, clerksync.Unchanged)}
+	unchanged, err := s.Upsert(t.Context(), u)
+	if err != nil || unchanged.User == nil {
+		t.Fatalf("Upsert of the same: %+v, %v", unchanged, err)
+	}
 	one, err := s.User(t.Context(), "user_1")
 	if err != nil {
 		t.Fatal(err)
@@ -103,7 +108,7 @@ func TestReturnedRecordsAreCopies(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, r := range append(returned, one, all["user_1"]) {
+	for _, r := range []*clerksync.User{unchanged.User, one, all["user_1"]} {
 		r.Name, r.Location.City, r.Extra["list"].([]any)[0] = "changed", "changed", "changed"
 	}
 	got, err := s.User(t.Context(), "user_1")
@@ -154,13 +159,13 @@ func TestUniqueEmail(t *testing.T) {
 	user := func(id, email string, hours int) *clerksync.User {
 		return &clerksync.User{ClerkID: id, Email: email, ClerkUpdatedAt: version.Add(time.Duration(hours) * time.Hour)}
 	}
-	conflicts := func(u *clerksync.User) {
+	conflicts := func(u *clerksync.User, holder string) {
 		t.Helper()
 		before, _ := s.User(t.Context(), u.ClerkID)
 		_, err := s.Upsert(t.Context(), u)
 		var ce *clerksync.ConflictError
-		if !errors.As(err, &ce) || ce.Field != "email" {
-			t.Errorf("Upsert with an e-mail address in use: %v, want a *ConflictError of email", err)
+		if !errors.As(err, &ce) || ce.Field != "email" || ce.Holder != holder {
+			t.Errorf("Upsert with an e-mail address in use: %v, want a *ConflictError of email, held by %s", err, holder)
 		}
 		if after, _ := s.User(t.Context(), u.ClerkID); !reflect.DeepEqual(after, before) {
 			t.Errorf("a conflict changed the record from %+v to %+v", before, after)
@@ -168,10 +173,10 @@ func TestUniqueEmail(t *testing.T) {
 	}
 	mustUpsert(t, s, user("user_1", "ada@example.com", 1), clerksync.Created)
 	mustUpsert(t, s, user("user_1", "ada@example.com", 2), clerksync.Updated)
-	conflicts(user("user_2", "ada@example.com", 1))
+	conflicts(user("user_2", "ada@example.com", 1), "user_1")
 	mustUpsert(t, s, user("user_2", "", 1), clerksync.Created)
 	mustUpsert(t, s, user("user_3", "", 1), clerksync.Created)
-	conflicts(user("user_2", "ada@example.com", 2))
+	conflicts(user("user_2", "ada@example.com", 2), "user_1")
 
 	// A conflict in a batch does not stop the others.
 	us := []*clerksync.User{user("user_2", "ada@example.com", 3), user("user_3", "grace@example.com", 3)}
@@ -195,7 +200,14 @@ func TestUniqueEmail(t *testing.T) {
 	if err != nil || gone.Email != "" || gone.DeletedAt.IsZero() {
 		t.Errorf("the deleted record still has e-mail %q (deleted %v), %v", gone.Email, gone.DeletedAt, err)
 	}
-	conflicts(user("user_4", "ada@example.com", 1))
+	conflicts(user("user_4", "ada@example.com", 1), "user_2")
+
+	// What is omitted does not conflict.
+	u := user("user_3", "ada@example.com", 9)
+	u.Omit = []string{"email"}
+	if got := mustUpsert(t, s, u, clerksync.Updated); got.Email != "grace@example.com" {
+		t.Errorf("with the e-mail address omitted, it is %q", got.Email)
+	}
 }
 
 func TestCauseOfADoneContext(t *testing.T) {

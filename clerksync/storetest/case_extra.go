@@ -3,6 +3,7 @@ package storetest
 import (
 	"encoding/json"
 	"math"
+	"strconv"
 	"time"
 
 	"github.com/clerksync/clerksync-go/clerksync"
@@ -39,6 +40,14 @@ func nonCanonical(id string) *clerksync.User {
 	return u
 }
 
+// oddNames are names in nested maps that a database may be unable to hold, and names that look
+// like what a Store may write instead.
+var oddNames = []string{
+	"", ".", "..", "a.b", ".a", "a.", "$", "$set", "a$", "$$", "nul\x00", "\x00", "%", "%%", "100%", "%2", "%2.", "%.",
+	"%24", "%2E", "%2e", "%00", "%25", "%2524", "%25%24", "%24set", "%empty", "%25empty", "%%24", "$.%24.$", "\\u0024",
+	"_", "\uff04", "\uff0e", "emoji 😀.$", "0", "a b", "\uFFFD", "%\uFFFD", "\u2024",
+}
+
 // extraCases are about Extra, which holds the fields that Map sets.
 var extraCases = []testCase{
 	{
@@ -69,6 +78,35 @@ var extraCases = []testCase{
 			}
 			c.offer(s, u, clerksync.Unchanged)
 			u.ClerkUpdatedAt = hour(2)
+			c.offer(s, u, clerksync.Updated)
+			c.offer(s, u, clerksync.Unchanged)
+		},
+	},
+	{
+		name: "ExtraTakesAnyNestedName",
+		rule: "a name in a nested map may be any text, and no two are confused",
+		run: func(c *check) {
+			s := c.newStore()
+			all, changed := make(map[string]any), make(map[string]any)
+			for i, name := range oddNames {
+				all[name], changed[name] = map[string]any{name: i}, map[string]any{name: -i}
+				u := person("user_"+strconv.Itoa(i), 1)
+				u.Extra = map[string]any{"prefs": []any{map[string]any{name: name}}}
+				c.offer(s, u, clerksync.Created)
+				c.offer(s, u, clerksync.Unchanged)
+				u.SyncedAt = hour(9)
+				c.offer(s, u, clerksync.Unchanged)
+			}
+			u := person("user_all", 1)
+			u.Extra = map[string]any{"prefs": all}
+			got := c.offer(s, u, clerksync.Created)
+			if prefs, _ := got.Extra["prefs"].(map[string]any); len(prefs) != len(oddNames) {
+				c.errorf("of %d names, %d came back", len(oddNames), len(prefs))
+			}
+			c.offer(s, u, clerksync.Unchanged)
+			u.Extra = map[string]any{"prefs": changed}
+			c.offer(s, u, clerksync.Updated)
+			u.Extra = map[string]any{"prefs": map[string]any{"a\xff": 1}}
 			c.offer(s, u, clerksync.Updated)
 			c.offer(s, u, clerksync.Unchanged)
 		},
@@ -136,7 +174,7 @@ var extraCases = []testCase{
 				{"phoneVerified": true}, {"isActive": true}, {"banned": false}, {"createdAt": 1}, {"updatedAt": 1},
 				{"clerkCreatedAt": 1}, {"clerkUpdatedAt": 1}, {"syncedAt": 1}, {"deletedAt": nil},
 				{"extraFields": []any{}},
-				{"x": map[string]any{"a.b": 1}}, {"x": []any{map[string]any{"$set": 1}}}, {"x": map[string]any{"": 1}},
+				{"x": map[string]any{"a\xff": 1, "a\xfe": 2}},
 				{"x": func() {}}, {"x": make(chan int)}, {"x": struct{}{}}, {"x": complex(1, 1)},
 				{"x": map[int]int{1: 1}},
 				{"x": math.Inf(1)}, {"x": math.NaN()}, {"x": uint64(math.MaxUint64)}, {"x": deep},

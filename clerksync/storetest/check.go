@@ -3,8 +3,10 @@ package storetest
 import (
 	"context"
 	"errors"
+	"maps"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -91,9 +93,9 @@ func (c *check) wellFormed(method, id string, u *clerksync.User) {
 	if u.ID == "" {
 		c.errorf("%s of %q: the record has no ID", method, id)
 	}
-	if u.RoleFromClerk || u.Partial {
-		c.errorf("%s of %q: RoleFromClerk %t, Partial %t: want both false in a record",
-			method, id, u.RoleFromClerk, u.Partial)
+	if u.RoleFromClerk || u.Partial || u.Omit != nil {
+		c.errorf("%s of %q: RoleFromClerk %t, Partial %t, Omit %v: want none of them in a record",
+			method, id, u.RoleFromClerk, u.Partial, u.Omit)
 	}
 	for _, fault := range timeFaults(u) {
 		c.errorf("%s of %q: %s", method, id, fault)
@@ -224,17 +226,73 @@ func (c *check) allowUpdatedAt(want, after *clerksync.User) {
 
 // apply writes to r what an applied sync of u writes.
 func apply(r, u *clerksync.User) {
+	before := r.Clone()
 	r.Email, r.Name, r.Profile = u.Email, u.Name, u.Profile
 	r.EmailVerified, r.PhoneVerified, r.Banned = u.EmailVerified, u.PhoneVerified, u.Banned
 	r.Extra, r.ClerkCreatedAt, r.ClerkUpdatedAt = u.Extra, u.ClerkCreatedAt, u.ClerkUpdatedAt
 	if u.RoleFromClerk {
 		r.Role = u.Role
 	}
+	if len(u.Omit) > 0 {
+		keepOmitted(r, before, u)
+	}
 	confirm(r, u)
 }
 
-// confirm moves SyncedAt and LastSignInAt forward: all that an Unchanged Upsert may write.
+// keepOmitted takes what u omits from the record as it was before, and the version between
+// that and u's.
+func keepOmitted(r, before, u *clerksync.User) {
+	kept, was := clerkText(r), clerkText(before)
+	for _, path := range u.Omit {
+		if kept[path] != nil {
+			*kept[path] = *was[path]
+		}
+		switch path {
+		case "role":
+			r.Role = before.Role
+		case "emailVerified":
+			r.EmailVerified = before.EmailVerified
+		case "phoneVerified":
+			r.PhoneVerified = before.PhoneVerified
+		case "banned":
+			r.Banned = before.Banned
+		case "clerkCreatedAt":
+			r.ClerkCreatedAt = before.ClerkCreatedAt
+		}
+	}
+	r.Extra = maps.Clone(u.Extra)
+	for name, v := range before.Extra {
+		if slices.Contains(u.Omit, name) || slices.Contains(u.Omit, "extraFields") {
+			if r.Extra == nil {
+				r.Extra = make(map[string]any)
+			}
+			r.Extra[name] = v
+		}
+	}
+	r.ClerkUpdatedAt = before.ClerkUpdatedAt
+	if v := u.ClerkUpdatedAt.Add(-time.Millisecond); v.After(r.ClerkUpdatedAt) && !u.ClerkUpdatedAt.IsZero() {
+		r.ClerkUpdatedAt = v
+	}
+}
+
+// clerkText returns the text fields that Clerk owns, by path.
+func clerkText(u *clerksync.User) map[string]*string {
+	return map[string]*string{
+		"email": &u.Email, "name": &u.Name,
+		"profile.firstName": &u.Profile.FirstName, "profile.lastName": &u.Profile.LastName,
+		"profile.fullName": &u.Profile.FullName, "profile.imageUrl": &u.Profile.ImageURL,
+		"profile.phoneNumber": &u.Profile.PhoneNumber,
+		"profile.birthday":    &u.Profile.Birthday, "profile.gender": &u.Profile.Gender,
+	}
+}
+
+// confirm moves SyncedAt and LastSignInAt forward: all that an Unchanged Upsert may write. With
+// Omit, a record without a SyncedAt gets none.
 func confirm(r, u *clerksync.User) {
+	if len(u.Omit) > 0 && r.SyncedAt.IsZero() {
+		u = u.Clone()
+		u.SyncedAt = time.Time{}
+	}
 	if u.SyncedAt.After(r.SyncedAt) {
 		r.SyncedAt = u.SyncedAt
 	}

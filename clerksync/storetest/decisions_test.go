@@ -74,6 +74,17 @@ var wrongDecisions = map[fault]func(decision) clerksync.Outcome{
 	"adopts nothing": func(d decision) clerksync.Outcome {
 		return d.insteadOfUpdated(d.stored.ClerkUpdatedAt.IsZero(), clerksync.Stale)
 	},
+	"compares what is omitted": func(d decision) clerksync.Outcome {
+		u := d.u.Clone()
+		u.Omit = nil
+		return clerksync.Decide(d.stored, u, d.now)
+	},
+	"a repeat with Omit is written": func(d decision) clerksync.Outcome {
+		if d.right == clerksync.Unchanged && d.u.ClerkUpdatedAt.After(d.stored.ClerkUpdatedAt) {
+			return clerksync.Updated
+		}
+		return d.right
+	},
 	"compares no Extra": func(d decision) clerksync.Outcome {
 		if d.right != clerksync.Updated || !d.stored.ClerkUpdatedAt.Equal(d.u.ClerkUpdatedAt) {
 			return d.right

@@ -1,11 +1,13 @@
 package storetest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"iter"
 	"maps"
+	"reflect"
 	"runtime"
 	"slices"
 	"strings"
@@ -148,7 +150,16 @@ func (s *docStore) upsert(u, argument *clerksync.User) (clerksync.Result, error)
 		return clerksync.Result{}, err
 	}
 	now := s.now()
+	if s.fault == "writes what is omitted" {
+		u.Omit = nil
+	}
+	if stored == nil && len(u.Omit) > 0 && s.fault != "creates with Omit" {
+		return clerksync.Result{}, fmt.Errorf("docStore: %w", clerksync.ErrNotFound)
+	}
 	outcome := s.decide(stored, u, now)
+	if err := s.typeConflict(stored, u, outcome); err != nil {
+		return clerksync.Result{}, err
+	}
 	if s.fault == "check then insert" || s.fault == "check then update" && stored != nil {
 		s.losesRace()
 	}
@@ -174,6 +185,48 @@ func (s *docStore) upsert(u, argument *clerksync.User) (clerksync.Result, error)
 	}
 	r, err := s.read(u.ClerkID)
 	return clerksync.Result{Outcome: outcome, User: s.lend(r)}, err
+}
+
+// typeConflict returns the conflict about a value of the app in a document that clerksync has
+// never written.
+func (s *docStore) typeConflict(stored, u *clerksync.User, outcome clerksync.Outcome) error {
+	if stored == nil || !stored.SyncedAt.IsZero() || s.fault == "overwrites other types" {
+		return nil
+	}
+	if outcome != clerksync.Updated && outcome != clerksync.Unchanged {
+		return nil
+	}
+	doc := s.doc(u.ClerkID)
+	types := ownTypes()
+	if s.fault == "every name must be right" {
+		maps.Copy(types, map[string]string{"createdAt": "date", "role": "string", "location": "object"})
+	}
+	if s.fault == "a right type conflicts" {
+		types["email"] = "none"
+	}
+	written := extraFields(doc)
+	for name := range u.Extra {
+		if !slices.Contains(written, name) || s.fault == "its own Extra conflicts" {
+			types[name] = "none"
+		}
+	}
+	paths := slices.Collect(maps.Keys(types))
+	slices.SortFunc(paths, func(a, b string) int { return cmp.Compare(len(a), len(b)) }) // profile first
+	for _, path := range paths {
+		if typ := docType(get(doc, path)); typ != "null" && typ != types[path] && !slices.Contains(u.Omit, path) {
+			return &clerksync.ConflictError{Field: path, Type: typ}
+		}
+	}
+	return nil
+}
+
+func docType(v any) string {
+	for name, other := range typedValues {
+		if reflect.TypeOf(v) == reflect.TypeOf(other) {
+			return name
+		}
+	}
+	return "null"
 }
 
 // conflict, with the fault for it, reports a missing e-mail address as a duplicate.
@@ -293,7 +346,7 @@ func (s *docStore) write(doc map[string]any, u *clerksync.User) {
 	merges := s.fault == "Extra is merged"
 	if !merges && s.fault != "Extra is not removed" {
 		for _, name := range before {
-			if _, ok := u.Extra[name]; !ok {
+			if _, ok := u.Extra[name]; !ok && !s.omitsExtra(u, name) {
 				delete(doc, name)
 			}
 		}
@@ -307,8 +360,10 @@ func (s *docStore) write(doc map[string]any, u *clerksync.User) {
 		}
 	}
 	names := slices.Sorted(maps.Keys(u.Extra))
-	if merges {
-		names = append(names, before...)
+	for _, name := range before {
+		if merges || s.omitsExtra(u, name) && s.fault != "forgets the names of omitted fields" {
+			names = append(names, name)
+		}
 	}
 	list := make([]any, len(names))
 	for i, name := range names {
@@ -318,8 +373,25 @@ func (s *docStore) write(doc map[string]any, u *clerksync.User) {
 	if len(list) > 0 {
 		doc["extraFields"] = list
 	}
-	put(doc, "clerkUpdatedAt", s.date(u.ClerkUpdatedAt))
+	put(doc, "clerkUpdatedAt", s.date(s.version(doc, u)))
 	s.confirm(doc, u)
+}
+
+func (s *docStore) omitsExtra(u *clerksync.User, name string) bool {
+	return slices.Contains(u.Omit, name) || slices.Contains(u.Omit, "extraFields")
+}
+
+// version returns the version of doc after u is written to it.
+func (s *docStore) version(doc map[string]any, u *clerksync.User) time.Time {
+	offered := u.ClerkUpdatedAt
+	if len(u.Omit) == 0 || offered.IsZero() || s.fault == "the whole version with Omit" {
+		return offered
+	}
+	have, _ := doc["clerkUpdatedAt"].(time.Time)
+	if between := offered.Add(-time.Millisecond); between.After(have) && s.fault != "no version with Omit" {
+		return between
+	}
+	return have
 }
 
 func (s *docStore) writeField(doc map[string]any, path string, v any) {
@@ -336,7 +408,10 @@ func (s *docStore) writeField(doc map[string]any, path string, v any) {
 
 func (s *docStore) confirm(doc map[string]any, u *clerksync.User) {
 	for name, t := range map[string]time.Time{"syncedAt": u.SyncedAt, "lastSignInAt": u.LastSignInAt} {
-		have, _ := doc[name].(time.Time)
+		have, ok := doc[name].(time.Time)
+		if name == "syncedAt" && !ok && len(u.Omit) > 0 && s.fault != "confirms with Omit" {
+			continue
+		}
 		if s.fault == fault(name+" goes back") || t.After(have) {
 			put(doc, name, s.date(t))
 		}
@@ -364,6 +439,13 @@ func (s *docStore) encode(v any) any {
 	}
 	if t, ok := v.(string); ok && s.fault == "text trimmed" {
 		return strings.TrimSpace(t)
+	}
+	if m, ok := v.(map[string]any); ok && s.fault == "confuses nested names" {
+		renamed := make(map[string]any)
+		for name, e := range m {
+			renamed[strings.ReplaceAll(name, "$", "%24")] = e
+		}
+		return renamed
 	}
 	return v
 }
@@ -524,6 +606,10 @@ func (s *docStore) UpsertBatch(ctx context.Context, us []*clerksync.User) ([]cle
 	}
 	for _, i := range order {
 		one := s
+		if s.fault == "batch forgets Omit" {
+			us[i] = us[i].Clone()
+			us[i].Omit = nil
+		}
 		if s.fault == "batch ignores versions" {
 			one = newDocStore("last write wins")
 			one.docs = s.docs

@@ -92,5 +92,5 @@ type testCase struct {
 	run   func(*check)
 }
 
-var cases = slices.Concat(upsertCases, fieldCases, argumentCases, extraCases, deactivateCases,
+var cases = slices.Concat(upsertCases, fieldCases, argumentCases, extraCases, omitCases, deactivateCases,
 	orderCases, rawCases, foreignCases, concurrentCases, batchCases, restoreCases)

@@ -37,6 +37,7 @@ func newRouter(syncer *clerksync.Syncer, webhooks http.Handler, me http.HandlerF
 	r := chi.NewRouter()
 	r.Get("/", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("hello\n")) })
 	r.Handle("/api/webhooks/clerk", webhooks) // Clerk signs its requests and has no session
+	r.Handle("/api/webhooks/clerk/", webhooks)
 	r.Group(func(r chi.Router) {
 		r.Use(syncer.RequireUser)
 		r.Get("/api/me", me)

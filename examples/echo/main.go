@@ -36,6 +36,7 @@ func newRouter(syncer *clerksync.Syncer, webhooks http.Handler, me echo.HandlerF
 	e := echo.New()
 	e.GET("/", func(c echo.Context) error { return c.String(http.StatusOK, "hello\n") })
 	e.Any("/api/webhooks/clerk", echo.WrapHandler(webhooks)) // Clerk signs its requests and has no session
+	e.Any("/api/webhooks/clerk/", echo.WrapHandler(webhooks))
 	protected := e.Group("/api", echo.WrapMiddleware(syncer.RequireUser))
 	protected.GET("/me", me)
 	return e

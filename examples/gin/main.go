@@ -37,6 +37,7 @@ func newRouter(syncer *clerksync.Syncer, webhooks http.Handler, me gin.HandlerFu
 	r.Use(gin.Recovery())
 	r.GET("/", func(c *gin.Context) { c.String(http.StatusOK, "hello\n") })
 	r.Any("/api/webhooks/clerk", gin.WrapH(webhooks)) // Clerk signs its requests and has no session
+	r.Any("/api/webhooks/clerk/", gin.WrapH(webhooks))
 	protected := r.Group("/api", adapt(syncer.RequireUser))
 	protected.GET("/me", me)
 	return r

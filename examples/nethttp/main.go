@@ -41,6 +41,7 @@ func newRouter(syncer *clerksync.Syncer, webhooks http.Handler, me http.HandlerF
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("hello\n")) })
 	mux.Handle("/api/", syncer.RequireUser(protected))
 	mux.Handle("/api/webhooks/clerk", webhooks) // Clerk has no session: outside of the group
+	mux.Handle("/api/webhooks/clerk/{$}", webhooks)
 	return mux
 }
 

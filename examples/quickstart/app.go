@@ -113,6 +113,7 @@ func newApp(ctx context.Context, c config, observe func(context.Context, clerksy
 		return nil, err
 	}
 	mux.Handle("/api/webhooks/clerk", webhooks) // Clerk signs its requests and has no session
+	mux.Handle("/api/webhooks/clerk/{$}", webhooks)
 	mux.Handle("GET /api/me", a.syncer.RequireUser(http.HandlerFunc(me)))
 	return a, nil
 }

@@ -4,6 +4,7 @@
 package clerkapi
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -71,15 +72,11 @@ func New(cfg Config) *Client {
 // no such user.
 func (c *Client) User(ctx context.Context, id string) (raw json.RawMessage, asOf time.Time, err error) {
 	const op = "get user"
-	if ctx.Err() != nil {
-		return nil, time.Time{}, &Error{op: op, err: context.Cause(ctx)}
+	release, err := c.acquireSlot(ctx, op)
+	if err != nil {
+		return nil, time.Time{}, err
 	}
-	select {
-	case c.userSlot <- struct{}{}:
-		defer func() { <-c.userSlot }()
-	case <-ctx.Done():
-		return nil, time.Time{}, &Error{op: op, err: context.Cause(ctx)}
-	}
+	defer release()
 	var call callInfo
 	err = c.get(ctx, c.backend, &call, op, "/users/"+id, nil, func(answer json.RawMessage) error {
 		var got struct {
@@ -118,9 +115,15 @@ func (c *Client) get(
 		body.json = call.body
 	}
 	if err := parse(body.json); err != nil {
-		return &Error{op: op, status: call.status, err: err}
+		return &Error{op: op, status: call.status, notClerk: call.status >= 300 || notJSON(body.json), err: err}
 	}
 	return nil
+}
+
+// notJSON reports whether an answer is something else than JSON, such as a web page.
+func notJSON(answer []byte) bool {
+	answer = bytes.TrimSpace(answer)
+	return len(answer) > 0 && answer[0] != '{' && answer[0] != '[' && string(answer) != "null"
 }
 
 // callInfo is how the transport reports what the SDK does not hand out.

@@ -1,6 +1,9 @@
 package clock
 
-import "encoding/json"
+import (
+	"context"
+	"encoding/json"
+)
 
 // The random world of storetest/world uses these hooks to give a Syncer a clock with
 // timers, and to wait for its background work. Neither may be part of the public API.
@@ -8,6 +11,10 @@ import "encoding/json"
 var (
 	// Set gives a *clerksync.Config its clock.
 	Set func(config any, c Clock)
+
+	// Carry has the background work of a *clerksync.Syncer get the context that keep returns
+	// for a request's, instead of an empty one.
+	Carry func(syncer any, keep func(request context.Context) context.Context)
 
 	// Refreshing returns how many background refreshes of a *clerksync.Syncer are
 	// running. A visit that starts one has counted it before it returns.

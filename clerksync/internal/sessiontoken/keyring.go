@@ -51,7 +51,7 @@ func (s *keySet) next(keys map[string]*rsa.PublicKey, at time.Time) *keySet {
 // concurrent use.
 type Keyring struct {
 	fetchKeys func(context.Context) (map[string]*rsa.PublicKey, error) // nil: the one key is given
-	detached  func(context.Context, func(context.Context) error) error
+	detached  func(func(context.Context) error) error
 	clock     clock.Clock
 	current   atomic.Pointer[keySet]
 	fetching  singleflight.Group
@@ -62,11 +62,11 @@ type Keyring struct {
 }
 
 // NewKeyring returns a Keyring that fetches the keys when it needs them. detached runs a
-// fetch on the calling goroutine, with its own deadline, independent of the request's
-// cancellation, and turns a panic into an error.
+// fetch on the calling goroutine, with its own deadline and nothing of the request's
+// context, and turns a panic into an error.
 func NewKeyring(
 	fetch func(context.Context) (map[string]*rsa.PublicKey, error),
-	detached func(context.Context, func(context.Context) error) error,
+	detached func(func(context.Context) error) error,
 	c clock.Clock,
 ) *Keyring {
 	return &Keyring{fetchKeys: fetch, detached: detached, clock: c}
@@ -103,7 +103,7 @@ func (k *Keyring) key(ctx context.Context, id string) (*rsa.PublicKey, *keySet, 
 	if set := k.usable(k.clock.Now()); set != nil && set.byID[id] != nil {
 		return set.byID[id], set, nil
 	}
-	fetched := k.fetch(ctx)
+	fetched := k.fetch()
 	waitedEnough := make(chan struct{})
 	if set := k.current.Load(); set != nil && set.byID[id] != nil {
 		if k.failing() {
@@ -139,13 +139,13 @@ func (k *Keyring) failing() bool {
 
 // fetch reads the keys from Clerk, at most once per fetchInterval. In between it returns the
 // error of the last attempt. One fetch runs at a time.
-func (k *Keyring) fetch(ctx context.Context) <-chan singleflight.Result {
+func (k *Keyring) fetch() <-chan singleflight.Result {
 	return k.fetching.DoChan("", func() (any, error) {
 		now, recent, failure := k.begin()
 		if recent {
 			return nil, failure
 		}
-		err := k.detached(ctx, func(ctx context.Context) error {
+		err := k.detached(func(ctx context.Context) error {
 			keys, err := k.fetchKeys(ctx)
 			if err == nil {
 				k.current.Store(k.current.Load().next(keys, now))

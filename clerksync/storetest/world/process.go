@@ -78,6 +78,9 @@ func (w *world) newProcess(skew time.Duration, options int) *process {
 	if p.syncer, err = clerksync.New(cfg); err != nil {
 		panic(err)
 	}
+	clock.Carry(p.syncer, func(request context.Context) context.Context {
+		return context.WithValue(context.Background(), runKey{}, request.Value(runKey{}))
+	})
 	p.app = p.syncer.Middleware(http.HandlerFunc(p.handle))
 	webhooks := clerksync.WebhookConfig{Secrets: []string{webhookSecret}, InstanceID: w.clerk.InstanceID()}
 	if p.hook, err = p.syncer.WebhookHandler(webhooks); err != nil {

@@ -67,6 +67,10 @@ func Run(t *testing.T, newRouter func(Parts) http.Handler) {
 				t.Errorf("%d calls to Clerk for the user, want 0: the webhook created the record", n)
 			}
 		}},
+		{"the webhook's URL may end with a slash", func(t *testing.T, a *app) {
+			event := fakeclerk.Event{Type: "user.created", Data: fakeclerk.NewUser{ID: "user_slash"}.Object(time.Now())}
+			a.do(t, fakeclerk.SignedRequest(t.Context(), a.url+webhookPath+"/", webhookSecret, event), http.StatusNoContent, "")
+		}},
 		{"a forged webhook is refused", func(t *testing.T, a *app) {
 			id := "user_forged"
 			const wrong = "whsec_d3JvbmcgLSB3cm9uZyAtIHdyb25n"

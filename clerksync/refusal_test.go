@@ -1,0 +1,421 @@
+package clerksync_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/clerksync/clerksync-go/clerksync"
+	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
+)
+
+// checkTrace checks that the last thing observed is a refusal with this code, and that the log has a
+// line for it.
+func checkTrace(t *testing.T, fx *fixture, op clerksync.Op, code string) clerksync.Observation {
+	t.Helper()
+	fx.seen.mu.Lock()
+	n := len(fx.seen.all)
+	fx.seen.mu.Unlock()
+	if n == 0 {
+		t.Fatalf("nothing was observed of a %s", code)
+	}
+	o := fx.seen.last()
+	var p *clerksync.Problem
+	if !errors.As(o.Err, &p) || p.Code != code || o.Op != op {
+		t.Errorf("observed %+v, want the code %s of a %s", o, code, op)
+	}
+	if log := fx.logs.String(); !strings.Contains(log, " code="+code+" ") {
+		t.Errorf("the log does not have %s: %q", code, log)
+	}
+	return o
+}
+
+// refusedDelivery is a delivery that is refused, and what the log says of it.
+type refusedDelivery struct {
+	secret  string              // of the signature; defaults to testSecret
+	at      time.Time           // of the signature; defaults to t0
+	body    []byte              // defaults to createdEvent
+	between func(*http.Request) // what happened on the way
+	code    string              // defaults to invalid_signature
+	id      string              // the Observation's EventID; defaults to msg_1
+	want    []string            // texts of the log line
+	webhook func(*clerksync.WebhookConfig)
+}
+
+// consumed reads the body, as a middleware may do that then lets the request go on.
+func consumed(r *http.Request) { _, _ = io.ReadAll(r.Body) }
+
+func refusedDeliveries() map[string]refusedDelivery {
+	without := func(names ...string) func(*http.Request) {
+		return func(r *http.Request) {
+			for _, name := range names {
+				r.Header.Del(name)
+			}
+		}
+	}
+	return map[string]refusedDelivery{
+		"wrong secret": {
+			secret: otherSecret,
+			want:   []string{"check=secret", "not made with this endpoint's secret", "body_bytes=184"},
+		},
+		"wrong secrets": {
+			secret:  otherSecret,
+			webhook: func(c *clerksync.WebhookConfig) { c.Secrets = []string{testSecret, testSecret} },
+			want:    []string{"check=secret", "any of this endpoint's 2 secrets"},
+		},
+		"no headers": {
+			between: without("svix-id", "svix-timestamp", "svix-signature"), id: "-",
+			want: []string{"check=headers_missing", "missing: svix-id, svix-timestamp, svix-signature"},
+		},
+		"one header": {between: without("svix-signature"), want: []string{"check=headers_missing", "missing: svix-signature;"}},
+		"one header of the specification's": {
+			between: func(r *http.Request) { standardHeaders(r); r.Header.Del("webhook-timestamp") },
+			want:    []string{"check=headers_missing", "missing: webhook-timestamp;"},
+		},
+		"two ids": {
+			between: setHeader("svix-id", "msg_1", "msg_2"),
+			want:    []string{"check=headers_malformed", "svix-id is there several times, with different values"},
+		},
+		"no number for the time": {
+			between: setHeader("svix-timestamp", "noon"),
+			want:    []string{"check=headers_malformed", "svix-timestamp is not a number of seconds"},
+		},
+		"no signature of this version": {
+			between: setHeader("svix-signature", "v1a,AAAA"),
+			want:    []string{"check=headers_malformed", "svix-signature has no entry of the form v1,<base64>"},
+		},
+		"too old": {
+			at: t0.Add(-7*time.Minute - 3*time.Second), want: []string{"check=timestamp", "7m3s old", "Tolerance is 5m0s"},
+		},
+		"too new": {
+			at: t0.Add(2 * time.Hour), want: []string{"check=timestamp", "2h0m0s ahead of this server's clock", "Tolerance is 10m0s"},
+			webhook: func(c *clerksync.WebhookConfig) { c.Tolerance = 10 * time.Minute },
+		},
+		"body consumed": {
+			between: consumed,
+			want:    []string{"check=body_consumed", "a middleware has read it", "body_bytes=0", "content_length=184"},
+		},
+		"body consumed in part": {
+			between: func(r *http.Request) { _, _ = io.ReadFull(r.Body, make([]byte, 10)) },
+			want:    []string{"check=body_length", "174 bytes, and 184 were announced", "body_bytes=174", "content_length=184"},
+		},
+		"no body": {
+			between: func(r *http.Request) { r.Body, r.ContentLength = http.NoBody, 0 },
+			want:    []string{"check=body_length", "the body is empty", "body_bytes=0"},
+		},
+		"body unpacked": {
+			between: func(r *http.Request) {
+				r.Header.Set("Content-Encoding", "gzip")
+				packed := gzipped(createdEvent)
+				r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(packed)), int64(len(packed))
+			},
+			want: []string{"check=content_encoding", "packed or unpacked", "content_encoding=gzip"},
+		},
+		"body closed": {
+			between: func(r *http.Request) { r.Body = closedBody{} }, code: "unreadable_body",
+			want: []string{"a middleware has read it"},
+		},
+		"body cut off": {
+			between: func(r *http.Request) { r.Body = io.NopCloser(io.MultiReader(io.LimitReader(r.Body, 10), errReader{})) },
+			code:    "unreadable_body", want: []string{"ended after 10 bytes"},
+		},
+		"body too large": {
+			webhook: func(c *clerksync.WebhookConfig) { c.MaxBodyBytes = 100 }, code: "body_too_large",
+			want: []string{"WebhookConfig.MaxBodyBytes, 100 bytes"},
+		},
+		"another method": {
+			between: func(r *http.Request) { r.Method = http.MethodGet }, code: "method_not_allowed",
+			want: []string{"check=method", "the method is GET, and Svix sends POST"},
+		},
+		"another instance": {
+			webhook: func(c *clerksync.WebhookConfig) { c.InstanceID = "ins_2" }, code: "wrong_instance",
+			want: []string{"level=ERROR", "check=instance", "from ins_1", "InstanceID is ins_2", "Dashboard, …/instances/ins_…",
+				"event_type=user.created", "clerk_id=user_1"},
+		},
+		"unusable": {
+			body: envelope("user.deleted", `{"id":"x"}`), code: "invalid_event",
+			want: []string{"level=ERROR", "event_type=user.deleted", "its id is not a user id"},
+		},
+		"not an event": {body: []byte("hunter3"), code: "invalid_event", want: []string{"level=ERROR", "not Clerk's envelope"}},
+		"an id to confuse the log": {
+			between: setHeader("svix-id", "x\nlevel=ERROR"), id: "-", want: []string{"check=secret"},
+		},
+		"a long id": {between: setHeader("svix-id", strings.Repeat("x", 101)), id: "-", want: []string{"check=secret"}},
+	}
+}
+
+type closedBody struct{ io.ReadCloser }
+
+func (closedBody) Read([]byte) (int, error) { return 0, http.ErrBodyReadAfterClose }
+
+func (closedBody) Close() error { return nil }
+
+// The log tells apart what the answer does not, and shows neither secrets nor the body.
+func TestRefusedDeliveriesAreTraced(t *testing.T) {
+	t.Parallel()
+	for name, tt := range refusedDeliveries() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			tt.run(t)
+		})
+	}
+}
+
+func (tt refusedDelivery) run(t *testing.T) {
+	fx := newFixture(t, nil)
+	cfg := clerksync.WebhookConfig{Secrets: []string{testSecret}}
+	if tt.webhook != nil {
+		tt.webhook(&cfg)
+	}
+	h, err := fx.WebhookHandler(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	delivery := webhookCase{body: tt.body, at: tt.at, secret: tt.secret, change: tt.between}
+	r := delivery.request(t, "/")
+	a := answerOf(h, r)
+	if tt.code == "" {
+		tt.code = "invalid_signature"
+	}
+	o := checkTrace(t, fx, clerksync.OpWebhook, tt.code)
+	if n := len(fx.seen.all); n != 1 {
+		t.Errorf("%d Observations of one delivery", n)
+	}
+	switch {
+	case tt.id == "-":
+		tt.id = ""
+	case tt.id == "":
+		tt.id = "msg_1"
+	}
+	if o.EventID != tt.id {
+		t.Errorf("EventID is %q, want %q", o.EventID, tt.id)
+	}
+	log := fx.logs.String()
+	for _, want := range tt.want {
+		if !strings.Contains(log, want) {
+			t.Errorf("the log does not say %q: %s", want, log)
+		}
+	}
+	if strings.Count(log, "\n") != 1 {
+		t.Errorf("not one line: %s", log)
+	}
+	for _, hidden := range []string{testSecret[6:], otherSecret[6:], "v1772366400", "hunter3", strings.Repeat("x", 101)} {
+		if strings.Contains(log, hidden) || strings.Contains(string(a.body), hidden) {
+			t.Errorf("%q shows: %s, %s", hidden, log, a.body)
+		}
+	}
+	if tt.code == "invalid_signature" && strings.Contains(string(a.body), "check") {
+		t.Errorf("the answer tells the causes apart: %s", a.body)
+	}
+}
+
+// All answers to unsigned deliveries are the same, so that they tell a forger nothing.
+func TestUnsignedDeliveriesGetOneAnswer(t *testing.T) {
+	t.Parallel()
+	var first string
+	for name, tt := range refusedDeliveries() {
+		if tt.code != "" {
+			continue
+		}
+		h, err := newTestSyncer(t, func(c *clerksync.Config) { c.Logger = (&logBuffer{}).logger() }).
+			WebhookHandler(clerksync.WebhookConfig{Secrets: []string{testSecret}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		delivery := webhookCase{body: tt.body, at: tt.at, secret: tt.secret, change: tt.between}
+		got := string(answerOf(h, delivery.request(t, "/")).body)
+		if first == "" {
+			first = got
+		}
+		if got != first {
+			t.Errorf("%s: %s, want %s", name, got, first)
+		}
+	}
+}
+
+// The log lines of one kind are limited, the Observations are not.
+func TestRefusalsDoNotFloodTheLog(t *testing.T) {
+	t.Parallel()
+	fx := newFixture(t, nil)
+	h, err := fx.WebhookHandler(clerksync.WebhookConfig{Secrets: []string{testSecret}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	forge := func(n int) {
+		for range n {
+			answerOf(h, signed(t, "/", otherSecret, t0, createdEvent))
+		}
+	}
+	forge(100)
+	if n := strings.Count(fx.logs.String(), "\n"); n != 10 {
+		t.Errorf("%d lines for 100 refusals, want 10", n)
+	}
+	if n := len(fx.seen.all); n != 100 {
+		t.Errorf("%d Observations of 100 refusals", n)
+	}
+	answerOf(h, httptest.NewRequest(http.MethodPost, "/", http.NoBody))
+	if log := fx.logs.String(); !strings.Contains(log, "check=headers_missing") {
+		t.Errorf("another check does not show: %s", log)
+	}
+	fx.clock.Advance(time.Minute)
+	forge(2)
+	if log := fx.logs.String(); strings.Count(log, "\n") != 12 || !strings.Contains(log, "suppressed=90") {
+		t.Errorf("a minute later: %s", log)
+	}
+}
+
+// A visit that is refused says why, also without HTTP.
+func TestRefusedVisitsAreTraced(t *testing.T) {
+	t.Parallel()
+	edit := func(change func(*clerksync.User)) func(*testing.T, *fixture, string) {
+		return func(t *testing.T, fx *fixture, id string) {
+			fx.createRecord(t, id)
+			_ = fx.store.Edit(id, change)
+		}
+	}
+	for name, tt := range map[string]struct {
+		arrange func(*testing.T, *fixture, string)
+		id      string
+		code    string
+		want    []string
+	}{
+		"deleted":   {arrange: edit(func(u *clerksync.User) { u.DeletedAt = t0 }), code: "user_inactive", want: []string{"deleted"}},
+		"suspended": {arrange: edit(func(u *clerksync.User) { u.IsActive = false }), code: "user_inactive", want: []string{"isActive: false"}},
+		"banned": {arrange: func(_ *testing.T, fx *fixture, id string) { _ = fx.clerk.BanUser(id) },
+			code: "user_inactive", want: []string{"banned in Clerk"}},
+		"unknown": {arrange: func(_ *testing.T, fx *fixture, id string) { _ = fx.clerk.DeleteUser(id) },
+			code: "user_unknown", want: []string{"no such user"}},
+		"not an id": {id: "machine_1", code: "user_unknown", want: []string{"check=user_id", "not the form of a user id"}},
+		"conflict": {arrange: func(_ *testing.T, fx *fixture, _ string) { fx.takeEmail() },
+			code: "conflict", want: []string{"email"}},
+		"store down": {arrange: func(_ *testing.T, fx *fixture, _ string) { fx.store.fail(errDown) },
+			code: "unavailable", want: []string{"level=ERROR", "store"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			fx := newFixture(t, nil)
+			id := fx.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Ada", Email: "ada@example.com"})
+			if tt.arrange != nil {
+				tt.arrange(t, fx, id)
+			}
+			if tt.id != "" {
+				id = tt.id
+			}
+			if _, err := fx.User(t.Context(), id); err == nil {
+				t.Fatal("the visit was not refused")
+			}
+			checkTrace(t, fx, clerksync.OpVisit, tt.code)
+			log := fx.logs.String()
+			for _, want := range append(tt.want, "a request was refused") {
+				if !strings.Contains(log, want) {
+					t.Errorf("the log does not say %q: %s", want, log)
+				}
+			}
+			if strings.Contains(log, "ada@example.com") || strings.Contains(log, "machine_1") {
+				t.Errorf("the log shows what it may not: %s", log)
+			}
+			if hasID := strings.Contains(log, "clerk_id="+id); hasID != (tt.id == "") {
+				t.Errorf("the user's id is in the log: %t: %s", hasID, log)
+			}
+		})
+	}
+}
+
+// A client that left is not worth a line.
+func TestVisitorWhoLeftIsNotLogged(t *testing.T) {
+	t.Parallel()
+	fx := newFixture(t, nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := fx.User(ctx, "user_1"); !errors.Is(err, clerksync.ErrUnavailable) {
+		t.Errorf("visit: %v", err)
+	}
+	if log := fx.logs.String(); log != "" {
+		t.Errorf("log: %s", log)
+	}
+	if o := fx.seen.last(); o.Op != clerksync.OpVisit || o.Err == nil {
+		t.Errorf("observed %+v", o)
+	}
+}
+
+// Apply leaves a trace too, for apps that queue events.
+func TestRefusedEventsAreTraced(t *testing.T) {
+	t.Parallel()
+	fx := newFixture(t, nil)
+	e := clerksync.Event{
+		ID: strings.Repeat("m", 1000), Type: "user.deleted", UserID: "user_1", Data: json.RawMessage(`{"id":1}`),
+	}
+	if _, err := fx.Apply(t.Context(), e); !errors.Is(err, clerksync.ErrInvalidEvent) {
+		t.Fatalf("Apply: %v", err)
+	}
+	o := checkTrace(t, fx, clerksync.OpWebhook, "invalid_event")
+	if len(o.EventID) != 100 || o.EventType != "user.deleted" || o.ClerkID != "user_1" {
+		t.Errorf("observed %+v", o)
+	}
+	if log := fx.logs.String(); !strings.Contains(log, "level=ERROR") || strings.Contains(log, e.ID) {
+		t.Errorf("log: %s", log)
+	}
+}
+
+// OnEvent's failure is the delivery's: one Observation has the Outcome and the code.
+func TestFailedHookIsObservedOnce(t *testing.T) {
+	t.Parallel()
+	fx := newFixture(t, nil)
+	h, err := fx.WebhookHandler(clerksync.WebhookConfig{
+		Secrets: []string{testSecret}, OnEvent: func(context.Context, clerksync.Event) error { return errDown },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkProblem(t, answerOf(h, signed(t, "/", testSecret, t0, createdEvent)), 503, "event_hook_failed")
+	o := checkTrace(t, fx, clerksync.OpWebhook, "event_hook_failed")
+	if len(fx.seen.all) != 1 || o.Outcome != clerksync.Created || o.ClerkID != "user_1" || o.EventID != "msg_1" {
+		t.Errorf("observed %+v", fx.seen.all)
+	}
+}
+
+func TestEventUserID(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ typ, data, want string }{
+		{"user.created", `{"id":"user_1"}`, "user_1"},
+		{"user.updated", documentedUser, "user_29w83sxmDNGwOuEthce5gg56FcC"},
+		{"user.deleted", `{"object":"user","id":"user_1","deleted":true}`, "user_1"},
+		{"user.deleted", `{"object":"user","deleted":true}`, ""},
+		{"user.of_the_future", `{"id":"user_1"}`, "user_1"},
+		{"session.created", `{"id":"sess_1","user_id":"user_1","user":{"id":"user_1"}}`, "user_1"},
+		{"session.created", `{"id":"sess_1","user_id":"user_1","user":null}`, "user_1"},
+		{"session.created", `{"id":"sess_1","user_id":"user_1"}`, "user_1"},
+		{"session.created", `{"id":"sess_1","user_id":null,"user":{"id":"user_1"}}`, "user_1"},
+		{"session.created", `{"id":"sess_1","user":{"id":"user_1"}}`, "user_1"},
+		{"session.created", `{"id":"sess_1","user_id":null,"user":null}`, ""},
+		{"session.created", `{"id":"sess_1"}`, ""},
+		{"session.ended", `{"id":"sess_1","user_id":"user_1","user":null}`, "user_1"},
+		{"session.pending", `{"id":"sess_1","user_id":"user_1"}`, "user_1"},
+		{"session.removed", `{"id":"sess_1","user_id":"user_1","user":[]}`, "user_1"},
+		{"session.revoked", `{"id":"sess_1","user":{"id":"user_1"}}`, "user_1"},
+		{"session.revoked", `{"id":"user_1"}`, ""},
+		{"user.created", `null`, ""},
+		{"user.created", `[]`, ""},
+		{"user.created", `{"id":null}`, ""},
+		{"user.created", `{"id":{"$ne":""}}`, ""},
+		{"user.created", `{"id":"machine_1"}`, ""},
+		{"user.created", `{"id":"user_1/x"}`, ""},
+		{"organization.created", `{"id":"org_1","user_id":"user_1","user":{"id":"user_1"}}`, ""},
+		{"email.created", `{"id":"ema_1","user_id":"user_1"}`, ""},
+		{"users.created", `{"id":"user_1"}`, ""},
+	} {
+		if got := clerksync.UserIDOf(tt.typ, json.RawMessage(tt.data)); got != tt.want {
+			t.Errorf("%s %s: %q, want %q", tt.typ, tt.data, got, tt.want)
+		}
+	}
+	if got := clerksync.UserIDOf("user.created", nil); got != "" {
+		t.Errorf("without data: %q", got)
+	}
+}
