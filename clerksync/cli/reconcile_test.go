@@ -187,8 +187,9 @@ func TestConflictThatRemains(t *testing.T) {
 	t.Parallel()
 	f := population(t, 2)
 	f.db.records.UniqueEmail = true
+	f.clerk.CreateUser(fakeclerk.NewUser{ID: "user_holder", FirstName: "Old", Email: "taken@example.com"})
+	f.run(t, "reconcile", quick, "-versions").want(t, exitDone)
 	f.clerk.CreateUser(fakeclerk.NewUser{ID: "user_new", FirstName: "New", Email: "taken@example.com"})
-	f.edit(t, "user_001", func(u *clerksync.User) { u.Email = "taken@example.com" })
 	f.run(t, "reconcile", quick, "-versions").want(t, exitFailed, "users not written: 1, in conflict", "but not everything was written")
 	f.run(t, "reconcile", quick, "-versions", "-json").want(t, exitFailed, "users not written: 1, in conflict")
 	f.run(t, "drift", quick, "-versions").want(t, exitDiffer)
