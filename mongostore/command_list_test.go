@@ -57,7 +57,11 @@ var commandList = map[string]map[string]support{
 		"projection": {since: "3.2", v1: true}, "limit": {since: "3.2", v1: true}, "batchSize": {since: "3.2", v1: true},
 		"singleBatch": {since: "3.2", v1: true},
 	},
-	"insert": {"insert": always, "documents": always, "ordered": always},
+	"getMore": {
+		"getMore": {since: "3.2", v1: true}, "collection": {since: "3.2", v1: true}, "batchSize": {since: "3.2", v1: true},
+	},
+	"killCursors": {"killCursors": {since: "3.2", v1: true}, "cursors": {since: "3.2", v1: true}},
+	"insert":      {"insert": always, "documents": always, "ordered": always},
 	"update": {
 		"update": always, "updates": always, "ordered": always, "updates.q": always, "updates.u": always,
 		"updates.upsert": always, "updates.multi": always,
@@ -73,7 +77,7 @@ var operatorList = map[string]support{
 	"$eq": {since: "3.0", v1: true}, "$gt": always, "$gte": always, "$lt": always, "$ne": always, "$in": always, "$all": always, "$exists": always,
 	"$size": always,
 	"$type": {since: "3.2", v1: true}, // by name
-	"$not": {since: "2.6", v1: true, but: "Amazon DocumentDB uses no index for it: the clerkId beside it has one"},
+	"$not":  {since: "2.6", v1: true, but: "Amazon DocumentDB uses no index for it: the clerkId beside it has one"},
 
 	"$set": always, "$unset": always, "$setOnInsert": always, "$max": always,
 

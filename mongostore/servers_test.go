@@ -487,3 +487,50 @@ func TestReleaseRejected(t *testing.T) {
 		t.Errorf("error %v, want a conflict alone", err)
 	}
 }
+
+// TestRefusedAfterOpen has a server that refuses all writes from some moment on, for a
+// reason that is not the record's. Every call says so, and reads go on.
+func TestRefusedAfterOpen(t *testing.T) {
+	t.Parallel()
+	base := newStore(t)
+	coll, f := newFront(t, base.coll, replicaSet, nil)
+	s := open(t, coll, nil)
+	upsert(t, s, ada(1), clerksync.Created)
+	for code, advice := range map[int]string{
+		301: "retryWrites=false", 20: "retryWrites=false", 9: "retryWrites=false", 2: "retryWrites=false",
+		13: "find, insert, update", 371: "blocks writes", 14031: "disk",
+	} {
+		t.Run(fmt.Sprint(code), func(t *testing.T) {
+			f.play(func(_ string, cmd bson.Raw) reaction {
+				if isWrite(cmd) {
+					return failed(code)
+				}
+				return reaction{}
+			})
+			us := []*clerksync.User{ada(2), person("bob", 1)}
+			_, errBatch := s.UpsertBatch(t.Context(), us)
+			var partly *clerksync.BatchError
+			if !errors.As(errBatch, &partly) || len(partly.Errs) != len(us) {
+				t.Fatalf("UpsertBatch: %v, want an error for each user", errBatch)
+			}
+			_, errUpsert := s.Upsert(t.Context(), us[0])
+			_, errNew := s.Upsert(t.Context(), us[1])
+			_, errDelete := s.Deactivate(t.Context(), "user_ada", hour(3))
+			_, errRestore := s.Restore(t.Context(), "user_ada", hour(4))
+			for call, err := range map[string]error{
+				"UpsertBatch, newer": partly.Errs[0], "UpsertBatch, new": partly.Errs[1],
+				"Upsert, newer": errUpsert, "Upsert, new": errNew, "Deactivate": errDelete, "Restore": errRestore,
+			} {
+				if !isCode(err, code) || errors.Is(err, clerksync.ErrRejected) || strings.Contains(fmt.Sprint(err), "@") ||
+					!strings.Contains(fmt.Sprint(err), advice) {
+					t.Errorf("%s: %v, want %q", call, err, advice)
+				}
+			}
+			if u, err := s.User(t.Context(), "user_ada"); err != nil || !u.ClerkUpdatedAt.Equal(hour(1)) || !u.IsActive {
+				t.Errorf("User: %+v, %v", u, err)
+			}
+		})
+	}
+	f.play(nil)
+	upsert(t, s, ada(2), clerksync.Updated)
+}

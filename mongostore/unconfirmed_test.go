@@ -12,6 +12,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/clerksync/clerksync-go/clerksync"
+	"github.com/clerksync/clerksync-go/clerksync/memstore"
 	"github.com/clerksync/clerksync-go/clerksync/storetest"
 	"github.com/clerksync/clerksync-go/mongostore"
 )
@@ -217,60 +218,80 @@ func TestUnconfirmedIsFilled(t *testing.T) {
 	}
 }
 
-// TestUnconfirmedChangesMeanwhile has the app change a value after an Upsert has read it and
-// before it writes.
-func TestUnconfirmedChangesMeanwhile(t *testing.T) {
-	t.Parallel()
-	base := newStore(t)
-	n := 0
+// meanwhile is a value that the app writes after an Upsert has read the record and before it
+// writes.
+type meanwhile struct {
+	path, typ string
+	before    any // nil for none
+	value     any
+	conflicts bool
+}
+
+func meanwhiles() (all []meanwhile) {
 	for path, want := range wantedTypes() {
-		for _, typ := range []string{"array", "objectId", "object", "right"} {
-			value := typedValues[typ]
-			right := typ == "right" || typ == want
-			switch {
-			case typ == "right":
-				value = typedValues[want] // the app fills it in itself
-			case path == "profile" && typ == "array":
-				value = bson.A{bson.D{{Key: "firstName", Value: "x"}}}
-			}
-			if want == "none" || right && (path == "deletedAt" || path == "syncedAt" || path == "profile") {
+		filled := typedValues[want]
+		switch {
+		case want == "none": // of Extra
+			continue
+		case path == "clerkUpdatedAt", path == "deletedAt", path == "syncedAt", path == "profile":
+			filled = nil // such a value changes the decision, or other paths
+		default:
+			all = append(all, meanwhile{path, want, nil, filled, false})
+		}
+		for _, typ := range []string{"array", "objectId", "object"} {
+			if typ == want {
 				continue
 			}
-			for _, present := range []bool{false, true} {
-				if present && (typedValues[want] == nil || path == "deletedAt" || path == "syncedAt") {
-					continue
-				}
-				n++
-				name := fmt.Sprint(n)
-				doc := bson.D{{Key: "clerkId", Value: "user_" + name}, {Key: "cart", Value: "full"}}
-				if present {
-					doc = append(doc, nested(path, typedValues[want]))
-				}
-				insert(t, base.coll, doc)
-				if path == "clerkUpdatedAt" && right {
-					continue // a version like any
-				}
-				s := interrupted(t, base, "write", 2, func() {
-					if err := base.SetFields(t.Context(), "user_"+name, map[string]any{path: value}); err != nil {
-						t.Error(err)
-					}
-				})
-				_, err := s.Upsert(t.Context(), person(name, 1))
-				if right {
-					if err != nil {
-						t.Errorf("%s becomes %v: %v", path, value, err)
-					}
-					continue
-				}
-				wantTypeConflict(t, err, path, typ)
-				if got := base.rawDocument(t, "user_"+name); !got.Lookup("syncedAt").IsZero() && path != "syncedAt" {
-					t.Errorf("%s becomes %v meanwhile: the record is %s", path, value, got)
-				}
+			value := typedValues[typ]
+			if path == "profile" {
+				value = bson.A{bson.D{{Key: "firstName", Value: "x"}}}
+				typ = "array"
+			}
+			all = append(all, meanwhile{path, typ, nil, value, true})
+			if filled != nil {
+				all = append(all, meanwhile{path, typ, filled, value, true})
+			}
+			if filled != nil && want != "array" { // a filter takes the element for the value
+				all = append(all, meanwhile{path, "array", filled, bson.A{filled}, true})
 			}
 		}
 	}
-	if n < 50 {
-		t.Errorf("%d cases", n)
+	return all
+}
+
+// TestUnconfirmedChangesMeanwhile has the app change a record that it made, after an Upsert has
+// read it and before it writes: what the app has written is not overwritten.
+func TestUnconfirmedChangesMeanwhile(t *testing.T) {
+	t.Parallel()
+	base := newStore(t)
+	all := meanwhiles()
+	if len(all) < 100 {
+		t.Errorf("%d cases", len(all))
+	}
+	for i, m := range all {
+		name := fmt.Sprint(i)
+		doc := bson.D{{Key: "clerkId", Value: "user_" + name}, {Key: "cart", Value: "full"}}
+		if m.before != nil {
+			doc = append(doc, nested(m.path, m.before))
+		}
+		insert(t, base.coll, doc)
+		s := interrupted(t, base, "write", 2, func() {
+			if err := base.SetFields(t.Context(), "user_"+name, map[string]any{m.path: m.value}); err != nil {
+				t.Error(err)
+			}
+		})
+		_, err := s.Upsert(t.Context(), person(name, 1))
+		if !m.conflicts {
+			if err != nil {
+				t.Errorf("%s becomes %v: %v", m.path, m.value, err)
+			}
+			continue
+		}
+		wantTypeConflict(t, err, m.path, m.typ)
+		got := base.rawDocument(t, "user_"+name)
+		if m.path != "syncedAt" && !got.Lookup("syncedAt").IsZero() {
+			t.Errorf("%s becomes %v meanwhile: the record is %s", m.path, m.value, got)
+		}
 	}
 }
 
@@ -547,5 +568,44 @@ func TestConfirmKeepsToTwoRoundTrips(t *testing.T) {
 		if got := sent.names(); !slices.Equal(got, want) {
 			t.Errorf("call %d sends %q, want %q", i, got, want)
 		}
+	}
+}
+
+// TestResultsAsInMemstore makes the same calls to memstore, which an app's unit tests use: the
+// Result.User of a call is nil in both or in neither.
+func TestResultsAsInMemstore(t *testing.T) {
+	t.Parallel()
+	ours, theirs := newStore(t), memstore.New()
+	later := change(ada(2), func(u *clerksync.User) { u.SyncedAt = hour(3) })
+	renamed := change(ada(2), func(u *clerksync.User) { u.Name, u.SyncedAt = "x", hour(4) })
+	omitting := change(ada(4), func(u *clerksync.User) { u.Omit = []string{"email"} })
+	offer := func(u *clerksync.User) func(clerksync.Store) (clerksync.Result, error) {
+		return func(s clerksync.Store) (clerksync.Result, error) { return s.Upsert(t.Context(), u) }
+	}
+	batch := func(u *clerksync.User) func(clerksync.Store) (clerksync.Result, error) {
+		return func(s clerksync.Store) (clerksync.Result, error) {
+			res, err := s.(clerksync.BatchStore).UpsertBatch(t.Context(), []*clerksync.User{u})
+			return res[0], err
+		}
+	}
+	remove := func(id string) func(clerksync.Store) (clerksync.Result, error) {
+		return func(s clerksync.Store) (clerksync.Result, error) { return s.Deactivate(t.Context(), id, hour(9)) }
+	}
+	seen := make(map[string]bool)
+	for i, call := range []func(clerksync.Store) (clerksync.Result, error){
+		offer(omitting), offer(ada(1)), offer(ada(1)), offer(ada(2)), offer(later), offer(ada(1)), offer(renamed),
+		offer(omitting), offer(omitting), batch(person("bob", 1)), batch(person("bob", 2)), batch(person("bob", 2)), batch(person("bob", 1)),
+		remove("user_ada"), remove("user_ada"), offer(ada(5)), remove("user_none"), remove("user_none"), batch(person("none", 1)),
+	} {
+		a, errA := call(ours.Store)
+		b, errB := call(theirs)
+		if a.Outcome != b.Outcome || (a.User == nil) != (b.User == nil) || (errA == nil) != (errB == nil) {
+			t.Errorf("call %d: %v with a record %t, %v; memstore %v with a record %t, %v",
+				i, a.Outcome, a.User != nil, errA, b.Outcome, b.User != nil, errB)
+		}
+		seen[fmt.Sprint(a.Outcome, a.User != nil)] = true
+	}
+	if len(seen) < 7 {
+		t.Errorf("only %v happened", seen)
 	}
 }

@@ -153,11 +153,8 @@ func (s *docStore) upsert(u, argument *clerksync.User) (clerksync.Result, error)
 	if s.fault == "writes what is omitted" {
 		u.Omit = nil
 	}
-	if stored == nil && len(u.Omit) > 0 && s.fault != "creates with Omit" {
-		return clerksync.Result{}, fmt.Errorf("docStore: %w", clerksync.ErrNotFound)
-	}
 	outcome := s.decide(stored, u, now)
-	if err := s.typeConflict(stored, u, outcome); err != nil {
+	if err := s.refusal(stored, u, outcome); err != nil {
 		return clerksync.Result{}, err
 	}
 	if s.fault == "check then insert" || s.fault == "check then update" && stored != nil {
@@ -185,6 +182,14 @@ func (s *docStore) upsert(u, argument *clerksync.User) (clerksync.Result, error)
 	}
 	r, err := s.read(u.ClerkID)
 	return clerksync.Result{Outcome: outcome, User: s.lend(r)}, err
+}
+
+// refusal returns the error of an Upsert that must not write.
+func (s *docStore) refusal(stored, u *clerksync.User, outcome clerksync.Outcome) error {
+	if stored == nil && len(u.Omit) > 0 && s.fault != "creates with Omit" {
+		return fmt.Errorf("docStore: %w", clerksync.ErrNotFound)
+	}
+	return s.typeConflict(stored, u, outcome)
 }
 
 // typeConflict returns the conflict about a value of the app in a document that clerksync has
