@@ -205,7 +205,7 @@ func (m *mortal) die() {
 func TestUndeletedOfAnEndedCursor(t *testing.T) {
 	t.Parallel()
 	base := newStore(t)
-	for i := range 5 {
+	for i := range 15 {
 		upsert(t, base, person(fmt.Sprint(i), 1), clerksync.Created)
 	}
 	killed := false
@@ -221,14 +221,14 @@ func TestUndeletedOfAnEndedCursor(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	s := open(t, coll, &mongostore.Options{BatchSize: 2})
+	s := open(t, coll, &mongostore.Options{BatchSize: 1})
 	n, err := 0, error(nil)
 	for _, e := range s.Undeleted(t.Context()) {
 		if err = e; e == nil {
 			n++
 		}
 	}
-	if !killed || n != 2 || err == nil {
+	if !killed || n != 10 || err == nil {
 		t.Errorf("killed the cursor: %t; %d records and the error %v", killed, n, err)
 	}
 	n = 0
@@ -238,7 +238,7 @@ func TestUndeletedOfAnEndedCursor(t *testing.T) {
 		}
 		n++
 	}
-	if n != 5 {
+	if n != 15 {
 		t.Errorf("%d records in the second pass", n)
 	}
 }

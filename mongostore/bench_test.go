@@ -3,6 +3,7 @@ package mongostore_test
 import (
 	"flag"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strconv"
 	"strings"
@@ -238,11 +239,61 @@ func BenchmarkReconcileBackfill(b *testing.B) {
 	b.ReportMetric(n/check.Seconds(), "unchanged/s")
 }
 
-var reconcileUsers = flag.String("reconcile.users", "50000", "the numbers of users of BenchmarkReconcileInStep")
+// BenchmarkUndeleted compares the pass over collections of several sizes. The passes take turns,
+// so that the load of the machine is the same for all.
+//
+//	MONGODB_URI=… go test ./mongostore -run '^$' -bench Undeleted -benchtime 5x -timeout 60m -reconcile.users 50000,400000,1000000
+func BenchmarkUndeleted(b *testing.B) {
+	var passes []func(int) error
+	sizes := strings.Split(*reconcileUsers, ",")
+	for _, text := range sizes {
+		users, err := strconv.Atoi(text)
+		if err != nil {
+			b.Fatal(err)
+		}
+		coll := newCollection(b)
+		store := open(b, coll, &mongostore.Options{})
+		fill(b, coll, users)
+		passes = append(passes, func(int) error {
+			n := 0
+			for _, err := range store.Undeleted(b.Context()) {
+				if err != nil {
+					return err
+				}
+				n++
+			}
+			if n != users {
+				return fmt.Errorf("the pass yielded %d records of %d", n, users)
+			}
+			return nil
+		})
+	}
+	medians := turns(b, passes...)
+	for i, text := range sizes {
+		users, _ := strconv.ParseFloat(text, 64)
+		b.ReportMetric(users/medians[i]*1e9, "of-"+text+"/s")
+	}
+}
+
+// fill inserts records with ids as random as Clerk's.
+func fill(b *testing.B, coll *mongo.Collection, users int) {
+	random := rand.New(rand.NewPCG(1, uint64(users)))
+	for done := 0; done < users; done += 1000 {
+		docs := make([]bson.D, min(1000, users-done))
+		for i := range docs {
+			docs[i] = bareDocument(person(fmt.Sprintf("%016x%08x", random.Uint64(), done+i), 1))
+		}
+		if _, err := coll.InsertMany(b.Context(), docs, options.InsertMany().SetOrdered(false)); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+var reconcileUsers = flag.String("reconcile.users", "50000", "the sizes for BenchmarkUndeleted and BenchmarkReconcileInStep")
 
 // BenchmarkReconcileInStep fills collections of several sizes, and times a run over each that
-// finds all records in step: by versions, by whole records, and the pass over the records alone,
-// which looks for ghosts. Filling a million takes minutes.
+// finds all records in step, by versions and by whole records, and the part of it that looks for
+// ghosts. Filling a million takes minutes.
 //
 //	MONGODB_URI=… go test ./mongostore -run '^$' -bench ReconcileInStep -benchtime 1x -timeout 60m -reconcile.users 50000,400000,1000000
 func BenchmarkReconcileInStep(b *testing.B) {
@@ -262,7 +313,7 @@ func reconcileInStep(b *testing.B, users int) {
 	}
 	defer func() { _ = clerk.Close() }()
 	coll := newCollection(b)
-	s, store := newBenchReconciler(b, coll, clerk), open(b, coll, nil)
+	s := newBenchReconciler(b, coll, clerk)
 	var ghosts time.Time // when the run began to look for them
 	run := func(force bool) (clerksync.Report, time.Duration) {
 		start := time.Now()
@@ -291,17 +342,6 @@ func reconcileInStep(b *testing.B, users int) {
 			took[name] += d
 			took["ghosts-of-"+name] += time.Since(ghosts)
 		}
-		start, n := time.Now(), 0
-		for _, err := range store.Undeleted(b.Context()) {
-			if err != nil {
-				b.Fatal(err)
-			}
-			n++
-		}
-		if n != users {
-			b.Fatalf("the pass yielded %d records of %d", n, users)
-		}
-		took["undeleted/s"] += time.Since(start)
 	}
 	for name, d := range took {
 		b.ReportMetric(float64(users*b.N)/d.Seconds(), name)

@@ -81,9 +81,10 @@ func readAll[T any](ctx context.Context, s *Store, op string, clerkIDs []string,
 	return found, nil
 }
 
-// Undeleted implements [clerksync.BatchStore], in one pass over the collection, BatchSize
-// records a round trip. It leaves out records whose clerkId is not a string. A server ends
-// the pass if the caller pauses for ten minutes, or if another server becomes the primary.
+// Undeleted implements [clerksync.BatchStore], in one pass over the collection, ten times
+// BatchSize records a round trip. It leaves out records whose clerkId is not a string. A
+// server ends the pass if the caller pauses for ten minutes, or if another server becomes
+// the primary.
 func (s *Store) Undeleted(ctx context.Context) iter.Seq2[clerksync.Stamp, error] {
 	return func(yield func(clerksync.Stamp, error) bool) {
 		const op = "undeleted"
@@ -117,11 +118,14 @@ func (s *Store) Undeleted(ctx context.Context) iter.Seq2[clerksync.Stamp, error]
 	}
 }
 
+// maxScanBatch bounds the memory for a batch of stamps, which are some 200 bytes each.
+const maxScanBatch = 20_000
+
 // scan begins to read the stamps of all documents, deleted ones too. It has neither order
 // nor filter, because some servers sort all that is left for each batch, and search an
 // index that matches the filter from its beginning.
 func (s *Store) scan(ctx context.Context, op string) (cursor *mongo.Cursor, err error) {
-	opts := options.Find().SetBatchSize(int32(s.batchSize)).SetProjection(stampFields)
+	opts := options.Find().SetBatchSize(int32(min(10*s.batchSize, maxScanBatch))).SetProjection(stampFields)
 	err = s.retry(ctx, op, func() (err error) {
 		cursor, err = s.coll.Find(ctx, bson.D{}, opts)
 		return err

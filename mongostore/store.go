@@ -21,8 +21,8 @@ import (
 type Options struct {
 	_ [0]func() // unkeyed literals would break when a field is added
 
-	// BatchSize is how many records one command of UpsertBatch, Users, Stamps and
-	// Undeleted handles. A negative one is an error. FerretDB 1 on SQLite needs 100.
+	// BatchSize is how many records one command of UpsertBatch, Users and Stamps handles.
+	// One of Undeleted reads ten times as many stamps. A negative one is an error. FerretDB 1 on SQLite needs 100.
 	//
 	// Defaults to 500.
 	BatchSize int

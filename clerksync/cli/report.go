@@ -95,14 +95,22 @@ func (r *result) headline() string {
 		return "Incomplete: " + inPart + ": " + strings.TrimPrefix(plain(r.report.Reason), "reconcile: ")
 	case !r.report.Complete:
 		return "Incomplete: " + inPart
+	}
+	return r.verdict()
+}
+
+// verdict is the headline of a complete run.
+func (r *result) verdict() string {
+	unwritten := r.failure != nil || r.report.Conflicts.Count+r.report.Failed.Count > 0
+	switch {
 	case r.drift && r.report.InStep():
 		return r.collection + " is in step with Clerk"
 	case r.drift:
 		return r.collection + " has drifted from Clerk"
-	case r.failure != nil && r.report.DryRun:
-		return r.collection + " was compared with Clerk, but a reconcile could not write everything" + dry
-	case r.failure != nil || r.report.Conflicts.Count+r.report.Failed.Count > 0:
-		return r.collection + " was compared with Clerk, but not everything was written" + dry
+	case unwritten && r.report.DryRun:
+		return r.collection + " was compared with Clerk, but a reconcile could not write everything (dry run)"
+	case unwritten:
+		return r.collection + " was compared with Clerk, but not everything was written"
 	case r.report.DryRun && r.report.InStep():
 		return r.collection + " is in step with Clerk; there is nothing to write"
 	case r.report.DryRun:
