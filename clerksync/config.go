@@ -98,7 +98,8 @@ type Config struct {
 	// Defaults to every session of the SecretKey's Clerk instance.
 	Auth AuthConfig
 
-	// Observe is called after each operation, on its goroutine. It must be quick, and
+	// Observe is called after each operation, on its goroutine. A refresh's context has no
+	// values of the request that caused it. It must be quick, and
 	// safe for concurrent use. Defaults to none.
 	Observe func(context.Context, Observation)
 
