@@ -90,17 +90,18 @@ type Config struct {
 	// errors.Is. Defaults to [WriteProblem].
 	ErrorHandler func(http.ResponseWriter, *http.Request, error)
 
-	// Logger receives warnings and errors; routine work is at level Debug. No secret,
-	// token, e-mail address or name is logged. Defaults to slog.Default().
+	// Logger receives warnings and errors; routine work is at level Debug. A refusal is a
+	// warning, or an error if somebody should act: ten of a kind at once, then one a minute.
+	// No secret, token, e-mail address or name is logged. Defaults to slog.Default().
 	Logger *slog.Logger
 
 	// Auth says which session tokens RequireUser, WithUser and Authenticate accept.
 	// Defaults to every session of the SecretKey's Clerk instance.
 	Auth AuthConfig
 
-	// Observe is called after each operation, on its goroutine. A refresh's context has no
-	// values of the request that caused it. It must be quick, and
-	// safe for concurrent use. Defaults to none.
+	// Observe is called after each operation, and for each request and delivery that is
+	// refused, on its goroutine. A refresh's context has no values of the request that caused
+	// it. Observe must be quick, and safe for concurrent use. Defaults to none.
 	Observe func(context.Context, Observation)
 
 	// Now is the clock for ages, expiry and signatures. Timeouts and the waits between

@@ -1,13 +1,16 @@
 package clerksync_test
 
 import (
+	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/clerk/clerk-sdk-go/v2"
 
 	"github.com/clerksync/clerksync-go/clerksync"
+	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
 	"github.com/clerksync/clerksync-go/clerksync/memstore"
 )
 
@@ -39,6 +42,44 @@ func TestNewReportsEveryFault(t *testing.T) {
 		"URL with query": {func(c *config) {
 			c.APIURL = "https://x.com/v1?x=1"
 		}, []string{"APIURL may not have"}},
+		"key in quotes":         {func(c *config) { c.SecretKey = `"sk_test_secret"` }, []string{"SecretKey has quotation marks"}},
+		"key with its variable": {func(c *config) { c.SecretKey = "CLERK_SECRET_KEY=sk_test_secret" }, []string{"SecretKey has the name of a variable"}},
+		"undefined":             {func(c *config) { c.SecretKey = "undefined" }, []string{"SecretKey is what a program prints"}},
+		"placeholder":           {func(c *config) { c.SecretKey = "sk_test_..." }, []string{"SecretKey is a placeholder"}},
+		"another kind of key":   {func(c *config) { c.SecretKey = "secret" }, []string{"SecretKey is not the secret key: it begins with sk_"}},
+		"wrong key beside a backend": {
+			func(c *config) { c.SecretKey, c.Backend = "whsec_c2VjcmV0", backend },
+			[]string{"SecretKey is a webhook's signing secret"},
+		},
+		"typed nil store": {
+			func(c *config) { c.Store = (*memstore.Store)(nil) }, []string{"Store is a nil *memstore.Store"},
+		},
+		"typed nil backend": {
+			func(c *config) { c.Backend = (*nilBackend)(nil) }, []string{"Backend is a nil *clerksync_test.nilBackend"},
+		},
+		"typed nil transport": {
+			func(c *config) { c.HTTPClient = &http.Client{Transport: (*http.Transport)(nil)} },
+			[]string{"HTTPClient.Transport is a nil *http.Transport"},
+		},
+		"no transport":             {func(c *config) { c.HTTPClient = &http.Client{} }, nil},
+		"logger without a handler": {func(c *config) { c.Logger = &slog.Logger{} }, []string{"Logger has no handler"}},
+		"logger with a nil handler": {
+			func(c *config) { c.Logger = slog.New((*slog.TextHandler)(nil)) }, []string{"Logger has no handler"},
+		},
+		"white space around URL": {func(c *config) { c.APIURL = " https://api.clerk.com/v1/\n" }, nil},
+		"URL in quotes":          {func(c *config) { c.APIURL = `'https://api.clerk.com'` }, []string{"APIURL has quotation marks"}},
+		"blank role":             {func(c *config) { c.DefaultRole = " " }, []string{"DefaultRole has white space"}},
+		"role in quotes":         {func(c *config) { c.DefaultRole = `"MEMBER"` }, []string{"DefaultRole has quotation marks"}},
+		"issuer without scheme":  {func(c *config) { c.Auth.Issuer = "clerk.example.com" }, []string{"Auth.Issuer is not an http"}},
+		"claim with its value": {
+			func(c *config) { c.Auth.FreshnessClaim = "{{user.updated_at}}" }, []string{"Auth.FreshnessClaim is a reference"},
+		},
+		"key in PEM in quotes": {
+			func(c *config) { c.Auth.JWTKey = `"` + testSigner().pem + `"` }, []string{"Auth.JWTKey has quotation marks"},
+		},
+		"key in PEM cut off": {
+			func(c *config) { c.Auth.JWTKey = "-----BEGIN PUBLIC KEY-----" }, []string{"Auth.JWTKey is cut off"},
+		},
 		"negative cache size": {func(c *config) { c.CacheSize = -1 }, []string{"CacheSize is negative"}},
 		"unknown policy":      {func(c *config) { c.OnFailure = 7 }, []string{"OnFailure is neither"}},
 		"backend and URL": {func(c *config) {
@@ -67,6 +108,11 @@ func TestNewReportsEveryFault(t *testing.T) {
 				tt.want[i] = "Config." + fault
 			}
 			checkFaults(t, err, tt.want)
+			for _, secret := range []string{"sk_test_secret", "c2VjcmV0", "Zm9v", "MII"} {
+				if strings.Contains(err.Error(), secret) {
+					t.Errorf("the error shows a key: %v", err)
+				}
+			}
 			if s != nil {
 				t.Error("New returned a Syncer beside the error")
 			}
@@ -74,10 +120,27 @@ func TestNewReportsEveryFault(t *testing.T) {
 	}
 }
 
+// nilBackend is a Backend that must not be called.
+type nilBackend struct{ clerk.Backend }
+
+// A URL of Clerk's API works with and without the version and final slashes.
+func TestAPIURLForms(t *testing.T) {
+	t.Parallel()
+	fx := newFixture(t, nil)
+	id := fx.clerk.CreateUser(fakeclerk.NewUser{})
+	bare := strings.TrimSuffix(fx.clerk.APIURL(), "/v1")
+	for _, url := range []string{bare, bare + "/", bare + "/v1", bare + "/v1/", bare + "/v1//", " " + bare + "\n"} {
+		visit(t, fx.syncer(t, func(c *clerksync.Config) { c.APIURL, c.Store = url, memstore.New() }), id)
+	}
+}
+
 func TestWebhookHandlerReportsEveryFault(t *testing.T) {
 	t.Parallel()
 	s := newTestSyncer(t, nil)
 	secrets := func(all ...string) clerksync.WebhookConfig { return clerksync.WebhookConfig{Secrets: all} }
+	webhookConfig := func(tolerance time.Duration, instance string) clerksync.WebhookConfig {
+		return clerksync.WebhookConfig{Secrets: []string{testSecret}, Tolerance: tolerance, InstanceID: instance}
+	}
 	for name, tt := range map[string]struct {
 		cfg  clerksync.WebhookConfig
 		want []string
@@ -90,6 +153,18 @@ func TestWebhookHandlerReportsEveryFault(t *testing.T) {
 		"only the prefix":       {secrets("whsec_"), []string{"Secrets[0] is empty"}},
 		"the secret key":        {secrets("sk_test_c2VjcmV0"), []string{"Secrets[0] is not a signing secret"}},
 		"not base64":            {secrets("whsec_???"), []string{"not base64"}},
+		"in quotes":             {secrets(`"` + testSecret + `"`), []string{"Secrets[0] has quotation marks"}},
+		"with its variable":     {secrets("CLERK_WEBHOOK_SECRET=" + testSecret), []string{"Secrets[0] has the name of a variable"}},
+		"undefined":             {secrets("undefined"), []string{"Secrets[0] is what a program prints"}},
+		"a placeholder":         {secrets("whsec_..."), []string{"Secrets[0] is a placeholder"}},
+		"two in one":            {secrets(testSecret + "," + otherSecret), []string{"Secrets[0] is not a signing secret"}},
+		"two in one, by spaces": {secrets(testSecret + " " + otherSecret), []string{"Secrets[0] has characters"}},
+		"another id":            {webhookConfig(0, "org_1"), []string{"InstanceID is not the id of an instance"}},
+		"an instance's id":      {webhookConfig(0, "ins_1"), nil},
+		"a key as instance":     {webhookConfig(0, "pk_test_Zm9v"), []string{"InstanceID is a publishable key"}},
+		"negative tolerance":    {webhookConfig(-time.Second, ""), []string{"Tolerance must be from 0, which means 5m0s, to 24h0m0s"}},
+		"a day's tolerance":     {webhookConfig(24*time.Hour, ""), nil},
+		"over a day's":          {webhookConfig(24*time.Hour+1, ""), []string{"Tolerance must be"}},
 		"several faults at once": {
 			clerksync.WebhookConfig{Secrets: []string{"", "x"}, MaxBodyBytes: -1},
 			[]string{"Secrets[0]", "Secrets[1]", "MaxBodyBytes"},

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/clerksync/clerksync-go/clerksync/internal/clerkapi"
 )
@@ -44,6 +45,22 @@ var (
 	// [ReconcileOptions].MaxDeactivations allows. None was marked deleted.
 	ErrTooManyGhosts = errors.New("clerksync: more users are gone from Clerk than a run may mark deleted")
 )
+
+// prefix begins the text of each of the package's errors, and stands nowhere else in it.
+const prefix = "clerksync: "
+
+// prefixedError is an error that may wrap others of the package: its text has the prefix once.
+type prefixedError struct{ err error }
+
+// prefixed is fmt.Errorf with the prefix.
+func prefixed(format string, args ...any) error { return &prefixedError{fmt.Errorf(format, args...)} }
+
+func (e *prefixedError) Error() string { return prefix + withoutPrefix(e.err) }
+
+func (e *prefixedError) Unwrap() error { return e.err }
+
+// withoutPrefix is an error's text without the prefixes of the errors in it.
+func withoutPrefix(err error) string { return strings.ReplaceAll(err.Error(), prefix, "") }
 
 // ConflictError says that a record could not be written because of what the database holds.
 // Either another record has the value of a field on which the app has a unique index. Or the
@@ -94,7 +111,7 @@ type BatchError struct {
 // Error counts the failures and gives the first cause.
 func (e *BatchError) Error() string {
 	first := slices.Min(slices.Collect(maps.Keys(e.Errs)))
-	return fmt.Sprintf("clerksync: %d users of the batch failed, the first at index %d: %v", len(e.Errs), first, e.Errs[first])
+	return fmt.Sprintf("clerksync: %d users of the batch failed, the first at index %d: %s", len(e.Errs), first, withoutPrefix(e.Errs[first]))
 }
 
 // Unwrap returns the causes in the order of the batch.

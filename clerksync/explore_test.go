@@ -570,10 +570,14 @@ func (p *exploredProcess) checkLetIn(name string, before knowledge, u *clerksync
 	}
 }
 
-// learnBan learns from a refusal that only a ban can explain: a later visit gets the version of
-// that ban or a later one.
+// learnBan learns from a refusal that only a ban in the record can explain: a later visit gets the
+// version of that ban or a later one. (If the Store fails, a visit may know of a ban that could not
+// be written.)
 func (p *exploredProcess) learnBan(before knowledge) {
 	s := p.schedule
+	if s.faults {
+		return
+	}
 	s.mu.Lock()
 	suspended := slices.Contains(s.suspended, true)
 	s.mu.Unlock()

@@ -22,11 +22,16 @@ func MapUser(s *Syncer, raw json.RawMessage, asOf time.Time) (*User, error) {
 // UserIDOf is Event.UserID of an event of this type and data.
 func UserIDOf(typ string, data json.RawMessage) string { return userIDOf(typ, data) }
 
+// Unavailable and Prefixed make errors as the package does.
+func Unavailable(err error) error               { return unavailable(err) }
+func Prefixed(format string, args ...any) error { return prefixed(format, args...) }
+
 // The limits that tests refer to.
 const (
 	CallTimeout     = callTimeout
 	DeliveryTimeout = deliveryTimeout
 	MaxRefreshers   = maxRefreshers
+	StoreTimeout    = storeTimeout
 )
 
 // ProblemCodes are the codes that have a text for clients, sorted.
@@ -40,6 +45,9 @@ func Refresh(s *Syncer, id string) { s.refresh(context.Background(), id) }
 
 // Evict drops a user from the cache, as the cache itself may at any time.
 func Evict(s *Syncer, id string) { s.cache.records.Invalidate(id) }
+
+// SetMaxUnlisted bounds how many records that Clerk's list does not have a run remembers.
+func SetMaxUnlisted(opts *ReconcileOptions, n int) { opts.maxUnlisted = n }
 
 // WaitBackground waits for the background work, as Close does, and goes on.
 func WaitBackground(s *Syncer) { s.background.running.Wait() }

@@ -4,10 +4,13 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"iter"
 	"maps"
+	"math/rand/v2"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -94,16 +97,23 @@ type bulkStore struct {
 	*memstore.Store
 	mu     sync.Mutex
 	calls  map[string]int
-	fault  func(op string) error // of a whole call; called with "Undeleted" for each record
-	reject func(id string) error // rejects one user's write
-	after  func(op string)       // called after a Deactivate
+	order  uint64                                     // seeds the next order of Undeleted
+	fault  func(op string) error                      // of a whole call; called with "Undeleted" for each record
+	hang   func(ctx context.Context, op string) error // as fault, with the call's context
+	reject func(id string) error                      // rejects one user's write
+	after  func(op string)                            // called after a Deactivate
 }
 
-func (s *bulkStore) enter(op string) error {
+func (s *bulkStore) enter(ctx context.Context, op string) error {
 	s.mu.Lock()
 	s.calls[op]++
-	fault := s.fault
+	fault, hang := s.fault, s.hang
 	s.mu.Unlock()
+	if hang != nil {
+		if err := hang(ctx, op); err != nil {
+			return err
+		}
+	}
 	if fault == nil {
 		return nil
 	}
@@ -135,21 +145,21 @@ func (s *bulkStore) reset() {
 }
 
 func (s *bulkStore) User(ctx context.Context, id string) (*clerksync.User, error) {
-	if err := s.enter("User"); err != nil {
+	if err := s.enter(ctx, "User"); err != nil {
 		return nil, err
 	}
 	return s.Store.User(ctx, id)
 }
 
 func (s *bulkStore) Upsert(ctx context.Context, u *clerksync.User) (clerksync.Result, error) {
-	if err := cmp.Or(s.enter("Upsert"), s.rejection(u.ClerkID)); err != nil {
+	if err := cmp.Or(s.enter(ctx, "Upsert"), s.rejection(u.ClerkID)); err != nil {
 		return clerksync.Result{}, err
 	}
 	return s.Store.Upsert(ctx, u)
 }
 
 func (s *bulkStore) UpsertBatch(ctx context.Context, us []*clerksync.User) ([]clerksync.Result, error) {
-	if err := s.enter("UpsertBatch"); err != nil {
+	if err := s.enter(ctx, "UpsertBatch"); err != nil {
 		return nil, err
 	}
 	results, errs := make([]clerksync.Result, len(us)), make(map[int]error)
@@ -169,7 +179,7 @@ func (s *bulkStore) UpsertBatch(ctx context.Context, us []*clerksync.User) ([]cl
 }
 
 func (s *bulkStore) Deactivate(ctx context.Context, id string, at time.Time) (clerksync.Result, error) {
-	if err := cmp.Or(s.enter("Deactivate"), s.rejection(id)); err != nil {
+	if err := cmp.Or(s.enter(ctx, "Deactivate"), s.rejection(id)); err != nil {
 		return clerksync.Result{}, err
 	}
 	if s.after != nil {
@@ -179,30 +189,44 @@ func (s *bulkStore) Deactivate(ctx context.Context, id string, at time.Time) (cl
 }
 
 func (s *bulkStore) Restore(ctx context.Context, id string, before time.Time) (bool, error) {
-	if err := cmp.Or(s.enter("Restore"), s.rejection(id)); err != nil {
+	if err := cmp.Or(s.enter(ctx, "Restore"), s.rejection(id)); err != nil {
 		return false, err
 	}
 	return s.Store.Restore(ctx, id, before)
 }
 
 func (s *bulkStore) Users(ctx context.Context, ids []string) (map[string]*clerksync.User, error) {
-	if err := s.enter("Users"); err != nil {
+	if err := s.enter(ctx, "Users"); err != nil {
 		return nil, err
 	}
 	return s.Store.Users(ctx, ids)
 }
 
 func (s *bulkStore) Stamps(ctx context.Context, ids []string) (map[string]clerksync.Stamp, error) {
-	if err := s.enter("Stamps"); err != nil {
+	if err := s.enter(ctx, "Stamps"); err != nil {
 		return nil, err
 	}
 	return s.Store.Stamps(ctx, ids)
 }
 
+// Undeleted yields the records in another order each time.
 func (s *bulkStore) Undeleted(ctx context.Context) iter.Seq2[clerksync.Stamp, error] {
 	return func(yield func(clerksync.Stamp, error) bool) {
+		var stamps []clerksync.Stamp
 		for stamp, err := range s.Store.Undeleted(ctx) {
-			if err := cmp.Or(err, s.enter("Undeleted")); err != nil {
+			if err != nil {
+				yield(clerksync.Stamp{}, err)
+				return
+			}
+			stamps = append(stamps, stamp)
+		}
+		s.mu.Lock()
+		s.order++
+		random := rand.New(rand.NewPCG(s.order, 0))
+		s.mu.Unlock()
+		random.Shuffle(len(stamps), func(i, j int) { stamps[i], stamps[j] = stamps[j], stamps[i] })
+		for _, stamp := range stamps {
+			if err := s.enter(ctx, "Undeleted"); err != nil {
 				yield(clerksync.Stamp{}, err)
 				return
 			}
@@ -337,6 +361,35 @@ func (fx *bulkFixture) reconcile(t testing.TB, opts options) clerksync.Report {
 		t.Fatalf("Reconcile: %v\n%+v", err, report)
 	}
 	return report
+}
+
+// reconcileSome runs Reconcile, which must come to its end, write some users and say in its error
+// that it did not write others.
+func (fx *bulkFixture) reconcileSome(t testing.TB, opts options) clerksync.Report {
+	t.Helper()
+	report, err := fx.Reconcile(t.Context(), opts)
+	wantUnwritten(t, &report, err)
+	if !report.Complete {
+		t.Errorf("reports %+v", report)
+	}
+	return report
+}
+
+// wantUnwritten checks that the error counts the users who were not written.
+func wantUnwritten(t testing.TB, report *clerksync.Report, err error) {
+	t.Helper()
+	if err == nil || report.InStep() || errors.Is(err, clerksync.ErrUnavailable) {
+		t.Fatalf("Reconcile: %v\n%+v", err, report)
+	}
+	for _, n := range []int{report.Conflicts.Count, report.Failed.Count} {
+		if want := fmt.Sprintf("users not written: %d, ", n); n > 0 && !strings.Contains(err.Error(), want) {
+			t.Errorf("Reconcile: %v, want %q", err, want)
+		}
+	}
+	var conflict *clerksync.ConflictError
+	if errors.As(err, &conflict) != (report.Conflicts.Count > 0) {
+		t.Errorf("%d conflicts, and the error is %v", report.Conflicts.Count, err)
+	}
 }
 
 // inStep checks, by whole records, that nothing is left to do.

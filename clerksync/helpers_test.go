@@ -437,6 +437,23 @@ func checkProblem(t testing.TB, a answer, status int, code string) {
 	}
 }
 
+// checkText checks that each line of an error's text has the package's prefix once at most, and
+// says nothing twice in a row.
+func checkText(t testing.TB, text string) {
+	t.Helper()
+	for line := range strings.Lines(text) {
+		if strings.Count(line, "clerksync: ") > 1 || strings.Count(line, "mongostore: ") > 1 {
+			t.Errorf("the text stutters: %s", line)
+		}
+		parts := strings.Split(line, ": ")
+		for i := range parts[1:] {
+			if parts[i] == parts[i+1] {
+				t.Errorf("the text repeats %q: %s", parts[i], line)
+			}
+		}
+	}
+}
+
 // checkFaults checks that err joins exactly these faults, in this order.
 func checkFaults(t *testing.T, err error, want []string) {
 	t.Helper()
@@ -449,6 +466,7 @@ func checkFaults(t *testing.T, err error, want []string) {
 		t.Fatalf("%d faults, want %d:\n%v", len(got), len(want), err)
 	}
 	for i, fault := range got {
+		checkText(t, fault.Error())
 		if !strings.Contains(fault.Error(), want[i]) {
 			t.Errorf("fault %d is %q, want it to say %q", i, fault, want[i])
 		}

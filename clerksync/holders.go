@@ -48,6 +48,7 @@ const (
 // handover is one attempt to write a user whose value another record holds.
 type handover struct {
 	syncer *Syncer
+	store  Store
 	ask    func(ctx context.Context, ids []string) ([]clerkapi.ListedUser, time.Time, error)
 	known  map[string]mapped // as Clerk has them; without an id: Clerk does not have the user
 
@@ -58,9 +59,12 @@ type handover struct {
 
 type freedField struct{ id, field string }
 
-func (s *Syncer) newHandover(ask func(context.Context, []string) ([]clerkapi.ListedUser, time.Time, error)) *handover {
+// newHandover returns a handover that writes to store. ask reads users from Clerk.
+func (s *Syncer) newHandover(
+	store Store, ask func(context.Context, []string) ([]clerkapi.ListedUser, time.Time, error),
+) *handover {
 	return &handover{
-		syncer: s, ask: ask, known: make(map[string]mapped),
+		syncer: s, store: store, ask: ask, known: make(map[string]mapped),
 		freed: make(map[freedField]bool), holders: make(map[string]bool), written: make(map[string]Outcome),
 	}
 }
@@ -78,7 +82,7 @@ func (s *Syncer) handOver(ctx context.Context, u *User, conflict *ConflictError,
 		defer cancel()
 		return s.api.Users(ctx, ids)
 	}
-	res, err := s.newHandover(ask).write(ctx, u, conflict, upsert)
+	res, err := s.newHandover(s.store, ask).write(ctx, u, conflict, upsert)
 	if err != nil {
 		s.cfg.Logger.DebugContext(ctx, "clerksync: a value could not be handed over",
 			"clerk_id", u.ClerkID, "holder", conflict.Holder, "field", clipped(conflict.Field), "error", err)
@@ -115,15 +119,19 @@ func (h *handover) write(ctx context.Context, u *User, conflict *ConflictError, 
 	}
 }
 
+func (h *handover) upsert(ctx context.Context, u *User) (Result, error) {
+	return h.syncer.upsertTo(ctx, h.store, u)
+}
+
 // tryOne is write for one of several users who share the answers of Clerk and the log of what
 // was written.
 func (h *handover) tryOne(ctx context.Context, u *User, conflict *ConflictError) (Outcome, bool) {
 	if outcome, done := h.written[u.ClerkID]; done {
 		return outcome, true
 	}
-	one := h.syncer.newHandover(h.ask)
+	one := h.syncer.newHandover(h.store, h.ask)
 	one.known, one.written = h.known, h.written
-	res, err := one.write(ctx, u, conflict, h.syncer.upsert)
+	res, err := one.write(ctx, u, conflict, h.upsert)
 	return res.Outcome, err == nil
 }
 
@@ -135,9 +143,9 @@ func (h *handover) writeHolders(ctx context.Context, ids []string) {
 		if _, done := h.written[id]; done || u == nil {
 			continue
 		}
-		res, err := h.syncer.upsert(ctx, u)
+		res, err := h.upsert(ctx, u)
 		if conflict := refusedField(err); conflict != nil {
-			res, err = h.write(ctx, u, conflict, h.syncer.upsert)
+			res, err = h.write(ctx, u, conflict, h.upsert)
 		}
 		if err != nil {
 			h.syncer.logOmitted(ctx, u, err)
@@ -176,11 +184,11 @@ func (h *handover) release(ctx context.Context, u *User, conflict *ConflictError
 		return nil, conflict
 	}
 	less.ClerkUpdatedAt = less.ClerkUpdatedAt.Add(-time.Millisecond)
-	res, _, err := without(ctx, less, h.syncer.upsert)
+	res, _, err := without(ctx, less, h.upsert)
 	if err == nil && res.Outcome == Stale {
 		// The record has Clerk's version, or a later one, and still the value: only its own
 		// version can change that.
-		_, err = h.syncer.upsert(ctx, holder)
+		_, err = h.upsert(ctx, holder)
 	}
 	return fresh, err
 }
@@ -189,8 +197,7 @@ func (h *handover) release(ctx context.Context, u *User, conflict *ConflictError
 // changes nothing else: the record may be a deletion's whose event is lost. What clerksync has
 // never written stays.
 func (h *handover) releaseUnknown(ctx context.Context, field string, value any, conflict *ConflictError) error {
-	s := h.syncer
-	stored, err := s.store.User(ctx, conflict.Holder)
+	stored, err := h.store.User(ctx, conflict.Holder)
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return nil
@@ -212,7 +219,7 @@ func (h *handover) releaseUnknown(ctx context.Context, field string, value any, 
 			less.Omit = append(less.Omit, path)
 		}
 	}
-	_, err = s.upsert(ctx, less)
+	_, err = h.upsert(ctx, less)
 	return err
 }
 

@@ -33,10 +33,10 @@ type Op string
 
 // The operations observed.
 const (
-	OpVisit     Op = "visit"     // Syncer.User and the middlewares on it
+	OpVisit     Op = "visit"     // Syncer.User and the middlewares on it, refused requests included
 	OpSync      Op = "sync"      // Syncer.Sync
 	OpRefresh   Op = "refresh"   // a re-read from Clerk in the background
-	OpWebhook   Op = "webhook"   // Syncer.Apply, called by the webhook handler or by the app
+	OpWebhook   Op = "webhook"   // a delivery, refused or not, OnEvent included; a Syncer.Apply of the app's
 	OpReconcile Op = "reconcile" // Syncer.Reconcile, a whole run
 )
 

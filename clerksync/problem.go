@@ -32,7 +32,7 @@ func (p *Problem) Error() string {
 	if p.Err == nil {
 		return fmt.Sprintf("clerksync: %d %s", p.Status, p.Code)
 	}
-	return fmt.Sprintf("clerksync: %d %s: %v", p.Status, p.Code, p.Err)
+	return fmt.Sprintf("clerksync: %d %s: %s", p.Status, p.Code, withoutPrefix(p.Err))
 }
 
 // Unwrap returns Err.
@@ -155,7 +155,7 @@ func unavailable(err error) error {
 		Status:     http.StatusServiceUnavailable,
 		Code:       codeUnavailable,
 		RetryAfter: retry,
-		Err:        fmt.Errorf("%w: %w", ErrUnavailable, err),
+		Err:        prefixed("%w: %w", ErrUnavailable, err),
 	}
 }
 

@@ -190,6 +190,7 @@ func (tt *answerCase) checkErrors(t *testing.T, errs []error) {
 	if len(errs) != 1 {
 		t.Fatalf("ErrorHandler got %v", errs)
 	}
+	checkText(t, errs[0].Error())
 	var p *clerksync.Problem
 	if !errors.As(errs[0], &p) || p.Status != tt.status || p.Code != tt.code {
 		t.Errorf("ErrorHandler got %v", errs[0])
@@ -395,6 +396,9 @@ func TestErrorsOfSync(t *testing.T) {
 			a := newAnswering(t)
 			tt.arrange(t, a)
 			res, err := a.Sync(t.Context(), a.ada)
+			if err != nil {
+				checkText(t, err.Error())
+			}
 			if err == nil || res.Outcome != 0 || tt.is != nil && !errors.Is(err, tt.is) {
 				t.Errorf("Sync: %+v, %v", res, err)
 			}
@@ -411,6 +415,39 @@ func TestErrorsOfSync(t *testing.T) {
 				t.Errorf("observed the error %v, want %d %s", o.Err, tt.status, tt.code)
 			}
 		})
+	}
+}
+
+// Whatever an error wraps, its text has the prefix once.
+func TestErrorTextsDoNotStutter(t *testing.T) {
+	t.Parallel()
+	inner := []error{
+		clerksync.ErrNotFound, clerksync.ErrUnavailable, clerksync.ErrUserUnknown, &clerksync.ConflictError{Field: "email"},
+		&clerksync.Problem{Status: 503, Code: "unavailable", Err: fmt.Errorf("%w: down", clerksync.ErrUnavailable)},
+		&clerksync.BatchError{Errs: map[int]error{3: clerksync.ErrNotFound}},
+		errors.Join(clerksync.ErrTooManyGhosts, clerksync.ErrIncomplete),
+	}
+	for _, err := range inner {
+		for _, outer := range []error{
+			&clerksync.Problem{Status: 503, Code: "x", Err: fmt.Errorf("giving up: %w", err)},
+			&clerksync.BatchError{Errs: map[int]error{0: err}},
+			clerksync.Unavailable(fmt.Errorf("store: %w", err)),
+			clerksync.Prefixed("reconcile: %w", clerksync.Unavailable(fmt.Errorf("store: %w", err))),
+		} {
+			for _, e := range []error{outer, errors.Unwrap(outer)} {
+				if e == nil {
+					continue
+				}
+				text := e.Error()
+				checkText(t, text)
+				if e == outer && !strings.Contains(text, "clerksync: ") {
+					t.Errorf("the prefix is missing: %s", text)
+				}
+			}
+			if !errors.Is(outer, err) {
+				t.Errorf("%v does not match %v", outer, err)
+			}
+		}
 	}
 }
 

@@ -5,19 +5,22 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/clerksync/clerksync-go/clerksync/internal/clerkapi"
-	"github.com/clerksync/clerksync-go/clerksync/internal/idset"
+	"github.com/clerksync/clerksync-go/clerksync/internal/setting"
 )
 
 // ReconcileOptions are the choices for one [Syncer.Reconcile]. The zero value compares
 // versions, writes what is missing or older, and marks deleted what is gone.
 type ReconcileOptions struct {
 	_ [0]func() // forbids unkeyed literals
+
+	maxUnlisted int // only tests set it; see the constant
 
 	// DryRun writes nothing: the Report says what a run would have written.
 	DryRun bool
@@ -38,11 +41,12 @@ type ReconcileOptions struct {
 	// Defaults to the beginning.
 	Resume string
 
-	// InstanceID is the Clerk instance that the secret key must belong to, "ins_…". If it
-	// belongs to another, the run ends with [ErrWrongInstance] before it writes anything.
+	// InstanceID is the Clerk instance that the secret key must belong to, "ins_…"; it is in
+	// the address of the Clerk Dashboard, https://dashboard.clerk.com/apps/app_…/instances/ins_….
+	// If the key belongs to another, the run ends with [ErrWrongInstance] before it writes anything.
 	// Without an InstanceID the run takes a hundred records of the Store and expects to
-	// find at least one of these users in Clerk; a Store that is not a [BatchStore] cannot
-	// be checked this way. Defaults to none.
+	// find at least one of these users in Clerk. That says nothing of a Store with fewer
+	// than two, or of one that is not a [BatchStore]. Defaults to none.
 	InstanceID string
 
 	// MaxDeactivations is how many records a run may mark deleted. If more are gone from
@@ -90,6 +94,9 @@ func (opts ReconcileOptions) withDefaults(secretKey string) ReconcileOptions {
 	if opts.Holdback == 0 {
 		opts.Holdback = 10 * time.Minute
 	}
+	if opts.maxUnlisted == 0 {
+		opts.maxUnlisted = maxUnlisted
+	}
 	return opts
 }
 
@@ -115,6 +122,9 @@ func (opts *ReconcileOptions) validate(store Store, resume error) error {
 	if resume != nil {
 		fault("Resume %w", resume)
 	}
+	if is := setting.InstanceID(opts.InstanceID); is != "" && opts.InstanceID != "" {
+		fault("InstanceID %s", is)
+	}
 	return errors.Join(faults...)
 }
 
@@ -133,14 +143,18 @@ func (opts *ReconcileOptions) validate(store Store, resume error) error {
 //
 // Before the first write it makes sure that the secret key belongs to the Clerk instance
 // of the Store's users: see [ReconcileOptions].InstanceID. It waits out Clerk's rate limit
-// and failures of Clerk and of the Store for up to five minutes each. A user who cannot be
-// written is counted and does not stop the run.
+// and failures of Clerk and of the Store for up to five minutes each. A call of the Store
+// may take two minutes, so a Store that does not answer ends the run too. A user who cannot
+// be written is counted and does not stop the run, but it ends with an error: the Report is
+// then Complete.
 //
 // The Report is useful beside an error too. A run that was stopped or killed has lost
 // nothing: run again, from the beginning or with [Report].Resume.
 //
 // Errors: [ErrWrongInstance]; [ErrIncomplete]; [ErrTooManyGhosts]; [ErrUnavailable] if
-// Clerk or the Store failed for too long or Clerk rejects the secret key; the context's.
+// Clerk or the Store failed for too long or Clerk rejects the secret key; the context's; a
+// [*ConflictError] if users are kept out by a unique index (Report.Conflicts); and one that
+// matches none of these if the mapping or the Store rejects users (Report.Failed).
 // Faults of opts are reported all at once and match none of them.
 func (s *Syncer) Reconcile(ctx context.Context, opts ReconcileOptions) (Report, error) {
 	start := s.clock.Now()
@@ -149,9 +163,12 @@ func (s *Syncer) Reconcile(ctx context.Context, opts ReconcileOptions) (Report, 
 		return Report{DryRun: opts.DryRun, Reason: err.Error()}, err
 	}
 	if err = r.run(ctx); err != nil {
-		err = fmt.Errorf("clerksync: reconcile: %w", err)
+		err = prefixed("reconcile: %w", err)
 	}
 	report := r.finish(err)
+	if err == nil || onlyGhostsLeft(err) {
+		err = errors.Join(err, r.unwritten(&report))
+	}
 	s.observe(ctx, start, Observation{Op: OpReconcile, Err: err})
 	return report, err
 }
@@ -176,11 +193,11 @@ type reconcileRun struct {
 	nextPage        int                       // the first page that is not done
 	until           clerkapi.Position         // the end of the page before it
 	conflicts       []string                  // users in conflict with another, to be tried again
+	conflict        *ConflictError            // the last conflict, nil for none
 	resumeConflicts int                       // how many of conflicts come before until
-	holders         map[string]string         // by the id of a user in conflict, who holds the value
+	inConflict      map[string]*ConflictError // why each of conflicts is one, by id
 
-	rejectedInARow int        // users whom the Store rejected since it last accepted one
-	restored       *idset.Set // restored users, whom the sweep asks Clerk for again; nil: none
+	rejectedInARow int // users whom the Store rejected since it last accepted one
 	warnings       int
 }
 
@@ -195,13 +212,16 @@ func (s *Syncer) newReconcileRun(opts ReconcileOptions) (*reconcileRun, error) {
 		syncer: s, opts: opts, start: s.clock.Now(),
 		from: point.Position, until: point.Position,
 		conflicts: point.Conflicts, resumeConflicts: len(point.Conflicts),
-		finished: make(map[int]clerkapi.Position), holders: make(map[string]string),
+		finished: make(map[int]clerkapi.Position), inConflict: make(map[string]*ConflictError),
 		report:   Report{DryRun: opts.DryRun},
 		progress: Progress{Phase: PhaseUsers, Done: point.Passed},
 	}
 	r.clerk = s.api.NewBulkReader(opts.RequestsPerSecond, r.throttled, unavailable)
-	if r.store, r.canList = s.store.(BatchStore); !r.canList {
-		r.store = oneByOne{s.store}
+	bounded := boundedStore{s.store, s.clock}
+	if batch, ok := s.store.(BatchStore); ok {
+		r.store, r.canList = boundedBatchStore{bounded, batch}, true
+	} else {
+		r.store = oneByOne{bounded}
 	}
 	return r, nil
 }
@@ -223,17 +243,26 @@ func (r *reconcileRun) run(ctx context.Context) (err error) {
 	if err == nil && r.canList && !r.allTooYoung() {
 		err = r.sweepGhosts(ctx)
 	}
-	if err != nil && !errors.Is(err, ErrIncomplete) && !errors.Is(err, ErrTooManyGhosts) {
+	if err != nil && !onlyGhostsLeft(err) {
 		return err
 	}
 	return errors.Join(err, r.retryConflicts(ctx))
 }
 
-// allTooYoung reports whether every record is too young to be a ghost: after the first
-// backfill of an empty Store they need not be read again.
-func (r *reconcileRun) allTooYoung() bool {
-	return r.storeEmpty && r.syncer.clock.Now().Sub(r.start) < r.opts.Holdback
+// onlyGhostsLeft reports whether a run ended with err after it had compared all users.
+func onlyGhostsLeft(err error) bool {
+	return errors.Is(err, ErrIncomplete) || errors.Is(err, ErrTooManyGhosts)
 }
+
+// allTooYoung reports whether every record is too young to be a ghost: after the first
+// backfill of an empty Store they need not be read again. A restored record is an old one.
+func (r *reconcileRun) allTooYoung() bool {
+	return r.storeEmpty && !r.opts.Restore && r.syncer.clock.Now().Sub(r.start) < r.opts.Holdback
+}
+
+// fewestToTell is how many users a Store must have to tell their instance from another. The
+// only user may just have been deleted, so a Store with one user is treated as an empty one.
+const fewestToTell = 2
 
 // checkInstance makes sure that the secret key belongs to the Clerk instance of the
 // Store's users. With the key of another one, every user would look deleted.
@@ -243,19 +272,21 @@ func (r *reconcileRun) checkInstance(ctx context.Context) error {
 		return err
 	}
 	if r.opts.InstanceID != "" {
-		is, err := r.clerk.IsInstance(ctx, r.opts.InstanceID)
-		if err == nil && !is {
-			err = fmt.Errorf("%w: the secret key does not belong to %s", ErrWrongInstance, r.opts.InstanceID)
+		instances, err := r.clerk.Instances(ctx)
+		if err == nil && !slices.Contains(instances, r.opts.InstanceID) {
+			err = fmt.Errorf("%w: the secret key belongs to %s, and ReconcileOptions.InstanceID is %s: set the key of that instance, or the id of this one; %s",
+				ErrWrongInstance, cmp.Or(plainName(instances[0]), "another instance"), r.opts.InstanceID, setting.InstanceIDPlace)
 		}
 		return err
 	}
-	if len(ids) == 0 {
+	if len(ids) < fewestToTell {
 		return nil
 	}
 	known, _, err := r.clerk.UsersByID(ctx, ids)
 	if err == nil && len(known) == 0 {
-		err = fmt.Errorf("%w: Clerk has none of the first %d users of the Store; check that the secret key is the instance's (if it is, name it as InstanceID)",
-			ErrWrongInstance, len(ids))
+		err = fmt.Errorf("%w: Clerk has none of the first %d users of the Store: set the secret key of their instance, or open their collection. "+
+			"If both are right, and Clerk has lost them, set ReconcileOptions.InstanceID to the key's instance, ins_…; %s",
+			ErrWrongInstance, len(ids), setting.InstanceIDPlace)
 	}
 	return err
 }
@@ -304,7 +335,7 @@ func (r *reconcileRun) walkUsers(ctx context.Context) error {
 		}
 		writers.Go(func() (err error) {
 			defer recovered(&err)
-			if err := r.compare(writing, page, nil); err != nil {
+			if err := r.compare(writing, page); err != nil {
 				return err
 			}
 			r.pageDone(number, page)

@@ -1,17 +1,13 @@
 package clerksync
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"reflect"
-	"time"
 
 	"github.com/clerksync/clerksync-go/clerksync/internal/clerkapi"
 )
-
-// restorableAfter is how old a deletion must be before Restore treats it as a mistake. A
-// recent deletion may have happened after Clerk answered.
-const restorableAfter = time.Hour
 
 // comparison is the work on one page: what was found, and what is to be written.
 type comparison struct {
@@ -27,12 +23,17 @@ type comparison struct {
 	// Of the users to write, by id:
 	fields   map[string][]string // the fields that differ, if whole records are compared
 	existing map[string]bool     // who has a record
-	restored map[string]bool     // whose record was restored
+	restored map[string]bool     // whose record may have been restored
 }
 
-// compare brings the records of a page's users in step with Clerk. With a handover, it also
-// tries to write users whose values other records hold.
-func (r *reconcileRun) compare(ctx context.Context, page clerkapi.Page, h *handover) error {
+// compare brings the records of a page's users in step with Clerk.
+func (r *reconcileRun) compare(ctx context.Context, page clerkapi.Page) error {
+	return r.compareWith(ctx, page, nil)
+}
+
+// compareWith is compare that also tries to write users whose values other records hold, if
+// there is a handover.
+func (r *reconcileRun) compareWith(ctx context.Context, page clerkapi.Page, h *handover) error {
 	if len(page.Users) == 0 {
 		return nil
 	}
@@ -40,18 +41,25 @@ func (r *reconcileRun) compare(ctx context.Context, page clerkapi.Page, h *hando
 		run: r, page: page, handover: h,
 		fields: make(map[string][]string), existing: make(map[string]bool), restored: make(map[string]bool),
 	}
-	if err := c.find(ctx); err != nil {
-		return err
-	}
-	if r.opts.DryRun {
-		c.countWrites()
-	} else if err := c.writeAll(ctx); err != nil {
+	err := c.findAndWrite(ctx)
+	if err = cmp.Or(err, c.checkRestored(ctx)); err != nil {
 		return err
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.report.add(&c.report)
 	return nil
+}
+
+func (c *comparison) findAndWrite(ctx context.Context) error {
+	if err := c.find(ctx); err != nil {
+		return err
+	}
+	if c.run.opts.DryRun {
+		c.countWrites()
+		return nil
+	}
+	return c.writeAll(ctx)
 }
 
 // find collects the users to write.
@@ -172,29 +180,6 @@ func differences(stored, u *User) (paths []string) {
 		paths = append(paths, lastSignInAt)
 	}
 	return paths
-}
-
-// foundDeleted counts a user whom Clerk has and whose record is marked deleted. If Restore
-// is set, it restores the record.
-func (c *comparison) foundDeleted(ctx context.Context, listed clerkapi.ListedUser, deletedAt time.Time) error {
-	c.report.Tombstoned.add(listed.ID)
-	before := c.page.AsOf.Add(-restorableAfter)
-	if !c.run.opts.Restore || deletedAt.After(before) {
-		return nil
-	}
-	u := c.mapped(ctx, listed)
-	if u == nil {
-		return nil
-	}
-	if !c.run.opts.DryRun {
-		restored, err := c.restore(ctx, u.ClerkID, before)
-		if err != nil || !restored {
-			return err
-		}
-	}
-	c.restored[u.ClerkID] = true
-	c.write = append(c.write, u)
-	return nil
 }
 
 // offer adds a user to those to write.

@@ -47,6 +47,9 @@ func TestReconcileOfAnotherInstance(t *testing.T) {
 		"an empty instance":               {stored: 3, want: wrong, calls: 1},
 		"an empty instance and Store":     {calls: 3},
 		"an empty Store":                  {listed: 3, calls: 4},
+		"one record, and nobody listed":   {stored: 1, calls: 3 - 1 + 1 + 2}, // the only user was deleted
+		"one record, and others listed":   {stored: 1, listed: 3, calls: 4 + 1 + 1},
+		"two records":                     {stored: 2, listed: 3, want: wrong, calls: 1},
 		"revoked":                         {stored: 3, listed: 3, revoked: true, want: unavailable, calls: 1},
 		"revoked, and an empty Store":     {listed: 3, revoked: true, want: unavailable, calls: 1},
 		"another instance than was named": {stored: 3, listed: 3, instance: "own", want: wrong, calls: 1},
@@ -198,6 +201,59 @@ func TestReconcileWithAFailingClerk(t *testing.T) {
 				"deactivated": len(ghosts)})
 			fx.clerk.SetFault(nil)
 			fx.inStep(t)
+		})
+	}
+}
+
+// A run whose API URL is wrong ends at its first call, and says what to check.
+func TestReconcileOfAWrongURL(t *testing.T) {
+	t.Parallel()
+	page := func(status int) *fakeclerk.Fault {
+		return &fakeclerk.Fault{Status: status, ContentType: "text/html", Body: "<html>hunter2"}
+	}
+	for name, tt := range map[string]struct {
+		fault *fakeclerk.Fault
+		url   string
+		calls int // 1: ends at once
+	}{
+		"a page":            {fault: page(200), calls: 1},
+		"no page":           {fault: page(404), calls: 1},
+		"a page and 403":    {fault: page(403), calls: 1},
+		"a page and 405":    {fault: page(405), calls: 1},
+		"a redirect":        {fault: &fakeclerk.Fault{Status: 301, Header: http.Header{"Location": {"https://x.example"}}}, calls: 1},
+		"another API's 403": {fault: &fakeclerk.Fault{Status: 403, Body: `{"message":"hunter2"}`}, calls: 1},
+		"no content":        {fault: &fakeclerk.Fault{Status: 204}},
+		"nobody listens":    {url: "http://127.0.0.1:1", calls: 1},
+		"no such host":      {url: "http://clerksync.invalid", calls: 1},
+		"a proxy's 502":     {fault: page(502)},
+		"a proxy's 429":     {fault: page(429)},
+		"an empty list":     {fault: &fakeclerk.Fault{Status: 200, Body: "null"}},
+		"half of a list":    {fault: &fakeclerk.Fault{Status: 200, Body: `[{"id":"user_1"`}},
+		"Clerk's own 500":   {fault: fakeclerk.ErrorFault(500, "internal_clerk_error")},
+		"a broken answer":   {fault: &fakeclerk.Fault{Truncate: true}},
+		"Clerk's own 403":   {fault: fakeclerk.ErrorFault(403, "forbidden"), calls: -1}, // ends at once, whatever the URL
+		"a page of a user":  {fault: &fakeclerk.Fault{Status: 200, Body: `{"id":"user_1"}`}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			fx := newBulkFixture(t, nil)
+			s := fx.Syncer
+			if tt.url != "" {
+				s = fx.syncer(t, func(c *clerksync.Config) { c.APIURL = tt.url })
+			}
+			fx.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { return tt.fault })
+			report, err := s.Reconcile(t.Context(), options{})
+			if !errors.Is(err, clerksync.ErrUnavailable) || report.Complete {
+				t.Fatalf("%v, reports %+v", err, report)
+			}
+			if atOnce := report.ClerkCalls == 1; atOnce != (tt.calls != 0) {
+				t.Errorf("%d calls: %v", report.ClerkCalls, err)
+			}
+			says := strings.Contains(err.Error(), "Check Config.APIURL (CLERK_API_URL): Clerk's is https://api.clerk.com")
+			if says != (tt.calls == 1) || strings.Contains(err.Error(), "hunter2") {
+				t.Errorf("error is %v", err)
+			}
+			checkText(t, err.Error())
 		})
 	}
 }

@@ -1,6 +1,9 @@
 package clerksync
 
 import (
+	"cmp"
+	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -72,6 +75,33 @@ type Report struct {
 func (r *Report) InStep() bool {
 	return r.Complete && r.Created.Count+r.Updated.Count+r.Ghosts.Count+r.Restored.Count+r.Conflicts.Count+r.Failed.Count == 0
 }
+
+// unwritten returns an error if users were not written: a caller that looks at the error
+// alone must learn of them.
+func (r *reconcileRun) unwritten(report *Report) error {
+	var errs []error
+	if n := report.Conflicts.Count; n > 0 {
+		conflict := cmp.Or(r.conflict, &ConflictError{})
+		errs = append(errs, &unwrittenError{n, "in conflict with another record, on a field that a unique index allows only once", conflict})
+	}
+	if n := report.Failed.Count; n > 0 {
+		errs = append(errs, &unwrittenError{n, "rejected by the mapping or the Store; the log says why", nil})
+	}
+	return errors.Join(errs...)
+}
+
+// unwrittenError says that a run did not write some users.
+type unwrittenError struct {
+	users int
+	why   string
+	cause error // may be nil
+}
+
+func (e *unwrittenError) Error() string {
+	return fmt.Sprintf("clerksync: reconcile: users not written: %d, %s", e.users, e.why)
+}
+
+func (e *unwrittenError) Unwrap() error { return e.cause }
 
 // Tally counts users and names the first of them.
 type Tally struct {

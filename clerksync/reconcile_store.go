@@ -73,6 +73,9 @@ func (s oneByOne) UpsertBatch(ctx context.Context, us []*User) ([]Result, error)
 		if results[i], err = s.Upsert(ctx, u); err != nil {
 			errs[i] = err
 		}
+		if errors.Is(err, errNoAnswer) {
+			return nil, err // the others would wait as long
+		}
 	}
 	if len(errs) > 0 {
 		return results, &BatchError{Errs: errs}

@@ -15,15 +15,19 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync/internal/retry"
 )
 
+// maxUnlisted bounds the memory for records that Clerk's list does not have. After so many,
+// Clerk is asked for them, and the records are read again from the beginning.
+const maxUnlisted = 100_000
+
 // sweep looks for ghosts: records of users that Clerk does not have.
 type sweep struct {
 	run      *reconcileRun
 	youngest time.Time // records made later are left to another run
 
-	last    string   // the id of the record looked at last
-	records int      // looked at
-	ask     []string // not seen in Clerk's list
-	absent  []string // not found by their id either
+	records  int        // the most that one pass has yielded
+	handled  *idset.Set // ids that Clerk's list does not have, in any pass so far
+	unlisted []string   // those of them that Clerk is to be asked for
+	absent   []string   // not found by their id either
 }
 
 // ghost is a user that Clerk does not have, as of a time.
@@ -36,7 +40,7 @@ type ghost struct {
 // whom Clerk does not have when asked for each. No record is marked deleted before all
 // ghosts are known and counted.
 func (r *reconcileRun) sweepGhosts(ctx context.Context) error {
-	s := &sweep{run: r, youngest: r.syncer.clock.Now().Add(-max(0, r.opts.Holdback))}
+	s := &sweep{run: r, youngest: r.syncer.clock.Now().Add(-max(0, r.opts.Holdback)), handled: idset.New(0)}
 	r.mu.Lock()
 	r.progress.Phase, r.progress.Done, r.progress.Total = PhaseGhosts, 0, r.pager.Passed()
 	r.mu.Unlock()
@@ -50,83 +54,74 @@ func (r *reconcileRun) sweepGhosts(ctx context.Context) error {
 	return s.deactivate(ctx, ghosts)
 }
 
-// walk looks at all records that are not deleted. A failure of the Store after new records
-// restarts the time for retries.
+// walk looks at all records that are not deleted. Clerk is asked only between two passes
+// over the Store, so that none of them has to wait for Clerk.
 func (s *sweep) walk(ctx context.Context) error {
 	for done := false; !done; {
-		var fatal error // from Clerk, or from comparing
-		isFatal := func(error) bool { return fatal != nil }
-		err := retry.Do(ctx, s.run.syncer.clock, isFatal, func() (err error) {
-			done, fatal, err = s.walkOnce(ctx)
-			return cmp.Or(fatal, err)
-		})
-		if err != nil {
+		var err error
+		if done, err = s.pass(ctx); err != nil {
+			return err
+		}
+		if err := s.askForUnlisted(ctx); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// walkOnce continues after the last record, to the end or to a failure of the Store. It
-// returns storeErr only if the Store failed before it yielded a new record. Any other error
-// is returned as fatal and is not retried.
-func (s *sweep) walkOnce(ctx context.Context) (done bool, fatal, storeErr error) {
-	from := s.last
-	for stamp, err := range s.run.store.Undeleted(ctx) {
-		if err != nil && s.last > from {
-			return false, nil, nil
-		}
-		if err != nil {
-			return false, nil, storeError(err)
-		}
-		if stamp.ClerkID <= s.last {
-			continue // an earlier attempt has passed it
-		}
-		s.last = stamp.ClerkID
-		if err := s.look(ctx, stamp); err != nil {
-			return false, err, nil
+// pass reads the Store's records until it has seen all, or enough to ask Clerk for. After a
+// failure of the Store it begins again. A failure later than every one before restarts the
+// time for retries: the Store may have closed a long iteration.
+func (s *sweep) pass(ctx context.Context) (done bool, err error) {
+	for furthest := -1; ; {
+		further := false
+		err = retry.Do(ctx, s.run.syncer.clock, func(error) bool { return further }, func() (err error) {
+			var n int
+			n, done, err = s.passOnce(ctx)
+			further, furthest = n > furthest && furthest >= 0, max(n, furthest)
+			return err
+		})
+		if err == nil || !further || ctx.Err() != nil {
+			return done, err
 		}
 	}
-	return true, s.askByID(ctx), nil
 }
 
-func (s *sweep) look(ctx context.Context, stamp Stamp) error {
-	s.records++
+// passOnce is one attempt of pass. It returns how many records the Store yielded.
+func (s *sweep) passOnce(ctx context.Context) (n int, done bool, err error) {
+	for stamp, err := range s.run.store.Undeleted(ctx) {
+		if err != nil {
+			return n, false, storeError(err)
+		}
+		n++
+		s.look(stamp)
+		s.records = max(s.records, n)
+		if n%clerkapi.MaxPageSize == 0 {
+			s.tellRecords()
+		}
+		if len(s.unlisted) == s.run.opts.maxUnlisted {
+			return n, false, nil
+		}
+	}
+	return n, true, nil
+}
+
+// look decides what to do about a record. The Store may yield it more than once.
+func (s *sweep) look(stamp Stamp) {
+	id := stamp.ClerkID
+	if s.run.pager.Seen(id) || !s.handled.Add(id) {
+		return
+	}
 	switch {
-	case !clerkapi.ValidUserID(stamp.ClerkID):
-		s.count(&s.run.report.Unknown, stamp.ClerkID)
-	case s.run.pager.Seen(stamp.ClerkID) && !s.run.wasRestored(stamp.ClerkID):
+	case !clerkapi.ValidUserID(id):
+		s.run.count(&s.run.report.Unknown, id)
 	case stamp.CreatedAt.After(s.youngest):
 		s.run.mu.Lock()
 		s.run.report.HeldBack++
 		s.run.mu.Unlock()
 	default:
-		if s.ask = append(s.ask, stamp.ClerkID); len(s.ask) == clerkapi.MaxUserIDs {
-			return s.askByID(ctx)
-		}
+		s.unlisted = append(s.unlisted, id)
 	}
-	if s.records%clerkapi.MaxPageSize == 0 {
-		s.tellRecords()
-	}
-	return nil
-}
-
-// recheckInSweep makes the sweep ask Clerk for a user whose record was restored. The user
-// may have been deleted after Clerk listed it; that event found the record deleted, and
-// will not come again.
-func (r *reconcileRun) recheckInSweep(id string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.restored == nil {
-		r.restored = idset.New(0)
-	}
-	r.restored.Add(id)
-}
-
-func (r *reconcileRun) wasRestored(id string) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.restored != nil && r.restored.Has(id)
 }
 
 func (s *sweep) tellRecords() {
@@ -137,29 +132,33 @@ func (s *sweep) tellRecords() {
 	s.run.reportProgress()
 }
 
-// askByID asks Clerk for the users that its list did not contain. Those that Clerk has are
-// compared: a resumed run has not seen the users that the run before it passed.
-func (s *sweep) askByID(ctx context.Context) error {
-	defer s.tellRecords()
-	if len(s.ask) == 0 {
-		return nil
+// askForUnlisted asks Clerk for the users that its list did not contain. Those that Clerk
+// has are compared: a resumed run has not seen the users that the run before it passed.
+func (s *sweep) askForUnlisted(ctx context.Context) error {
+	slices.Sort(s.unlisted)
+	for ids := range slices.Chunk(s.unlisted, clerkapi.MaxUserIDs) {
+		users, asOf, err := s.run.clerk.UsersByID(ctx, ids)
+		if err != nil {
+			return err
+		}
+		s.absent = append(s.absent, absent(ids, users)...)
+		if err := s.run.compare(ctx, clerkapi.Page{Users: users, AsOf: asOf}); err != nil {
+			return err
+		}
+		s.tellRecords()
 	}
-	users, asOf, err := s.run.clerk.UsersByID(ctx, s.ask)
-	if err != nil {
-		return err
-	}
+	s.unlisted = nil
+	s.tellRecords()
+	return nil
+}
+
+// absent returns those of ids that are not among users.
+func absent(ids []string, users []clerkapi.ListedUser) []string {
 	known := make(map[string]bool, len(users))
 	for _, u := range users {
 		known[u.ID] = true
 	}
-	for _, id := range s.ask {
-		if !known[id] {
-			s.absent = append(s.absent, id)
-		}
-	}
-	s.ask = s.ask[:0]
-	users = slices.DeleteFunc(users, func(u clerkapi.ListedUser) bool { return s.run.wasRestored(u.ID) }) // compared already
-	return s.run.compare(ctx, clerkapi.Page{Users: users, AsOf: asOf}, nil)
+	return slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return known[id] })
 }
 
 // verifyAbsent asks Clerk for each absent user alone, and fails if too many are gone.
@@ -173,11 +172,11 @@ func (s *sweep) verifyAbsent(ctx context.Context) (ghosts []ghost, err error) {
 		switch {
 		case errors.Is(err, ErrUserUnknown):
 			ghosts = append(ghosts, ghost{id, asOf})
-			s.count(&s.run.report.Ghosts, id)
+			s.run.count(&s.run.report.Ghosts, id)
 		case err != nil:
 			return nil, err
-		case !s.run.wasRestored(id):
-			if err := s.run.compare(ctx, clerkapi.Page{Users: []clerkapi.ListedUser{u}, AsOf: asOf}, nil); err != nil {
+		default:
+			if err := s.run.compare(ctx, clerkapi.Page{Users: []clerkapi.ListedUser{u}, AsOf: asOf}); err != nil {
 				return nil, err
 			}
 		}
@@ -201,32 +200,37 @@ func (s *sweep) deactivate(ctx context.Context, ghosts []ghost) error {
 		if writing.Err() != nil {
 			break
 		}
-		writers.Go(func() error { return s.deactivateOne(writing, g) })
+		writers.Go(func() (err error) {
+			defer recovered(&err)
+			return s.run.deactivate(writing, g)
+		})
 	}
 	return cmp.Or(writers.Wait(), context.Cause(ctx))
 }
 
-func (s *sweep) deactivateOne(ctx context.Context, g ghost) (err error) {
-	defer recovered(&err)
-	err = s.run.retryWrite(ctx, func() error {
-		_, err := s.run.syncer.deactivate(ctx, g.id, g.asOf)
-		return err
+// deactivate marks a ghost's record deleted.
+func (r *reconcileRun) deactivate(ctx context.Context, g ghost) error {
+	err := r.retryWrite(ctx, func() error {
+		return r.inTime(ctx, func(ctx context.Context) error {
+			_, err := r.syncer.deactivate(ctx, g.id, g.asOf)
+			return err
+		})
 	})
 	var rejected *rejectedError
 	switch {
 	case errors.As(err, &rejected):
-		s.run.warn(ctx, g.id, err)
-		s.count(&s.run.report.Failed, g.id)
-		return s.run.checkRejected(0, 1, err)
+		r.warn(ctx, g.id, err)
+		r.count(&r.report.Failed, g.id)
+		return r.checkRejected(0, 1, err)
 	case err != nil:
 		return err
 	}
-	s.count(&s.run.report.Deactivated, g.id)
-	return s.run.checkRejected(1, 0, nil)
+	r.count(&r.report.Deactivated, g.id)
+	return r.checkRejected(1, 0, nil)
 }
 
-func (s *sweep) count(t *Tally, id string) {
-	s.run.mu.Lock()
-	defer s.run.mu.Unlock()
+func (r *reconcileRun) count(t *Tally, id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	t.add(id)
 }

@@ -105,6 +105,72 @@ func TestReconcileLimitsDeactivations(t *testing.T) {
 	}
 }
 
+// TestReconcileManyUnlistedRecords has more records that Clerk's list does not have than a run
+// remembers at one time. Each is looked at once, in whatever order and however often it comes.
+func TestReconcileManyUnlistedRecords(t *testing.T) {
+	t.Parallel()
+	for name, limit := range map[string]int{"one at a time": 1, "some": 7, "all at once": 50, "no limit": 0} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			fx := newBulkFixture(t, nil)
+			fx.backfill(t, 10)
+			ghosts := fx.ghosts(t, 30)
+			fx.record(t, "legacy-1")
+			fx.record(t, "user_young")
+			opts := options{MaxDeactivations: -1}
+			clerksync.SetMaxUnlisted(&opts, limit)
+			fx.store.fault = func(op string) error {
+				if n := fx.store.count("Undeleted"); op == "Undeleted" && (n == 55 || n == 70) {
+					return errDown // breaks off
+				}
+				return nil
+			}
+			report := fx.reconcile(t, opts)
+			wantCounts(t, report, tally{
+				"seen": 10, "unchanged": 10, "ghosts": 30, "deactivated": 30, "unknown": 1,
+			})
+			if report.HeldBack != 1 || !slices.Equal(slices.Sorted(slices.Values(report.Ghosts.IDs)), ghosts) {
+				t.Errorf("reports %+v", report)
+			}
+			passes := 1 + 2 // two broke off
+			if limit > 0 {
+				passes += 30 / limit
+			}
+			if n, most := fx.store.count("Undeleted"), 42*(passes+1); n < 70 || n > most { // one is the sample
+				t.Errorf("read %d records, want at most %d", n, most)
+			}
+		})
+	}
+}
+
+// A resumed run has not seen the users that the run before it passed: it asks for them by id, as
+// few at a time as it remembers, and compares them.
+func TestReconcileResumedWithManyUnlistedRecords(t *testing.T) {
+	t.Parallel()
+	fx := newBulkFixture(t, nil)
+	ids := fx.backfill(t, 40)
+	fx.clerk.SetFault(func(r *http.Request) *fakeclerk.Fault {
+		if r.URL.Query().Get("starting_after") == ids[29] {
+			return fakeclerk.ErrorFault(401, "clerk_key_invalid")
+		}
+		return nil
+	})
+	report, err := fx.Reconcile(t.Context(), options{PageSize: 10, Writers: 1})
+	if err == nil || report.Resume == "" {
+		t.Fatalf("%v, reports %+v", err, report)
+	}
+	fx.clerk.SetFault(nil)
+	fx.rename(t, "Augusta", ids[3])
+	fx.delete(t, ids[4])
+	opts := options{PageSize: 10, Resume: report.Resume}
+	clerksync.SetMaxUnlisted(&opts, 6)
+	report = fx.reconcile(t, opts)
+	if report.Updated.Count != 1 || report.Deactivated.Count != 1 || report.Seen != 39 {
+		t.Errorf("reports %+v", report)
+	}
+	fx.inStep(t)
+}
+
 func TestReconcileHoldback(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"time"
 
 	"github.com/clerksync/clerksync-go/clerksync/internal/clerkapi"
 )
@@ -50,24 +49,14 @@ func (c *comparison) writeAll(ctx context.Context) error {
 // writeBatch writes users. It returns those that failed and may be tried again, with the
 // cause.
 func (c *comparison) writeBatch(ctx context.Context, users []*User) (failing []*User, cause error) {
-	gens := make([]uint64, len(users))
-	for i, u := range users {
-		gens[i] = c.run.syncer.cache.generation(u.ClerkID).Load()
-	}
-	results, err := c.run.store.UpsertBatch(ctx, users)
-	var partly *BatchError
-	if err != nil && !errors.As(err, &partly) {
+	results, errs, err := c.upsertBatch(ctx, users)
+	if err != nil {
 		return users, err
 	}
 	for i, u := range users {
-		var err error
-		if partly != nil {
-			err = partly.Errs[i]
-		}
 		var conflict *ConflictError
-		switch {
+		switch err := errs[i]; {
 		case err == nil:
-			c.run.syncer.invalidateUpserted(u, gens[i], results[i], nil)
 			c.written(u.ClerkID, results[i].Outcome)
 		case errors.As(err, &conflict):
 			c.conflicting(ctx, u, conflict)
@@ -82,12 +71,36 @@ func (c *comparison) writeBatch(ctx context.Context, users []*User) (failing []*
 	return failing, cause
 }
 
+// upsertBatch is the Store's UpsertBatch. The next visits see the results. errs are the errors
+// of single users, by index.
+func (c *comparison) upsertBatch(ctx context.Context, users []*User) (results []Result, errs map[int]error, err error) {
+	gens := make([]uint64, len(users))
+	for i, u := range users {
+		gens[i] = c.run.syncer.cache.generation(u.ClerkID).Load()
+	}
+	results, err = c.run.store.UpsertBatch(ctx, users)
+	var partly *BatchError
+	if errors.As(err, &partly) {
+		errs, err = partly.Errs, nil
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	for i, u := range users {
+		if errs[i] == nil {
+			c.run.syncer.invalidateUpserted(u, gens[i], results[i], nil)
+		}
+	}
+	return results, errs, nil
+}
+
 // written counts what the Store did with a user.
 func (c *comparison) written(id string, outcome Outcome) {
 	c.run.syncer.rereads.recordKnown(id)
 	onlySignedIn := outcome == Unchanged && slices.Equal(c.fields[id], []string{lastSignInAt})
 	switch {
 	case outcome == Deactivated && c.restored[id]: // foundDeleted has counted it
+		delete(c.restored, id) // deleted again, or still
 	case outcome == Deactivated: // deleted in the meantime
 		c.report.Tombstoned.add(id)
 	case c.restored[id]:
@@ -134,28 +147,18 @@ func (c *comparison) offerParts(ctx context.Context, parts []*User, round int) (
 	if len(parts) == 0 {
 		return nil, nil
 	}
-	s := c.run.syncer
-	results, err := c.run.store.UpsertBatch(ctx, parts)
-	var partly *BatchError
-	if err != nil && !errors.As(err, &partly) {
+	_, errs, err := c.upsertBatch(ctx, parts)
+	if err != nil {
 		return parts, err
 	}
 	for i, u := range parts {
-		var err error
-		if partly != nil {
-			err = partly.Errs[i]
-		}
-		conflict := refusedField(err)
 		var final *ConflictError
-		switch {
-		case err == nil:
-			s.invalidateUpserted(u, s.cache.generation(u.ClerkID).Load(), results[i], nil)
-		case conflict != nil:
+		err := errs[i]
+		if conflict := refusedField(err); conflict != nil {
 			if less := omitNext(u, conflict, round); less != nil {
 				c.parts = append(c.parts, less)
 			}
-		case errors.As(err, &final), errors.Is(err, ErrNotFound), errors.Is(err, ErrRejected):
-		default:
+		} else if err != nil && !errors.As(err, &final) && !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrRejected) {
 			failing, cause = append(failing, u), err
 		}
 	}
@@ -175,20 +178,21 @@ func (c *comparison) conflicting(ctx context.Context, u *User, conflict *Conflic
 	if conflict.Type == "" {
 		c.parts = append(c.parts, omitRefused(u, conflict.Field))
 	}
-	c.keepConflict(u.ClerkID, conflict.Holder)
+	c.keepConflict(u.ClerkID, conflict)
 }
 
 // keepConflict keeps a user for the end of the run.
-func (c *comparison) keepConflict(id, holder string) {
+func (c *comparison) keepConflict(id string, err *ConflictError) {
 	r := c.run
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.conflict = err
 	if len(r.conflicts) == maxConflictsRetried {
 		c.report.Conflicts.add(id)
 		return
 	}
 	r.conflicts = append(r.conflicts, id)
-	r.holders[id] = holder
+	r.inConflict[id] = err
 	c.report.Seen-- // it will be seen again
 }
 
@@ -203,7 +207,7 @@ func (r *reconcileRun) retryConflicts(ctx context.Context) error {
 			n := min(len(ids), clerkapi.MaxUserIDs)
 			users, asOf, err := r.clerk.UsersByID(ctx, ids[:n])
 			if err == nil {
-				err = r.compare(ctx, clerkapi.Page{Users: users, AsOf: asOf}, nil)
+				err = r.compare(ctx, clerkapi.Page{Users: users, AsOf: asOf})
 			}
 			if err != nil {
 				r.conflicts = append(r.conflicts, ids...)
@@ -216,11 +220,11 @@ func (r *reconcileRun) retryConflicts(ctx context.Context) error {
 }
 
 // handOverConflicts writes users in conflict whose values other users hold. It asks Clerk for
-// pairs of both.
+// 50 pairs at a time.
 func (r *reconcileRun) handOverConflicts(ctx context.Context) error {
 	ids := r.conflicts
 	r.conflicts = nil
-	written := make(map[string]Outcome)
+	written := make(map[string]Outcome) // by handovers
 	for len(ids) > 0 {
 		n := min(len(ids), clerkapi.MaxUserIDs/2)
 		if err := r.handOverPairs(ctx, ids[:n], written); err != nil {
@@ -232,62 +236,45 @@ func (r *reconcileRun) handOverConflicts(ctx context.Context) error {
 	return nil
 }
 
-// handOverPairs is handOverConflicts for at most 50 users. written has the users whom the run's
-// handovers wrote.
 func (r *reconcileRun) handOverPairs(ctx context.Context, ids []string, written map[string]Outcome) error {
+	writers := make(map[string]bool)
 	var pairs []string
-	counted := &comparison{run: r}
 	for _, id := range ids {
-		holder := r.holders[id]
-		switch outcome, done := written[id]; {
-		case done: // as the holder of another user's value
-			counted.report.Seen++
-			counted.written(id, outcome)
-		case !clerkapi.ValidUserID(holder):
-			counted.report.Seen++
-			counted.keepConflict(id, holder)
-		default:
+		holder := r.inConflict[id].Holder
+		if _, done := written[id]; !done && clerkapi.ValidUserID(holder) {
+			writers[id] = true
 			pairs = append(pairs, id, holder)
 		}
 	}
+	if len(pairs) > 0 {
+		slices.Sort(pairs)
+		pairs = slices.Compact(pairs)
+		users, asOf, err := r.clerk.UsersByID(ctx, pairs)
+		if err != nil {
+			return err
+		}
+		h := r.syncer.newHandover(r.store, r.clerk.UsersByID)
+		h.written = written
+		h.keep(pairs, users, asOf)
+		users = slices.DeleteFunc(users, func(u clerkapi.ListedUser) bool { return !writers[u.ID] })
+		if err := r.compareWith(ctx, clerkapi.Page{Users: users, AsOf: asOf}, h); err != nil {
+			return err
+		}
+	}
+	rest := &comparison{run: r}
+	for _, id := range ids {
+		if writers[id] {
+			continue
+		}
+		rest.report.Seen++
+		if outcome, done := written[id]; done { // as the holder of another user's value
+			rest.written(id, outcome)
+		} else {
+			rest.keepConflict(id, r.inConflict[id])
+		}
+	}
 	r.mu.Lock()
-	r.report.add(&counted.report)
-	r.mu.Unlock()
-	if len(pairs) == 0 {
-		return nil
-	}
-	slices.Sort(pairs)
-	pairs = slices.Compact(pairs)
-	users, asOf, err := r.clerk.UsersByID(ctx, pairs)
-	if err != nil {
-		return err
-	}
-	h := r.syncer.newHandover(r.clerk.UsersByID)
-	h.written = written
-	h.keep(pairs, users, asOf)
-	writers := slices.DeleteFunc(users, func(u clerkapi.ListedUser) bool {
-		return !slices.Contains(ids, u.ID) || r.holders[u.ID] == ""
-	})
-	return r.compare(ctx, clerkapi.Page{Users: writers, AsOf: asOf}, h)
-}
-
-// restore restores a record. It returns false if the Store rejects that.
-func (c *comparison) restore(ctx context.Context, id string, before time.Time) (bool, error) {
-	r := c.run
-	// It does not matter whether this call restored the record: the answer to an earlier
-	// attempt may be lost. If the record is still deleted, the Upsert leaves it so.
-	err := r.retryWrite(ctx, func() error {
-		_, err := r.syncer.store.(RestoreStore).Restore(ctx, id, before)
-		return storeError(err)
-	})
-	var rejected *rejectedError
-	if errors.As(err, &rejected) {
-		c.failed(ctx, id, err)
-		return false, r.checkRejected(0, 1, err)
-	}
-	if err != nil {
-		return false, err
-	}
-	r.recheckInSweep(id)
-	return true, nil
+	defer r.mu.Unlock()
+	r.report.add(&rest.report)
+	return nil
 }

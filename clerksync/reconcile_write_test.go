@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -81,7 +80,7 @@ func (tt badUser) run(t *testing.T, force bool) {
 		}
 		return nil
 	}
-	report := fx.reconcile(t, options{PageSize: 3, Force: force})
+	report := fx.reconcileSome(t, options{PageSize: 3, Force: force})
 	want, counted := tally{"seen": 10, "created": 9, "failed": 1}, report.Failed
 	if tt.conflict {
 		want, counted = tally{"seen": 10, "created": 9, "conflicts": 1}, report.Conflicts
@@ -109,7 +108,7 @@ func TestReconcileManyBadUsers(t *testing.T) {
 		c.Map = func(*clerk.User, *clerksync.User) error { return errors.New("no tenant") }
 	})
 	fx.signUp(250)
-	report := fx.reconcile(t, options{PageSize: 20})
+	report := fx.reconcileSome(t, options{PageSize: 20})
 	wantCounts(t, report, tally{"seen": 250, "failed": 250})
 	if n := strings.Count(fx.logs.String(), "could not be reconciled"); n != 100 || len(report.Failed.IDs) != 100 {
 		t.Errorf("logs %d and names %d users, want 100", n, len(report.Failed.IDs))
@@ -179,7 +178,7 @@ func TestReconcileStoreRejectsEverySecondUser(t *testing.T) {
 		}
 		return nil
 	}
-	report := fx.reconcile(t, options{PageSize: 20})
+	report := fx.reconcileSome(t, options{PageSize: 20})
 	wantCounts(t, report, tally{"seen": 140, "created": 70, "failed": 70})
 	if !report.Complete || report.InStep() {
 		t.Errorf("reports %+v", report)
@@ -312,40 +311,6 @@ func TestRestoreIsFollowedByTheRest(t *testing.T) {
 			}
 			fx.inStep(t)
 		})
-	}
-}
-
-// A user is deleted in Clerk after the list and before the record is restored. The event found the
-// record deleted already, so nothing else will delete it: the run must.
-func TestRestoreOfAUserDeletedMeanwhile(t *testing.T) {
-	t.Parallel()
-	fx := newBulkFixture(t, nil)
-	ids := fx.backfill(t, 3)
-	gone, kept := ids[0], ids[1]
-	for _, id := range []string{gone, kept} {
-		if _, err := fx.store.Deactivate(t.Context(), id, fx.clock.Now()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	fx.clock.Advance(2 * time.Hour)
-	var once sync.Once
-	fx.store.fault = func(op string) error {
-		if op == "Restore" {
-			once.Do(func() {
-				fx.delete(t, gone)
-				deleteEvent(t, fx, gone)
-			})
-		}
-		return nil
-	}
-	report := fx.reconcile(t, options{Restore: true})
-	wantCounts(t, report, tally{"seen": 3, "unchanged": 1, "tombstoned": 2, "restored": 2, "ghosts": 1,
-		"deactivated": 1})
-	if u := fx.get(t, gone); u.IsActive || u.DeletedAt.IsZero() {
-		t.Errorf("the user who is deleted in Clerk has %+v", u)
-	}
-	if u := fx.get(t, kept); !u.IsActive {
-		t.Errorf("the user who is still in Clerk has %+v", u)
 	}
 }
 

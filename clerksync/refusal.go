@@ -70,7 +70,7 @@ func (s *Syncer) logLimited(ctx context.Context, level slog.Level, kind, message
 	if suppressed > 0 {
 		attrs = append(attrs, slog.Int("suppressed", suppressed))
 	}
-	s.cfg.Logger.LogAttrs(ctx, level, message, attrs...)
+	s.cfg.Logger.LogAttrs(ctx, level, message, attrs...) //nolint:sloglint // a constant of each caller's
 }
 
 const (

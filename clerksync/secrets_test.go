@@ -428,10 +428,11 @@ func TestReconcileOutputHasNoPersonalData(t *testing.T) {
 	fx.rename(t, "Augusta", ids[5])
 
 	texts := []string{}
-	report := fx.reconcile(t, clerksync.ReconcileOptions{Force: true})
+	report, err := fx.Reconcile(t.Context(), clerksync.ReconcileOptions{Force: true})
+	wantUnwritten(t, &report, err)
 	wantCounts(t, report, map[string]int{"seen": 7, "unchanged": 2, "updated": 3, "failed": 2,
 		"ghosts": 1, "deactivated": 1})
-	texts = append(texts, fmt.Sprintf("%+v", report))
+	texts = append(texts, fmt.Sprintf("%+v", report), err.Error())
 	for _, fault := range []*fakeclerk.Fault{
 		{Status: 200,
 			Body: `[{"id":"user_1","first_name":"Ada","email_addresses":[{"email_address":"ada1@example.com"}]`},

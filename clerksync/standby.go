@@ -46,9 +46,9 @@ func (w *upserted) standby(cached *User) *User {
 	}
 	if written == nil || w.overtaken || unconfirmed(written) {
 		// The Store did not return the record (as mongostore after an update), it may be out
-		// of date, or Clerk has never confirmed it: keep nothing but a suspension.
-		if cached != nil && !cached.IsActive {
-			return cached // the app suspended the user, which an Upsert does not change
+		// of date, or Clerk has never confirmed it: keep nothing but what bars the user.
+		if w.leavesBarred(cached) {
+			return cached
 		}
 		return nil
 	}
@@ -56,6 +56,12 @@ func (w *upserted) standby(cached *User) *User {
 		return written
 	}
 	return nil // not cached, so nobody visits: do not start caching
+}
+
+// leavesBarred reports whether the Upsert has not changed what bars the cached user: a
+// suspension, which is the app's, or a ban that it omitted.
+func (w *upserted) leavesBarred(cached *User) bool {
+	return cached != nil && (!cached.IsActive || cached.Banned && w.offered.omits("banned"))
 }
 
 // learnedNothing reports whether the Upsert says nothing about the stored record: it

@@ -85,8 +85,10 @@ type BatchStore interface {
 	Stamps(ctx context.Context, clerkIDs []string) (map[string]Stamp, error)
 
 	// Undeleted yields the stamp of every record without a DeletedAt, suspended and banned
-	// ones too, in ascending order of ClerkID. Records written meanwhile may or may not be
-	// among them. After an error it stops.
+	// ones too, each once and in any order. A record that is written meanwhile may be
+	// missing or come twice. The caller may call the Store meanwhile, but should not pause
+	// for minutes: a database may then have ended the iteration. After an error it stops,
+	// and only starting over yields the rest.
 	Undeleted(ctx context.Context) iter.Seq2[Stamp, error]
 }
 

@@ -104,8 +104,13 @@ func (s *Syncer) invalidate(id string, keep func(cached *User, generation uint64
 
 // upsert offers u to the Store. The next visit sees the result.
 func (s *Syncer) upsert(ctx context.Context, u *User) (Result, error) {
+	return s.upsertTo(ctx, s.store, u)
+}
+
+// upsertTo is upsert to the Syncer's Store in another wrapping.
+func (s *Syncer) upsertTo(ctx context.Context, store Store, u *User) (Result, error) {
 	gen := s.cache.generation(u.ClerkID).Load()
-	res, err := s.store.Upsert(ctx, u)
+	res, err := store.Upsert(ctx, u)
 	s.invalidateUpserted(u, gen, res, err)
 	return res, storeError(err)
 }

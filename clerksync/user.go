@@ -20,8 +20,9 @@ const (
 
 // User is the app's record of one Clerk user.
 //
-// Its JSON form uses the field names of the record in the database. It leaves out the
-// bookkeeping, which is not for the app's clients.
+// Its JSON form uses the field names of the record in the database, except that the fields
+// of Extra are under "extra", while in the database they are top-level fields. It leaves out
+// the bookkeeping, which is not for the app's clients.
 //
 // A *User that clerksync hands out (by [Syncer.User], [UserFromContext] or in a [Result] of
 // the Syncer) is the caller's own copy.

@@ -77,7 +77,7 @@ const (
 //   - 405 method_not_allowed, 413 body_too_large.
 //   - 409 conflict: one of the app's unique indexes keeps the record out.
 //   - 422 invalid_event: signed but not usable; rejected: the Store never takes such a
-//     record, see [ErrRejected].
+//     record, see [ErrRejected]. Both are logged as errors.
 //   - 500 mapping_failed: RoleOf or Map failed.
 //   - 503 unavailable: the Store failed; event_hook_failed: OnEvent did.
 //
@@ -214,12 +214,11 @@ func (h *webhookHandler) serve(ctx context.Context, w http.ResponseWriter, r *ht
 			ErrWrongInstance, cmp.Or(plainName(e.InstanceID), "none that it names"), h.cfg.InstanceID, setting.InstanceIDPlace)
 	}
 	clerkID, res, err := h.syncer.applyEvent(ctx, e)
+	d.ClerkID, d.Outcome = cmp.Or(clerkID, d.ClerkID), res.Outcome
 	if err != nil {
-		d.ClerkID = cmp.Or(clerkID, d.ClerkID)
 		return err
 	}
 	e.Result = res
-	d.ClerkID, d.Outcome = cmp.Or(clerkID, d.ClerkID), res.Outcome
 	h.syncer.cfg.Logger.DebugContext(ctx, "clerksync: webhook applied", "event_id", id, "event_type", e.Type, "outcome", e.Result.Outcome.String())
 	return h.runHook(ctx, e)
 }

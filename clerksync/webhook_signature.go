@@ -169,30 +169,30 @@ func anyElement(lines []string) bool {
 
 // readFamily reads the three headers whose names begin with family.
 func readFamily(ids, timestamps, lines []string, family string) (s signature, err error) {
-	malformed := func(name, format string, args ...any) (signature, error) {
-		return signature{}, unsigned(checkHeadersMalformed, "the header "+family+name+" "+format, args...)
+	malformed := func(name, format string, args ...any) error {
+		return unsigned(checkHeadersMalformed, "the header "+family+name+" "+format, args...)
 	}
 	for _, header := range [][]string{ids, timestamps, lines} {
 		if len(header) > maxHeaderLines {
-			return malformed("…", "has over %d lines", maxHeaderLines)
+			return s, malformed("…", "has over %d lines", maxHeaderLines)
 		}
 	}
 	var same bool
 	if s.id, same = only(ids); !same {
-		return malformed("id", "is there several times, with different values")
+		return s, malformed("id", "is there several times, with different values")
 	}
 	timestamp, same := only(timestamps)
 	if !same {
-		return malformed("timestamp", "is there several times, with different values")
+		return s, malformed("timestamp", "is there several times, with different values")
 	}
 	if s.sent, err = strconv.ParseInt(timestamp, 10, 64); err != nil || s.sent < 0 || s.sent > maxSent {
-		return malformed("timestamp", "is not a number of seconds since 1970")
+		return s, malformed("timestamp", "is not a number of seconds since 1970")
 	}
 	s.lines = lines
 	for range signatures(lines) {
 		return s, nil
 	}
-	return malformed("signature", "has no entry of the form v1,<base64>")
+	return s, malformed("signature", "has no entry of the form v1,<base64>")
 }
 
 // maxSent is a time in seconds that no signature has. A time in milliseconds is above it.

@@ -19,8 +19,8 @@ import (
 //     for Clerk. Then holders.go tries to make the way free for the whole record.
 //   - A field that cannot be mapped is omitted (mapping.go). After RoleOf or Map failed,
 //     everything but the ban is, and the call still fails.
-//   - If the Store fails for another reason, the ban is tried alone: the reason may be a value
-//     that the Store cannot take.
+//   - If the Store rejects the record for good, the ban is tried alone: the reason may be a
+//     value that the database does not take.
 //
 // [User].Omit is the means: such a write leaves a version that is one millisecond older, so
 // that the same user is written whole later. It creates no record: a first insert that cannot
@@ -65,10 +65,7 @@ func refusedField(err error) *ConflictError {
 }
 
 // banWorthTrying reports whether a write that failed with err is repeated for the ban alone.
-func banWorthTrying(u *User, err error) bool {
-	var conflict *ConflictError
-	return u.Banned && !errors.As(err, &conflict)
-}
+func banWorthTrying(u *User, err error) bool { return u.Banned && errors.Is(err, ErrRejected) }
 
 // writePart writes what is left of a user who could not be mapped as a whole.
 func (s *Syncer) writePart(ctx context.Context, m mapped, upsert upsertFunc) (Result, error) {

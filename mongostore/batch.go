@@ -2,6 +2,7 @@ package mongostore
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"go.mongodb.org/mongo-driver/v2/mongo"
@@ -127,8 +128,8 @@ func (b *batch) decide(ctx context.Context, items []*item) bool {
 	return true
 }
 
-// plan sets an item's result, and returns the write that it needs, nil for none. r is
-// the record as read, nil if there is none.
+// plan sets an item's result or error, and returns the write that it needs, nil for none. r
+// is the record as read, nil if there is none.
 func (b *batch) plan(it *item, r *record) mongo.WriteModel {
 	up := it.up
 	outcome := r.decide(up.u, up.time)
@@ -137,24 +138,25 @@ func (b *batch) plan(it *item, r *record) mongo.WriteModel {
 		return nil
 	}
 	it.passes = it.wouldPass(r, outcome)
-	switch outcome {
-	case clerksync.Created:
+	if r == nil && len(up.u.Omit) > 0 {
+		b.errs[it.index] = errNoRecord
+		return nil
+	}
+	if r == nil {
 		it.result = up.written(outcome)
 		// The guarded upsert would leave open who created the record.
 		return mongo.NewInsertOneModel().SetDocument(up.document())
-	case clerksync.Updated:
-		it.result = clerksync.Result{Outcome: up.outcome(r, outcome)}
-		return mongo.NewUpdateOneModel().SetFilter(r.asRead()).SetUpdate(up.update(r.lost(up.u)))
-	case clerksync.Unchanged:
-		it.result = up.unchanged(r)
-		if _, moved := r.confirmed(up.u); !moved {
-			return nil
-		}
-		return mongo.NewUpdateOneModel().SetFilter(r.asRead()).SetUpdate(up.moveTimes())
-	default:
-		it.result = clerksync.Result{Outcome: up.outcome(r, outcome), User: r.user()}
+	}
+	p, err := up.plan(r)
+	if err != nil {
+		b.errs[it.index] = err
 		return nil
 	}
+	it.result = p.result
+	if p.update == nil {
+		return nil
+	}
+	return mongo.NewUpdateOneModel().SetFilter(p.filter).SetUpdate(p.update)
 }
 
 // wrote reports whether r equals u because this item's guarded upsert updated it.
@@ -180,10 +182,13 @@ func (it *item) didWrite(r *record) bool {
 
 // wouldPass reports whether a guarded upsert over r writes.
 func (it *item) wouldPass(r *record, outcome clerksync.Outcome) bool {
+	if len(it.up.u.Omit) > 0 {
+		return false
+	}
 	if r == nil || r.is(it.up.id) {
 		return true
 	}
-	return outcome == clerksync.Updated && !dateOf(r.raw, "clerkUpdatedAt").Equal(it.up.u.ClerkUpdatedAt) &&
+	return outcome == clerksync.Updated && !r.unconfirmed() && !dateOf(r.raw, "clerkUpdatedAt").Equal(it.up.u.ClerkUpdatedAt) &&
 		slices.Equal(extraFields(r.raw), it.up.extraNames())
 }
 
@@ -213,7 +218,7 @@ func (b *batch) settle(ctx context.Context, items []*item) {
 	for i, it := range items {
 		res, err := it.up.run(ctx)
 		if err != nil {
-			if unreachable(err) {
+			if unreachable(err) && !errors.Is(err, errNoRecord) {
 				b.fail(items[i:], err)
 				return
 			}

@@ -1,8 +1,10 @@
 package mongostore_test
 
 import (
+	"flag"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -234,6 +236,76 @@ func BenchmarkReconcileBackfill(b *testing.B) {
 	b.ReportMetric(n/bare.Seconds(), "bare/s")
 	b.ReportMetric(bare.Seconds()/ours.Seconds(), "rate/bare")
 	b.ReportMetric(n/check.Seconds(), "unchanged/s")
+}
+
+var reconcileUsers = flag.String("reconcile.users", "50000", "the numbers of users of BenchmarkReconcileInStep")
+
+// BenchmarkReconcileInStep fills collections of several sizes, and times a run over each that
+// finds all records in step: by versions, by whole records, and the pass over the records alone,
+// which looks for ghosts. Filling a million takes minutes.
+//
+//	MONGODB_URI=… go test ./mongostore -run '^$' -bench ReconcileInStep -benchtime 1x -timeout 60m -reconcile.users 50000,400000,1000000
+func BenchmarkReconcileInStep(b *testing.B) {
+	for text := range strings.SplitSeq(*reconcileUsers, ",") {
+		users, err := strconv.Atoi(text)
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Run(text, func(b *testing.B) { reconcileInStep(b, users) })
+	}
+}
+
+func reconcileInStep(b *testing.B, users int) {
+	clerk, err := fakeclerk.Start(fakeclerk.Config{RateLimit: -1, Population: users})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = clerk.Close() }()
+	coll := newCollection(b)
+	s, store := newBenchReconciler(b, coll, clerk), open(b, coll, nil)
+	var ghosts time.Time // when the run began to look for them
+	run := func(force bool) (clerksync.Report, time.Duration) {
+		start := time.Now()
+		report, err := s.Reconcile(b.Context(), clerksync.ReconcileOptions{
+			RequestsPerSecond: 1e6, Force: force, Holdback: -1,
+			Progress: func(p clerksync.Progress) {
+				if p.Phase == clerksync.PhaseUsers {
+					ghosts = time.Now()
+				}
+			},
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+		return report, time.Since(start)
+	}
+	_, filled := run(false)
+	b.Logf("filled with %d users in %v", users, filled)
+	took := make(map[string]time.Duration)
+	for b.Loop() {
+		for name, force := range map[string]bool{"versions/s": false, "whole/s": true} {
+			report, d := run(force)
+			if report.Unchanged != users {
+				b.Fatalf("%+v", report)
+			}
+			took[name] += d
+			took["ghosts-of-"+name] += time.Since(ghosts)
+		}
+		start, n := time.Now(), 0
+		for _, err := range store.Undeleted(b.Context()) {
+			if err != nil {
+				b.Fatal(err)
+			}
+			n++
+		}
+		if n != users {
+			b.Fatalf("the pass yielded %d records of %d", n, users)
+		}
+		took["undeleted/s"] += time.Since(start)
+	}
+	for name, d := range took {
+		b.ReportMetric(float64(users*b.N)/d.Seconds(), name)
+	}
 }
 
 func newBenchReconciler(b *testing.B, coll *mongo.Collection, clerk *fakeclerk.Server) *clerksync.Syncer {

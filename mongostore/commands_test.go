@@ -14,8 +14,8 @@ import (
 	"github.com/clerksync/clerksync-go/mongostore"
 )
 
-// TestFiltersNameTheClerkID checks that all commands but the release of an address go to
-// one shard of a collection that is sharded on clerkId.
+// TestFiltersNameTheClerkID checks that all commands but the release of an address and the
+// pass over the whole collection go to one shard of a collection that is sharded on clerkId.
 func TestFiltersNameTheClerkID(t *testing.T) {
 	t.Parallel()
 	base := newUniqueStore(t, "email").coll
@@ -27,10 +27,14 @@ func TestFiltersNameTheClerkID(t *testing.T) {
 	insert(t, base, bson.D{{Key: "clerkId", Value: "user_flat"}, {Key: "profile", Value: nil}})
 	callEverything(t, keeping, erasing)
 
-	releases := 0
+	releases, passes := 0, 0
 	for _, cmd := range sent.take() {
 		if isRelease(cmd) {
 			releases++
+			continue
+		}
+		if isPass(cmd) {
+			passes++
 			continue
 		}
 		for _, filter := range filtersOf(t, cmd) {
@@ -42,6 +46,17 @@ func TestFiltersNameTheClerkID(t *testing.T) {
 	if releases != 1 {
 		t.Errorf("%d writes to many records, want the one release", releases)
 	}
+	if passes != 1 {
+		t.Errorf("%d passes over the collection, want the one of Undeleted", passes)
+	}
+}
+
+// isPass reports whether a command begins a pass over the whole collection, which must have
+// neither a filter nor an order: see the comment on scan.
+func isPass(cmd bson.Raw) bool {
+	filter, ok := cmd.Lookup("filter").DocumentOK()
+	_, noSort := cmd.LookupErr("sort")
+	return commandName(cmd) == "find" && ok && len(filter) == 5 && noSort != nil // 5 bytes are an empty document
 }
 
 // callEverything calls all methods, often enough that each sends every command it can send.

@@ -3,6 +3,7 @@ package mongostore
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -11,37 +12,54 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync"
 )
 
-// TestUniqueKey checks what another record must have to conflict with one that has an
-// array, a number of the app's, and no tenant.
+// TestUniqueKey checks what another record must have to conflict with one that has arrays, a
+// number of the app's, and no tenant.
 func TestUniqueKey(t *testing.T) {
 	s := offline(t)
 	up, err := s.newUpsert(&clerksync.User{
-		ClerkID: "user_ada", Email: "ada@example.com", Extra: map[string]any{"plan": "free"},
+		ClerkID: "user_ada", Email: "ada@example.com",
+		Extra: map[string]any{
+			"plan": "free", "groups": []any{"x", "y"}, "none": []any{},
+			"address": map[string]any{"city": "London"},
+			"phones":  []any{map[string]any{"number": int64(1)}, map[string]any{"number": int64(2)}, "odd"},
+		},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	raw, err := bson.Marshal(bson.D{
-		{Key: "email", Value: "old@example.com"}, {Key: "tags", Value: bson.A{"a", "b"}},
-		{Key: "seat", Value: bson.D{{Key: "row", Value: int32(7)}}},
+	stored, err := bson.Marshal(bson.D{
+		{Key: "clerkId", Value: "user_ada"}, {Key: "email", Value: "old@example.com"}, {Key: "tags", Value: bson.A{"a", "b"}},
+		{Key: "seat", Value: bson.D{{Key: "row", Value: int32(7)}}}, {Key: "name", Value: "Old"},
+		{Key: "teams", Value: bson.A{bson.D{{Key: "id", Value: "t1"}}, bson.D{{Key: "id", Value: bson.A{"t2", "t3"}}}}},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for fields, want := range map[string]string{
-		"email":         `{"email": "ada@example.com"}`,
-		"tags email":    `{"tags": {"$in": ["a","b"]},"email": "ada@example.com"}`,
-		"tenant email":  `{"tenant": null,"email": "ada@example.com"}`,
-		"seat.row plan": `{"seat.row": {"$numberInt":"7"},"plan": "free"}`,
-		"email name":    `{"email": "ada@example.com","name": null}`,
-		"name":          "", // Clerk has none
-		"tenant tags":   "",
-		"email clerkId": "",
-		"email _id":     "",
+	after, err := up.after(&record{raw: stored})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for fields, want := range map[string]struct{ filter, paths string }{
+		"email":           {`{"email": {"$eq": "ada@example.com"}}`, "email"},
+		"tags email":      {`{"tags": {"$in": ["a","b"]},"email": {"$eq": "ada@example.com"}}`, "email"},
+		"tenant email":    {`{"tenant": {"$eq": null},"email": {"$eq": "ada@example.com"}}`, "email"},
+		"seat.row plan":   {`{"seat.row": {"$eq": {"$numberInt":"7"}},"plan": {"$eq": "free"}}`, "plan"},
+		"email name":      {`{"email": {"$eq": "ada@example.com"},"name": {"$eq": null}}`, "email"},
+		"groups":          {`{"groups": {"$in": ["x","y"]}}`, "groups"},
+		"none":            {`{"none": {"$eq": []}}`, "none"},
+		"address.city":    {`{"address.city": {"$eq": "London"}}`, "address"},
+		"address.zip":     {`{"address.zip": {"$eq": null}}`, "address"},
+		"phones.number":   {`{"phones.number": {"$in": [{"$numberLong":"1"},{"$numberLong":"2"}]}}`, "phones"},
+		"teams.id email":  {`{"teams.id": {"$in": ["t1","t2","t3"]},"email": {"$eq": "ada@example.com"}}`, "email"},
+		"seat.row.x plan": {`{"seat.row.x": {"$eq": null},"plan": {"$eq": "free"}}`, "plan"},
+		"name":            {}, // Clerk has none
+		"tenant tags":     {},
+		"email clerkId":   {},
+		"email _id":       {},
 	} {
-		key := up.key(&record{raw: raw}, strings.Fields(fields))
+		key := up.key(after, uniqueIndex{fields: strings.Fields(fields)})
 		if key == nil {
-			if want != "" {
+			if want.filter != "" {
 				t.Errorf("%s: no key", fields)
 			}
 			continue
@@ -51,12 +69,45 @@ func TestUniqueKey(t *testing.T) {
 			t.Fatal(err)
 		}
 		var gotRaw, wantRaw bson.Raw
-		err = errors.Join(bson.UnmarshalExtJSON(got, true, &gotRaw), bson.UnmarshalExtJSON([]byte(want), true, &wantRaw))
+		err = errors.Join(bson.UnmarshalExtJSON(got, true, &gotRaw), bson.UnmarshalExtJSON([]byte(want.filter), true, &wantRaw))
 		if err != nil {
 			t.Fatalf("%s: %s, %v", fields, got, err)
 		}
-		if !bytes.Equal(gotRaw, wantRaw) {
-			t.Errorf("%s: %s, want %s", fields, got, want)
+		if !bytes.Equal(gotRaw, wantRaw) || strings.Join(key.paths, " ") != want.paths {
+			t.Errorf("%s: %s of %s, want %s of %s", fields, got, key.paths, want.filter, want.paths)
+		}
+	}
+}
+
+// TestAfter checks that the record is judged as the write leaves it.
+func TestAfter(t *testing.T) {
+	up, err := offline(t).newUpsert(&clerksync.User{
+		ClerkID: "user_ada", Email: "ada@example.com", Profile: clerksync.Profile{FirstName: "Ada"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stored, err := bson.Marshal(bson.D{
+		{Key: "clerkId", Value: "user_ada"}, {Key: "name", Value: "Old"}, {Key: "plan", Value: "free"}, {Key: "seat", Value: "7"},
+		{Key: "profile", Value: bson.D{{Key: "firstName", Value: "Old"}, {Key: "lastName", Value: "Old"}, {Key: "color", Value: "red"}}},
+		{Key: "extraFields", Value: bson.A{"plan"}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range []*record{nil, {raw: stored}} {
+		after, err := up.after(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := map[string]string{"email": "ada@example.com", "profile.firstName": "Ada", "name": "", "profile.lastName": "", "plan": ""}
+		if r != nil {
+			want["seat"], want["profile.color"] = "7", "red"
+		}
+		for path, text := range want {
+			if got := textOf(after, strings.Split(path, ".")...); got != text {
+				t.Errorf("%s: %q, want %q", path, got, text)
+			}
 		}
 	}
 }
@@ -73,4 +124,48 @@ func TestDuplicateKeys(t *testing.T) {
 			t.Errorf("%q of %v", got, err)
 		}
 	}
+}
+
+// TestCandidates uses what MongoDB says about a duplicate key: the key pattern, and the
+// collation of the index if it has one.
+func TestCandidates(t *testing.T) {
+	caseless := mustMarshal(t, bson.D{{Key: "locale", Value: "en"}, {Key: "strength", Value: 2}})
+	known := uniqueIndex{fields: []string{"email"}, collation: caseless}
+	username := uniqueIndex{fields: []string{"username"}}
+	refusal := func(field string, more ...bson.E) error {
+		return writeError(11000, append(bson.D{{Key: "keyPattern", Value: bson.D{{Key: field, Value: 1}}}}, more...))
+	}
+	for name, c := range map[string]struct {
+		unique []uniqueIndex
+		err    error
+		want   []uniqueIndex
+	}{
+		"Named":          {[]uniqueIndex{username, known}, refusal("email"), []uniqueIndex{known}},
+		"NamedTwice":     {[]uniqueIndex{known, {fields: []string{"email"}}}, refusal("email"), []uniqueIndex{known, {fields: []string{"email"}}}},
+		"NamedButNew":    {[]uniqueIndex{known}, refusal("phone"), []uniqueIndex{{fields: []string{"phone"}}}},
+		"NewCollation":   {nil, refusal("email", bson.E{Key: "collation", Value: caseless}), []uniqueIndex{known}},
+		"NotNamed":       {[]uniqueIndex{username, known}, writeError(11000, nil), []uniqueIndex{username, known}},
+		"PerhapsAnEmail": {[]uniqueIndex{username}, writeError(11000, nil), []uniqueIndex{username, {fields: []string{"email"}}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := offline(t)
+			s.unique = c.unique
+			got := s.candidates(c.err)
+			same := func(a, b uniqueIndex) bool {
+				return slices.Equal(a.fields, b.fields) && bytes.Equal(a.collation, b.collation)
+			}
+			if !slices.EqualFunc(got, c.want, same) {
+				t.Errorf("%v, want %v", got, c.want)
+			}
+		})
+	}
+}
+
+func mustMarshal(t *testing.T, d any) bson.Raw {
+	t.Helper()
+	raw, err := bson.Marshal(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
 }

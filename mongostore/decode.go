@@ -30,24 +30,34 @@ func (r *record) clerkID() string { return textOf(r.raw, "clerkId") }
 func (r *record) is(id bson.ObjectID) bool { return idOf(r.raw.Lookup("_id")) == id.Hex() }
 
 // decide is [clerksync.Decide] for a record that may be nil. It decodes the whole record
-// only at equal versions, because most users of a batch are newer.
+// only at equal versions and with Omit, because most users of a batch are newer.
 func (r *record) decide(u *clerksync.User, now time.Time) clerksync.Outcome {
 	if r == nil {
 		return clerksync.Decide(nil, u, now)
 	}
 	brief := &clerksync.User{ClerkUpdatedAt: dateOf(r.raw, "clerkUpdatedAt"), DeletedAt: deletedAt(r.raw)}
-	if brief.ClerkUpdatedAt.Equal(u.ClerkUpdatedAt) {
+	if brief.ClerkUpdatedAt.Equal(u.ClerkUpdatedAt) || len(u.Omit) > 0 {
 		return clerksync.Decide(r.user(), u, now)
 	}
 	return clerksync.Decide(brief, u, now)
 }
 
 // asRead returns the filter of a compare-and-set: it matches the record until another
-// writer changes a field that the decision depends on. It compares the stored values,
-// because several of them may decode to the same one.
-func (r *record) asRead() bson.D {
+// writer changes a field that the decision depends on. updatedAt tells of a write of the
+// same version and the same evidence. It compares the stored values, because several of
+// them may decode to the same one. paths are those that the write is
+// about: if the record is not confirmed, what the app has there is part of the decision.
+func (r *record) asRead(paths []string) bson.D {
 	filter := bson.D{{Key: "clerkId", Value: r.clerkID()}}
-	for _, field := range []string{"clerkUpdatedAt", "syncedAt", "extraFields", "deletedAt"} {
+	if filter[0].Value == "" { // an array that holds the id
+		filter[0] = r.equal("clerkId")
+	}
+	state := []string{"clerkUpdatedAt", "syncedAt", "updatedAt", "extraFields", "deletedAt"}
+	if r.unconfirmed() {
+		paths = slices.DeleteFunc(paths, func(path string) bool { return slices.Contains(state, path) })
+		return append(filter, r.unchanged(append(state, paths...))...)
+	}
+	for _, field := range state {
 		filter = append(filter, r.equal(field))
 	}
 	return filter
@@ -70,11 +80,11 @@ func (r *record) flatProfile() bool {
 	return err == nil && v.Type != bson.TypeEmbeddedDocument
 }
 
-// lost returns the names of the record's Extra that u does not have.
+// lost returns the names of the record's Extra that u neither has nor omits.
 func (r *record) lost(u *clerksync.User) []string {
 	return slices.DeleteFunc(extraFields(r.raw), func(name string) bool {
 		_, kept := u.Extra[name]
-		return kept
+		return kept || slices.Contains(u.Omit, name) || slices.Contains(u.Omit, "extraFields")
 	})
 }
 
@@ -82,9 +92,13 @@ func (r *record) lost(u *clerksync.User) []string {
 // times forward, and whether there is anything to move.
 func (r *record) confirmed(u *clerksync.User) (after *clerksync.User, moved bool) {
 	after = r.user()
-	if u.SyncedAt.After(after.SyncedAt) || u.LastSignInAt.After(after.LastSignInAt) {
+	synced := u.SyncedAt
+	if staysUnconfirmed(r, u) {
+		synced = time.Time{}
+	}
+	if synced.After(after.SyncedAt) || u.LastSignInAt.After(after.LastSignInAt) {
 		after = after.Clone()
-		after.SyncedAt = latest(after.SyncedAt, u.SyncedAt)
+		after.SyncedAt = latest(after.SyncedAt, synced)
 		after.LastSignInAt = latest(after.LastSignInAt, u.LastSignInAt)
 	}
 	return after, after != r.user()
@@ -102,12 +116,7 @@ func latest(a, b time.Time) time.Time {
 func decode(raw bson.Raw) *clerksync.User {
 	text := func(path ...string) string { return textOf(raw, path...) }
 	date := func(field string) time.Time { return dateOf(raw, field) }
-	truth := func(field string, absent bool) bool {
-		if b, ok := raw.Lookup(field).BooleanOK(); ok {
-			return b
-		}
-		return absent
-	}
+	truth := func(field string, absent bool) bool { return truthOf(raw, field, absent) }
 
 	u := &clerksync.User{
 		ID:      idOf(raw.Lookup("_id")),
@@ -210,6 +219,13 @@ func textOf(raw bson.Raw, path ...string) string {
 	return s
 }
 
+func truthOf(raw bson.Raw, field string, absent bool) bool {
+	if b, ok := raw.Lookup(field).BooleanOK(); ok {
+		return b
+	}
+	return absent
+}
+
 func dateOf(raw bson.Raw, field string) time.Time { return timeOf(raw.Lookup(field)) }
 
 func timeOf(v bson.RawValue) time.Time {
@@ -219,48 +235,14 @@ func timeOf(v bson.RawValue) time.Time {
 	return time.Time{}
 }
 
-// valueOf returns the value of an Extra field in the types of [clerksync.User.Canonical].
-// It is nil for other types, which clerksync does not write.
-func valueOf(v bson.RawValue) any {
-	switch v.Type {
-	case bson.TypeString:
-		return v.StringValue()
-	case bson.TypeBoolean:
-		return v.Boolean()
-	case bson.TypeInt32: // mongosh writes whole numbers like this
-		return int64(v.Int32())
-	case bson.TypeInt64:
-		return v.Int64()
-	case bson.TypeDouble:
-		return v.Double()
-	case bson.TypeDateTime:
-		return timeOf(v)
-	case bson.TypeArray:
-		values, _ := v.Array().Values()
-		list := make([]any, len(values))
-		for i, e := range values {
-			list[i] = valueOf(e)
-		}
-		return list
-	case bson.TypeEmbeddedDocument:
-		elements, _ := v.Document().Elements()
-		m := make(map[string]any, len(elements))
-		for _, e := range elements {
-			m[e.Key()] = valueOf(e.Value())
-		}
-		return m
-	default:
-		return nil
-	}
-}
-
-// stamp returns what Reconcile needs of the record.
+// stamp returns what Reconcile needs of the record. It decodes nothing else, because
+// Undeleted reads millions.
 func (r *record) stamp() clerksync.Stamp {
-	u := r.user()
 	return clerksync.Stamp{
-		ClerkID:        u.ClerkID,
-		ClerkUpdatedAt: u.ClerkUpdatedAt, SyncedAt: u.SyncedAt, CreatedAt: u.CreatedAt, DeletedAt: u.DeletedAt,
-		IsActive: u.IsActive,
+		ClerkID:        r.clerkID(),
+		ClerkUpdatedAt: dateOf(r.raw, "clerkUpdatedAt"), SyncedAt: dateOf(r.raw, "syncedAt"),
+		CreatedAt: dateOf(r.raw, "createdAt"), DeletedAt: deletedAt(r.raw),
+		IsActive: truthOf(r.raw, "isActive", true),
 	}
 }
 

@@ -3,6 +3,7 @@ package mongostore
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,8 +21,9 @@ import (
 // .gender, clerkCreatedAt, lastSignInAt, and the fields that [clerksync.Config].Map
 // added to Extra, with extraFields. It keeps _id, clerkId, the flags (isActive,
 // emailVerified, phoneVerified, banned), the record's own times, and the app's fields:
-// role, location and each field that clerksync does not know. A record that is already
-// deleted stays as it is.
+// role, location and each field that clerksync does not know. In a record that clerksync
+// has never written, a value of another type than clerksync's is the app's too. A record
+// that is already deleted stays as it is.
 func (s *Store) Deactivate(ctx context.Context, clerkID string, at time.Time) (clerksync.Result, error) {
 	const op = "deactivate"
 	ctx, err := begin(ctx, op)
@@ -66,7 +68,7 @@ func (d *deactivation) try(ctx context.Context) (*clerksync.User, error) {
 		onInsert := bson.D{{Key: "_id", Value: d.id}, {Key: "createdAt", Value: d.time}}
 		update := bson.D{{Key: "$set", Value: d.fields()}, {Key: "$setOnInsert", Value: onInsert}}
 		_, err := d.store.write(ctx, filter, update, true)
-		if !mongo.IsDuplicateKeyError(err) {
+		if !refusedRecord(err) {
 			return nil, err
 		}
 	}
@@ -80,10 +82,18 @@ func (d *deactivation) try(ctx context.Context) (*clerksync.User, error) {
 		return r.user(), nil
 	}
 	update := bson.D{{Key: "$set", Value: d.fields()}}
+	var erased []string
 	if d.erase {
-		update = append(update, bson.E{Key: "$unset", Value: erasure(r)})
+		erased = erasure(r)
+		unset := make(bson.D, len(erased))
+		for i, path := range erased {
+			unset[i] = bson.E{Key: path, Value: ""}
+		}
+		if len(unset) > 0 { // before MongoDB 5.0 an operator must not be empty
+			update = append(update, bson.E{Key: "$unset", Value: unset})
+		}
 	}
-	_, err = d.store.write(ctx, r.asRead(), update, false)
+	_, err = d.store.write(ctx, r.asRead(erased), update, false)
 	return nil, err
 }
 
@@ -101,20 +111,24 @@ func (d *deactivation) fields() bson.D {
 	return bson.D{{Key: "isActive", Value: false}, {Key: "deletedAt", Value: d.at}, {Key: "updatedAt", Value: d.time}}
 }
 
-// erasure removes everything that a sync would remove if Clerk knew nothing about the
-// user, and lastSignInAt.
-func erasure(r *record) bson.D {
+// erasure returns the paths of everything that a sync would remove if Clerk knew nothing
+// about the user, and lastSignInAt. In an unconfirmed record, it leaves out what has
+// another type than clerksync's: that is the app's.
+func erasure(r *record) []string {
 	nobody := &clerksync.User{}
-	unset := bson.D{{Key: "lastSignInAt", Value: ""}, {Key: "extraFields", Value: ""}}
+	paths := []string{"lastSignInAt", "extraFields"}
 	for path, value := range nobody.ClerkFields() {
 		if value == nil && !(strings.HasPrefix(path, "profile.") && r.flatProfile()) {
-			unset = append(unset, bson.E{Key: path, Value: ""})
+			paths = append(paths, path)
 		}
 	}
-	for _, name := range r.lost(nobody) {
-		unset = append(unset, bson.E{Key: name, Value: ""})
+	if r.unconfirmed() {
+		paths = slices.DeleteFunc(paths, func(path string) bool {
+			field, _ := r.inTheWay(path, typeAt(path))
+			return field != ""
+		})
 	}
-	return unset
+	return append(paths, r.lost(nobody)...)
 }
 
 // Restore implements [clerksync.RestoreStore], in one round trip. The next Upsert brings

@@ -31,7 +31,7 @@
 // was applied before takes two, and one that is out of date three.
 //
 // Filters name the clerkIds that they are about, so commands on a collection that is
-// sharded on clerkId go to single shards. There are two exceptions. Undeleted reads all
-// shards. If a unique index of the app's own rejects an Upsert, it looks on every shard
-// for another user's record with the same value, and has deleted records give it up.
+// sharded on clerkId go to single shards. There are two exceptions. Undeleted reads the
+// whole collection. If a unique index of the app's own rejects an Upsert, it looks on every
+// shard for another user's record with the same value, and has deleted records give it up.
 package mongostore

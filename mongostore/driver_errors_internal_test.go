@@ -12,6 +12,7 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/x/mongo/driver"
 
 	"github.com/clerksync/clerksync-go/clerksync"
 )
@@ -22,11 +23,11 @@ func TestDescribe(t *testing.T) {
 		return mongo.CommandError{Code: code, Name: name, Labels: labels, Message: secret}
 	}
 	for want, err := range map[string]error{
-		"server error 11000":                               writeError(11000, nil),
-		"server error 13, Unauthorized":                    command(13, "Unauthorized"),
-		"RetryableWriteError, NetworkError, network error": command(0, "", "RetryableWriteError", "NetworkError"),
-		"server error 50, MaxTimeMSExpired, timed out":     command(50, "MaxTimeMSExpired"),
-		"server error 64": mongo.WriteException{
+		"server error 11000": writeError(11000, nil),
+		"server error 13, Unauthorized: " + advices[13].text: command(13, "Unauthorized"),
+		"RetryableWriteError, NetworkError, network error":   command(0, "", "RetryableWriteError", "NetworkError"),
+		"server error 50, MaxTimeMSExpired, timed out":       command(50, "MaxTimeMSExpired"),
+		"server error 64: " + advices[64].text: mongo.WriteException{
 			WriteConcernError: &mongo.WriteConcernError{Code: 64, Message: secret},
 		},
 		"server error 1, server error 11000": mongo.BulkWriteException{WriteErrors: []mongo.BulkWriteError{
@@ -49,13 +50,18 @@ func TestDescribe(t *testing.T) {
 
 func TestUnreachable(t *testing.T) {
 	network := mongo.CommandError{Labels: []string{"NetworkError"}}
-	for _, err := range []error{mongo.ErrClientDisconnected, context.Canceled, network} {
+	noPrimary := mongo.CommandError{Code: 10107}
+	for _, err := range []error{mongo.ErrClientDisconnected, context.Canceled, network, noPrimary} {
 		if !unreachable(wrapDriverErr(t.Context(), "op", err)) {
 			t.Errorf("%v counts as an answer", err)
 		}
 	}
 	conflict := &clerksync.ConflictError{}
-	for _, err := range []error{errLostRace, mongo.CommandError{Code: 13}, writeError(121, nil), conflict} {
+	answers := []error{
+		errLostRace, mongo.CommandError{Code: 13}, writeError(121, nil), conflict, clerksync.ErrRejected,
+		driver.ErrDocumentTooLarge, mongo.MarshalError{Err: errors.New("no encoder")},
+	}
+	for _, err := range answers {
 		if unreachable(wrapDriverErr(t.Context(), "op", err)) {
 			t.Errorf("%v counts as no answer", err)
 		}
@@ -69,6 +75,9 @@ func TestRetry(t *testing.T) {
 		"WriteConflict": mongo.CommandError{Code: 112},
 		"Throttled":     writeError(16500, nil),
 		"Deadlock":      mongo.CommandError{Code: 16908292, Message: "deadlock detected"},
+		"NotPrimary":    mongo.CommandError{Code: 10107},
+		"SteppedDown":   mongo.CommandError{Code: 189},
+		"ShuttingDown":  mongo.CommandError{Code: 91},
 	}
 	for name, transient := range transient {
 		t.Run(name, func(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/x/mongo/driver"
 
 	"github.com/clerksync/clerksync-go/clerksync"
 )
@@ -19,26 +20,34 @@ type databaseError struct {
 	op    string
 	cause []error // the driver's error last; before it the context's, if it is done
 	text  string  // the driver's text if it may be shown; else empty
+	// rejected says that the server never takes this record.
+	rejected bool
 }
 
 func (e *databaseError) Error() string {
 	text := e.text
 	if text == "" {
-		text = describe(e.cause[0])
+		text = Describe(e.cause[0])
 	}
 	return "mongostore: " + e.op + ": " + text
 }
 
 // Unwrap returns the driver's error too, so that errors.As and mongo.IsTimeout work.
 // The text of that error may hold personal data.
-func (e *databaseError) Unwrap() []error { return e.cause }
+func (e *databaseError) Unwrap() []error {
+	if e.rejected {
+		return append(slices.Clip(e.cause), clerksync.ErrRejected)
+	}
+	return e.cause
+}
 
 // wrapDriverErr wraps err for the caller. It returns a [*clerksync.ConflictError] as it is.
 func wrapDriverErr(ctx context.Context, op string, err error) error {
 	if conflict := (*clerksync.ConflictError)(nil); errors.As(err, &conflict) {
 		return err
 	}
-	return &databaseError{op: op, cause: append(ctxCauses(ctx), err)}
+	_, rejected := adviceFor(err)
+	return &databaseError{op: op, cause: append(ctxCauses(ctx), err), rejected: rejected}
 }
 
 // wrapPingErr wraps the error of a ping. A ping sends nothing of a record, so the
@@ -94,6 +103,12 @@ func describe(err error) string {
 			return known.Error()
 		}
 	}
+	switch {
+	case errors.Is(err, driver.ErrDocumentTooLarge):
+		return "not sent"
+	case errors.Is(err, driver.ErrUnsupportedStorageEngine):
+		return "server error 20" // which the driver hides
+	}
 	var parts []string
 	for _, code := range codes(err) {
 		parts = append(parts, fmt.Sprintf("server error %d", code))
@@ -122,14 +137,40 @@ func describe(err error) string {
 	return strings.Join(parts, ", ")
 }
 
-// unreachable reports whether err says that no server answered. The next call would
-// most likely fail too.
+// unreachable reports whether err says that no server, or no primary, answered. The next
+// call would most likely fail too.
 func unreachable(err error) bool {
-	if errors.Is(err, context.Canceled) || mongo.IsTimeout(err) || mongo.IsNetworkError(err) {
+	if errors.Is(err, context.Canceled) || mongo.IsTimeout(err) || mongo.IsNetworkError(err) || hasCode(err, notPrimary...) {
 		return true
+	}
+	if _, rejects := adviceFor(err); rejects || errors.Is(err, clerksync.ErrRejected) {
+		return false
 	}
 	conflict := (*clerksync.ConflictError)(nil)
 	return len(codes(err)) == 0 && !errors.As(err, &conflict) && !errors.Is(err, errLostRace)
+}
+
+// refusedRecord reports whether the server refused the record that an upsert would leave.
+// MongoDB checks a record before it looks for its duplicate, so there may be one already,
+// to which the upsert has nothing to add.
+func refusedRecord(err error) bool {
+	_, rejects := adviceFor(err)
+	return rejects || mongo.IsDuplicateKeyError(err)
+}
+
+// answered reports whether err comes from a server that answered.
+func answered(err error) bool {
+	return len(codes(err)) > 0 || errors.Is(err, driver.ErrUnsupportedStorageEngine)
+}
+
+// unsatisfiable are the codes of a write concern that the deployment can never satisfy.
+var unsatisfiable = []int{79, 100}
+
+// onlyUnconfirmed reports whether the server did a single write, but not enough members
+// confirmed it as the write concern asks.
+func onlyUnconfirmed(err error) bool {
+	we := mongo.WriteException{}
+	return errors.As(err, &we) && len(we.WriteErrors) == 0 && we.WriteConcernError != nil
 }
 
 func hasCode(err error, codes ...int) bool {

@@ -40,6 +40,9 @@ func TestErrorsGiveNothingAway(t *testing.T) {
 	_, errs["not found"] = s.User(t.Context(), "user_nobody")
 	if os.Getenv("MONGODB_URI") != "" { // the embedded database takes it, in ten seconds
 		_, errs["too large"] = s.Upsert(t.Context(), large)
+		if err := errs["too large"]; !errors.Is(err, clerksync.ErrRejected) {
+			t.Errorf("a record of 19 MB: %v, want ErrRejected", err)
+		}
 	}
 	for name, err := range errs {
 		if err == nil {

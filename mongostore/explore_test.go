@@ -16,6 +16,7 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/clerksync/clerksync-go/clerksync"
 	"github.com/clerksync/clerksync-go/mongostore"
@@ -24,8 +25,17 @@ import (
 var explore = flag.String("explore", "some", "TestExplore: `some` scenarios, chosen at random; "+
 	"one: all, with one preemption; two: also two preemptions")
 
-// someScenarios is how many scenarios TestExplore runs by default.
-const someScenarios = 50
+// someScenarios and someReleases are how many scenarios TestExplore runs by default.
+const (
+	someScenarios = 40
+	someReleases  = 10
+)
+
+// choose returns n of all at random.
+func choose(all []scenario, n int) []scenario {
+	rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	return all[:n]
+}
 
 // TestExplore runs operation B in the middle of operation A: before each command of A, it
 // runs B to its end, and A then goes on. With two preemptions, B stops before each of its
@@ -34,12 +44,11 @@ const someScenarios = 50
 // the other operation between them.
 func TestExplore(t *testing.T) {
 	t.Parallel()
-	all := scenarios()
+	all := slices.Concat(scenarios(), releaseScenarios())
 	two := false
 	switch *explore {
 	case "some":
-		rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
-		all = all[:someScenarios]
+		all = slices.Concat(choose(scenarios(), someScenarios), choose(releaseScenarios(), someReleases))
 	case "one":
 	case "two":
 		two = true
@@ -137,12 +146,14 @@ type exploredUser struct {
 	version, synced int // hours; synced is the version if 0, and a version of 0 is none
 	name, email     string
 	extra           map[string]any
+	banned          bool
+	omit            []string
 }
 
 func (u exploredUser) user() *clerksync.User {
 	c := &clerksync.User{
 		ClerkID: "user_" + u.who, Name: u.name, Role: clerksync.RoleTeacher, Extra: u.extra,
-		SyncedAt: hour(max(u.version, u.synced)),
+		SyncedAt: hour(max(u.version, u.synced)), Banned: u.banned, Omit: u.omit,
 	}
 	if u.version > 0 {
 		c.ClerkUpdatedAt = hour(u.version)
@@ -163,6 +174,12 @@ func (u exploredUser) String() string {
 	}
 	if u.extra != nil {
 		text += fmt.Sprint(" ", u.extra)
+	}
+	if u.banned {
+		text += " banned"
+	}
+	if u.omit != nil {
+		text += fmt.Sprint(" without ", u.omit)
 	}
 	return text
 }
@@ -238,6 +255,18 @@ func restoreOf(who string) operation {
 	}}
 }
 
+// byTheApp writes fields of a record as the app does. The record may be new.
+func byTheApp(who string, fields bson.D) operation {
+	return operation{name: fmt.Sprint("the app sets ", fields, " of ", who), run: func(ctx context.Context, s stores) results {
+		_, err := s.raw.UpdateOne(ctx, bson.D{{Key: "clerkId", Value: "user_" + who}},
+			bson.D{{Key: "$set", Value: fields}}, options.UpdateOne().SetUpsert(true))
+		if err != nil {
+			return results{who: err.Error()}
+		}
+		return nil
+	}}
+}
+
 // scenarios returns each pair of operations on each set of records.
 func scenarios() (all []scenario) {
 	v2 := upsertOf(exploredUser{who: "x", version: 2, name: "two", email: "m"})
@@ -249,6 +278,7 @@ func scenarios() (all []scenario) {
 	operations := []operation{
 		v2, v3, tags,
 		upsertOf(exploredUser{who: "x", version: 3, synced: 5, name: "three later", email: "m"}),
+		upsertOf(exploredUser{who: "x", version: 3, name: "three other"}), // at the same time
 		upsertOf(exploredUser{who: "x", version: 4, name: "four"}),
 		upsertOf(exploredUser{who: "x", version: 5, name: "five", email: "n"}),
 		upsertOf(exploredUser{who: "x", version: 0, synced: 6, name: "none", email: "m"}),
@@ -262,11 +292,99 @@ func scenarios() (all []scenario) {
 			exploredUser{who: "y", version: 4, name: "why four", email: "n"},
 		))
 	}
-	for _, before := range [][]operation{
+	befores := [][]operation{
 		nil, {v2}, {v3}, {tags}, {v2, deactivateOf("x")}, {rival}, {rival, deactivateOf("y")},
-	} {
+	}
+	for _, before := range befores {
 		for _, a := range operations {
 			for _, b := range operations {
+				all = append(all, scenario{before, a, b})
+			}
+		}
+	}
+	all = append(all, omitScenarios(befores, operations)...)
+	return append(all, unconfirmedScenarios(operations)...)
+}
+
+// omitScenarios has users with Omit, before and beside each operation.
+func omitScenarios(befores [][]operation, operations []operation) (all []scenario) {
+	noMail := exploredUser{who: "x", version: 3, name: "three", email: "n", omit: []string{"email"}}
+	ban := exploredUser{
+		who: "x", version: 4, name: "not written", banned: true,
+		omit: []string{"email", "name", "emailVerified", "phoneVerified", "clerkCreatedAt", "extraFields"},
+	}
+	extra := exploredUser{
+		who: "x", version: 4, synced: 6, name: "four", email: "m", extra: map[string]any{"plan": "a"}, omit: []string{"tags"},
+	}
+	omitting := []operation{
+		upsertOf(noMail), upsertOf(ban), upsertOf(extra),
+		batchOf(mongostore.GuessWritable, ban, exploredUser{who: "y", version: 4, name: "why four", email: "n"}),
+	}
+	befores = append(slices.Clone(befores), []operation{upsertOf(exploredUser{who: "x", version: 2, name: "two"}), upsertOf(ban)})
+	for _, before := range befores {
+		for _, a := range omitting {
+			for _, b := range operations {
+				all = append(all, scenario{before, a, b}, scenario{before, b, a})
+			}
+			for _, b := range omitting {
+				all = append(all, scenario{before, a, b})
+			}
+		}
+	}
+	last := befores[len(befores)-1]
+	for _, a := range operations {
+		for _, b := range operations {
+			all = append(all, scenario{last, a, b})
+		}
+	}
+	return all
+}
+
+// unconfirmedScenarios has records that the app made, and writes to them by the app.
+func unconfirmedScenarios(operations []operation) (all []scenario) {
+	free := byTheApp("x", bson.D{{Key: "name", Value: "of the app"}, {Key: "role", Value: "ADMIN"}})
+	inTheWay := byTheApp("x", bson.D{{Key: "name", Value: bson.D{{Key: "first", Value: "of the app"}}}, {Key: "role", Value: "ADMIN"}})
+	nulls := byTheApp("x", bson.D{{Key: "name", Value: nil}, {Key: "profile", Value: nil}, {Key: "deletedAt", Value: nil}})
+	ofTheApp := []operation{
+		byTheApp("x", bson.D{{Key: "name", Value: "another of the app"}}), byTheApp("x", bson.D{{Key: "tags", Value: "of the app"}}),
+		byTheApp("x", bson.D{{Key: "email", Value: bson.A{"x"}}}),
+		upsertOf(exploredUser{who: "x", version: 3, name: "three", email: "n", omit: []string{"email"}}),
+	}
+	for _, before := range [][]operation{{free}, {inTheWay}, {nulls}} {
+		for _, a := range operations {
+			for _, b := range slices.Concat(operations, ofTheApp) {
+				all = append(all, scenario{before, a, b})
+			}
+		}
+	}
+	return all
+}
+
+// releaseScenarios returns pairs of operations that want what deleted records hold.
+func releaseScenarios() (all []scenario) {
+	badge := map[string]any{"badge": "b"}
+	both := exploredUser{who: "z", version: 1, name: "gone", email: "m", extra: badge}
+	mail := exploredUser{who: "z", version: 1, name: "gone", email: "m"}
+	old := upsertOf(exploredUser{who: "x", version: 1, name: "one"})
+	live := upsertOf(exploredUser{who: "y", version: 1, name: "why", extra: badge})
+	x2 := exploredUser{who: "x", version: 2, name: "two", email: "m"}
+	x3 := exploredUser{who: "x", version: 3, name: "three", email: "m", extra: badge}
+	taking := []operation{
+		upsertOf(x2), upsertOf(x3),
+		upsertOf(exploredUser{who: "y", version: 2, name: "why two", email: "m", extra: badge}),
+		batchOf(mongostore.GuessWritable, x3, exploredUser{who: "y", version: 3, name: "why three", email: "n"}),
+	}
+	others := []operation{
+		upsertOf(exploredUser{who: "x", version: 4, name: "four", email: "n"}), deactivateOf("x"), restoreOf("z"),
+	}
+	for _, before := range [][]operation{
+		{upsertOf(both), deactivateOf("z")},
+		{upsertOf(both), deactivateOf("z"), old},
+		{upsertOf(mail), deactivateOf("z"), live, old},
+		{upsertOf(mail), deactivateOf("z"), live, deactivateOf("y")},
+	} {
+		for _, a := range taking {
+			for _, b := range slices.Concat(taking, others) {
 				all = append(all, scenario{before, a, b})
 			}
 		}
@@ -307,7 +425,7 @@ type turn struct {
 
 func newExplorer(t *testing.T) *explorer {
 	t.Helper()
-	e := &explorer{base: newUniqueStore(t, "email")}
+	e := &explorer{base: newUniqueStore(t, "email", "badge")}
 	// The Store tells its own writes from others' by the millisecond of the call.
 	var calls atomic.Int64
 	now := func() time.Time { return hour(30).Add(time.Duration(calls.Add(1)) * time.Millisecond) }
@@ -327,7 +445,7 @@ func newExplorer(t *testing.T) *explorer {
 
 func openStores(t *testing.T, coll *mongo.Collection, now func() time.Time) stores {
 	t.Helper()
-	opts := &mongostore.Options{BatchSize: batchSize, AllowUnique: []string{"email"}, Now: now}
+	opts := &mongostore.Options{BatchSize: batchSize, AllowUnique: []string{"email", "badge"}, Now: now}
 	keeping := open(t, coll, opts)
 	opts.EraseOnDelete = true
 	return stores{keeping: keeping, erasing: open(t, coll, opts), raw: coll}
@@ -443,6 +561,8 @@ func (e *explorer) serialOutcomes(t *testing.T, sc scenario) map[string]string {
 		e.a.results, e.b.results = both[e.a], both[e.b]
 		outcome, name := e.outcome(t), strings.Join(names, ", then ")
 		outcomes[outcome] = name
+		// Who wants both of another's values conflicts on the one that is looked at first.
+		outcomes[strings.ReplaceAll(outcome, "conflict on email", "conflict on badge")] = name
 		if sc.a.parts != nil {
 			outcomes[readDeleted.ReplaceAllString(outcome, "A deactivated$1")] = name
 		}
@@ -477,7 +597,7 @@ func describeFault(sc scenario, trace []string, got string, want map[string]stri
 func (e *explorer) outcome(t *testing.T) string {
 	t.Helper()
 	var text strings.Builder
-	for _, who := range []string{"x", "y"} {
+	for _, who := range []string{"x", "y", "z"} {
 		record := "no record"
 		switch u, err := e.base.User(t.Context(), "user_"+who); {
 		case err == nil:
@@ -485,10 +605,26 @@ func (e *explorer) outcome(t *testing.T) string {
 		case !errors.Is(err, clerksync.ErrNotFound):
 			t.Fatal(err)
 		}
-		fmt.Fprintf(&text, "    %s: A %s, B %s; %s\n",
-			who, orNothing(e.a.results[who]), orNothing(e.b.results[who]), record)
+		fmt.Fprintf(&text, "    %s: A %s, B %s; %s%s\n",
+			who, orNothing(e.a.results[who]), orNothing(e.b.results[who]), record, e.ofTheApp(t, who))
 	}
 	return text.String()
+}
+
+// ofTheApp returns the values of a record that only the app writes.
+func (e *explorer) ofTheApp(t *testing.T, who string) (text string) {
+	t.Helper()
+	raw, err := e.base.coll.FindOne(t.Context(), bson.D{{Key: "clerkId", Value: "user_" + who}}).Raw()
+	if err != nil && !errors.Is(err, mongo.ErrNoDocuments) {
+		t.Fatal(err)
+	}
+	for _, field := range []string{"name", "email", "tags"} {
+		_, isText := raw.Lookup(field).StringValueOK()
+		if v := raw.Lookup(field); !v.IsZero() && v.Type != bson.TypeNull && isText == (field == "tags") {
+			text += fmt.Sprintf(" %s %s", field, v)
+		}
+	}
+	return text
 }
 
 func orNothing(text string) string {
@@ -498,8 +634,7 @@ func orNothing(text string) string {
 	return text
 }
 
-// recordText leaves out the address of a deleted record. It may give it up to a write that
-// then does not happen, because its user is deleted first.
+// recordText has no updatedAt, which a release and its end move.
 func recordText(u *clerksync.User) string {
 	hours := func(at time.Time) string {
 		if at.IsZero() {
@@ -507,10 +642,10 @@ func recordText(u *clerksync.User) string {
 		}
 		return fmt.Sprint(at.Sub(hour(0)).Hours())
 	}
-	text := fmt.Sprintf("v%s %q synced %s active %t role %s extra %v",
-		hours(u.ClerkUpdatedAt), u.Name, hours(u.SyncedAt), u.IsActive, u.Role, u.Extra)
+	text := fmt.Sprintf("v%s %q synced %s active %t banned %t role %s mail %s extra %v",
+		hours(u.ClerkUpdatedAt), u.Name, hours(u.SyncedAt), u.IsActive, u.Banned, u.Role, u.Email, u.Extra)
 	if !u.DeletedAt.IsZero() {
-		return text + " deleted " + hours(u.DeletedAt)
+		text += " deleted " + hours(u.DeletedAt)
 	}
-	return text + " mail " + u.Email
+	return text
 }

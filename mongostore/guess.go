@@ -93,9 +93,12 @@ func (b *batch) tryUnread(ctx context.Context, items []*item, g guess) (rest []*
 func unreadModels(items []*item, g guess) (sent []*item, models []mongo.WriteModel, rest []*item) {
 	for _, it := range items {
 		switch {
+		case len(it.up.u.Omit) > 0: // the write depends on the record
+			rest = append(rest, it)
+			continue
 		case g == guessNew:
 			models = append(models, mongo.NewInsertOneModel().SetDocument(it.up.document()))
-		case g == guessWritable && !it.up.u.ClerkUpdatedAt.IsZero():
+		case g == guessWritable && it.up.guardable():
 			models = append(models, mongo.NewUpdateOneModel().
 				SetFilter(it.up.guard()).SetUpdate(it.up.guardedUpdate()).SetUpsert(true))
 			it.sent = true

@@ -226,7 +226,7 @@ func newClient(t testing.TB, set func(*options.ClientOptions)) *mongo.Client {
 	if set != nil {
 		set(o)
 	}
-	c, err := mongo.Connect(o)
+	c, err := mongo.Connect(monitor.watch(o))
 	if err != nil {
 		t.Fatal(err)
 	}

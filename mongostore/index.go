@@ -235,7 +235,7 @@ func (s *Store) judge(indexes []index, allowed []string) (faults []error) {
 			faults = append(faults, fmt.Errorf("mongostore: open: the unique index %q on %s is neither sparse nor partial: only one record may be without a value, so users without one, and tombstones of deleted users, could not be stored; replace it: %s",
 				ix.name, strings.Join(fields, ", "), s.partialForm(ix)))
 		case !slices.Contains(fields, "_id"):
-			s.unique = append(s.unique, fields)
+			s.unique = append(s.unique, uniqueIndex{fields: fields, partial: ix.partial, collation: ix.collation})
 		}
 	}
 	return faults

@@ -141,7 +141,7 @@ func TestExplainWithoutPermission(t *testing.T) {
 	unauthorized := mongo.CommandError{Code: codeUnauthorized, Name: "Unauthorized", Message: "not authorized on app"}
 	err := s.explain(t.Context(), unauthorized, nil)
 	want := "mongostore: open: clerkId has no unique index and this user may not create one; have it created: " +
-		`db.getCollection("users").createIndex({clerkId: 1}, {unique: true, sparse: true}): server error 13, Unauthorized`
+		`db.getCollection("users").createIndex({clerkId: 1}, {unique: true, sparse: true}): server error 13, Unauthorized: ` + advices[13].text
 	if err == nil || err.Error() != want {
 		t.Errorf("error\n%v, want\n%v", err, want)
 	}

@@ -60,7 +60,7 @@ func run(m *testing.M) (code int, err error) {
 		}
 	}
 	defer func() { err = errors.Join(err, stop()) }()
-	if client, err = mongo.Connect(options.Client().ApplyURI(uri)); err != nil {
+	if client, err = mongo.Connect(monitor.watch(options.Client().ApplyURI(uri))); err != nil {
 		return 1, err
 	}
 	database = client.Database("clerksync_test_" + bson.NewObjectID().Hex())
@@ -73,6 +73,9 @@ func run(m *testing.M) (code int, err error) {
 	}
 	if code == 0 {
 		err = goleak.Find()
+	}
+	for _, fault := range monitor.report(code == 0 && isFullRun()) {
+		err = errors.Join(err, errors.New(fault))
 	}
 	return code, err
 }

@@ -1,15 +1,10 @@
 package mongostore_test
 
 import (
-	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"reflect"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -349,19 +344,14 @@ func TestOpenTwiceAtOnce(t *testing.T) {
 
 func TestOpenReadsFromThePrimary(t *testing.T) {
 	t.Parallel()
-	c := newClient(t, func(o *options.ClientOptions) {
-		o.SetDialer(replicaSet{}).SetRetryWrites(false).SetServerSelectionTimeout(10 * time.Second)
+	coll, f := newFront(t, newCollection(t), replicaSet, nil)
+	f.play(func(host string, cmd bson.Raw) reaction {
+		if host != f.primary {
+			t.Errorf("%s got %s", host, commandName(cmd))
+		}
+		return reaction{}
 	})
-	coll := newCollection(t)
-	secondary := options.Collection().SetReadPreference(readpref.Secondary())
-	coll = c.Database(coll.Database().Name()).Collection(coll.Name(), secondary)
-	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-	defer cancel()
-	if err := coll.FindOne(ctx, bson.D{}).Err(); !errors.Is(err, context.DeadlineExceeded) {
-		t.Logf("a secondary answers: %v", err)
-	}
-
-	s := open(t, coll, nil)
+	s := open(t, coll.Clone(options.Collection().SetReadPreference(readpref.Secondary())), nil)
 	upsert(t, s, ada(1), clerksync.Created)
 	upsert(t, s, ada(1), clerksync.Unchanged)
 	users, err := s.Users(t.Context(), []string{"user_ada"})
@@ -377,65 +367,6 @@ func TestOpenReadsFromThePrimary(t *testing.T) {
 			t.Error(err)
 		}
 	}
-}
-
-// replicaSet dials a standalone server, and makes it say that it is the primary of a replica
-// set without secondaries: the driver ignores read preferences on a standalone server.
-type replicaSet struct{ net.Dialer }
-
-func (d replicaSet) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
-	conn, err := d.Dialer.DialContext(ctx, network, address)
-	if err != nil {
-		return nil, err
-	}
-	return &replicaSetConn{Conn: conn, address: address}, nil
-}
-
-type replicaSetConn struct {
-	net.Conn
-	address string
-	message bytes.Buffer
-}
-
-func (c *replicaSetConn) Read(p []byte) (int, error) {
-	if c.message.Len() == 0 {
-		header := make([]byte, 16)
-		if _, err := io.ReadFull(c.Conn, header); err != nil {
-			return 0, err
-		}
-		message := slices.Concat(header, make([]byte, binary.LittleEndian.Uint32(header)-16))
-		if _, err := io.ReadFull(c.Conn, message[16:]); err != nil {
-			return 0, err
-		}
-		c.message.Write(c.rewrite(message))
-	}
-	return c.message.Read(p)
-}
-
-func (c *replicaSetConn) rewrite(message []byte) []byte {
-	start := 16 + 4 + 1 // OP_MSG: header, flags, kind of section
-	if binary.LittleEndian.Uint32(message[12:]) == 1 {
-		start = 16 + 20 // OP_REPLY
-	}
-	if _, err := bson.Raw(message[start:]).LookupErr("maxWireVersion"); err != nil {
-		return message
-	}
-	var hello bson.D
-	if err := bson.Unmarshal(message[start:], &hello); err != nil {
-		panic(err)
-	}
-	if slices.ContainsFunc(hello, func(e bson.E) bool { return e.Key == "setName" || e.Key == "msg" }) {
-		return message // it is a replica set already, or the router of a sharded cluster
-	}
-	doc, err := bson.Marshal(append(hello,
-		bson.E{Key: "setName", Value: "rs"}, bson.E{Key: "hosts", Value: bson.A{c.address}},
-		bson.E{Key: "me", Value: c.address}, bson.E{Key: "secondary", Value: false}))
-	if err != nil {
-		panic(err)
-	}
-	message = append(message[:start:start], doc...)
-	binary.LittleEndian.PutUint32(message, uint32(len(message)))
-	return message
 }
 
 // TestOpenHasItsOwnRegistry uses a client that writes times as text.

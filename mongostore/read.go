@@ -68,7 +68,7 @@ func readAll[T any](ctx context.Context, s *Store, op string, clerkIDs []string,
 	ids := slices.Compact(slices.Sorted(slices.Values(clerkIDs)))
 	for chunk := range slices.Chunk(ids, s.batchSize) {
 		filter := bson.D{{Key: "clerkId", Value: bson.D{{Key: "$in", Value: chunk}}}}
-		records, err := s.find(ctx, op, s.batchSize, filter, fields, nil)
+		records, err := s.find(ctx, op, s.batchSize, filter, fields)
 		if err != nil {
 			return nil, err
 		}
@@ -81,56 +81,61 @@ func readAll[T any](ctx context.Context, s *Store, op string, clerkIDs []string,
 	return found, nil
 }
 
-// Undeleted implements [clerksync.BatchStore]. It reads keyset pages of BatchSize and
-// more. No cursor stays open while the caller works, so nothing can time out. It leaves
-// out records whose clerkId is not a string.
+// Undeleted implements [clerksync.BatchStore], in one pass over the collection, BatchSize
+// records a round trip. It leaves out records whose clerkId is not a string. A server ends
+// the pass if the caller pauses for ten minutes, or if another server becomes the primary.
 func (s *Store) Undeleted(ctx context.Context) iter.Seq2[clerksync.Stamp, error] {
-	const op = "undeleted"
 	return func(yield func(clerksync.Stamp, error) bool) {
+		const op = "undeleted"
 		ctx, err := begin(ctx, op)
 		if err != nil {
 			yield(clerksync.Stamp{}, err)
 			return
 		}
-		// The pages grow, because some servers sort everything that is left for each.
-		limit := s.batchSize
-		for last, more := "", true; more; limit = min(2*limit, 20*s.batchSize) {
-			filter := bson.D{{Key: "clerkId", Value: bson.D{{Key: "$gt", Value: last}}}, undeleted}
-			page, err := s.find(ctx, op, limit, filter, stampFields, bson.D{{Key: "clerkId", Value: 1}})
-			if err != nil {
+		cursor, err := s.scan(ctx, op)
+		if err != nil {
+			yield(clerksync.Stamp{}, err)
+			return
+		}
+		defer func() { _ = cursor.Close(ctx) }()
+		for cursor.Next(ctx) {
+			stamp := (&record{raw: cursor.Current}).stamp()
+			if stamp.ClerkID == "" || !stamp.DeletedAt.IsZero() {
+				continue
+			}
+			if !yield(stamp, nil) {
+				return
+			}
+			if err := ctxErr(ctx, op); err != nil {
 				yield(clerksync.Stamp{}, err)
 				return
 			}
-			more = false
-			for _, r := range page {
-				if r.clerkID() <= last {
-					continue // for example, an array that holds a string
-				}
-				last = r.clerkID()
-				more = len(page) == limit
-				if !yield(r.stamp(), nil) {
-					return
-				}
-				if err := ctxErr(ctx, op); err != nil {
-					yield(clerksync.Stamp{}, err)
-					return
-				}
-			}
+		}
+		if err := cursor.Err(); err != nil {
+			yield(clerksync.Stamp{}, wrapDriverErr(ctx, op, err))
 		}
 	}
 }
 
-// find reads at most limit records. If fields is nil it reads whole ones; if order is
-// nil they come in any order.
-func (s *Store) find(ctx context.Context, op string, limit int, filter, fields, order bson.D) ([]*record, error) {
+// scan begins to read the stamps of all documents, deleted ones too. It has neither order
+// nor filter, because some servers sort all that is left for each batch, and search an
+// index that matches the filter from its beginning.
+func (s *Store) scan(ctx context.Context, op string) (cursor *mongo.Cursor, err error) {
+	opts := options.Find().SetBatchSize(int32(s.batchSize)).SetProjection(stampFields)
+	err = s.retry(ctx, op, func() (err error) {
+		cursor, err = s.coll.Find(ctx, bson.D{}, opts)
+		return err
+	})
+	return cursor, err
+}
+
+// find reads at most limit records, in any order. If fields is nil it reads whole ones.
+func (s *Store) find(ctx context.Context, op string, limit int, filter, fields bson.D) ([]*record, error) {
 	opts := options.Find().
 		SetLimit(int64(limit)).
 		SetBatchSize(int32(limit) + 1) // all in one reply; by default the first 101 come alone
 	if fields != nil {
 		opts.SetProjection(fields)
-	}
-	if order != nil {
-		opts.SetSort(order)
 	}
 	var records []*record
 	err := s.retry(ctx, op, func() error {

@@ -37,6 +37,19 @@ const (
 	codeDeadlock = 16908292
 )
 
+// notPrimary are the codes of a server that is not, or is about to stop being, the primary.
+// The driver looks for the new one, and retries once, but only with retryable writes.
+// https://github.com/mongodb/specifications/blob/master/source/server-discovery-and-monitoring/server-discovery-and-monitoring.md
+var notPrimary = []int{
+	91,    // ShutdownInProgress
+	189,   // PrimarySteppedDown
+	10107, // NotWritablePrimary
+	11600, // InterruptedAtShutdown
+	11602, // InterruptedDueToReplStateChange
+	13435, // NotPrimaryNoSecondaryOk
+	13436, // NotPrimaryOrSecondary
+}
+
 // codeInternal is FerretDB 1's code for a unique violation by an update. Other servers
 // use it for many faults, most of them permanent.
 const codeInternal = 1
@@ -73,7 +86,7 @@ func (s *Store) retry(ctx context.Context, op string, f func() error) error {
 // transient reports whether another attempt may succeed.
 func transient(err error) bool {
 	return errors.Is(err, errLostRace) ||
-		hasCode(err, codeLockTimeout, codeWriteConflict, codeThrottled, codeDeadlock)
+		hasCode(err, codeLockTimeout, codeWriteConflict, codeThrottled, codeDeadlock) || hasCode(err, notPrimary...)
 }
 
 // backoff returns a random pause, so that writers that collided do not collide again.

@@ -363,7 +363,7 @@ func TestRoundTripsOfAConflict(t *testing.T) {
 		"update", "find", // all at once, and who was refused
 		"insert", "find", // it may have been a race
 		"update", "findAndModify", "find", // alone
-		"find", "update", // who else has the address, and whether a deleted record gives it up
+		"find", "find", // who else has the address, and whether the user is still to be written
 	}; !slices.Equal(got, want) {
 		t.Errorf("sends %q, want %q", got, want)
 	}

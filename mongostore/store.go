@@ -57,7 +57,7 @@ type Store struct {
 	batchSize int
 	erase     bool
 	now       func() time.Time
-	unique    [][]string // fields of each unique index without clerkId and _id
+	unique    []uniqueIndex // those without clerkId and _id
 	// deadlocked admits one call at a time, of those whose write ended in a deadlock.
 	deadlocked chan struct{}
 	// next is the guess about the next batch. It is only a hint: concurrent batches may
@@ -132,7 +132,7 @@ func Open(ctx context.Context, coll *mongo.Collection, opts *Options) (*Store, e
 	if err := coll.Database().Client().Ping(ctx, readpref.Primary()); err != nil {
 		return nil, wrapPingErr(ctx, err)
 	}
-	fault := s.checkAcknowledged(ctx)
+	fault := s.checkWrites(ctx)
 	if errors.Is(fault, errUnacknowledged) { // look for further faults
 		s.coll = s.coll.Clone(options.Collection().SetWriteConcern(writeconcern.W1()))
 	} else if fault != nil {
@@ -144,22 +144,58 @@ func Open(ctx context.Context, coll *mongo.Collection, opts *Options) (*Store, e
 	return s, nil
 }
 
+// checkWrites finds out whether the server takes the Store's writes. It tries one that
+// matches no record, in up to three forms, because codes alone do not tell why a server
+// refuses it.
+func (s *Store) checkWrites(ctx context.Context) error {
+	const op = "open: try a write that matches nothing"
+	err := s.checkAcknowledged(ctx)
+	if err == nil || errors.Is(err, errUnacknowledged) || !answered(err) {
+		return err
+	}
+	// The server may only not know hints.
+	err = s.retry(ctx, op, func() error {
+		_, err := s.coll.UpdateOne(ctx, s.nothing(), noChange)
+		return err
+	})
+	if err == nil || !answered(err) {
+		return err
+	}
+	if onlyUnconfirmed(err) {
+		if hasCode(err, unsatisfiable...) {
+			return err
+		}
+		return nil // members are down or slow: that passes
+	}
+	// The same without a transaction number, as with retryWrites=false.
+	command := bson.D{{Key: "update", Value: s.coll.Name()}, {Key: "updates", Value: bson.A{
+		bson.D{{Key: "q", Value: s.nothing()}, {Key: "u", Value: noChange}},
+	}}}
+	if s.coll.Database().RunCommand(ctx, command).Err() != nil {
+		return err
+	}
+	return wrapDriverErr(ctx, "open: the server takes a write only without a transaction number: add retryWrites=false "+
+		"to the connection string (if it is there, the server refuses the write concern)", err)
+}
+
+// nothing matches no record.
+func (s *Store) nothing() bson.D {
+	return bson.D{{Key: "clerkId", Value: ""}, {Key: "_id", Value: bson.NewObjectID()}}
+}
+
+var noChange = bson.D{{Key: "$set", Value: bson.D{{Key: "clerkId", Value: ""}}}}
+
 // checkAcknowledged refuses write concern 0. The driver does not tell which write
 // concern a collection has. An unacknowledged write cannot be sent to find out: some
 // servers answer it anyway, and the client takes the answer for that to its next
 // command. But the driver refuses to send an unacknowledged write that has a hint.
-// The write below matches no record.
 func (s *Store) checkAcknowledged(ctx context.Context) error {
-	filter := bson.D{{Key: "clerkId", Value: ""}, {Key: "_id", Value: bson.NewObjectID()}}
-	update := bson.D{{Key: "$set", Value: bson.D{{Key: "clerkId", Value: ""}}}}
-	res, err := s.coll.UpdateOne(ctx, filter, update, options.UpdateOne().SetHint("_id_"))
+	res, err := s.coll.UpdateOne(ctx, s.nothing(), noChange, options.UpdateOne().SetHint("_id_"))
 	switch {
 	case err == nil && res.Acknowledged:
 		return nil
 	case err == nil, strings.Contains(err.Error(), "unacknowledged"):
 		return errUnacknowledged
-	case len(codes(err)) > 0:
-		return nil // the server answered: the user may not write, or it does not know hints
 	default:
 		return wrapDriverErr(ctx, "open: try a write that matches nothing", err)
 	}

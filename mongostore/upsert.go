@@ -25,6 +25,11 @@ import (
 // Upsert then removes the field from them, by the one write whose filter does not name
 // a clerkId. If another user has the value, the error is a [*clerksync.ConflictError].
 //
+// A record without a date in syncedAt and deletedAt is the app's: clerksync has never
+// written it. The filter leaves it out too, so it takes one or two round trips more, once.
+// Upsert reads it, compares the types, and repeats what it has read in the filter of its
+// write.
+//
 // The Result's User is nil for Updated, because the record is not read back.
 func (s *Store) Upsert(ctx context.Context, u *clerksync.User) (clerksync.Result, error) {
 	ctx, err := begin(ctx, "upsert")
@@ -48,6 +53,7 @@ type upsert struct {
 	id         bson.ObjectID
 	attempts   int
 	duplicates int // duplicate key errors that no record explained
+	released   []released
 }
 
 func (s *Store) newUpsert(u *clerksync.User) (*upsert, error) {
@@ -58,12 +64,21 @@ func (s *Store) newUpsert(u *clerksync.User) (*upsert, error) {
 	return &upsert{store: s, u: u, time: s.nowMillis(), id: bson.NewObjectID()}, nil
 }
 
+// errNoRecord is the error of an Upsert with Omit if there is no record.
+var errNoRecord = fmt.Errorf("mongostore: upsert: %w", clerksync.ErrNotFound)
+
 func (up *upsert) run(ctx context.Context) (clerksync.Result, error) {
 	var res clerksync.Result
 	err := up.store.retry(ctx, "upsert", func() (err error) {
 		res, err = up.try(ctx)
 		return err
 	})
+	if inVain(res.Outcome, err) {
+		up.giveBack(ctx)
+	}
+	if errors.Is(err, errNoRecord) {
+		return clerksync.Result{}, errNoRecord
+	}
 	if err != nil {
 		return clerksync.Result{}, err
 	}
@@ -73,24 +88,29 @@ func (up *upsert) run(ctx context.Context) (clerksync.Result, error) {
 // try makes one attempt; errLostRace asks for another. Only the first attempt writes
 // before it reads, because some servers deadlock on many upserts of one key at once.
 func (up *upsert) try(ctx context.Context) (clerksync.Result, error) {
-	var duplicate error
-	if up.attempts++; up.attempts == 1 && !up.u.ClerkUpdatedAt.IsZero() {
+	var duplicate error // or the record is rejected
+	if up.attempts++; up.attempts == 1 && up.guardable() {
 		outcome, err := up.store.write(ctx, up.guard(), up.guardedUpdate(), true)
-		if !mongo.IsDuplicateKeyError(err) {
+		if err = up.checkSize(err); !refusedRecord(err) {
 			return up.written(outcome), up.diagnose(ctx, err)
 		}
 		duplicate = err
-		if r, err := up.confirm(ctx); err != nil {
-			return clerksync.Result{}, err
-		} else if r != nil {
-			return up.unchanged(r), nil
+		if mongo.IsDuplicateKeyError(duplicate) {
+			if r, err := up.confirm(ctx); err != nil {
+				return clerksync.Result{}, err
+			} else if r != nil {
+				return up.unchanged(r), nil
+			}
 		}
 	}
 	r, err := up.store.read(ctx, up.u.ClerkID)
+	if err == nil && r == nil && len(up.u.Omit) > 0 {
+		return clerksync.Result{}, errNoRecord
+	}
 	if err == nil && r == nil && duplicate == nil {
 		_, err = up.store.coll.InsertOne(ctx, up.document())
 		if !mongo.IsDuplicateKeyError(err) {
-			return up.written(clerksync.Created), err
+			return up.written(clerksync.Created), up.checkSize(err)
 		}
 		duplicate = err
 		r, err = up.store.read(ctx, up.u.ClerkID)
@@ -98,33 +118,80 @@ func (up *upsert) try(ctx context.Context) (clerksync.Result, error) {
 	if err != nil {
 		return clerksync.Result{}, err
 	}
+	if r == nil && !mongo.IsDuplicateKeyError(duplicate) {
+		return clerksync.Result{}, duplicate // rejected
+	}
 	if r == nil {
-		return clerksync.Result{}, up.insertConflict(ctx, duplicate)
+		return clerksync.Result{}, up.conflict(ctx, nil, duplicate)
 	}
 	return up.settle(ctx, r)
 }
 
+// maxRecordSize is MongoDB's limit for one document.
+// https://www.mongodb.com/docs/manual/reference/limits/#mongodb-limit-BSON-Document-Size
+const maxRecordSize = 16 << 20
+
+// checkSize adds errTooLarge to the server's error if u is over the limit: MongoDB's code for
+// such an insert is 2, which has many reasons, and other servers have codes of their own.
+func (up *upsert) checkSize(err error) error {
+	if !answered(err) || transient(err) || mongo.IsDuplicateKeyError(err) {
+		return err
+	}
+	if raw, e := bson.Marshal(up.document()); e != nil || len(raw) <= maxRecordSize {
+		return err
+	}
+	return errors.Join(errTooLarge, err)
+}
+
 // settle decides on a record that was read, and writes if the record is still the same.
 func (up *upsert) settle(ctx context.Context, r *record) (clerksync.Result, error) {
-	outcome := r.decide(up.u, up.time)
-	update := up.moveTimes()
-	switch outcome {
+	p, err := up.plan(r)
+	if err != nil || p.update == nil {
+		return p.result, err
+	}
+	if _, err := up.store.write(ctx, p.filter, p.update, false); err != nil {
+		return clerksync.Result{}, up.diagnose(ctx, up.checkSize(err))
+	}
+	return p.result, nil
+}
+
+// plan is what an upsert does to a record that exists.
+type plan struct {
+	filter, update bson.D           // of the write; update is nil if there is nothing to write
+	result         clerksync.Result // if the write succeeds
+}
+
+// plan decides on r. The error is a [*clerksync.ConflictError] if r must be written and
+// holds a value that is the app's.
+func (up *upsert) plan(r *record) (plan, error) {
+	p := plan{}
+	switch outcome := r.decide(up.u, up.time); outcome {
 	case clerksync.Updated:
-		update = up.update(r.lost(up.u))
+		p.update = up.update(r)
+		p.result = clerksync.Result{Outcome: up.outcome(r, outcome)}
 	case clerksync.Unchanged:
-		if _, moved := r.confirmed(up.u); !moved {
-			return up.unchanged(r), nil
+		if _, moved := r.confirmed(up.u); moved {
+			p.update = up.moveTimes(r)
 		}
+		p.result = up.unchanged(r)
 	default:
-		return clerksync.Result{Outcome: up.outcome(r, outcome), User: r.user()}, nil
+		p.result = clerksync.Result{Outcome: up.outcome(r, outcome), User: r.user()}
 	}
-	if _, err := up.store.write(ctx, r.asRead(), update, false); err != nil {
-		return clerksync.Result{}, up.diagnose(ctx, err)
+	if p.update == nil {
+		return p, nil
 	}
-	if outcome == clerksync.Unchanged {
-		return up.unchanged(r), nil
+	if err := r.checkWritable(up.u); err != nil {
+		return plan{}, err
 	}
-	return clerksync.Result{Outcome: up.outcome(r, outcome)}, nil
+	switch {
+	case r.unconfirmed():
+		p.filter = r.asRead(r.checkedPaths(up.u))
+	case p.result.Outcome == clerksync.Updated:
+		p.filter = r.asRead(nil)
+	default: // another call may write other fields of the same version and the same syncedAt
+		p.filter = append(r.asRead(nil), r.unchanged(fieldPaths(up.u))...)
+	}
+	return p, nil
 }
 
 // write takes one round trip. It fails with errLostRace if no record matches and none
@@ -145,21 +212,14 @@ func (s *Store) write(ctx context.Context, filter, update bson.D, insert bool) (
 
 // confirm moves the two times forward if the record has u's version and fields: the
 // same event came again. It returns the record as it was before, or nil if the record
-// differs. The fields are part of the filter because syncedAt says as of when they are
-// known to equal Clerk's: moved alone, it would keep out the evidence that corrects them.
+// differs, or if a filter cannot tell. The fields are part of the filter because syncedAt
+// says as of when they are known to equal Clerk's: moved alone, it would keep out the
+// evidence that corrects them.
 func (up *upsert) confirm(ctx context.Context) (*record, error) {
-	update := up.moveTimes()
-	if update == nil {
+	update := up.moveTimes(nil)
+	filter, exact := up.equalFilter()
+	if update == nil || !exact {
 		return nil, nil
-	}
-	filter := bson.D{
-		{Key: "clerkId", Value: up.u.ClerkID},
-		undeleted,
-		{Key: "clerkUpdatedAt", Value: up.u.ClerkUpdatedAt},
-		up.sameExtraFields(),
-	}
-	for path, value := range up.u.ClerkFields() {
-		filter = append(filter, bson.E{Key: path, Value: encode(value)})
 	}
 	raw, err := up.store.coll.FindOneAndUpdate(ctx, filter, update,
 		options.FindOneAndUpdate().SetReturnDocument(options.Before)).Raw()
@@ -171,7 +231,7 @@ func (up *upsert) confirm(ctx context.Context) (*record, error) {
 	}
 	r := &record{raw: raw}
 	if r.decide(up.u, up.time) != clerksync.Unchanged {
-		return nil, nil // equal by the server's rules only, as 1 and 1.0 are
+		return nil, nil // equal by the rules of this server only
 	}
 	return r, nil
 }

@@ -3,10 +3,13 @@ package mongostore
 import (
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/clerksync/clerksync-go/clerksync"
 )
 
 var epoch = time.UnixMilli(0).UTC()
@@ -19,15 +22,21 @@ func not(operator string, value any) bson.D {
 	return bson.D{{Key: "$not", Value: bson.D{{Key: operator, Value: value}}}}
 }
 
-// guard matches the record if u is newer and has the same names in Extra. With other
-// names, a write would have to remove fields that only a read can name.
+// guardable reports whether guard can decide. With Omit, a write depends on the record's
+// version and on its names in Extra.
+func (up *upsert) guardable() bool {
+	return !up.u.ClerkUpdatedAt.IsZero() && len(up.u.Omit) == 0
+}
+
+// guard matches the record if clerksync has written it, u is newer, and has the same names
+// in Extra. With other names, a write would have to remove fields that only a read can name.
 func (up *upsert) guard() bson.D {
-	return bson.D{
+	return append(bson.D{
 		{Key: "clerkId", Value: up.u.ClerkID},
 		undeleted,
 		{Key: "clerkUpdatedAt", Value: not("$gte", up.u.ClerkUpdatedAt)},
 		up.sameExtraFields(),
-	}
+	}, confirmed...)
 }
 
 func (up *upsert) sameExtraFields() bson.E {
@@ -37,20 +46,77 @@ func (up *upsert) sameExtraFields() bson.E {
 	return bson.E{Key: "extraFields", Value: bson.D{{Key: "$in", Value: bson.A{nil, bson.A{}}}}}
 }
 
+// equalFilter matches the record if clerksync has written it, and version, fields and Extra
+// equal u's. exact is false if a filter cannot tell: it takes 1 and 1.0 for equal, and an
+// array for its elements, at any depth.
+func (up *upsert) equalFilter() (filter bson.D, exact bool) {
+	filter = bson.D{
+		{Key: "clerkId", Value: up.u.ClerkID},
+		undeleted,
+		exactly("clerkUpdatedAt", up.u.ClerkUpdatedAt, "date"),
+		{Key: "profile", Value: bson.D{notArray}}, // a path leads into the elements of an array
+	}
+	filter = append(filter, confirmed...)
+	for path, value := range up.u.ClerkFields() {
+		switch value.(type) {
+		case nil:
+			filter = append(filter, bson.E{Key: path, Value: bson.D{{Key: "$exists", Value: false}}})
+		case string:
+			filter = append(filter, exactly(path, value, "string"))
+		case bool:
+			filter = append(filter, exactly(path, value, "bool"))
+		case time.Time:
+			filter = append(filter, exactly(path, value, "date"))
+		case int64:
+			filter = append(filter, exactly(path, value, "long"))
+		case float64:
+			filter = append(filter, exactly(path, value, "double"))
+		default:
+			return nil, false
+		}
+	}
+	return append(filter, up.exactExtraFields()...), true
+}
+
+// exactly matches documents in which the field has this value and type.
+func exactly(field string, value any, typ string) bson.E {
+	return bson.E{Key: field, Value: bson.D{{Key: "$eq", Value: value}, {Key: "$type", Value: typ}, notArray}}
+}
+
+// exactExtraFields is sameExtraFields without the arrays that have such a list as an element.
+func (up *upsert) exactExtraFields() bson.D {
+	names := up.extraNames()
+	if len(names) == 0 {
+		return bson.D{{Key: "extraFields", Value: bson.D{{Key: "$exists", Value: false}}}}
+	}
+	filter := bson.D{{Key: "extraFields", Value: bson.D{{Key: "$eq", Value: names}, {Key: "$size", Value: len(names)}}}}
+	for i := range names {
+		filter = append(filter, bson.E{Key: "extraFields." + strconv.Itoa(i), Value: bson.D{notArray}})
+	}
+	return filter
+}
+
 func (up *upsert) extraNames() []string { return slices.Sorted(maps.Keys(up.u.Extra)) }
 
-// update writes the fields that Clerk owns, and removes those that Clerk does not have
-// and those in lost: the names that an earlier Extra wrote.
-func (up *upsert) update(lost []string) bson.D {
-	set, unset := up.fields()
-	for _, name := range lost {
-		unset = append(unset, bson.E{Key: name, Value: ""})
+// update writes the fields that Clerk owns to r, and removes those that Clerk does not have
+// and those that an earlier Extra wrote. r is nil for a record that guard matches.
+func (up *upsert) update(r *record) bson.D {
+	set, unset := up.fields(r)
+	if r != nil {
+		for _, name := range r.lost(up.u) {
+			unset = append(unset, bson.E{Key: name, Value: ""})
+		}
+		if r.unconfirmed() && r.raw.Lookup("profile").Type == bson.TypeNull {
+			// A path cannot lead through a null.
+			set = nest(set)
+			unset = slices.DeleteFunc(unset, func(e bson.E) bool { return strings.HasPrefix(e.Key, "profile.") })
+		}
 	}
 	update := bson.D{{Key: "$set", Value: set}}
 	if len(unset) > 0 { // before MongoDB 5.0 an operator must not be empty
 		update = append(update, bson.E{Key: "$unset", Value: unset})
 	}
-	return append(update, up.moveTimes()...)
+	return append(update, up.moveTimes(r)...)
 }
 
 // guardedUpdate is update for an upsert that may insert.
@@ -61,8 +127,13 @@ func (up *upsert) guardedUpdate() bson.D {
 
 // document returns the record that the guarded upsert would insert.
 func (up *upsert) document() bson.D {
-	set, _ := up.fields()
-	set = append(append(set, up.firstFields()...), up.times()...)
+	set, _ := up.fields(nil)
+	doc := nest(append(append(set, up.firstFields()...), up.times(nil)...))
+	return slices.Insert(doc, 0, bson.E{Key: "_id", Value: up.id}, bson.E{Key: "clerkId", Value: up.u.ClerkID})
+}
+
+// nest turns dotted paths into nested documents. It reuses set.
+func nest(set bson.D) bson.D {
 	doc := set[:0] // in place: only nested fields leave it
 	profile, location := make(bson.D, 0, 8), make(bson.D, 0, 4)
 	for _, e := range set {
@@ -80,11 +151,12 @@ func (up *upsert) document() bson.D {
 	if len(location) > 0 {
 		doc = append(doc, bson.E{Key: "location", Value: location})
 	}
-	return slices.Insert(doc, 0, bson.E{Key: "_id", Value: up.id}, bson.E{Key: "clerkId", Value: up.u.ClerkID})
+	return doc
 }
 
-// fields returns what every applied u writes and removes, by path.
-func (up *upsert) fields() (set, unset bson.D) {
+// fields returns what every applied u writes to r and removes, by path. r is nil for a new
+// record, and for one that guard matches.
+func (up *upsert) fields(r *record) (set, unset bson.D) {
 	set = make(bson.D, 0, 32) // saves allocations in batches
 	set = append(set, bson.E{Key: "updatedAt", Value: up.time})
 	for path, value := range up.u.ClerkFields() {
@@ -94,16 +166,47 @@ func (up *upsert) fields() (set, unset bson.D) {
 			unset = append(unset, bson.E{Key: path, Value: ""})
 		}
 	}
-	if !up.u.ClerkUpdatedAt.IsZero() {
-		set = append(set, bson.E{Key: "clerkUpdatedAt", Value: up.u.ClerkUpdatedAt})
+	if version := up.version(r); !version.IsZero() {
+		set = append(set, bson.E{Key: "clerkUpdatedAt", Value: version})
 	}
-	if names := up.extraNames(); len(names) > 0 {
+	if up.omits("extraFields") {
+		return set, unset
+	}
+	if names := up.namesIn(r); len(names) > 0 {
 		set = append(set, bson.E{Key: "extraFields", Value: names})
 	} else {
 		unset = append(unset, bson.E{Key: "extraFields", Value: ""})
 	}
 	return set, unset
 }
+
+// version returns the version of r after u is written. With Omit it is a millisecond older
+// than u's, so that u without Omit is still newer.
+func (up *upsert) version(r *record) time.Time {
+	offered := up.u.ClerkUpdatedAt
+	if len(up.u.Omit) == 0 || offered.IsZero() {
+		return offered
+	}
+	return latest(dateOf(r.raw, "clerkUpdatedAt"), offered.Add(-time.Millisecond))
+}
+
+// namesIn returns the names in Extra of r after u is written: those of u, and those of r that
+// u omits.
+func (up *upsert) namesIn(r *record) []string {
+	names := up.extraNames()
+	if r == nil || len(up.u.Omit) == 0 {
+		return names
+	}
+	for _, name := range extraFields(r.raw) {
+		if up.omits(name) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+func (up *upsert) omits(path string) bool { return slices.Contains(up.u.Omit, path) }
 
 // firstFields returns the fields that only a new record gets. From then on they are the
 // app's.
@@ -126,9 +229,10 @@ func (up *upsert) firstFields() bson.D {
 	return d
 }
 
-// times returns the two times that only move forward, as far as u has them.
-func (up *upsert) times() (times bson.D) {
-	if !up.u.SyncedAt.IsZero() {
+// times returns the two times that only move forward, as far as u has them. With Omit, a
+// record that is not confirmed stays so.
+func (up *upsert) times(r *record) (times bson.D) {
+	if !up.u.SyncedAt.IsZero() && !staysUnconfirmed(r, up.u) {
 		times = append(times, bson.E{Key: "syncedAt", Value: up.u.SyncedAt})
 	}
 	if !up.u.LastSignInAt.IsZero() {
@@ -138,29 +242,14 @@ func (up *upsert) times() (times bson.D) {
 }
 
 // moveTimes returns the update for times, nil if there are none.
-func (up *upsert) moveTimes() bson.D {
-	if times := up.times(); times != nil {
+func (up *upsert) moveTimes(r *record) bson.D {
+	if times := up.times(r); times != nil {
 		return bson.D{{Key: "$max", Value: times}}
 	}
 	return nil
 }
 
-// encode gives the fields of maps one order, so that the server finds equal values equal.
-func encode(value any) any {
-	switch v := value.(type) {
-	case map[string]any:
-		d := make(bson.D, 0, len(v))
-		for _, name := range slices.Sorted(maps.Keys(v)) {
-			d = append(d, bson.E{Key: name, Value: encode(v[name])})
-		}
-		return d
-	case []any:
-		a := make(bson.A, len(v))
-		for i := range v {
-			a[i] = encode(v[i])
-		}
-		return a
-	default:
-		return v
-	}
+// staysUnconfirmed reports whether u leaves r, which may be nil, without a syncedAt.
+func staysUnconfirmed(r *record, u *clerksync.User) bool {
+	return r != nil && len(u.Omit) > 0 && dateOf(r.raw, "syncedAt").IsZero()
 }

@@ -63,7 +63,7 @@ var mutants = []mutant{
 		replace("l.newer || endsOtherLoads(old.user, u)", "endsOtherLoads(old.user, u)")},
 	{"the cache never expires", in("clerksync", "recordCache.fresh"),
 		replace("now.Sub(r.loadedAt) >= c.ttl", "false")},
-	{"an upsert does not invalidate the cache", in("clerksync", "Syncer.upsert"),
+	{"an upsert does not invalidate the cache", in("clerksync", "Syncer.upsertTo"),
 		replace("s.invalidateUpserted(u, gen, res, err)", "_ = gen")},
 	{"a deletion does not invalidate the cache", in("clerksync", "Syncer.deactivate"),
 		replace("s.invalidate", "func(string, any) {}")},
@@ -99,27 +99,52 @@ var mutants = []mutant{
 	{"a lookup is cancelled by its first waiter", in("clerksync", "Syncer.lookup"),
 		replace("s.background.detach(ctx)", "ctx")},
 	{"Sync joins a lookup", in("clerksync", "Syncer.Sync"),
-		replace(`
-			u, err := s.readFromClerk(callCtx, clerkID)
-			if err == nil {
-				res, err = s.upsert(callCtx, u)
-			}`, `
+		replace("res, err := s.write(callCtx, s.readFromClerk(callCtx, clerkID), s.upsert)", `
 			v, err, _ := s.lookups.Do(clerkID, func() (any, error) {
-				u, err := s.readFromClerk(callCtx, clerkID)
-				if err != nil {
-					return found{current: true}, err
-				}
-				r, err := s.upsert(callCtx, u)
+				r, err := s.write(callCtx, s.readFromClerk(callCtx, clerkID), s.upsert)
 				return found{user: r.User, outcome: r.Outcome, current: true}, err
 			})
-			res.User, res.Outcome = v.(found).user, v.(found).outcome`)},
+			res := Result{User: v.(found).user, Outcome: v.(found).outcome}`)},
+
+	// What can be written is written, and values that move between users.
+	{"a refused field keeps the others and a ban out", in("clerksync", "Syncer.writeConflicting"),
+		replace("without(ctx, omitRefused(u, conflict.Field), upsert)", "Result{}, u, cause")},
+	{"a refused field keeps a ban out of a reconcile", in("clerksync", "comparison.conflicting"),
+		remove("c.parts = append(c.parts, omitRefused(u, conflict.Field))")},
+	{"a Map that fails keeps a ban out", in("clerksync", "remainingBan"),
+		replace("onlyBan(u)", "(*User)(nil)")},
+	{"a Map that fails lifts a ban", in("clerksync", "remainingBan"),
+		replace("mapFailed || u.omits(\"banned\")", "false")},
+	{"a value that the Store cannot take keeps a ban out", in("clerksync", "banWorthTrying"),
+		replace("u.Banned", "false")},
+	{"a user without a version is not banned", in("clerksync", "undatedBan"),
+		replace("!u.Banned || u.SyncedAt.IsZero()", "true")},
+	{"one odd field of Clerk's keeps a ban out", in("clerksync", "Syncer.mapUser"),
+		insertBefore("if odd.version { u.SyncedAt = earlier(asOf, now); m.user, m.onlyFields = undatedBan(u), false; return m }",
+			"if m.err != nil { return m }")},
+	{"a value that the holder still has is released", in("clerksync", "handover.release"),
+		replace("sameValue(fieldOf(holder, field), value)", "false")},
+	{"a value is released though Clerk does not have the writer", in("clerksync", "handover.release"),
+		replace("if fresh == nil { return nil, conflict }", "if fresh == nil { fresh = u }")},
+	{"a holder is released at its own version", in("clerksync", "handover.release"),
+		remove("less.ClerkUpdatedAt = less.ClerkUpdatedAt.Add(-time.Millisecond)")},
+	{"a holder that Clerk lacks loses more than the value", in("clerksync", "handover.releaseUnknown"),
+		replace("withoutField(stored, field)", "&User{ClerkID: stored.ClerkID, ClerkUpdatedAt: stored.ClerkUpdatedAt}")},
+	{"a record that clerksync never wrote is released", in("clerksync", "handover.releaseUnknown"),
+		replace("stored.SyncedAt.IsZero()", "false")},
+	{"the holder is not written whole", in("clerksync", "handover.write"),
+		remove("h.writeHolders(ctx, holders)")},
+	{"each request of a user in conflict asks Clerk", in("clerksync", "handoverLog.reserve"),
+		replace("now.Sub(last) >= handoverEvery", "true")},
+	{"Reconcile leaves moved values in conflict", in("clerksync", "reconcileRun.retryConflicts"),
+		replace("r.handOverConflicts(ctx)", "nil")},
 
 	// What a visit asks Clerk, and when.
 	{"no background refresh", in("clerksync", "Syncer.refreshIfDue"),
 		remove("s.refresh(ctx, u.ClerkID)")},
 	{"a refresh is not written", in("clerksync", "Syncer.refreshIfDue"),
 		replace("s.refresh(ctx, u.ClerkID)", `
-			_, _ = s.readFromClerk(ctx, u.ClerkID)
+			_ = s.readFromClerk(ctx, u.ClerkID)
 			s.observe(ctx, now, Observation{Op: OpRefresh})`)},
 	{"a banned user's record is not re-read", in("clerksync", "banMayBeLifted"),
 		replace("u.Banned && u.DeletedAt.IsZero() && !confirmedWithin(u, now, banConfirmedFor)", "false")},
@@ -140,7 +165,7 @@ var mutants = []mutant{
 	{"requests share the user", in("clerksync", "UserFromContext"),
 		replace("u.Clone()", "u")},
 	{"a visit leaves a tombstone on a 404", in("clerksync", "Syncer.readAndUpsert"),
-		insertBefore("if err != nil { return found{}, err }",
+		insertBefore("if err != nil && res.Outcome == 0 { return s.bannedInClerk(ctx, m, err) }",
 			"if errors.Is(err, ErrUserUnknown) { _, _ = s.store.Deactivate(ctx, id, time.Time{}) }")},
 	{"a proxy's 404 makes a user unknown", in("clerksync/internal/clerkapi", "describe"),
 		insertBefore("case e.status >= 400:", "case e.status == http.StatusNotFound: e.err = ErrUserUnknown")},
@@ -172,7 +197,7 @@ var mutants = []mutant{
 			}`)},
 
 	{"any secret signs a webhook", in("clerksync", "signatureVerifier.signed"),
-		replace("hmac.Equal([]byte(given), []byte(want))", "len(given) == len(want)")},
+		replace("hmac.Equal([]byte(given), []byte(want))", "hmac.Equal([]byte(want), []byte(want))")},
 	{"ids that differ are accepted", in("clerksync", "only"),
 		replace(`value != "" && element != value`, "false")},
 	{"a webhook's age does not matter", in("clerksync", "signatureVerifier.verify"),
@@ -185,13 +210,19 @@ var mutants = []mutant{
 	{"Reconcile without a holdback", in("clerksync", "sweep.look"),
 		replace("stamp.CreatedAt.After(s.youngest)", "stamp.CreatedAt.IsZero()")},
 	{"Reconcile asks for users that it has seen", in("clerksync", "sweep.look"),
-		replace("s.run.pager.Seen(stamp.ClerkID) && !s.run.wasRestored(stamp.ClerkID)", "false")},
+		replace("s.run.pager.Seen(id)", "false")},
+	{"Reconcile counts a record once for each pass", in("clerksync", "sweep.look"),
+		replace("!s.handled.Add(id)", "false")},
+	{"Reconcile trusts a restored record", in("clerksync", "reconcileRun.compareWith"),
+		replace("c.checkRestored(ctx)", "error(nil)")},
+	{"Reconcile waits for the Store for ever", in("clerksync", "boundedBatchStore.Undeleted"),
+		replace("func() { cancel(context.DeadlineExceeded) }", "func() {}")},
 	{"Reconcile trusts an incomplete list", in("clerksync", "reconcileRun.checkComplete"),
 		replace("r.pager.Complete()", "true")},
 	{"Reconcile does not look for ghosts", in("clerksync", "reconcileRun.run"),
 		replace("r.canList", "false")},
-	{"a dry run writes", in("clerksync", "reconcileRun.compare"),
-		replace("r.opts.DryRun", "false")},
+	{"a dry run writes", in("clerksync", "comparison.findAndWrite"),
+		replace("c.run.opts.DryRun", "false")},
 	{"Force compares versions", in("clerksync", "comparison.find"),
 		replace("c.run.opts.Force", "false")},
 	{"Reconcile leaves older records as they are", in("clerksync", "comparison.byVersion"),

@@ -55,6 +55,7 @@ func TestUsage(t *testing.T) {
 		{"indexes " + secretKey, "takes no arguments"},
 		{"drift -dry-run", "there is no flag -dry-run"},
 		{"drift -force", "there is no flag -force"},
+		{"reconcile -force -versions", "-force and -versions exclude each other"},
 		{"drift -timeout 0s", "-timeout must be more than 0"},
 		{"drift -timeout soon", "the value of -timeout is wrong: parse error; write a duration such as 10m"},
 		{"reconcile -holdback 10", "the value of -holdback is wrong: parse error; write a duration such as 10m\n"},

@@ -62,9 +62,13 @@ func exitCode(ctx context.Context, err error, stderr io.Writer) int {
 func plain(text string) string {
 	text = strings.ReplaceAll(text, "clerksync: ", "")
 	text = strings.ReplaceAll(text, "503 unavailable: "+unavailable+": ", "")
+	text = settingNames.Replace(text)
 	text = keyRefused.ReplaceAllString(text, "Clerk refuses "+secretKeyVar+" ($1): check that it is this instance's")
 	return strings.ReplaceAll(text, "\n", "\n  ")
 }
+
+// settingNames replaces the library's names of settings with those of the command line.
+var settingNames = strings.NewReplacer("Config.APIURL (CLERK_API_URL)", apiURLVar, "ReconcileOptions.InstanceID", "-instance")
 
 var unavailable = strings.TrimPrefix(clerksync.ErrUnavailable.Error(), "clerksync: ")
 

@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -44,26 +46,54 @@ func TestPlain(t *testing.T) {
 	}
 }
 
-// If Clerk does not answer, the run says so after the first failure, and again in the report of an
-// interrupted run.
-func TestClerkUnreachable(t *testing.T) {
+// If Clerk fails, the run says so while it waits, and again in the report of an interrupted run.
+func TestClerkFails(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
-	f.vars[apiURLVar] = "http://127.0.0.1:1"
+	f.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { return fakeclerk.ErrorFault(502, "bad_gateway") })
 	ctx, interrupt := context.WithCancel(t.Context())
 	stderr := &trigger{text: "waiting for Clerk", fire: interrupt}
 	var stdout bytes.Buffer
 	if code := run(ctx, f.env, []string{"drift", quick}, &stdout, stderr); code != exitFailed {
 		t.Errorf("exit code %d, want %d", code, exitFailed)
 	}
-	_, cause, _ := strings.Cut(stderr.String(), "waiting for Clerk: ")
-	cause, rest, _ := strings.Cut(cause, "; giving up at 12:05 UTC\n")
-	if !strings.HasPrefix(cause, "dial tcp 127.0.0.1:1: ") || !strings.Contains(cause, "refused") ||
-		strings.Contains(rest, "waiting") {
+	if n := strings.Count(stderr.String(), "waiting for Clerk: status 502; giving up at 12:05 UTC\n"); n != 1 {
 		t.Errorf("standard error:\n%s", stderr)
 	}
-	if !strings.Contains(stdout.String(), "only in part; Clerk did not answer: "+cause+"\n") {
+	if !strings.Contains(stdout.String(), "only in part; Clerk did not answer: status 502\n") {
 		t.Errorf("standard output:\n%s", &stdout)
+	}
+}
+
+// A wrong CLERK_API_URL ends each command at once, and the error says what to check.
+func TestWrongAPIURL(t *testing.T) {
+	t.Parallel()
+	page := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		if strings.HasPrefix(r.URL.Path, "/missing/") {
+			w.WriteHeader(http.StatusNotFound)
+		}
+		_, _ = io.WriteString(w, "<html>"+password)
+	}))
+	t.Cleanup(page.Close)
+	for name, tt := range map[string]struct{ url, want string }{
+		"refused":  {"http://127.0.0.1:1", "connection refused"},
+		"no host":  {"https://clerksync.invalid", "no such host"},
+		"a page":   {page.URL, "status 200"},
+		"no page":  {page.URL + "/missing", "status 404"},
+		"not TLS":  {strings.Replace(page.URL, "http:", "https:", 1), "HTTP response to HTTPS client"},
+		"with /v1": {page.URL + "/v1", "status 200"},
+	} {
+		for _, args := range [][]string{{"drift", quick}, {"reconcile", quick}} {
+			t.Run(name+" "+args[0], func(t *testing.T) {
+				t.Parallel()
+				f := newFixture(t)
+				f.vars[apiURLVar] = tt.url
+				o := f.run(t, args...)
+				o.want(t, exitFailed, "Check CLERK_API_URL: Clerk's is https://api.clerk.com", tt.want)
+				o.lacks(t, "waiting for Clerk", "Config.")
+			})
+		}
 	}
 }
 

@@ -138,8 +138,6 @@ func takenOver(f *flag.Flag, name string) bool {
 	switch f.Name {
 	case "resume", "json", "dry-run":
 		return false
-	case "versions":
-		return name == "drift"
 	}
 	return name == "reconcile" || name == "drift" || slices.Contains(sharedFlags, f.Name)
 }

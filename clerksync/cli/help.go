@@ -60,10 +60,11 @@ const exitHelp = `Exit status:
 
 // details explain each command.
 var details = map[string]string{
-	"reconcile": `Lists all users of Clerk, writes the records that are missing or older, and marks
+	"reconcile": `Lists all users of Clerk, writes the records that are missing or differ, and marks
 records deleted whose user Clerk no longer has. It can run while users visit and
 events arrive: nothing older overwrites something newer. The fields that your app
-owns stay as they are.
+owns stay as they are. It repairs what clerksync drift reports: both compare whole
+records, or only versions with -versions, which reads less.
 
 Records are written by the standard mapping. If your app's Config has a Map or a
 RoleOf, use a program of your own that calls Syncer.Reconcile with that Config. The
@@ -85,6 +86,8 @@ index: if the unique index on clerkId is missing, run clerksync indexes first.
 Records are compared by the standard mapping. If your app's Config has a Map or a
 RoleOf, use a program of your own that calls Syncer.Reconcile with DryRun. The command
 refuses a collection in which it finds fields that a Map added, except with -versions.
+-versions reads less: it compares only the times of the last change, and misses edits by
+hand.
 
 Progress is shown on standard error, the report on standard output. An interrupt
 ends the run cleanly and prints how to continue. A second one ends it at once.
@@ -106,6 +109,7 @@ what to do. CLERK_SECRET_KEY is not needed.
 var examples = map[string]string{
 	"reconcile": `  clerksync reconcile -dry-run
   clerksync reconcile -db app -collection members -rate 40
+  clerksync reconcile -versions                                    # quick
   clerksync reconcile -json > report.json 2> progress.log
 `,
 	"drift": `  clerksync drift || mail -s "clerksync: drift" ops@example.com    # in cron

@@ -104,6 +104,11 @@ func (f *fixture) runIn(ctx context.Context, t *testing.T, args ...string) outpu
 	o := output{code: run(ctx, f.env, args, &stdout, &stderr)}
 	o.stdout, o.stderr = stdout.String(), stderr.String()
 	o.lacks(t, password, secretKey)
+	for line := range strings.Lines(o.stdout + o.stderr) {
+		if strings.Count(line, "clerksync: ") > 1 || strings.Count(line, "mongostore: ") > 1 {
+			t.Errorf("the line stutters: %s", line)
+		}
+	}
 	if f.db.settings.mongoURI != "" && f.db.openErr == nil && !f.db.closed {
 		t.Error("the database was not closed")
 	}

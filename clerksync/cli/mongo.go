@@ -17,6 +17,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
 
 	"github.com/clerksync/clerksync-go/clerksync"
+	"github.com/clerksync/clerksync-go/clerksync/internal/setting"
 	"github.com/clerksync/clerksync-go/mongostore"
 )
 
@@ -104,7 +105,7 @@ func (d *mongoDatabase) empty(ctx context.Context) (bool, error) {
 	case ctx.Err() != nil:
 		return false, context.Cause(ctx)
 	case err != nil:
-		return false, fmt.Errorf("looking for records: %s", describe(err))
+		return false, fmt.Errorf("looking for records: %s", mongostore.Describe(err))
 	}
 	return false, nil
 }
@@ -119,7 +120,7 @@ func (d *mongoDatabase) mapped(ctx context.Context) (string, error) {
 	case ctx.Err() != nil:
 		return "", context.Cause(ctx)
 	case err != nil:
-		return "", fmt.Errorf("looking for records that a Map wrote: %s", describe(err))
+		return "", fmt.Errorf("looking for records that a Map wrote: %s", mongostore.Describe(err))
 	}
 	id, ok := raw.Lookup("clerkId").StringValueOK()
 	if !ok {
@@ -135,7 +136,7 @@ func (d *mongoDatabase) indexes(ctx context.Context) ([]index, error) {
 		err = cursor.All(ctx, &specs)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("listing the indexes: %s", describe(err))
+		return nil, fmt.Errorf("listing the indexes: %s", mongostore.Describe(err))
 	}
 	indexes := make([]index, len(specs))
 	for i, spec := range specs {
@@ -148,7 +149,7 @@ func (d *mongoDatabase) close(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	if err := d.client.Disconnect(ctx); err != nil {
-		return fmt.Errorf("closing the connections to MongoDB: %s", describe(err))
+		return fmt.Errorf("closing the connections to MongoDB: %s", mongostore.Describe(err))
 	}
 	return nil
 }
@@ -160,26 +161,14 @@ func closeDatabase(ctx context.Context, db database, err *error) {
 	}
 }
 
-// describe describes a database error by its code or kind, because the server's text may quote a
-// record.
-func describe(err error) string {
-	var server mongo.ServerError
-	switch {
-	case errors.As(err, &server) && len(server.ErrorCodes()) > 0:
-		return fmt.Sprintf("server error %d", server.ErrorCodes()[0])
-	case mongo.IsTimeout(err):
-		return "timed out"
-	case mongo.IsNetworkError(err):
-		return "network error"
-	}
-	return fmt.Sprintf("%T", err)
-}
-
 // checkMongoURI refuses an ambiguous connection string. The driver's own errors would quote parts
 // of a password that is not percent-encoded.
 func checkMongoURI(uri string) error {
 	if uri == "" {
 		return nil // reported as missing
+	}
+	if is := setting.Pasted(uri); is != "" {
+		return usagef("%s %s; it looks like mongodb://… or mongodb+srv://…", mongoURIVar, is)
 	}
 	rest, ok := cutScheme(uri)
 	if !ok {

@@ -17,12 +17,14 @@ type reconcileFlags struct {
 	settings settings
 	options  clerksync.ReconcileOptions
 	drift    bool
-	versions bool // drift's
+	versions bool
+	force    bool // the default, which scripts may name
 }
 
 // bindShared adds the flags that reconcile and drift share.
 func (r *reconcileFlags) bindShared(f *flag.FlagSet) {
 	o := &r.options
+	f.BoolVar(&r.versions, "versions", false, "compare only versions, not whole records: reads less, but misses edits by hand")
 	f.StringVar(&o.Resume, "resume", "", "continue where an earlier run stopped: the `token` that it printed")
 	f.StringVar(&o.InstanceID, "instance", "", "refuse to work with a Clerk instance other than this `id`, ins_…")
 	f.DurationVar(&o.Holdback, "holdback", 0,
@@ -38,7 +40,7 @@ func runReconcile(ctx context.Context, c *call, args []string) error {
 	r := &reconcileFlags{}
 	r.bindShared(&f)
 	f.BoolVar(&r.options.DryRun, "dry-run", false, "write nothing; report what would be written")
-	f.BoolVar(&r.options.Force, "force", false, "compare whole records, not only versions: finds edits by hand")
+	f.BoolVar(&r.force, "force", false, "compare whole records: the default")
 	f.BoolVar(&r.options.Restore, "restore", false, "restore records that were marked deleted by mistake more than an hour ago")
 	f.IntVar(&r.options.MaxDeactivations, "max-deactivations", 0, "mark no record deleted if more than this `number` are gone from Clerk; "+
 		"-1 lifts the limit (default 10 or 2 % of the records, whichever is more)")
@@ -53,7 +55,6 @@ func runDrift(ctx context.Context, c *call, args []string) error {
 	var f flag.FlagSet
 	r := &reconcileFlags{drift: true}
 	r.bindShared(&f)
-	f.BoolVar(&r.versions, "versions", false, "compare only versions, not whole records: faster, but misses edits by hand")
 	r.options.DryRun = true
 	r.options.MaxDeactivations = -1 // count all ghosts
 	return r.run(ctx, c, &f, args)
@@ -70,7 +71,7 @@ func (r *reconcileFlags) run(ctx context.Context, c *call, f *flag.FlagSet, args
 		return err
 	}
 	defer closeDatabase(ctx, db, &err)
-	if !r.versions {
+	if !r.drift || !r.versions {
 		if err := refuseMapped(ctx, db, c.command.name); err != nil {
 			return err
 		}
@@ -104,9 +105,7 @@ func (r *reconcileFlags) parse(c *call, f *flag.FlagSet, args []string) (done bo
 	if err := r.check(c, given(f)); err != nil {
 		return false, err
 	}
-	if r.drift {
-		r.options.Force = !r.versions
-	}
+	r.options.Force = !r.versions
 	r.settings.writesNothing = r.options.DryRun
 	return false, r.settings.resolve(c.env, true)
 }
@@ -137,6 +136,9 @@ func (r *reconcileFlags) check(c *call, set map[string]bool) error {
 		if set[rule.name] && !rule.ok {
 			return c.wrongFlags("-%s must %s", rule.name, rule.must)
 		}
+	}
+	if r.force && r.versions {
+		return c.wrongFlags("-force and -versions exclude each other")
 	}
 	if set["holdback"] && o.Holdback == 0 {
 		o.Holdback = -1 // none, for ReconcileOptions

@@ -42,10 +42,12 @@ func TestFlagsBecomeOptions(t *testing.T) {
 		args string
 		want clerksync.ReconcileOptions
 	}{
-		{"reconcile", clerksync.ReconcileOptions{}},
+		{"reconcile", clerksync.ReconcileOptions{Force: true}},
+		{"reconcile -force", clerksync.ReconcileOptions{Force: true}},
+		{"reconcile -versions", clerksync.ReconcileOptions{}},
 		{"drift", clerksync.ReconcileOptions{DryRun: true, Force: true, MaxDeactivations: -1}},
 		{"drift -versions", clerksync.ReconcileOptions{DryRun: true, MaxDeactivations: -1}},
-		{"reconcile -holdback 0s", clerksync.ReconcileOptions{Holdback: -1}},
+		{"reconcile -holdback 0s", clerksync.ReconcileOptions{Force: true, Holdback: -1}},
 		{
 			"reconcile -dry-run -force -restore -resume t.1 -instance ins_1 -max-deactivations -1" +
 				" -holdback 1h -page-size 7 -writers 2 -rate 0.5",
@@ -86,6 +88,7 @@ func TestMappedRecords(t *testing.T) {
 	golden(t, "reconcile", "reconcile", f.run(t, "reconcile").String())
 	golden(t, "reconcile", "drift", f.run(t, "drift").String())
 	f.run(t, "reconcile", "-dry-run").want(t, exitFailed)
+	f.run(t, "reconcile", "-versions").want(t, exitFailed)
 	f.reports(complete, nil)
 	f.run(t, "drift", "-versions").want(t, exitDone)
 }
@@ -145,18 +148,51 @@ func TestDriftAndReconcile(t *testing.T) {
 	o = f.run(t, "drift", quick, "-versions")
 	o.want(t, exitDiffer)
 	o.lacks(t, "user_007") // its version is Clerk's
-	f.run(t, "reconcile", quick, "-dry-run", "-force").want(t, exitDone, "Dry run")
+	f.run(t, "reconcile", quick, "-dry-run").want(t, exitDone, "Dry run")
 	if u := f.record(t, "user_003"); !u.DeletedAt.IsZero() {
 		t.Errorf("a dry run wrote: %+v", u)
 	}
 
-	o = f.run(t, "reconcile", quick, "-force", "-default-role", "MEMBER")
+	o = f.run(t, "reconcile", quick, "-default-role", "MEMBER")
 	o.want(t, exitDone)
 	golden(t, "reconcile", "reconcile", o.String())
 	f.run(t, "drift", quick).want(t, exitDone)
 	if u := f.record(t, "user_new"); u.Role != "MEMBER" {
 		t.Errorf("the new record is %+v", u)
 	}
+}
+
+// What drift reports, reconcile repairs, and the other way round: both compare the same, by default
+// and with -versions.
+func TestReconcileRepairsWhatDriftReports(t *testing.T) {
+	t.Parallel()
+	for _, flags := range [][]string{nil, {"-versions"}} {
+		f := population(t, 5)
+		f.rename(t, "user_001", "Augusta")
+		f.edit(t, "user_002", func(u *clerksync.User) { u.Profile.Gender = "?" }) // at Clerk's version
+		f.clock.Advance(time.Hour)
+		run := func(command string) output { return f.run(t, append([]string{command, quick}, flags...)...) }
+		run("drift").want(t, exitDiffer)
+		run("reconcile").want(t, exitDone)
+		run("drift").want(t, exitDone)
+		edited := f.record(t, "user_002").Profile.Gender == "?"
+		if edited != (flags != nil) {
+			t.Errorf("%v: the edit by hand is still there: %t", flags, edited)
+		}
+	}
+}
+
+// A user whom a unique index keeps out is in the exit status, whoever looks.
+func TestConflictThatRemains(t *testing.T) {
+	t.Parallel()
+	f := population(t, 2)
+	f.db.records.UniqueEmail = true
+	f.clerk.CreateUser(fakeclerk.NewUser{ID: "user_holder", FirstName: "Old", Email: "taken@example.com"})
+	f.run(t, "reconcile", quick, "-versions").want(t, exitDone)
+	f.clerk.CreateUser(fakeclerk.NewUser{ID: "user_new", FirstName: "New", Email: "taken@example.com"})
+	f.run(t, "reconcile", quick, "-versions").want(t, exitFailed, "users not written: 1, in conflict", "but not everything was written")
+	f.run(t, "reconcile", quick, "-versions", "-json").want(t, exitFailed, "users not written: 1, in conflict")
+	f.run(t, "drift", quick, "-versions").want(t, exitDiffer)
 }
 
 // The command line that an interrupted run prints continues it.
@@ -200,10 +236,15 @@ func TestWrongInstance(t *testing.T) {
 	t.Parallel()
 	f := population(t, 2)
 	f.run(t, "reconcile", quick, "-instance", f.clerk.InstanceID()).want(t, exitDone)
-	f.run(t, "reconcile", quick, "-instance", "ins_other").want(t, exitFailed, "another Clerk instance")
+	o := f.run(t, "reconcile", quick, "-instance", "ins_other")
+	o.want(t, exitFailed, "another Clerk instance", "belongs to "+f.clerk.InstanceID(), "-instance is ins_other")
+	o.lacks(t, "nothing to resume")
 	f.deleteUser(t, "user_000")
 	f.deleteUser(t, "user_001")
-	f.run(t, "reconcile", quick).want(t, exitFailed, "another Clerk instance", "-instance ins_…")
+	o = f.run(t, "reconcile", quick)
+	o.want(t, exitFailed, "another Clerk instance", "-instance ins_…", "Clerk Dashboard, …/instances/ins_…",
+		"with its key in CLERK_SECRET_KEY")
+	o.lacks(t, "nothing to resume", "ReconcileOptions")
 }
 
 func TestTooManyGhosts(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/clerksync/clerksync-go/clerksync"
+	"github.com/clerksync/clerksync-go/clerksync/internal/setting"
 )
 
 // result is a Report and what its reader needs to know besides.
@@ -30,12 +31,12 @@ func (r *result) end() error {
 	switch {
 	case r.interrupted:
 		return errors.New("interrupted")
+	case r.drift && r.report.Complete && !r.report.InStep():
+		return errDiffer
 	case r.failure != nil:
 		return r.failure
 	case !r.report.Complete:
 		return errReported
-	case r.drift && !r.report.InStep():
-		return errDiffer
 	case !r.drift && r.report.Conflicts.Count+r.report.Failed.Count > 0:
 		return errReported
 	}
@@ -94,12 +95,14 @@ func (r *result) headline() string {
 		return "Incomplete: " + inPart + ": " + strings.TrimPrefix(plain(r.report.Reason), "reconcile: ")
 	case !r.report.Complete:
 		return "Incomplete: " + inPart
-	case r.failure != nil:
-		return r.collection + " was compared with Clerk, but not everything was written" + dry
 	case r.drift && r.report.InStep():
 		return r.collection + " is in step with Clerk"
 	case r.drift:
 		return r.collection + " has drifted from Clerk"
+	case r.failure != nil && r.report.DryRun:
+		return r.collection + " was compared with Clerk, but a reconcile could not write everything" + dry
+	case r.failure != nil || r.report.Conflicts.Count+r.report.Failed.Count > 0:
+		return r.collection + " was compared with Clerk, but not everything was written" + dry
 	case r.report.DryRun && r.report.InStep():
 		return r.collection + " is in step with Clerk; there is nothing to write"
 	case r.report.DryRun:
@@ -188,11 +191,14 @@ func (r *result) nextSteps() []string {
 		}
 		steps = append(steps, text)
 	}
-	if !r.report.Complete {
-		add(r.continuation())
+	wrongInstance := errors.Is(r.failure, clerksync.ErrWrongInstance)
+	if wrongInstance {
+		add("Nothing was written. Look up which instance's users are in "+r.collection+", and run this with its key in "+secretKeyVar+":",
+			r.command(r.name()))
+		add("If the secret key is the right one, name its instance: -instance ins_… (" + setting.InstanceIDPlace + ")")
 	}
-	if errors.Is(r.failure, clerksync.ErrWrongInstance) {
-		add("If the secret key is the right one, name its instance: -instance ins_…")
+	if !r.report.Complete && !wrongInstance {
+		add(r.continuation())
 	}
 	if n := r.report.Failed.Count; n > 0 {
 		add(count(n, "user") + " could not be mapped or written. The warnings of this run say why.")
@@ -208,11 +214,7 @@ func (r *result) nextSteps() []string {
 		add("If they are gone from Clerk for good, allow that many:", r.command("reconcile", "-max-deactivations", strconv.Itoa(n)))
 	}
 	if changes := r.pendingChanges(); changes > 0 {
-		var plus []string
-		if r.drift && len(r.report.Fields) > 0 { // found only by comparing whole records
-			plus = append(plus, "-force")
-		}
-		add(fmt.Sprintf("To bring %s in step:", count(changes, "record")), r.command("reconcile", plus...))
+		add(fmt.Sprintf("To bring %s in step:", count(changes, "record")), r.command("reconcile"))
 	}
 	if n := r.report.Tombstoned.Count; n > 0 && r.report.Restored.Count == 0 {
 		add(users(n, "is", "are")+" in Clerk although the record is marked deleted. A deletion is final. "+

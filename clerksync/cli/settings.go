@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/clerksync/clerksync-go/clerksync/internal/setting"
 )
 
 // The variables. Secrets are read from variables only, because a command line ends up in the
@@ -127,6 +129,8 @@ func (s *settings) checkClerk(need bool) error {
 	var wrong error
 	switch {
 	case s.secretKey == "": // missing
+	case setting.Fault(s.secretKey) != "":
+		wrong = usagef("%s %s", secretKeyVar, setting.Fault(s.secretKey))
 	case strings.HasPrefix(s.secretKey, "pk_"):
 		wrong = usagef("%s is a publishable key (pk_…); the secret key begins with sk_", secretKeyVar)
 	case !strings.HasPrefix(s.secretKey, "sk_"):
@@ -140,6 +144,9 @@ func (s *settings) checkClerk(need bool) error {
 func (s *settings) checkAPIURL() error {
 	if s.apiURL == "" {
 		return nil
+	}
+	if is := setting.Fault(s.apiURL); is != "" {
+		return usagef("%s %s; it looks like https://api.clerk.com", apiURLVar, is)
 	}
 	u, err := url.Parse(s.apiURL)
 	if err != nil || u.Host == "" || u.User != nil || u.Scheme != "http" && u.Scheme != "https" {

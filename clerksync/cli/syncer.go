@@ -46,6 +46,9 @@ func newSyncer(
 			if a.Key == slog.TimeKey && len(groups) == 0 {
 				return slog.String(a.Key, stamp(env.now()))
 			}
+			if err, ok := a.Value.Any().(error); ok { // the message has the prefix
+				return slog.String(a.Key, plain(err.Error()))
+			}
 			return a
 		},
 	}))
@@ -70,6 +73,7 @@ type outage struct {
 
 	mu    sync.Mutex
 	cause string // empty while Clerk answers
+	noted bool
 }
 
 func (o *outage) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -89,10 +93,12 @@ func (o *outage) set(cause string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	switch {
-	case cause != "" && o.cause == "":
+	case cause != "" && o.cause != "" && !o.noted: // not at the first failure, which may end the run
+		o.noted = true
 		giveUp := o.env.now().Add(patience).UTC().Format("15:04 UTC")
 		o.note(fmt.Sprintf("waiting for Clerk: %s; giving up at %s", cause, giveUp))
-	case cause == "" && o.cause != "":
+	case cause == "" && o.noted:
+		o.noted = false
 		o.note("Clerk answers again")
 	}
 	o.cause = cause

@@ -233,7 +233,7 @@ func (c *comparison) judgeVersions(record, inClerk *clerksync.User, command func
 	case differ && c.Mapped:
 		c.conclude(differs, "the record has Clerk's version but differs from the standard mapping, perhaps because of the app's own Map")
 	case differ:
-		c.conclude(differs, "the record has Clerk's version but other content, as after an edit by hand: %s", command("reconcile", "-force"))
+		c.conclude(differs, "the record has Clerk's version but other content, as after an edit by hand: %s", command("reconcile"))
 	default:
 		c.conclude(inStep, "the record is in step with Clerk: there is nothing to do")
 		c.InStep = true

@@ -220,7 +220,7 @@ func collect[T any](ctx context.Context, s *Store, clerkIDs []string, of func(*c
 }
 
 // Undeleted implements [clerksync.BatchStore]. It yields the records of the moment when the
-// iteration began. The Store may be used during it.
+// iteration began, in ascending order of ClerkID. The Store may be used during it.
 func (s *Store) Undeleted(ctx context.Context) iter.Seq2[clerksync.Stamp, error] {
 	return func(yield func(clerksync.Stamp, error) bool) {
 		for _, st := range s.undeleted() {

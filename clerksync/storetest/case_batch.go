@@ -82,7 +82,7 @@ func (c *check) records(s clerksync.BatchStore, ids []string) map[string]*clerks
 	return records
 }
 
-// undeleted checks that Undeleted yields the stamps of exactly these users, in order.
+// undeleted checks that Undeleted yields the stamps of exactly these users.
 func (c *check) undeleted(s clerksync.BatchStore, ids ...string) {
 	c.t.Helper()
 	var got []string
@@ -96,9 +96,6 @@ func (c *check) undeleted(s clerksync.BatchStore, ids ...string) {
 				c.errorf("Undeleted yields %+v, want %+v", st, want)
 			}
 		}
-	}
-	if !slices.IsSorted(got) {
-		c.errorf("Undeleted is not in ascending order of ClerkID: %s", shorten(got))
 	}
 	if want := slices.Sorted(slices.Values(ids)); !slices.Equal(slices.Sorted(slices.Values(got)), want) {
 		c.errorf("Undeleted yields %d: %s\nwant %d: %s", len(got), shorten(got), len(want), shorten(want))
@@ -408,7 +405,7 @@ var batchCases = []testCase{
 	},
 	{
 		name:  "BatchUndeleted",
-		rule:  "Undeleted yields each record that is not deleted once, in ascending order",
+		rule:  "Undeleted yields each record that is not deleted once",
 		needs: batch,
 		run: func(c *check) {
 			s := c.batch()
@@ -436,22 +433,24 @@ var batchCases = []testCase{
 			seq := s.Undeleted(c.t.Context())
 			for range 3 {
 				for st, err := range seq {
-					if err != nil || st.ClerkID != "user_1" {
+					if err != nil || !slices.Contains(ids, st.ClerkID) {
 						c.errorf("Undeleted begins with %q, %v", st.ClerkID, err)
 					}
 					break
 				}
 			}
-			n := 0
+			updated := make(map[string]bool)
 			for st, err := range seq {
 				if err != nil {
 					c.fatalf("Undeleted during updates: %v", err)
 				}
-				c.offer(s, person(st.ClerkID, 2), clerksync.Updated)
-				n++
+				if !updated[st.ClerkID] { // a record that was written may come again
+					c.offer(s, person(st.ClerkID, 2), clerksync.Updated)
+				}
+				updated[st.ClerkID] = true
 			}
-			if n != len(ids) {
-				c.errorf("Undeleted during updates yielded %d records, want %d", n, len(ids))
+			if len(updated) != len(ids) {
+				c.errorf("Undeleted during updates yielded %d records, want %d", len(updated), len(ids))
 			}
 			for st, err := range seq {
 				if err != nil {

@@ -1,9 +1,11 @@
 package storetest
 
 import (
+	"errors"
 	"maps"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -463,23 +465,83 @@ var foreignCases = []testCase{
 	},
 	{
 		name:  "WrongTypesReadAsAbsent",
-		rule:  "a field of the wrong type reads as absent, never as an error, and does not make writes fail",
+		rule:  "a field of the wrong type reads as absent, never as an error, and makes no write fail once clerksync has written the record",
 		needs: foreign,
 		run: func(c *check) {
 			s := c.raw()
-			c.adopts(s, map[string]any{
+			c.heals(s, map[string]any{
 				"email": 42, "role": true, "name": []any{"Ada"}, "profile": "a text", "location": 3.5,
 				"lastSignInAt": "yesterday", "emailVerified": "yes", "phoneVerified": 1, "isActive": "no",
 				"banned": "true", "createdAt": "2020", "updatedAt": "2020", "clerkCreatedAt": "2020",
-				"clerkUpdatedAt": "2999-01-01", "syncedAt": "2999", "deletedAt": "never", "extraFields": "email",
+				"clerkUpdatedAt": "2999-01-01", "deletedAt": "never", "extraFields": "email",
 			})
-			c.adopts(s, map[string]any{
+			c.heals(s, map[string]any{
 				"profile": map[string]any{
 					"firstName": 1, "fullName": Null{}, "gender": map[string]any{"is": "nested"},
 				},
 				"location": map[string]any{"city": 7}, "deletedAt": false,
 				"extraFields": []any{1, Null{}, "email", "nowhere"},
 			})
+		},
+	},
+	{
+		name:  "TypesOfTheAppAreConflicts",
+		rule:  "in a record that clerksync has never written, a value of another type is the app's: a conflict, and nothing is written but a deletion",
+		needs: foreign,
+		run: func(c *check) {
+			s := c.raw()
+			n := 0
+			for path := range ownTypes() {
+				for kind, value := range otherTypes(path) {
+					n++
+					c.conflicts(s, "user_"+strconv.Itoa(n), path, kind, value)
+				}
+			}
+			for _, kind := range []string{"string", "bool", "object"} { // a name of Extra, whatever its type is
+				n++
+				c.conflicts(s, "user_"+strconv.Itoa(n), "plan", kind, typedValues[kind])
+			}
+		},
+	},
+	{
+		name:  "NamesOfTheAppDoNotConflict",
+		rule:  "in a record that clerksync has never written, names that only a new record gets may have any type, and stay",
+		needs: foreign,
+		run: func(c *check) {
+			s := c.raw()
+			n := 0
+			for _, path := range []string{"role", "location", "createdAt", "points", "profile.bio"} {
+				for _, value := range typedValues {
+					n++
+					id := "user_" + strconv.Itoa(n)
+					c.set(s, id, map[string]any{path: value})
+					before := c.fields(s, id)
+					c.offer(s, person(id, 1), clerksync.Updated)
+					c.untouched("after the first sync", c.fields(s, id), before, synced...)
+				}
+			}
+		},
+	},
+	{
+		name:  "RightTypesOfTheAppAreWritten",
+		rule:  "in a record that clerksync has never written, values of the right type are brought in step",
+		needs: foreign,
+		run: func(c *check) {
+			s := c.raw()
+			for path, kind := range ownTypes() {
+				if path == "deletedAt" || path == "profile" || path == "extraFields" {
+					continue
+				}
+				id := "user_" + path
+				c.set(s, id, map[string]any{path: typedValues[kind]})
+				c.offer(s, person(id, 1), clerksync.Updated)
+				c.offer(s, person(id, 1), clerksync.Unchanged)
+			}
+			// An Extra that an earlier Upsert wrote is not the app's, although there was no syncedAt.
+			u := person("user_1", 1)
+			u.SyncedAt = time.Time{}
+			c.offer(s, u, clerksync.Created)
+			c.offer(s, person("user_1", 2), clerksync.Updated)
 		},
 	},
 	{
@@ -507,17 +569,90 @@ var foreignCases = []testCase{
 // version is written to it.
 func (c *check) adopts(s RawStore, fields map[string]any) {
 	c.t.Helper()
+	c.brings(s, fields, time.Time{})
+}
+
+// heals is adopts for a record that clerksync has written.
+func (c *check) heals(s RawStore, fields map[string]any) {
+	c.t.Helper()
+	c.brings(s, fields, hour(0))
+}
+
+func (c *check) brings(s RawStore, fields map[string]any, syncedAt time.Time) {
+	c.t.Helper()
 	for path, v := range fields { // one at a time, so that a failure names the field
 		id := "user_" + path + strings.Repeat("x", len(fields))
 		c.set(s, id, map[string]any{path: v})
 		got := c.record(s, id)
 		want := &clerksync.User{ClerkID: id, ID: got.ID, IsActive: true}
 		c.same("a record whose "+path+" is "+show(v), got, want)
+		if !syncedAt.IsZero() {
+			c.set(s, id, map[string]any{"syncedAt": syncedAt})
+		}
 		c.offer(s, person(id, 1), clerksync.Updated)
 		c.offer(s, person(id, 2), clerksync.Updated)
 	}
 	id := "user_all" + strings.Repeat("x", len(fields))
 	c.set(s, id, fields)
+	if !syncedAt.IsZero() {
+		c.set(s, id, map[string]any{"syncedAt": syncedAt})
+	}
 	c.offer(s, person(id, 1), clerksync.Updated)
 	c.offer(s, person(id, 1), clerksync.Unchanged)
+}
+
+// typedValues are values that an app may keep, by the name of their type.
+var typedValues = map[string]any{
+	"string": "x", "bool": true, "date": hour(-9), "double": 0.5, "object": map[string]any{"first": "x"}, "array": []any{"x"},
+}
+
+// ownTypes are the types of clerksync's fields in a record that exists. The app's are not among
+// them, nor is createdAt, which only a new record gets.
+func ownTypes() map[string]string {
+	types := map[string]string{
+		"profile": "object", "clerkUpdatedAt": "date", "syncedAt": "date", "lastSignInAt": "date", "updatedAt": "date",
+		"isActive": "bool", "deletedAt": "date", "extraFields": "array",
+	}
+	u := person("user_1", 1)
+	u.Extra = nil
+	for path, value := range u.ClerkFields() {
+		switch value.(type) {
+		case string:
+			types[path] = "string"
+		case bool:
+			types[path] = "bool"
+		default:
+			types[path] = "date"
+		}
+	}
+	return types
+}
+
+// otherTypes returns a value of each type that is not clerksync's at the path.
+func otherTypes(path string) map[string]any {
+	others := maps.Clone(typedValues)
+	delete(others, ownTypes()[path])
+	return others
+}
+
+// conflicts checks that a record with a value at a path is not written, but can be deleted.
+func (c *check) conflicts(s RawStore, id, path, kind string, value any) {
+	c.t.Helper()
+	c.set(s, id, map[string]any{path: value, "role": "ADMIN"})
+	before := c.fields(s, id)
+	for n := range 2 {
+		u := person(id, 1)
+		if n == 1 {
+			u.ClerkUpdatedAt = time.Time{}
+		}
+		_, err := s.Upsert(c.t.Context(), u)
+		var conflict *clerksync.ConflictError
+		if !errors.As(err, &conflict) || conflict.Field != path || conflict.Type != kind {
+			c.errorf("%s is of type %s: %v (%+v), want a ConflictError with this Field and Type", path, kind, err, conflict)
+		}
+		c.rejected("Upsert over a value of the app", err, u)
+	}
+	c.untouched("after Upserts that conflict", c.fields(s, id), before)
+	c.deactivate(s, id, hour(2))
+	c.offer(s, person(id, 3), clerksync.Deactivated)
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"maps"
+	"reflect"
 	"runtime"
 	"slices"
 	"strings"
@@ -156,6 +157,9 @@ func (s *docStore) upsert(u, argument *clerksync.User) (clerksync.Result, error)
 		return clerksync.Result{}, fmt.Errorf("docStore: %w", clerksync.ErrNotFound)
 	}
 	outcome := s.decide(stored, u, now)
+	if err := s.typeConflict(stored, u, outcome); err != nil {
+		return clerksync.Result{}, err
+	}
 	if s.fault == "check then insert" || s.fault == "check then update" && stored != nil {
 		s.losesRace()
 	}
@@ -181,6 +185,48 @@ func (s *docStore) upsert(u, argument *clerksync.User) (clerksync.Result, error)
 	}
 	r, err := s.read(u.ClerkID)
 	return clerksync.Result{Outcome: outcome, User: s.lend(r)}, err
+}
+
+// typeConflict returns the conflict about a value of the app in a document that clerksync has
+// never written.
+func (s *docStore) typeConflict(stored, u *clerksync.User, outcome clerksync.Outcome) error {
+	if stored == nil || !stored.SyncedAt.IsZero() || s.fault == "overwrites other types" {
+		return nil
+	}
+	if outcome != clerksync.Updated && outcome != clerksync.Unchanged {
+		return nil
+	}
+	doc := s.doc(u.ClerkID)
+	types := ownTypes()
+	if s.fault == "every name must be right" {
+		maps.Copy(types, map[string]string{"createdAt": "date", "role": "string", "location": "object"})
+	}
+	if s.fault == "a right type conflicts" {
+		types["email"] = "none"
+	}
+	written := extraFields(doc)
+	for name := range u.Extra {
+		if !slices.Contains(written, name) || s.fault == "its own Extra conflicts" {
+			types[name] = "none"
+		}
+	}
+	paths := slices.Collect(maps.Keys(types))
+	slices.SortFunc(paths, func(a, b string) int { return cmp.Compare(len(a), len(b)) }) // profile first
+	for _, path := range paths {
+		if typ := docType(get(doc, path)); typ != "null" && typ != types[path] && !slices.Contains(u.Omit, path) {
+			return &clerksync.ConflictError{Field: path, Type: typ}
+		}
+	}
+	return nil
+}
+
+func docType(v any) string {
+	for name, other := range typedValues {
+		if reflect.TypeOf(v) == reflect.TypeOf(other) {
+			return name
+		}
+	}
+	return "null"
 }
 
 // conflict, with the fault for it, reports a missing e-mail address as a duplicate.
@@ -643,8 +689,8 @@ func (s *docStore) Undeleted(ctx context.Context) iter.Seq2[clerksync.Stamp, err
 		}
 		writes := s.writes
 		s.mu.Unlock()
-		if s.fault != "Undeleted in no order" {
-			slices.SortFunc(stamps, func(a, b clerksync.Stamp) int { return cmp.Compare(a.ClerkID, b.ClerkID) })
+		if s.fault == "Undeleted yields some twice" && len(stamps) > 0 {
+			stamps = append(stamps, stamps[0])
 		}
 		for _, st := range stamps {
 			if err := s.ctxErr(ctx); err != nil {

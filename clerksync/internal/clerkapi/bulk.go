@@ -28,7 +28,7 @@ const (
 )
 
 // BulkReader asks Clerk on behalf of a Reconcile, which can wait: it keeps to a rate and
-// retries for [retry.GiveUpAfter]. One goroutine at a time may use it.
+// retries for [retry.GiveUpAfter]. It is safe for concurrent use.
 type BulkReader struct {
 	client     *Client
 	limiter    *rate.Limiter
@@ -36,6 +36,7 @@ type BulkReader struct {
 	onFailure  func(error) error
 
 	calls, throttled atomic.Int64
+	answered         bool // Clerk has answered, so the API's URL is right
 }
 
 // NewBulkReader returns a BulkReader that sends at most perSecond requests a second.
@@ -56,10 +57,10 @@ func DefaultRate(secretKey string) float64 {
 	return 8
 }
 
-// Calls counts the requests sent, retries included. It is safe for concurrent use.
+// Calls counts the requests sent, retries included.
 func (b *BulkReader) Calls() int { return int(b.calls.Load()) }
 
-// Throttled counts the requests that Clerk answered 429. It is safe for concurrent use.
+// Throttled counts the requests that Clerk answered 429.
 func (b *BulkReader) Throttled() int { return int(b.throttled.Load()) }
 
 // Users reads one page of the list, as of the time of asking.
@@ -104,9 +105,9 @@ func (b *BulkReader) Count(ctx context.Context) (n int, err error) {
 	return n, err
 }
 
-// IsInstance reports whether the secret key belongs to the instance with this id, which
-// is the id of a key in its key set.
-func (b *BulkReader) IsInstance(ctx context.Context, id string) (bool, error) {
+// Instances returns the ids of the instances that the secret key belongs to: those of the
+// keys in its key set. There is one, unless Clerk rotates keys.
+func (b *BulkReader) Instances(ctx context.Context) ([]string, error) {
 	var set struct {
 		Keys []struct {
 			ID string `json:"kid"`
@@ -118,15 +119,11 @@ func (b *BulkReader) IsInstance(ctx context.Context, id string) (bool, error) {
 		}
 		return nil
 	})
-	if err != nil {
-		return false, err
+	ids := make([]string, len(set.Keys))
+	for i, key := range set.Keys {
+		ids[i] = key.ID
 	}
-	for _, key := range set.Keys {
-		if key.ID == id {
-			return true, nil
-		}
-	}
-	return false, nil
+	return ids, err
 }
 
 // get asks until Clerk answers, rejects the request for good, or the time for retries is
@@ -134,7 +131,7 @@ func (b *BulkReader) IsInstance(ctx context.Context, id string) (bool, error) {
 func (b *BulkReader) get(
 	ctx context.Context, op, path string, params url.Values, parse func(json.RawMessage) error,
 ) (asOf time.Time, err error) {
-	err = retry.Do(ctx, b.client.clock, permanent, func() error {
+	err = retry.Do(ctx, b.client.clock, b.permanent, func() error {
 		if err := b.pace(ctx); err != nil {
 			return err
 		}
@@ -144,6 +141,7 @@ func (b *BulkReader) get(
 		err := b.client.get(attempt, b.client.bulk, &call, op, path, params, parse)
 		asOf = call.sentAt
 		b.calls.Add(1)
+		b.answered = b.answered || isAnswer(err)
 		var failed *Error
 		if errors.As(err, &failed) && failed.status == http.StatusTooManyRequests {
 			b.throttled.Add(1)
@@ -155,6 +153,12 @@ func (b *BulkReader) get(
 		err = b.onFailure(err)
 	}
 	return asOf, err
+}
+
+// permanent reports whether asking again would not help. What a wrong URL gives ends the run
+// at once, until Clerk has answered: after that it is a failure on the way, which may pass.
+func (b *BulkReader) permanent(err error) bool {
+	return permanent(err) || !b.answered && isWrongPlace(err)
 }
 
 // pace waits until the next request may be sent.

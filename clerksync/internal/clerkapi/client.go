@@ -4,6 +4,7 @@
 package clerkapi
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -114,9 +115,15 @@ func (c *Client) get(
 		body.json = call.body
 	}
 	if err := parse(body.json); err != nil {
-		return &Error{op: op, status: call.status, err: err}
+		return &Error{op: op, status: call.status, notClerk: call.status >= 300 || notJSON(body.json), err: err}
 	}
 	return nil
+}
+
+// notJSON reports whether an answer is something else than JSON, such as a web page.
+func notJSON(answer []byte) bool {
+	answer = bytes.TrimSpace(answer)
+	return len(answer) > 0 && answer[0] != '{' && answer[0] != '[' && string(answer) != "null"
 }
 
 // callInfo is how the transport reports what the SDK does not hand out.

@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
+	"syscall"
 	"time"
 
 	"github.com/clerk/clerk-sdk-go/v2"
@@ -25,6 +27,7 @@ type Error struct {
 	code       string
 	traceID    string
 	retryAfter time.Duration
+	notClerk   bool // the answer is not in the form of Clerk's
 	err        error
 }
 
@@ -40,13 +43,43 @@ func (e *Error) Error() string {
 	if e.traceID != "" {
 		text += " (trace " + e.traceID + ")"
 	}
-	if e.status == http.StatusUnauthorized || e.status == http.StatusForbidden {
+	if (e.status == http.StatusUnauthorized || e.status == http.StatusForbidden) && !e.notClerk {
 		text += ": Clerk rejects the secret key; check that it is this instance's"
 	}
 	if e.err != nil {
-		text += ": " + e.err.Error()
+		text += ": " + strings.TrimPrefix(e.err.Error(), "clerksync: ") // ErrUserUnknown's
+	}
+	if e.wrongPlace() {
+		text += ". Check Config.APIURL (CLERK_API_URL): Clerk's is https://api.clerk.com"
 	}
 	return text
+}
+
+// wrongPlace reports whether the call failed as it does if the API's URL is not that of
+// Clerk's Backend API, rather than as it does while Clerk fails: the host does not exist,
+// nothing listens there, it is not the host of its certificate, or something else answers.
+func (e *Error) wrongPlace() bool {
+	if e.status != 0 {
+		passing := e.status >= http.StatusInternalServerError || e.status == http.StatusTooManyRequests ||
+			e.status == http.StatusRequestTimeout || e.status == http.StatusTooEarly
+		return e.notClerk && !passing
+	}
+	var host *net.DNSError
+	var certificate *tls.CertificateVerificationError
+	return errors.As(e.err, &host) && host.IsNotFound || errors.As(e.err, &certificate) ||
+		errors.Is(e.err, syscall.ECONNREFUSED) || errors.Is(e.err, http.ErrSchemeMismatch)
+}
+
+// isWrongPlace is wrongPlace for any error.
+func isWrongPlace(err error) bool {
+	var failed *Error
+	return errors.As(err, &failed) && failed.wrongPlace()
+}
+
+// isAnswer reports whether a call got an answer of Clerk's, be it an error.
+func isAnswer(err error) bool {
+	var failed *Error
+	return err == nil || errors.As(err, &failed) && failed.status != 0 && !failed.notClerk
 }
 
 // Unwrap returns the cause.
@@ -100,13 +133,18 @@ func describe(ctx context.Context, op string, call *callInfo, err error) error {
 		if len(api.Errors) > 0 {
 			e.code = api.Errors[0].Code
 		}
+		e.notClerk = len(api.Errors) == 0
 		if e.status == http.StatusNotFound && e.code == "resource_not_found" {
 			e.err = ErrUserUnknown
 		}
 	case ctx.Err() != nil:
 		e.err = context.Cause(ctx)
 	case e.status >= 400:
+		e.notClerk = true
 		e.err = errors.New("the answer is not in Clerk's form; something between here and Clerk gave it")
+	case e.status >= 300:
+		e.notClerk = true
+		e.err = errors.New("the answer is a redirect, and Clerk gives none")
 	case e.status != 0:
 		e.err = errors.New("the answer could not be read")
 	default:
@@ -127,6 +165,8 @@ func whyNoAnswer(err error) error {
 	switch {
 	case errors.As(err, &certificate):
 		return certificate
+	case errors.Is(err, http.ErrSchemeMismatch):
+		return http.ErrSchemeMismatch
 	case errors.As(err, &network):
 		return network // an address and a reason
 	}

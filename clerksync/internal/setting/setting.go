@@ -33,17 +33,26 @@ var (
 	missing = regexp.MustCompile(`(?i)^(undefined|null|nil|<nil>|none|nan|true|false|\[object object\])$`)
 )
 
-// Fault finds what no setting's value has.
-func Fault(value string) string {
+// Pasted finds what a value has that was copied together with what stood around it, or that
+// was never there.
+func Pasted(value string) string {
 	switch {
-	case value == "":
-		return ""
 	case quoted(value):
 		return "has quotation marks around it: leave them out"
 	case assignment.MatchString(value):
 		return "has the name of a variable in it: give only the value"
 	case missing.MatchString(value):
 		return "is what a program prints for a missing value"
+	}
+	return ""
+}
+
+// Fault finds what no key and no URL has.
+func Fault(value string) string {
+	if fault := Pasted(value); fault != "" {
+		return fault
+	}
+	switch {
 	case unexpanded.MatchString(value):
 		return "is a reference to a variable that nothing has replaced by its value"
 	case placeholder.MatchString(value):
@@ -58,7 +67,7 @@ func quoted(value string) bool { return strings.Trim(value, "\"'`“”„‘’
 // repeats reports whether a value is xxx or the like, after its prefix.
 func repeats(value string) bool {
 	rest := value[strings.LastIndexByte(value, '_')+1:]
-	return len(rest) >= 3 && strings.Contains("xX*.-#0", rest[:1]) && strings.Trim(rest, rest[:1]) == ""
+	return len(rest) >= 3 && strings.IndexByte("xX*.-#0", rest[0]) >= 0 && strings.Trim(rest, rest[:1]) == ""
 }
 
 // kinds are the values that belong into another setting, by how they begin.

@@ -73,10 +73,16 @@ func (w *world) applied(u *user, f facts) {
 	}
 }
 
-// roleWith returns the role that Clerk had for the user together with f.
+// roleWith returns the role that Clerk had for the user together with f, perhaps with another
+// address.
 func (u *user) roleWith(f facts) clerksync.Role {
 	for _, s := range u.states {
 		if s.facts == f {
+			return s.role
+		}
+	}
+	for _, s := range u.states {
+		if s.isButForEmail(f) {
 			return s.role
 		}
 	}

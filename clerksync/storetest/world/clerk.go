@@ -52,14 +52,32 @@ func (u *user) lives() bool { return u.deletedAt == 0 }
 // now returns the state in Clerk.
 func (u *user) now() *state { return &u.states[len(u.states)-1] }
 
-// wasSince reports whether f was the user's state at at, or at any time after it.
-func (u *user) wasSince(f facts, at int64) bool {
+// wasSince reports whether f was the user's state at at, or at any time after it. If addresses
+// are unique, a record may have the state without its address, because another record has it.
+func (w *world) wasSince(u *user, f facts, at int64) bool {
 	for i := len(u.states) - 1; i >= 0 && u.states[i].until >= at; i-- {
-		if u.states[i].facts == f {
+		s := &u.states[i]
+		if s.facts == f || w.opts.UniqueEmail && u.hadAddress(f.Email) && s.isButForEmail(f) {
 			return true
 		}
 	}
 	return false
+}
+
+// isButForEmail reports whether a record with f is in this state but for the address. Then it is a
+// millisecond older, or another record took the address from it afterwards.
+func (s *state) isButForEmail(f facts) bool {
+	want := s.facts
+	want.Email, want.EmailVerified = f.Email, f.EmailVerified
+	if f.Version == want.Version-1 {
+		want.Version--
+	}
+	return f == want
+}
+
+// hadAddress reports whether the user had an address in Clerk. Everybody had none.
+func (u *user) hadAddress(email string) bool {
+	return email == "" || slices.ContainsFunc(u.states, func(s state) bool { return s.facts.Email == email })
 }
 
 // equals reports whether a record is what a state in Clerk makes of it.
@@ -177,10 +195,29 @@ func (w *world) clerkChanges(o op, u *user) {
 		wasBanned := s != nil && s.key.bannedOnly()
 		w.withWebhook(!o.flag, func() { w.ban(u, false) })
 		u.unbanLost = o.flag && wasBanned
+	case exchange:
+		w.withWebhook(!o.flag, func() { w.exchange(u, o.n) })
 	case deleteUser:
 		if w.living() > 1 {
 			w.withWebhook(!o.flag, func() { w.delete(u) })
 		}
+	}
+}
+
+// exchange gives a user the address of another one, who gets the user's.
+func (w *world) exchange(u *user, n int) {
+	other := w.users[n%len(w.users)]
+	if other == u || !other.lives() {
+		return
+	}
+	w.counts.add(exchanged)
+	u.email, other.email = other.email, u.email
+	for _, one := range []*user{u, other} {
+		w.must(w.clerk.UpdateUser(one.id, func(o *fakeclerk.UserObject) {
+			o.EmailAddresses = nil
+			o.PrimaryEmailAddressID = clerk.String(o.AddEmailAddress(one.email, n%2 == 0))
+		}))
+		w.changed(one)
 	}
 }
 

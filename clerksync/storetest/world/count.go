@@ -23,6 +23,7 @@ const (
 	sameEmail         = "interleaving: a new account with the e-mail address of a deleted one"
 	emailGivenUp      = "interleaving: a deleted record loses its e-mail address"
 	emailConflict     = "interleaving: an e-mail address in use"
+	exchanged         = "interleaving: two users exchange their e-mail addresses"
 	erased            = "interleaving: a deletion erases a record"
 	roleOverEdit      = "interleaving: Clerk's role overwrites the app's edit"
 	editOverSync      = "interleaving: the app's edit of a role survives a sync because Clerk has no role"
@@ -86,7 +87,7 @@ func needs(w *world) []string {
 			equalVersion, readRacesWebhook, invalidatedLoad, oldAfterLost, banLiftingLost, twoInASecond,
 			firstWaiterLeaves, clockAhead, proxysNotFound, sameEmail, endingReconcile, endingVisits, endingClaims,
 			"Outcome created", "Outcome updated", "Outcome unchanged", "Outcome stale", "Outcome deactivated",
-			failBefore, failAfter, stallBefore, stallAfter,
+			exchanged, failBefore, failAfter, stallBefore, stallAfter,
 			"visit 200", "visit 403 user_inactive", "visit 403 user_unknown", "visit 503 unavailable",
 			"webhook 204", "webhook 503", "webhook 400", "served a Partial user", "refresh behind a visit",
 			joinedLookup,
@@ -98,7 +99,7 @@ func needs(w *world) []string {
 	for _, k := range []kind{
 		visit, syncNow, forget, reconcile, runRefresh,
 		deliver, deliverAny, deliverAll, dropHook, doubleHook, delayHook, replayHook,
-		signUp, update, silent, silentSignIn, ban, unban, signIn, deleteUser,
+		signUp, update, silent, silentSignIn, ban, unban, signIn, exchange, deleteUser,
 		pass, clerkDown, storeDown, restart,
 	} {
 		all = append(all, string(k))

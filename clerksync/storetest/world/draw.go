@@ -91,7 +91,7 @@ var step = rapid.Custom(func(t *rapid.T) op {
 func drawNested(t *rapid.T) *op {
 	o := drawOp(t, nested, shortTimes)
 	switch o.kind {
-	case update, silent, ban, unban, deleteUser, signIn:
+	case update, silent, ban, unban, exchange, deleteUser, signIn:
 		o.delivered = coin.Draw(t, "its webhook is delivered")
 		o.proc = small.Draw(t, "process")
 		o.d = pauses.Draw(t, "time after it")
@@ -126,6 +126,8 @@ func drawOp(t *rapid.T, kinds *rapid.Generator[kind], times *rapid.Generator[tim
 	case deliverAny, dropHook, doubleHook, replayHook, update, silent, editApp, clerkDown, storeDown, quiet,
 		signUpAgain, signUp, restart, runRefresh:
 		o.n = large.Draw(t, "which")
+	case exchange:
+		o.n, o.flag = large.Draw(t, "with whom"), coin.Draw(t, "webhooks lost")
 	case unban, deleteUser, ban:
 		o.flag = coin.Draw(t, "webhook lost")
 	}

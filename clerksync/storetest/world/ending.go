@@ -100,10 +100,6 @@ func (w *world) endByVisitsOf(u *user, p *process, c claim) {
 	p.drain(false)
 	last := w.lastVisit(p, u, c)
 	p.drain(false)
-	if last.status == http.StatusConflict && w.emailTaken(u) {
-		w.counts.add("ending: a user whose address an unnoticed ghost holds")
-		return
-	}
 	w.checkInStep(u)
 	if u.app.Suspended || u.now().facts.Banned {
 		if last.status != http.StatusForbidden {
@@ -140,13 +136,6 @@ func (w *world) lastVisit(p *process, u *user, c claim) *run {
 	p.visitor(context.WithValue(context.Background(), runKey{}, r), r, token)
 	w.visited(r, true, token)
 	return r
-}
-
-// emailTaken reports whether a ghost holds the user's address: a record that is not marked deleted
-// although the user is. Only Reconcile can resolve that.
-func (w *world) emailTaken(u *user) bool {
-	holder := w.holder(u.id, u.email)
-	return holder != nil && !holder.lives()
 }
 
 // checkInStep checks that the record of a user who lives equals Clerk.

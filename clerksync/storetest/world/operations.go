@@ -57,6 +57,7 @@ const (
 	ban          kind = "user banned"
 	unban        kind = "ban lifted"
 	signIn       kind = "user signed in"
+	exchange     kind = "two users exchange addresses"
 	deleteUser   kind = "user deleted"
 	editApp      kind = "app's edit"
 	suspend      kind = "app suspends"
@@ -119,6 +120,7 @@ func operations() []operation {
 		{ban, 2, 1, (*world).changeInClerk},
 		{unban, 3, 2, (*world).changeInClerk},
 		{signIn, 3, 1, (*world).changeInClerk},
+		{exchange, 2, 1, (*world).changeInClerk},
 		{deleteUser, 3, 2, (*world).changeInClerk},
 		{editApp, 4, 2, (*world).edit},
 		{suspend, 2, 1, (*world).edit},

@@ -76,6 +76,10 @@ func (w *world) newRun(p *process, kind kind, o op, u *user, depth int) *run {
 	}
 }
 
+// isAbout reports whether the run is for this user, or for all. In a visit, a Sync or an event it
+// may also write the holder of the user's address.
+func (r *run) isAbout(id string) bool { return r.user == nil || r.user.id == id }
+
 // touch numbers a call.
 func (r *run) touch() int {
 	n := r.calls

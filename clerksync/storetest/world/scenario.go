@@ -113,6 +113,13 @@ var scenarios = []scenario{
 		{kind: syncNow}, {kind: deliverAny},
 		{kind: deliverAny, user: 1}, {kind: visit}, // the address is free
 	}},
+	{name: "AddressesExchanged", happened: exchanged, ops: []op{
+		{kind: deliverAll}, {kind: exchange, flag: true}, {kind: pass, d: time.Second},
+		{kind: visit, claim: claimMillis}, {kind: visit, user: 2},
+		{kind: exchange, n: 1}, {kind: deliverAny, user: 1}, {kind: visit}, {kind: visit, user: 1},
+		{kind: exchange, flag: true}, {kind: pass, d: time.Hour}, {kind: syncNow}, {kind: visit, user: 2},
+		{kind: exchange, flag: true}, {kind: exchange, n: 1, flag: true}, {kind: reconcile, n: 32 + 64},
+	}},
 	{name: "RecordErased", happened: erased, ops: []op{
 		{kind: deliverAll}, {kind: signIn}, {kind: update, n: 11}, {kind: editApp, n: 5},
 		{kind: deliverAll},

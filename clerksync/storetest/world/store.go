@@ -121,7 +121,9 @@ func (s *store) Upsert(ctx context.Context, u *clerksync.User) (res clerksync.Re
 	runOf(ctx).offers = append(runOf(ctx).offers, u.ClerkID)
 	fault := s.call(ctx, "Upsert", func(ctx context.Context) error {
 		s.offered(runOf(ctx), u)
-		runOf(ctx).wroteAt = s.w.seq
+		if runOf(ctx).isAbout(u.ClerkID) {
+			runOf(ctx).wroteAt = s.w.seq
+		}
 		res, err = s.inner.Upsert(ctx, u)
 		s.upserted(u, res.Outcome, err)
 		return err
@@ -129,11 +131,12 @@ func (s *store) Upsert(ctx context.Context, u *clerksync.User) (res clerksync.Re
 	if fault != nil {
 		return clerksync.Result{}, fault
 	}
-	r := runOf(ctx)
-	r.sawDeleted = res.Outcome == clerksync.Deactivated
-	r.w.lookups.Lock()
-	r.readBack = res.User == nil
-	r.w.lookups.Unlock()
+	if r := runOf(ctx); r.isAbout(u.ClerkID) {
+		r.sawDeleted = res.Outcome == clerksync.Deactivated
+		r.w.lookups.Lock()
+		r.readBack = res.User == nil
+		r.w.lookups.Unlock()
+	}
 	s.w.outcome(res.Outcome)
 	return res, nil
 }
@@ -246,7 +249,8 @@ type snapshot struct {
 
 // upserted checks what an Upsert did.
 func (s *store) upserted(u *clerksync.User, outcome clerksync.Outcome, err error) {
-	s.note(u.ClerkID, outcome == clerksync.Created || outcome == clerksync.Updated)
+	applied := outcome == clerksync.Created || outcome == clerksync.Updated
+	s.note(u.ClerkID, applied && (u.RoleFromClerk || len(u.Omit) == 0)) // a part may leave the role
 	s.w.checkEmail(u, err)
 }
 
@@ -342,7 +346,7 @@ func (w *world) checkRecord(u *user, key *recordKey) {
 	if key.Synced > ms(w.clock.Now()) {
 		w.fail("syncedAt of %s is in the future", u.id)
 	}
-	if !u.wasSince(key.facts, key.Synced) {
+	if !w.wasSince(u, key.facts, key.Synced) {
 		w.fail("the record of %s was confirmed at %d, and was not the state in Clerk since:\n%+v\nClerk's history: %+v",
 			u.id, key.Synced, key.facts, u.states)
 	}

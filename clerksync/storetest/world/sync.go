@@ -45,7 +45,7 @@ func (w *world) checkSynced(r *run) {
 	// If some clock is ahead, its confirmations are not believed. Then an older event of the same
 	// version may overwrite what the Sync wrote.
 	overtaken := w.ahead && last.from > r.wroteAt+1
-	if last.key.Deleted == 0 && r.p.isRight(r) && !overtaken && !u.wasSince(last.key.facts, ms(r.start)) {
+	if last.key.Deleted == 0 && r.p.isRight(r) && !overtaken && !w.wasSince(u, last.key.facts, ms(r.start)) {
 		w.fail("after Sync the record of %s is not what Clerk had since: %+v", u.id, last)
 	}
 }

@@ -201,6 +201,15 @@ func (w *world) lostNewer(m *message) bool {
 	return false
 }
 
+// atLeast returns the version that a record has after this version was written. It is one
+// millisecond older if another record has the address.
+func (w *world) atLeast(version int64) int64 {
+	if w.opts.UniqueEmail {
+		return version - 1
+	}
+	return version
+}
+
 // acknowledged checks that the event was written before it was acknowledged.
 func (w *world) acknowledged(m *message, p *process, r *run) {
 	u := m.user
@@ -215,7 +224,7 @@ func (w *world) acknowledged(m *message, p *process, r *run) {
 		if s == nil || s.key.Deleted == 0 {
 			w.fail("the deletion of %s was acknowledged, and the record is %+v", u.id, s)
 		}
-	case s == nil || s.key.Deleted == 0 && s.key.facts.Version < m.version:
+	case s == nil || s.key.Deleted == 0 && s.key.facts.Version < w.atLeast(m.version):
 		w.fail("%s of %s at version %d was acknowledged, and the record is %+v", m.event.Type, u.id, m.version, s)
 	case s.key.Deleted != 0 && r.sawDeleted:
 		p.knownDeleted[u.id] = w.clock.Now()

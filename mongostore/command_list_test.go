@@ -1,0 +1,88 @@
+package mongostore_test
+
+// What the Store may send. The whole suite runs under a monitor that compares each of its
+// commands with these lists (monitor_test.go); a full run also fails if an entry is unused.
+//
+// Sources:
+//   - commands, their options, and the versions that brought them: the pages under
+//     https://www.mongodb.com/docs/manual/reference/command/
+//   - Stable API V1: https://www.mongodb.com/docs/manual/reference/stable-api/
+//   - Amazon DocumentDB: https://docs.aws.amazon.com/documentdb/latest/devguide/mongo-apis.html,
+//     https://docs.aws.amazon.com/documentdb/latest/devguide/functional-differences.html
+//   - Azure Cosmos DB: https://learn.microsoft.com/azure/cosmos-db/mongodb/feature-support-42
+
+// support says which servers take a command, an option or an operator.
+type support struct {
+	since string // the MongoDB version that brought it
+	v1    bool   // part of Stable API V1
+	// but is a server that is known not to take it, or not as MongoDB does, and what the
+	// Store does about that.
+	but string
+}
+
+var (
+	always = support{since: "2.6", v1: true}
+	in36   = support{since: "3.6", v1: true}
+)
+
+// anyCommand are the options that the driver adds to every command.
+var anyCommand = map[string]support{
+	"$db":          in36,
+	"lsid":         in36,
+	"$clusterTime": in36,
+	"txnNumber": {since: "3.6", v1: true, but: "Amazon DocumentDB refuses it (301), Azure Cosmos DB by its settings (2), " +
+		"standalone servers too (20): Open says retryWrites=false"},
+	"writeConcern":    always,
+	"readConcern":     {since: "3.2", v1: true},
+	"maxTimeMS":       always,
+	"$readPreference": in36,
+}
+
+// commandList has the Store's commands with their options. Those of the elements of an
+// array are written with a dot.
+var commandList = map[string]map[string]support{
+	"ping":        {"ping": always},
+	"listIndexes": {"listIndexes": {since: "3.0", v1: true}, "cursor": {since: "3.0", v1: true}},
+	"createIndexes": {
+		"createIndexes":  always,
+		"indexes":        always,
+		"indexes.key":    always,
+		"indexes.name":   always,
+		"indexes.unique": {since: "2.6", v1: true, but: "Azure Cosmos DB: only in an empty collection (67): Open says so"},
+		"indexes.sparse": {since: "2.6", v1: true, but: "Azure Cosmos DB does not have it, Amazon DocumentDB uses such an index " +
+			"only in queries with $exists: Open accepts a unique index that is not sparse, and the README says so"},
+	},
+	"find": {
+		"find": {since: "3.2", v1: true}, "filter": {since: "3.2", v1: true}, "sort": {since: "3.2", v1: true},
+		"projection": {since: "3.2", v1: true}, "limit": {since: "3.2", v1: true}, "batchSize": {since: "3.2", v1: true},
+		"singleBatch": {since: "3.2", v1: true},
+	},
+	"insert": {"insert": always, "documents": always, "ordered": always},
+	"update": {
+		"update": always, "updates": always, "ordered": always, "updates.q": always, "updates.u": always,
+		"updates.upsert": always, "updates.multi": always,
+		"updates.hint": {since: "4.2", v1: true, but: "not documented for Amazon DocumentDB and Azure Cosmos DB: " +
+			"only Open sends it, and tries without"},
+	},
+	"findAndModify": {"findAndModify": always, "query": always, "update": always, "new": always},
+	"aggregate":     {"aggregate": always, "pipeline": always, "cursor": always},
+}
+
+// operatorList has the operators of filters, updates and pipelines.
+var operatorList = map[string]support{
+	"$eq": {since: "3.0", v1: true}, "$gt": always, "$gte": always, "$lt": always, "$ne": always, "$in": always, "$all": always, "$exists": always,
+	"$size": always,
+	"$type": {since: "3.2", v1: true}, // by name
+	"$not": {since: "2.6", v1: true, but: "Amazon DocumentDB uses no index for it: the clerkId beside it has one"},
+
+	"$set": always, "$unset": always, "$setOnInsert": always, "$max": always,
+
+	"$match": always, "$group": always, "$sort": always, "$limit": always, "$sum": always,
+}
+
+// withoutClerkID are the functions whose filters need no equality on the Clerk id, and why.
+var withoutClerkID = map[string]string{
+	"(*Store).Undeleted":     "reads all records",
+	"(*Store).duplicates":    "looks for records with the same Clerk id",
+	"(*upsert).findConflict": "looks for the holder of a value, whoever that is",
+}

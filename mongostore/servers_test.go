@@ -1,0 +1,489 @@
+package mongostore_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/clerksync/clerksync-go/clerksync"
+	"github.com/clerksync/clerksync-go/mongostore"
+)
+
+// isWrite reports whether a command writes records.
+func isWrite(cmd bson.Raw) bool {
+	name := commandName(cmd)
+	return name == "insert" || name == "update" || name == "findAndModify"
+}
+
+// isNumbered reports whether a command has a transaction number: it is a retryable write.
+func isNumbered(cmd bson.Raw) bool { return cmd.Lookup("txnNumber").Type != 0 }
+
+func retryWrites(on bool) func(*options.ClientOptions) {
+	return func(o *options.ClientOptions) { o.SetRetryWrites(on) }
+}
+
+// TestDeployments uses each kind of deployment.
+func TestDeployments(t *testing.T) {
+	t.Parallel()
+	base := newStore(t)
+	for name, tt := range map[string]struct {
+		kind     deployment
+		numbered bool // the driver sends retryable writes
+	}{
+		"standalone":  {standalone, false},
+		"replica set": {replicaSet, true},
+		"mongos":      {mongos, true},
+		"MongoDB 4.4": {mongodb44, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			coll, f := newFront(t, base.coll, tt.kind, nil)
+			s := open(t, coll, nil)
+			user := strings.ReplaceAll(name, " ", "_")
+			upsert(t, s, person(user, 1), clerksync.Created)
+			upsert(t, s, person(user, 1), clerksync.Unchanged)
+			upsert(t, s, person(user, 2), clerksync.Updated)
+			results, err := s.UpsertBatch(t.Context(), []*clerksync.User{person(user, 3), person(user+"_b", 1)})
+			if err != nil || results[0].Outcome != clerksync.Updated || results[1].Outcome != clerksync.Created {
+				t.Errorf("UpsertBatch: %v, %v", results, err)
+			}
+			deactivate(t, s, "user_"+user, hour(3))
+			upsert(t, s, person(user, 4), clerksync.Deactivated)
+			for _, cmd := range f.commands() {
+				if name := commandName(cmd); name == "update" && isNumbered(cmd) != tt.numbered {
+					t.Errorf("retryable: %t, want %t: %s", !tt.numbered, tt.numbered, cmd)
+				}
+			}
+		})
+	}
+}
+
+// openCase is a server that does not take everything, or not at once.
+type openCase struct {
+	script func(f *front, cmd bson.Raw) reaction
+	// want is a part of Open's error; empty if Open succeeds.
+	want string
+	// wantOff is the same with retryWrites=false.
+	wantOff string
+	fresh   bool // the collection has no index yet
+}
+
+func openCases() map[string]openCase {
+	to := func(which func(bson.Raw) bool, r reaction) func(*front, bson.Raw) reaction {
+		return func(_ *front, cmd bson.Raw) reaction {
+			if which(cmd) {
+				return r
+			}
+			return reaction{}
+		}
+	}
+	once := func(r reaction) func(*front, bson.Raw) reaction {
+		return func(f *front, cmd bson.Raw) reaction {
+			if isWrite(cmd) && len(f.seen) <= 3 { // of a ping and the writes
+				return r
+			}
+			return reaction{}
+		}
+	}
+	hinted := func(cmd bson.Raw) bool { return cmd.Lookup("updates", "0", "hint").Type != 0 }
+	creates := func(cmd bson.Raw) bool { return commandName(cmd) == "createIndexes" }
+	concern := func(code int) reaction {
+		return reaction{add: bson.D{{Key: "writeConcernError", Value: bson.D{{Key: "code", Value: code}, {Key: "errmsg", Value: "x"}}}}}
+	}
+	byMongoDB := failed(20)
+	byMongoDB.answer[2].Value = "Transaction numbers are only allowed on a replica set member or mongos" // the driver reads this
+	const off = "retryWrites=false"
+	return map[string]openCase{
+		"retryable writes, Amazon DocumentDB": {to(isNumbered, failed(301)), off, "", false},
+		"retryable writes, Azure Cosmos DB":   {to(isNumbered, failed(2)), off, "", false},
+		"retryable writes, MongoDB":           {to(isNumbered, byMongoDB), off, "", false},
+		"retryable writes, code 20":           {to(isNumbered, failed(20)), off, "", false},
+		"retryable writes, code 9":            {to(isNumbered, failed(9)), off, "", false},
+		"retryable writes, any code":          {to(isNumbered, failed(4711)), off, "", false},
+		"retryable writes, of the statement":  {to(isNumbered, refused(2)), off, "", false},
+		"every write, code 301":               {to(isWrite, failed(301)), off, off, false},
+		"hints":                               {to(hinted, failed(9)), "", "", false},
+		"hints and retryable writes": {func(_ *front, cmd bson.Raw) reaction {
+			if hinted(cmd) {
+				return failed(40415)
+			}
+			return to(isNumbered, failed(301))(nil, cmd)
+		}, off, "", false},
+		"unauthorized":                  {to(isWrite, failed(13)), "find, insert, update and listIndexes", "find, insert, update and listIndexes", false},
+		"write concern never satisfied": {to(isWrite, concern(100)), "write concern", "write concern", false},
+		"members that are down":         {to(isWrite, concern(64)), "", "", false},
+		"index on a filled collection":  {to(creates, failed(67)), "empty collection", "empty collection", true},
+		"throttled":                     {once(failed(16500)), "", "", false},
+		"no primary for a moment":       {once(failed(10107, "RetryableWriteError")), "", "", false},
+		"shutting down":                 {once(failed(91, "RetryableWriteError")), "", "", false},
+	}
+}
+
+func TestOpenRefused(t *testing.T) {
+	t.Parallel()
+	base := newStore(t).coll
+	for name, tt := range openCases() {
+		for _, retry := range []bool{true, false} {
+			t.Run(fmt.Sprint(name, " retryWrites=", retry), func(t *testing.T) {
+				base, want := base, tt.wantOff
+				if retry {
+					want = tt.want
+				}
+				if tt.fresh {
+					base = newCollection(t)
+				}
+				synctest.Test(t, func(t *testing.T) {
+					coll, f := newFront(t, base, replicaSet, retryWrites(retry))
+					f.play(func(_ string, cmd bson.Raw) reaction { return tt.script(f, cmd) })
+					_, err := mongostore.Open(t.Context(), coll, nil)
+					if want == "" {
+						if err != nil {
+							t.Errorf("error %v", err)
+						}
+						return
+					}
+					wantError(t, err, "mongostore: open: ", want)
+					if errors.Is(err, clerksync.ErrRejected) || strings.Contains(err.Error(), "@") {
+						t.Errorf("error %v", err)
+					}
+				})
+			})
+		}
+	}
+}
+
+// call is one call of the Store about users whose names begin with name.
+type call struct {
+	before func(t *testing.T, base rawStore, name string)
+	run    func(ctx context.Context, s *mongostore.Store, name string) ([]clerksync.Result, error)
+	want   []clerksync.Outcome // nil if any
+	record map[string]int      // the versions afterwards, by what follows name; -1 for deleted
+}
+
+func callCases() map[string]call {
+	one := func(res clerksync.Result, err error) ([]clerksync.Result, error) { return []clerksync.Result{res}, err }
+	has := func(n int) func(*testing.T, rawStore, string) {
+		return func(t *testing.T, base rawStore, name string) { upsert(t, base, person(name, n), clerksync.Created) }
+	}
+	put := func(n int) func(context.Context, *mongostore.Store, string) ([]clerksync.Result, error) {
+		return func(ctx context.Context, s *mongostore.Store, name string) ([]clerksync.Result, error) {
+			return one(s.Upsert(ctx, person(name, n)))
+		}
+	}
+	drop := func(ctx context.Context, s *mongostore.Store, name string) ([]clerksync.Result, error) {
+		return one(s.Deactivate(ctx, "user_"+name, hour(1)))
+	}
+	nobody := func(*testing.T, rawStore, string) {}
+	return map[string]call{
+		"Upsert, new":         {nobody, put(1), []clerksync.Outcome{clerksync.Created}, map[string]int{"": 1}},
+		"Upsert, newer":       {has(1), put(2), nil, map[string]int{"": 2}},
+		"Upsert, equal":       {has(1), put(1), []clerksync.Outcome{clerksync.Unchanged}, map[string]int{"": 1}},
+		"Upsert, older":       {has(2), put(1), []clerksync.Outcome{clerksync.Stale}, map[string]int{"": 2}},
+		"Deactivate":          {has(1), drop, []clerksync.Outcome{clerksync.Deactivated}, map[string]int{"": -1}},
+		"Deactivate, unknown": {nobody, drop, []clerksync.Outcome{clerksync.Deactivated}, map[string]int{"": -1}},
+		"User": {has(1), func(ctx context.Context, s *mongostore.Store, name string) ([]clerksync.Result, error) {
+			_, err := s.User(ctx, "user_"+name)
+			return nil, err
+		}, nil, map[string]int{"": 1}},
+		"UpsertBatch": {
+			func(t *testing.T, base rawStore, name string) { has(1)(t, base, name+"b"); has(2)(t, base, name+"c") },
+			func(ctx context.Context, s *mongostore.Store, name string) ([]clerksync.Result, error) {
+				return s.UpsertBatch(ctx, []*clerksync.User{person(name+"a", 1), person(name+"b", 2), person(name+"c", 1), person(name+"d", 1)})
+			},
+			nil, map[string]int{"a": 1, "b": 2, "c": 2, "d": 1},
+		},
+	}
+}
+
+// check checks the records after the call. There is one of each user.
+func (c call) check(t *testing.T, what string, base rawStore, name string) {
+	t.Helper()
+	var ids []string
+	for suffix := range c.record {
+		ids = append(ids, "user_"+name+suffix)
+	}
+	cursor, err := base.coll.Find(t.Context(), bson.D{{Key: "clerkId", Value: bson.D{{Key: "$in", Value: ids}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var records []struct {
+		ClerkID        string    `bson:"clerkId"`
+		ClerkUpdatedAt time.Time `bson:"clerkUpdatedAt"`
+		DeletedAt      time.Time `bson:"deletedAt"`
+		IsActive       bool      `bson:"isActive"`
+	}
+	if err := cursor.All(t.Context(), &records); err != nil || len(records) != len(ids) {
+		t.Errorf("%s: %d records of %v, %v", what, len(records), ids, err)
+	}
+	for _, r := range records {
+		version := c.record[strings.TrimPrefix(r.ClerkID, "user_"+name)]
+		if deleted := version < 0; deleted == r.DeletedAt.IsZero() || deleted == r.IsActive ||
+			!deleted && !r.ClerkUpdatedAt.Equal(hour(version)) {
+			t.Errorf("%s: %+v, want version %d", what, r, version)
+		}
+	}
+}
+
+// fault is what happens once, to the nth command of a call.
+type fault struct {
+	react func(f *front) reaction
+	// errs says that a write may fail without retryable writes. Otherwise no call fails.
+	errs bool
+}
+
+func faultCases() map[string]fault {
+	always := func(r reaction) func(*front) reaction { return func(*front) reaction { return r } }
+	moved := func(r reaction) func(*front) reaction {
+		return func(f *front) reaction {
+			f.elect()
+			return r
+		}
+	}
+	throttled := failed(16500)
+	throttled.answer = append(throttled.answer, bson.E{Key: "RetryAfterMs", Value: 5})
+	statement := 0
+	half := reaction{refuse: func(bson.Raw) int {
+		if statement++; statement%2 == 0 {
+			return 10107
+		}
+		return 0
+	}, add: bson.D{{Key: "errorLabels", Value: bson.A{"RetryableWriteError"}}}}
+	return map[string]fault{
+		"throttled":                         {always(throttled), false},
+		"a write conflict":                  {always(failed(112)), false},
+		"another primary":                   {moved(failed(10107, "RetryableWriteError")), false},
+		"another primary, without a label":  {moved(failed(189)), false},
+		"the primary shuts down":            {moved(failed(91, "RetryableWriteError")), false},
+		"another primary, half of a batch":  {moved(half), false},
+		"the request is lost":               {always(lostRequest), true},
+		"the answer is lost":                {always(lostAnswer), true},
+		"the primary dies before the write": {moved(lostRequest), true},
+		"the primary dies after the write":  {moved(lostAnswer), true},
+	}
+}
+
+// TestFaults lets each fault happen to each command of each call. The call succeeds, or
+// doing it again does, and the records are right.
+func TestFaults(t *testing.T) {
+	t.Parallel()
+	coll := newStore(t).coll
+	names := 0
+	for faultName, fault := range faultCases() {
+		for _, retry := range []bool{true, false} {
+			t.Run(fmt.Sprint(faultName, " retryWrites=", retry), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					// A client's goroutines must all be in the bubble.
+					direct := newClient(t, nil).Database(coll.Database().Name()).Collection(coll.Name())
+					base := rawStore{open(t, direct, nil), direct}
+					faulty, f := newFront(t, coll, replicaSet, retryWrites(retry))
+					s := open(t, faulty, nil)
+					for callName, call := range callCases() {
+						for nth := 1; ; nth++ {
+							names++
+							what := fmt.Sprintf("%s, command %d", callName, nth)
+							if !call.meet(t, what, base, f, s, fault, nth, fault.errs && !retry, fmt.Sprint("n", names)) {
+								if nth == 1 {
+									t.Errorf("%s: the fault did not happen", what)
+								}
+								break
+							}
+						}
+					}
+				})
+			})
+		}
+	}
+}
+
+// meet makes the call, whose nth command meets the fault. It reports whether there was one.
+func (c call) meet(t *testing.T, what string, base rawStore, f *front, s *mongostore.Store, fault fault, nth int, mayFail bool, name string) bool {
+	t.Helper()
+	c.before(t, base, name)
+	met := false
+	f.play(func(_ string, cmd bson.Raw) reaction {
+		if met || len(f.seen) != nth {
+			return reaction{}
+		}
+		met = true
+		return fault.react(f)
+	})
+	results, err := c.run(t.Context(), s, name)
+	f.play(nil)
+	if err != nil {
+		if !mayFail || errors.Is(err, clerksync.ErrRejected) {
+			t.Errorf("%s: %v", what, err)
+		}
+		if _, err := c.run(t.Context(), s, name); err != nil {
+			t.Errorf("%s, again: %v", what, err)
+		}
+	} else if c.want != nil && results[0].Outcome != c.want[0] {
+		t.Errorf("%s: %v, want %v", what, results[0].Outcome, c.want[0])
+	}
+	c.check(t, what, base, name)
+	if _, err := base.coll.DeleteMany(t.Context(), bson.D{}); err != nil { // few records are found quickly
+		t.Error(err)
+	}
+	return met
+}
+
+// wantRejected checks that err is about the record, shows no personal data, and says why.
+func wantRejected(t *testing.T, what string, err error, advice string) {
+	t.Helper()
+	if !errors.Is(err, clerksync.ErrRejected) || !strings.Contains(err.Error(), advice) || strings.Contains(err.Error(), "@") {
+		t.Errorf("%s: %v, want a rejection that says %q", what, err, advice)
+	}
+}
+
+// TestRejectedByTheServer has a server that never takes one user's new record: a validator
+// requires a field that only the app writes, the record is too large, or an index cannot
+// take it. The others are written, and so is what does not need a new record.
+func TestRejectedByTheServer(t *testing.T) {
+	t.Parallel()
+	base := newStore(t)
+	coll, f := newFront(t, base.coll, replicaSet, nil)
+	s := open(t, coll, nil)
+	for code, advice := range map[int]string{121: "validator", 10334: "16 MB", 17419: "16 MB", 16755: "geospatial", 17280: "index"} {
+		t.Run(fmt.Sprint(code), func(t *testing.T) {
+			name := func(who string) string { return fmt.Sprint(who, code) }
+			bad := "user_" + name("bad")
+			f.play(func(_ string, cmd bson.Raw) reaction {
+				return reaction{refuse: func(statement bson.Raw) int {
+					inserted, _ := statement.Lookup("clerkId").StringValueOK()
+					upserted, _ := statement.Lookup("q", "clerkId").StringValueOK()
+					inserts, _ := statement.Lookup("upsert").BooleanOK()
+					if inserted == bad || upserted == bad && inserts {
+						return code
+					}
+					return 0
+				}}
+			})
+			_, err := s.Upsert(t.Context(), person(name("bad"), 1))
+			wantRejected(t, "Upsert", err, advice)
+			_, err = s.Deactivate(t.Context(), bad, hour(1))
+			wantRejected(t, "Deactivate", err, advice)
+			for guess := range 3 { // however the batch begins
+				s.SetGuess(guess)
+				s.SetBackfillSize(1)
+				batch := []*clerksync.User{person(name("a"), guess+1), person(name("bad"), 1), person(name("b"), guess+1)}
+				_, err = s.UpsertBatch(t.Context(), batch)
+				var partly *clerksync.BatchError
+				if !errors.As(err, &partly) || len(partly.Errs) != 1 {
+					t.Fatalf("UpsertBatch: %v, want one error", err)
+				}
+				wantRejected(t, "UpsertBatch", partly.Errs[1], advice)
+				upsert(t, s, batch[0], clerksync.Unchanged)
+				upsert(t, s, batch[2], clerksync.Unchanged)
+			}
+			if _, err := base.User(t.Context(), bad); !errors.Is(err, clerksync.ErrNotFound) {
+				t.Errorf("something was written: %v", err)
+			}
+
+			// The app makes the record. From then on nothing needs to be inserted.
+			upsert(t, base, person(name("bad"), 2), clerksync.Created)
+			upsert(t, s, person(name("bad"), 2), clerksync.Unchanged)
+			upsert(t, s, person(name("bad"), 1), clerksync.Stale)
+			upsert(t, s, person(name("bad"), 3), clerksync.Updated)
+			deactivate(t, s, bad, hour(4))
+			deactivate(t, s, bad, hour(5))
+			upsert(t, s, person(name("bad"), 6), clerksync.Deactivated)
+		})
+	}
+}
+
+// TestTooLarge has records that are over the server's limit or the driver's.
+func TestTooLarge(t *testing.T) {
+	t.Parallel()
+	small := replicaSet
+	small.set = append(small.set, bson.E{Key: "maxMessageSizeBytes", Value: 100_000})
+	base := newStore(t)
+	coll, _ := newFront(t, base.coll, small, nil)
+	s := open(t, coll, nil)
+	large := person("large", 1)
+	large.Extra = map[string]any{"text": strings.Repeat("x", 200_000)}
+	_, err := s.Upsert(t.Context(), large)
+	wantRejected(t, "Upsert", err, "16 MB")
+	_, err = s.UpsertBatch(t.Context(), []*clerksync.User{ada(1), large, person("bob", 1)})
+	var partly *clerksync.BatchError
+	if !errors.As(err, &partly) || len(partly.Errs) != 1 {
+		t.Fatalf("UpsertBatch: %v, want one error", err)
+	}
+	wantRejected(t, "UpsertBatch", partly.Errs[1], "16 MB")
+	upsert(t, base, ada(1), clerksync.Unchanged)
+	upsert(t, base, person("bob", 1), clerksync.Unchanged)
+
+	// MongoDB answers 2 to an insert over its limit, and to much else.
+	coll, f := newFront(t, base.coll, replicaSet, nil)
+	s = open(t, coll, nil)
+	f.play(func(_ string, cmd bson.Raw) reaction {
+		if isWrite(cmd) {
+			return refused(2)
+		}
+		return reaction{}
+	})
+	large.Extra["text"] = strings.Repeat("x", 16<<20)
+	_, err = s.Upsert(t.Context(), large)
+	wantRejected(t, "Upsert over 16 MB", err, "16 MB")
+	if _, err := s.Upsert(t.Context(), person("small", 1)); err == nil || errors.Is(err, clerksync.ErrRejected) {
+		t.Errorf("code 2 for a small record: %v, want an error that is not about the record", err)
+	}
+}
+
+// TestUnconfirmed has members that do not confirm writes. The Store must not call them
+// done; doing them again is safe.
+func TestUnconfirmed(t *testing.T) {
+	t.Parallel()
+	base := newStore(t)
+	coll, f := newFront(t, base.coll, replicaSet, nil)
+	s := open(t, coll, nil)
+	concern := bson.D{{Key: "writeConcernError", Value: bson.D{{Key: "code", Value: 64}, {Key: "errmsg", Value: "x"}}}}
+	f.play(func(_ string, cmd bson.Raw) reaction {
+		if isWrite(cmd) {
+			return reaction{add: concern}
+		}
+		return reaction{}
+	})
+	for name, call := range map[string]func() error{
+		"Upsert":     func() error { _, err := s.Upsert(t.Context(), ada(1)); return err },
+		"Deactivate": func() error { _, err := s.Deactivate(t.Context(), "user_bob", hour(1)); return err },
+	} {
+		if err := call(); !isCode(err, 64) || errors.Is(err, clerksync.ErrRejected) {
+			t.Errorf("%s: %v, want code 64", name, err)
+		}
+	}
+	f.play(nil)
+	upsert(t, s, ada(1), clerksync.Unchanged)
+	deactivate(t, s, "user_bob", hour(2))
+	if u, err := base.User(t.Context(), "user_bob"); err != nil || !u.DeletedAt.Equal(hour(1)) {
+		t.Errorf("the deletion: %+v, %v", u, err)
+	}
+}
+
+// TestReleaseRejected has a validator that requires an address, so that a deleted record
+// cannot give up its own. That is a conflict: the new record has no fault.
+func TestReleaseRejected(t *testing.T) {
+	t.Parallel()
+	base := newUniqueStore(t, "email")
+	coll, f := newFront(t, base.coll, replicaSet, nil)
+	s := open(t, coll, &mongostore.Options{AllowUnique: []string{"email"}})
+	upsert(t, s, ada(1), clerksync.Created)
+	deactivate(t, s, "user_ada", hour(2))
+	f.play(func(_ string, cmd bson.Raw) reaction {
+		if isRelease(cmd) {
+			return refused(121)
+		}
+		return reaction{}
+	})
+	again := person("again", 3)
+	again.Email = "ada@example.com"
+	_, err := s.Upsert(t.Context(), again)
+	wantConflict(t, err, "email")
+	if errors.Is(err, clerksync.ErrRejected) {
+		t.Errorf("error %v, want a conflict alone", err)
+	}
+}
