@@ -65,7 +65,8 @@
 //     of visit.go, then visit_cache.go, visit_reread.go and standby.go. A user without a
 //     confirmed record, and what is remembered of failures: visit_create.go.
 //   - Acknowledged only after the write: webhook.go. What an event does: event.go.
-//   - Which tokens count as signed in: auth.go, internal/sessiontoken.
+//   - Which credential of a request counts: credential.go. Which tokens count as signed in:
+//     auth.go, internal/sessiontoken.
 //   - What keeps a reconcile from deleting everybody: checkInstance and checkComplete
 //     (reconcile.go), then verifyAbsent (reconcile_sweep.go), which asks Clerk for each ghost
 //     (a record whose user Clerk does not have).
