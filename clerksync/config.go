@@ -105,8 +105,8 @@ type Config struct {
 	Auth AuthConfig
 
 	// Observe is called after each operation, and for each request and delivery that is
-	// refused, on its goroutine. It must be quick, and safe for concurrent use. Defaults to
-	// none.
+	// refused, on its goroutine. A refresh's context has no values of the request that caused
+	// it. Observe must be quick, and safe for concurrent use. Defaults to none.
 	Observe func(context.Context, Observation)
 
 	// Now is the clock for ages, expiry and signatures. Timeouts and the waits between

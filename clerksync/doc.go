@@ -65,7 +65,8 @@
 //   - A deleted user never comes back: rule 2 of [Decide], and the tombstone that
 //     [Store].Deactivate leaves even if there is no record.
 //   - How a visit finds its record, and what happens in a stampede: the comment at the top
-//     of visit.go, then visit_cache.go, visit_reread.go and standby.go.
+//     of visit.go, then visit_cache.go, visit_reread.go and standby.go. A user without a
+//     confirmed record, and what is remembered of failures: visit_create.go.
 //   - Acknowledged only after the write: webhook.go. Which signatures count:
 //     webhook_signature.go. What an event does: event.go.
 //   - Which credential of a request counts: credential.go. Which tokens count as signed in:

@@ -53,7 +53,7 @@ func TestExplore(t *testing.T) {
 	t.Logf("%d schedules from seed %d: %v", *exploreSchedules, *exploreSeed, seen)
 	for _, what := range []string{
 		"let in", "refused", "unavailable", "two visits at once", "event", "sync",
-		"suspension", "ban", "deletion", "store failure", "clerk failure",
+		"suspension", "ban", "deletion", "store failure", "clerk failure", "rate limit", "unconfirmed record", "eviction",
 	} {
 		if seen[what] == 0 && *exploreSchedules >= 500 {
 			t.Errorf("no schedule had: %s", what)
@@ -96,6 +96,9 @@ func runSchedule(t *testing.T, seed uint64) *schedule {
 	}
 	s.faults = s.rng.IntN(2) == 0
 	s.clerk = &exploredClerk{schedule: s, states: []clerkState{{version: time.Now().Add(-time.Hour).UnixMilli()}}}
+	if s.rng.IntN(4) == 0 {
+		s.importRecord(t)
+	}
 	for i := range 2 {
 		s.procs = append(s.procs, newExploredProcess(t, s, fmt.Sprintf("P%d", i)))
 	}
@@ -112,6 +115,19 @@ func runSchedule(t *testing.T, seed uint64) *schedule {
 		_ = p.syncer.Close()
 	}
 	return s
+}
+
+// importRecord makes a record that Clerk has never confirmed.
+func (s *schedule) importRecord(t *testing.T) {
+	_, err := s.store.Upsert(t.Context(), &clerksync.User{ClerkID: exploredID, Role: clerksync.RoleAdmin})
+	if err == nil {
+		err = s.store.Edit(exploredID, func(u *clerksync.User) { u.SyncedAt, u.ClerkUpdatedAt = time.Time{}, time.Time{} })
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.note("the app has imported the record")
+	s.saw("unconfirmed record")
 }
 
 // park stops the caller until the scheduler resumes it, and reports whether its call is to
@@ -188,7 +204,7 @@ func (s *schedule) add(n *int, delta int) {
 // begin begins a random operation, of a random process.
 func (s *schedule) begin() {
 	p := s.procs[s.rng.IntN(len(s.procs))]
-	switch r := s.rng.IntN(22); {
+	switch r := s.rng.IntN(23); {
 	case r < 5:
 		s.changeUser()
 	case r < 13:
@@ -199,6 +215,10 @@ func (s *schedule) begin() {
 		s.run(p.sync())
 	case r < 19:
 		p.toggleSuspension()
+	case r < 20:
+		clerksync.Evict(p.syncer, exploredID)
+		s.note("%s: the cache drops the record", p.name)
+		s.saw("eviction")
 	default:
 		s.passTime()
 	}
@@ -340,6 +360,9 @@ func (c *exploredClerk) Call(ctx context.Context, _ *clerk.APIRequest, out clerk
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
+	case fail && st.version%2 == 0:
+		c.schedule.saw("rate limit")
+		return &clerk.APIErrorResponse{HTTPStatusCode: http.StatusTooManyRequests}
 	case fail:
 		c.schedule.saw("clerk failure")
 		return errors.New("Clerk is down")
@@ -420,7 +443,8 @@ type exploredProcess struct {
 // knowledge is what completed operations of a process have shown it. A visit that begins
 // later must not get anything older.
 type knowledge struct {
-	version    int64 // the latest version
+	version    int64     // the latest version
+	confirmed  time.Time // the latest SyncedAt of that version
 	deleted    bool
 	suspension int // the index in schedule.suspended at the process's last Forget
 }
@@ -457,7 +481,21 @@ func (p *exploredProcess) learn(change func(*knowledge)) {
 }
 
 func (p *exploredProcess) learnVersion(v int64) {
-	p.learn(func(k *knowledge) { k.version = max(k.version, v) })
+	p.learn(func(k *knowledge) {
+		if v > k.version {
+			k.version, k.confirmed = v, time.Time{}
+		}
+	})
+}
+
+// learnRecord is learnVersion for a record that a visit got.
+func (p *exploredProcess) learnRecord(u *clerksync.User) {
+	p.learnVersion(u.ClerkUpdatedAt.UnixMilli())
+	p.learn(func(k *knowledge) {
+		if u.ClerkUpdatedAt.UnixMilli() == k.version && u.SyncedAt.After(k.confirmed) {
+			k.confirmed = u.SyncedAt
+		}
+	})
 }
 
 // next names the next operation of the process.
@@ -496,10 +534,11 @@ func (p *exploredProcess) visit(token int64) func() {
 		case http.StatusOK:
 			s.saw("let in")
 			p.checkLetIn(name, before, u)
-			p.learnVersion(u.ClerkUpdatedAt.UnixMilli())
+			p.learnRecord(u)
 		case http.StatusForbidden:
 			s.saw("refused")
 			p.checkRefused(name, before)
+			p.learnBan(before)
 		case http.StatusServiceUnavailable:
 			s.saw("unavailable")
 		default:
@@ -514,6 +553,12 @@ func (p *exploredProcess) checkLetIn(name string, before knowledge, u *clerksync
 	if v := u.ClerkUpdatedAt.UnixMilli(); v < before.version {
 		s.violate("%s got version %d, but %d was known before it began", name, v%100_000, before.version%100_000)
 	}
+	if u.ClerkUpdatedAt.UnixMilli() == before.version && u.SyncedAt.Before(before.confirmed) {
+		s.violate("%s got a record confirmed at %v, but one of %v was known before it began", name, u.SyncedAt, before.confirmed)
+	}
+	if u.SyncedAt.IsZero() {
+		s.violate("%s was let in, but Clerk has never confirmed the record", name)
+	}
 	if before.deleted {
 		s.violate("%s was let in, but the deletion was known before it began", name)
 	}
@@ -523,6 +568,29 @@ func (p *exploredProcess) checkLetIn(name string, before knowledge, u *clerksync
 	if !slices.Contains(since, false) {
 		s.violate("%s was let in, but the suspension was known before it began", name)
 	}
+}
+
+// learnBan learns from a refusal that only a ban in the record can explain: a later visit gets the
+// version of that ban or a later one. (If the Store fails, a visit may know of a ban that could not
+// be written.)
+func (p *exploredProcess) learnBan(before knowledge) {
+	s := p.schedule
+	if s.faults {
+		return
+	}
+	s.mu.Lock()
+	suspended := slices.Contains(s.suspended, true)
+	s.mu.Unlock()
+	earliest := int64(0)
+	for _, st := range slices.Backward(s.clerk.all()) {
+		if st.deleted || suspended {
+			return
+		}
+		if st.banned && st.version >= before.version {
+			earliest = st.version
+		}
+	}
+	p.learnVersion(earliest)
 }
 
 // checkRefused checks that the user was barred, so that the visit was rightly refused.

@@ -17,7 +17,13 @@ import (
 //
 // The record comes from this process's cache, else from the Store, else from Clerk, which
 // creates it. A record last confirmed more than RefreshAfter ago is served at once and
-// refreshed in the background.
+// refreshed in the background. One that Clerk has never confirmed, because the app made it,
+// is read from Clerk first.
+//
+// A user who could not be created gets the same answer for ten seconds (a "user_unknown"
+// with a token less than ten seconds old: for one second), and Clerk is not asked again
+// before. An event for the user ends that, and Forget does. After a 429 of Clerk's, visits
+// and refreshes do not ask Clerk until its Retry-After has passed, at most a minute.
 //
 // If a request is refused, next is not called, and the client gets an
 // application/problem+json answer with one of these codes, or what ErrorHandler makes of

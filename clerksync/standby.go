@@ -2,6 +2,7 @@ package clerksync
 
 import (
 	"cmp"
+	"sync"
 	"time"
 )
 
@@ -22,8 +23,10 @@ type upserted struct {
 	// overtaken says that the generation has increased since the Upsert began: the app may
 	// have suspended the user meanwhile (or another user shares the generation).
 	overtaken bool
-	caching   bool // this process caches users who are not barred
-	at        time.Time
+	// later is the latest state that another Upsert has shown while this one was under way.
+	later   *User
+	caching bool // this process caches users who are not barred
+	at      time.Time
 }
 
 // standby returns the record to keep after the Upsert.
@@ -38,7 +41,7 @@ func (w *upserted) standby(cached *User) *User {
 	if w.learnedNothing() {
 		return cached
 	}
-	if cached != nil && laterState(cached, cmp.Or(written, w.offered)) {
+	if w.isOvertaken(cached, written) {
 		return cached // another write came later
 	}
 	if written != nil && barred(written) {
@@ -62,6 +65,65 @@ func (w *upserted) standby(cached *User) *User {
 // suspension, which is the app's, or a ban that it omitted.
 func (w *upserted) leavesBarred(cached *User) bool {
 	return cached != nil && (!cached.IsActive || cached.Banned && w.offered.omits("banned"))
+}
+
+// isOvertaken reports whether another write has shown a later state.
+func (w *upserted) isOvertaken(cached, written *User) bool {
+	state := cmp.Or(written, w.offered)
+	return cached != nil && laterState(cached, state) || w.later != nil && laterState(w.later, state)
+}
+
+// shown is the state that the Upsert has shown; nil for none.
+func (w *upserted) shown() *User {
+	if w.learnedNothing() || w.res.Outcome == Deactivated {
+		return nil
+	}
+	return cmp.Or(w.written(), w.offered)
+}
+
+// writesUnderWay knows, for each user with Upserts under way, the latest state that one of
+// them has shown. Writes may end in another order than they began, and the Store may not
+// return what it wrote: then nothing else would tell that an earlier ban has ended.
+type writesUnderWay struct {
+	mu    sync.Mutex
+	users map[string]*userWrites
+}
+
+type userWrites struct {
+	n      int // how many are under way
+	latest *User
+}
+
+func (w *writesUnderWay) begin(id string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.users == nil {
+		w.users = make(map[string]*userWrites)
+	}
+	if w.users[id] == nil {
+		w.users[id] = &userWrites{}
+	}
+	w.users[id].n++
+}
+
+// show notes what an Upsert has shown, and returns the latest state that was shown before.
+func (w *writesUnderWay) show(id string, shown *User) (latest *User) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	u := w.users[id]
+	latest = u.latest
+	if shown != nil && (latest == nil || laterState(shown, latest)) {
+		u.latest = shown
+	}
+	return latest
+}
+
+func (w *writesUnderWay) end(id string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.users[id].n--; w.users[id].n == 0 {
+		delete(w.users, id)
+	}
 }
 
 // learnedNothing reports whether the Upsert says nothing about the stored record: it

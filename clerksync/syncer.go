@@ -24,6 +24,7 @@ type Syncer struct {
 	cache      *recordCache
 	rereads    rereadLog
 	pause      pause
+	writes     writesUnderWay
 	handovers  handoverLog
 	lookups    singleflight.Group // lookups under way, by load.key
 	background *background
@@ -111,16 +112,24 @@ func (s *Syncer) upsert(ctx context.Context, u *User) (Result, error) {
 // upsertTo is upsert to the Syncer's Store in another wrapping.
 func (s *Syncer) upsertTo(ctx context.Context, store Store, u *User) (Result, error) {
 	gen := s.cache.generation(u.ClerkID).Load()
+	s.writes.begin(u.ClerkID)
+	defer s.writes.end(u.ClerkID)
 	res, err := store.Upsert(ctx, u)
-	s.invalidateUpserted(u, gen, res, err)
+	w := upserted{offered: u, res: res, err: err}
+	w.later = s.writes.show(u.ClerkID, w.shown())
+	s.invalidateAfter(w, gen)
 	return res, storeError(err)
 }
 
 // invalidateUpserted makes the next visit see the result of an Upsert of u, which began in
 // generation gen.
 func (s *Syncer) invalidateUpserted(u *User, gen uint64, res Result, err error) {
-	w := upserted{offered: u, res: res, err: err, caching: s.cfg.CacheTTL >= 0, at: s.clock.Now()}
-	s.invalidate(u.ClerkID, func(cached *User, generation uint64) *User {
+	s.invalidateAfter(upserted{offered: u, res: res, err: err}, gen)
+}
+
+func (s *Syncer) invalidateAfter(w upserted, gen uint64) {
+	w.caching, w.at = s.cfg.CacheTTL >= 0, s.clock.Now()
+	s.invalidate(w.offered.ClerkID, func(cached *User, generation uint64) *User {
 		w.overtaken = generation != gen+1
 		return w.standby(cached)
 	})

@@ -27,8 +27,11 @@ import (
 //     fails for any reason, even because Clerk does not have the user, the Store's record
 //     stands. A visit never deletes a record: with one wrong secret key it would delete
 //     them all.
+//   - A record that Clerk has never confirmed (the app made it) counts as none, unless the
+//     app has suspended its user.
 //   - If neither the Store nor Clerk has the user, the request is refused, and Clerk is
-//     not asked again for ten seconds.
+//     not asked again for ten seconds. Other failures to create the record are remembered
+//     too, and after a 429 Clerk is left alone for as long as it asked (visit_create.go).
 //   - A record that Clerk last confirmed more than RefreshAfter ago (a day, if the token
 //     matches it) is served at once and refreshed in the background (visit_reread.go).
 //   - If the Store or Clerk fails, a record on standby answers: one that this process
@@ -43,12 +46,13 @@ import (
 // An event, a Sync, a Reconcile or a Forget invalidates: it increases the user's
 // generation in the cache, and from then on nothing is cached that was read before
 // (visit_cache.go). A visit that waited for such a read looks again, once: what the second
-// lookup read, it read after the visit had come, and that is good enough. A load ends the
-// other loads too if it finds the user newly barred, or no longer barred, or if it did not
-// run in the user's one plain lookup. So the versions that visits get do not go back: one
-// that comes after another has ended gets the same version or a later one. A lookup does
-// not invalidate with its own write. If the generation has not changed since the lookup
-// began, its record is cached; otherwise its write invalidates like any other.
+// lookup read, it read after the visit had come, and that is good enough; from then on
+// nothing earlier is served. A load ends the other loads too if it finds the user newly
+// barred, or no longer barred, or if it did not run in the user's one plain lookup. So the
+// versions that visits get do not go back: one that comes after another has ended gets the
+// same version or a later one. A lookup does not invalidate with its own write. If the
+// generation has not changed since the lookup began, its record is cached; otherwise its
+// write invalidates like any other.
 
 // User returns the record of a signed-in user: from this process's cache, else from the
 // Store, else from Clerk, which creates the record. It is the request path without HTTP,
@@ -194,6 +198,9 @@ func (s *Syncer) lookup(ctx context.Context, id string, now time.Time, token vis
 				// before this visit: look again.
 			case res.Err == nil && !newer && s.needsReread(f.user, now, token.version):
 				newer = true // another visitor's lookup, which did not know what this token says
+			case res.Err == nil && !f.current:
+				s.cache.overtake(id, f.user)
+				return f, nil
 			default:
 				return f, res.Err
 			}
@@ -335,14 +342,14 @@ func (s *Syncer) upsertQuietly(ctx context.Context, u *User) (Result, error) {
 }
 
 // bannedInClerk is the answer if nothing could be written. A user whom Clerk says is banned is
-// refused all the same.
+// refused all the same: the ban stands beside the error.
 func (s *Syncer) bannedInClerk(ctx context.Context, m mapped, err error) (found, error) {
 	if m.user == nil || !m.user.Banned {
 		return found{}, err
 	}
 	s.logLimited(ctx, slog.LevelWarn, "unwritten ban", "clerksync: a ban could not be written",
 		slog.String("clerk_id", m.id), slog.Any("error", err))
-	return found{user: knownBan(m.user), source: SourceClerk}, nil
+	return found{user: knownBan(m.user), source: SourceClerk}, err
 }
 
 // readFromClerk reads one user from Clerk and maps it to a record.

@@ -98,6 +98,26 @@ func (c *recordCache) put(l load, u *User, now time.Time) (serve *User, current 
 	return serve, current
 }
 
+// overtake notes that a visit got a record that was not current, so that it was not cached:
+// from now on nothing earlier is served.
+func (c *recordCache) overtake(id string, u *User) {
+	c.records.Compute(id, func(old *cachedRecord, found bool) (*cachedRecord, otter.ComputeOp) {
+		if found && !old.standbyOnly && sameStanding(old.user, u) && !laterState(u, old.user) {
+			return old, otter.CancelOp // it is no earlier
+		}
+		c.generation(id).Add(1)
+		switch {
+		case !found:
+			return old, otter.CancelOp
+		case !deletedOrSuspended(old.user) && laterState(u, old.user):
+			return nil, otter.InvalidateOp
+		}
+		r := *old
+		r.standbyOnly = true
+		return &r, otter.WriteOp
+	})
+}
+
 // supersedes reports whether the cached record is a later state than the loaded one.
 // Versions do not order deletions and suspensions: if either record is deleted or
 // suspended, the one loaded last wins. Bans are ordered by version.
@@ -111,9 +131,12 @@ func deletedOrSuspended(u *User) bool { return !u.IsActive || !u.DeletedAt.IsZer
 // have missed that the user was barred, or no longer is. A later state of a barred record
 // ends them too: in between, the user may have been let in and barred again.
 func endsOtherLoads(cached, loaded *User) bool {
-	sameStanding := cached.IsActive == loaded.IsActive && cached.Banned == loaded.Banned &&
-		cached.DeletedAt.IsZero() == loaded.DeletedAt.IsZero()
-	return !sameStanding || barred(loaded) && laterState(loaded, cached)
+	return !sameStanding(cached, loaded) || barred(loaded) && laterState(loaded, cached)
+}
+
+// sameStanding reports whether both records are barred for the same reasons, or neither is.
+func sameStanding(a, b *User) bool {
+	return a.IsActive == b.IsActive && a.Banned == b.Banned && a.DeletedAt.IsZero() == b.DeletedAt.IsZero()
 }
 
 // laterState reports whether a is a later state than b: by version, then by SyncedAt.

@@ -156,3 +156,48 @@ func TestLookupKeyChangesAtAnInvalidation(t *testing.T) {
 		t.Error("a lookup that began before the invalidation is joined")
 	}
 }
+
+// After a visit got a record that could not be cached, nothing earlier is served, neither from the
+// cache nor by a load that began before.
+func TestNothingEarlierIsServedAfterwards(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	at := func(version int, change ...func(*User)) *User {
+		u := standbyUser(version)
+		for _, c := range change {
+			c(u)
+		}
+		return u
+	}
+	for name, tt := range map[string]struct {
+		cached, served *User
+		fresh, standby bool // whether the cached record stays
+		ends           bool // whether the loads that began before are over
+	}{
+		"nothing is cached":          {nil, at(2), false, false, true},
+		"an earlier version":         {at(1), at(2), false, false, true},
+		"the same record":            {at(2), at(2), true, true, false},
+		"a later version":            {at(3), at(2), true, true, false},
+		"confirmed earlier":          {at(2), at(2, confirmed), false, false, true},
+		"an earlier ban":             {at(1, banned), at(2), false, false, true},
+		"a ban that came later":      {at(2, banned), at(1), false, true, true},
+		"a suspension":               {at(1, suspended), at(2), false, true, true},
+		"a deletion":                 {at(1, deleted), at(2), false, true, true},
+		"the visit found a deletion": {at(1), at(1, deleted), false, true, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := newRecordCache(1000, time.Hour)
+			if tt.cached != nil {
+				c.put(load{id: "user_1", gen: c.generation("user_1").Load()}, tt.cached, now)
+			}
+			gen := c.generation("user_1").Load()
+			c.overtake("user_1", tt.served)
+			_, fresh := c.fresh("user_1", now)
+			_, standby := c.standby("user_1", now)
+			if ends := c.generation("user_1").Load() != gen; fresh != tt.fresh || standby != tt.standby || ends != tt.ends {
+				t.Errorf("fresh %t, on standby %t, other loads end %t; want %+v", fresh, standby, ends, tt)
+			}
+		})
+	}
+}

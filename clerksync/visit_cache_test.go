@@ -424,3 +424,25 @@ func TestVersionsDoNotGoBackWithoutTheCache(t *testing.T) {
 		})
 	}
 }
+
+// Two events may end in another order than they were written. A ban that has ended does not keep
+// the user out in an outage, even if the Store did not return what was written.
+func TestEndedBanIsNotOnStandby(t *testing.T) {
+	t.Parallel()
+	fx := newFixture(t, nil)
+	s, store := fx.hooked(t, 0)
+	store.withholds = true
+	id := fx.clerk.CreateUser(fakeclerk.NewUser{})
+	visit(t, s, id)
+	apply := func(banned bool, after time.Duration) {
+		data := fmt.Appendf(nil, `{"id":%q,"banned":%t,"updated_at":%d}`, id, banned, t0.Add(after).UnixMilli())
+		if _, err := s.Apply(t.Context(), clerksync.Event{Type: "user.updated", Timestamp: t0.Add(after), Data: data}); err != nil {
+			t.Error(err)
+		}
+	}
+	fx.clock.Advance(time.Minute)
+	store.afterUpsert = func() { apply(false, 2*time.Second) } // the ban is written, and its event has not ended
+	apply(true, time.Second)
+	fx.store.fail(errDown)
+	visitFails(t, s, id, clerksync.ErrUnavailable)
+}

@@ -58,16 +58,21 @@ func (s *Syncer) create(ctx context.Context, id string, token visitToken) (found
 		return found{}, err
 	}
 	f, err := s.readAndUpsert(ctx, id)
-	switch {
-	case f.user != nil: // also beside an error: what a record that was made meanwhile needs is written
+	if err == nil {
+		return f, nil
+	}
+	length := lasts(err, token.young(now))
+	if f.user != nil {
+		// The record was made meanwhile and could be written in part, or Clerk says that the
+		// user is banned.
 		err = nil
-		if f.outcome == 0 { // a ban that could not be written is known only here
-			s.rereads.recordFailure(id, inactive(f.user), s.clock.Now(), failureFor)
+	}
+	if f.outcome == 0 && length > 0 {
+		remembered := err
+		if f.user != nil {
+			remembered = inactive(f.user)
 		}
-	case err != nil:
-		if length := lasts(err, token.young(now)); length > 0 {
-			s.rereads.recordFailure(id, err, s.clock.Now(), length)
-		}
+		s.rereads.recordFailure(id, remembered, s.clock.Now(), length)
 	}
 	return f, err
 }
@@ -82,7 +87,7 @@ func lasts(err error, young bool) time.Duration {
 		return youngUnknownFor
 	case errors.Is(err, ErrUnavailable) && !errors.Is(err, ErrInvalidEvent):
 		return 0
-	case errors.As(err, &p) && p.RetryAfter > 0:
+	case errors.As(err, &p) && p != nil && p.RetryAfter > 0:
 		return p.RetryAfter // the client was told to come back then
 	default:
 		return failureFor
@@ -92,7 +97,7 @@ func lasts(err error, young bool) time.Duration {
 // retryAfter returns err with this advice, if it gives any.
 func retryAfter(err error, after time.Duration) error {
 	var p *Problem
-	if !errors.As(err, &p) || p.RetryAfter == 0 {
+	if !errors.As(err, &p) || p == nil || p.RetryAfter == 0 {
 		return err
 	}
 	c := *p

@@ -29,7 +29,10 @@ const (
 	editOverSync      = "interleaving: the app's edit of a role survives a sync because Clerk has no role"
 )
 
-const joinedLookup = "a visitor joined a lookup"
+const (
+	joinedLookup = "a visitor joined a lookup"
+	pausedVisit  = "a visit did not ask a Clerk that wants a pause"
+)
 
 const (
 	endingReconcile = "ending: quiet, then one Reconcile"

@@ -126,7 +126,7 @@ func (p *process) handle(_ http.ResponseWriter, request *http.Request) {
 	switch {
 	case served.Partial:
 		w.counts.add("served a Partial user")
-		if r.healthy() || !p.failOpen {
+		if r.healthy() && !r.paused() || !p.failOpen {
 			w.fail("the handler got a Partial user without an outage")
 		}
 		return

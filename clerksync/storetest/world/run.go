@@ -142,6 +142,9 @@ func (r *run) healthy() bool {
 		w.clock.Now().Sub(r.start) < callTimeout
 }
 
+// paused reports whether Clerk had asked for a pause that was not over when the run began.
+func (r *run) paused() bool { return r.start.Before(r.w.limitedUntil) }
+
 // trouble notes a fault.
 func (w *world) trouble() {
 	w.troubles++

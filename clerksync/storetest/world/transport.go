@@ -130,10 +130,23 @@ func (w *world) clerkFault(r *run, n int) string {
 		w.counts.add(fault)
 		w.trouble()
 	}
+	switch fault {
+	case clerkRate:
+		w.limited(time.Second)
+	case clerkRateLong:
+		w.limited(time.Minute)
+	}
 	if fault == proxy404 {
 		w.counts.add(proxysNotFound)
 	}
 	return fault
+}
+
+// limited notes that Clerk asked for a pause, in which visits do not ask it.
+func (w *world) limited(pause time.Duration) {
+	if until := w.clock.Now().Add(pause); until.After(w.limitedUntil) {
+		w.limitedUntil = until
+	}
 }
 
 // answerOf returns what the server answers with a fault, or nil for Clerk's own answer.

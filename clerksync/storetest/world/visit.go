@@ -101,6 +101,8 @@ func (w *world) visited(r *run, lived bool, token tokenVersion) {
 	}
 	switch {
 	case r.status == http.StatusOK, r.status == http.StatusConflict, r.code == "user_unknown":
+	case r.code == "unavailable" && r.paused():
+		w.counts.add(pausedVisit)
 	case r.code == "user_inactive":
 		if !w.wasBarred(r) {
 			w.fail("a visit of %s was refused as inactive, and no record within the cache's time bars the user: %+v",

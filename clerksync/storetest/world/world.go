@@ -167,12 +167,14 @@ type world struct {
 	steps       int
 	troubles    int // faults so far
 	lastTrouble time.Time
-	clerkOutage outage
-	storeOutage outage
-	reconciling int         // Reconciles that are running
-	jittered    atomic.Bool // a Reconcile waited; its writers call the clock at the same time
-	depth       int         // of the running operation
-	resume      *resumePoint
+	// limitedUntil is the end of the latest pause that Clerk asked for.
+	limitedUntil time.Time
+	clerkOutage  outage
+	storeOutage  outage
+	reconciling  int         // Reconciles that are running
+	jittered     atomic.Bool // a Reconcile waited; its writers call the clock at the same time
+	depth        int         // of the running operation
+	resume       *resumePoint
 
 	lookups sync.Mutex // guards what a run notes about its lookup, which joining visitors read too
 
