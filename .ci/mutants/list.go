@@ -245,7 +245,7 @@ var mutants = []mutant{
 	{"mongostore: a deletion leaves what Map added", in("mongostore", "erasure"),
 		replace("r.lost(nobody)", "[]string(nil)")},
 	{"mongostore: a deletion erases the role", in("mongostore", "erasure"),
-		insertBefore("return unset", `unset = append(unset, bson.E{Key: "role", Value: ""})`)},
+		insertBefore("return append(paths, r.lost(nobody)...)", `paths = append(paths, "role")`)},
 	{"mongostore: Open takes a refusal for success", in("mongostore", "Store.checkWrites"),
 		replace("onlyUnconfirmed(err)", "true")},
 	{"mongostore: a rejected record counts as an outage", in("mongostore", "databaseError.Unwrap"),
@@ -256,7 +256,6 @@ var mutants = []mutant{
 		replace("rejects || mongo.IsDuplicateKeyError(err)", "rejects && false || mongo.IsDuplicateKeyError(err)")},
 	{"mongostore: a failover fails a write", in("mongostore", "transient"),
 		replace("hasCode(err, notPrimary...)", "false")},
-		insertBefore("return append(paths, r.lost(nobody)...)", `paths = append(paths, "role")`)},
 	{"mongostore: each sync writes the app's role", in("mongostore", "upsert.fields"),
 		insertBefore(`set = append(set, bson.E{Key: "updatedAt", Value: up.time})`, `
 			set = append(set, bson.E{Key: "role", Value: string(up.u.Role)})
