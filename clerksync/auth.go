@@ -203,10 +203,10 @@ func newTokenVerifier(cfg *Config, api *clerkapi.Client, b *background) *session
 //
 // The token is the Authorization header's bearer token or, with [AuthConfig].Cookie, a
 // session cookie's. Other schemes, such as Basic, are passed over, and so is what a client
-// sends in place of a missing token ("Bearer null"). Only session tokens that this Clerk instance signed are accepted, of
-// versions 1 and 2. If the user is impersonated, the record is the user's, and the claims'
-// Actor says who acts. Requests with one token share the claims: callers may not modify
-// them.
+// sends in place of a missing token ("Bearer null"). Only session tokens that this Clerk
+// instance signed are accepted, of versions 1 and 2. If the user is impersonated, the record
+// is the user's, and the claims' Actor says who acts. Requests with one token share the
+// claims: callers may not modify them.
 //
 // Besides the answers of [Syncer.Middleware] the client gets 401 with WWW-Authenticate
 // (RFC 6750) and one of the codes token_missing, token_malformed, token_expired,
@@ -274,7 +274,9 @@ func (s *Syncer) logIgnoredCookie(ctx context.Context, err error) {
 	if slices.Contains([]string{codeTokenMissing, codeSessionPending, codeTokenExpired}, p.Code) {
 		return
 	}
-	attrs := append(refusalOfToken(err).attrs, slog.String("code", p.Code), slog.Any("error", p.Err))
+	attrs := []slog.Attr{slog.String("code", p.Code)}
+	attrs = append(attrs, refusalOfToken(err).attrs...)
+	attrs = append(attrs, slog.Any("error", p.Err))
 	s.logLimited(ctx, slog.LevelWarn, "ignored "+p.Code, "clerksync: a session cookie counts as signed out", attrs...)
 }
 
@@ -282,7 +284,8 @@ func (s *Syncer) logIgnoredCookie(ctx context.Context, err error) {
 func (s *Syncer) refuseSession(w http.ResponseWriter, r *http.Request, start time.Time, err error) {
 	trace := refusalOfToken(err)
 	if problemOf(err).Code == codeCrossOrigin {
-		trace.attrs = []slog.Attr{slog.String("want", "the server's own origin, or "+strings.Join(s.cfg.Auth.AuthorizedParties, " "))}
+		want := "the server's own origin, or " + strings.Join(s.cfg.Auth.AuthorizedParties, " ")
+		trace.attrs = []slog.Attr{slog.String("want", want)}
 	}
 	s.refused(r.Context(), start, trace)
 	s.answer(w, r, err)
@@ -318,8 +321,8 @@ func (s *Syncer) Authenticate(r *http.Request) (*clerk.SessionClaims, error) {
 }
 
 // unauthenticated is the 401 for a missing or refused token.
-func unauthenticated(code, why string) error {
-	return &Problem{Status: http.StatusUnauthorized, Code: code, Err: fmt.Errorf("%w: %s", ErrUnauthenticated, why)}
+func unauthenticated(code string, why error) error {
+	return &Problem{Status: http.StatusUnauthorized, Code: code, Err: fmt.Errorf("%w: %w", ErrUnauthenticated, why)}
 }
 
 // tokenProblem is the answer to an error of the token verifier; nil if err is.
@@ -329,7 +332,7 @@ func tokenProblem(err error) error {
 	case err == nil:
 		return nil
 	case errors.As(err, &refused):
-		return &Problem{Status: http.StatusUnauthorized, Code: string(refused.Code), Err: fmt.Errorf("%w: %w", ErrUnauthenticated, refused)}
+		return unauthenticated(string(refused.Code), refused)
 	case errors.Is(err, sessiontoken.ErrCustomClaims):
 		return &Problem{Status: http.StatusInternalServerError, Code: codeInternal, Err: err}
 	}

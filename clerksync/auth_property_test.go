@@ -30,6 +30,7 @@ func TestCachedAnswerIsTheAnswer(t *testing.T) {
 		now := fx.clock.Now()
 		fx.clock.Advance(now.Truncate(time.Second).Add(time.Second).Sub(now))
 		auth := drawAuthConfig(rt, fx)
+		a.cookie = auth.Cookie
 		a.cached = a.open(rt, auth)
 		defer a.cached.Close()
 		auth.TokenCacheSize = -1
@@ -57,6 +58,7 @@ type tokenAnswers struct {
 	fx               *fixture
 	client           *http.Client
 	cached, uncached *clerksync.Syncer
+	cookie           bool // tokens are accepted from a cookie too
 	tokens           []string
 	seen             map[*clerk.SessionClaims]bool
 
@@ -73,6 +75,7 @@ func drawAuthConfig(rt *rapid.T, fx *fixture) clerksync.AuthConfig {
 	if rapid.Bool().Draw(rt, "parties") {
 		auth.AuthorizedParties = []string{appOrigin}
 		auth.AllowNoParty = rapid.Bool().Draw(rt, "allow no party")
+		auth.Cookie = rapid.Bool().Draw(rt, "cookie")
 	}
 	switch rapid.IntRange(0, 9).Draw(rt, "config") {
 	case 5:
@@ -111,8 +114,13 @@ func (a *tokenAnswers) askTwice(rt *rapid.T) {
 }
 
 func (a *tokenAnswers) ask(rt *rapid.T, token string) {
-	gotClaims, got := verdict(a.cached, bearing("Bearer "+token))
-	wantClaims, want := verdict(a.uncached, bearing("Bearer "+token))
+	r := bearing("Bearer " + token)
+	if a.cookie && rapid.Bool().Draw(rt, "as a cookie") {
+		r = bearing("")
+		r.Header.Set("Cookie", "__session="+token)
+	}
+	gotClaims, got := verdict(a.cached, r)
+	wantClaims, want := verdict(a.uncached, r)
 	if got != want || !reflect.DeepEqual(gotClaims, wantClaims) {
 		rt.Fatalf("%q with %+v from the cache, %q with %+v without", got, gotClaims, want, wantClaims)
 	}
@@ -177,6 +185,16 @@ func drawToken(t *rapid.T, fx *fixture) string {
 	if rapid.Bool().Draw(t, "another exp") {
 		opts.ExpiresAt = seconds("exp", -10, 20_000) // outlives the keys
 	}
+	subject := drawFault(t, &opts, seconds)
+	token, err := fx.clerk.Token(subject, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return mutate(t, token)
+}
+
+// drawFault draws the token's subject, and perhaps a fault. seconds draws a time.
+func drawFault(t *rapid.T, opts *fakeclerk.TokenOptions, seconds func(what string, from, to int) time.Time) string {
 	subject := rapid.SampledFrom([]string{"user_1", "user_2"}).Draw(t, "subject")
 	switch rapid.IntRange(0, 25).Draw(t, "fault") {
 	default: // none
@@ -217,11 +235,7 @@ func drawToken(t *rapid.T, fx *fixture) string {
 	case 25:
 		opts.AuthorizedParty = ""
 	}
-	token, err := fx.clerk.Token(subject, opts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return mutate(t, token)
+	return subject
 }
 
 // mutate changes a token in a place or two, now and then.

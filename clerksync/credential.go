@@ -30,7 +30,7 @@ func (s *Syncer) session(r *http.Request) (session *sessiontoken.Session, fromCo
 	token, ok := bearerToken(r.Header["Authorization"])
 	switch {
 	case !ok:
-		return nil, false, unauthenticated(codeTokenMalformed, "several bearer tokens")
+		return nil, false, unauthenticated(codeTokenMalformed, errors.New("several bearer tokens"))
 	case token != "":
 		session, err := s.tokens.Verify(r.Context(), token, sessiontoken.Header)
 		return session, false, tokenProblem(err)
@@ -42,7 +42,7 @@ func (s *Syncer) session(r *http.Request) (session *sessiontoken.Session, fromCo
 	if len(sessionCookies(r, s.cfg.Auth.cookieSuffix)) > 0 {
 		why += "; there is a session cookie, but Auth.Cookie is not set"
 	}
-	return nil, false, unauthenticated(codeTokenMissing, why)
+	return nil, false, unauthenticated(codeTokenMissing, errors.New(why))
 }
 
 // cookieSession verifies the session cookies and returns the newest session that is accepted;
@@ -63,12 +63,13 @@ func (s *Syncer) cookieSession(r *http.Request) (*sessiontoken.Session, error) {
 	}
 	switch {
 	case newest == nil && refusal == nil:
-		return nil, unauthenticated(codeTokenMissing, "neither a bearer token nor a session cookie")
+		return nil, unauthenticated(codeTokenMissing, errors.New("neither a bearer token nor a session cookie"))
 	case newest == nil:
 		return nil, tokenProblem(refusal)
 	}
 	if err := s.cfg.Auth.crossOrigin.Check(r); err != nil {
-		return nil, &Problem{Status: http.StatusForbidden, Code: codeCrossOrigin, Err: fmt.Errorf("%w: %w", ErrUnauthenticated, err)}
+		err = fmt.Errorf("%w: %w", ErrUnauthenticated, err)
+		return nil, &Problem{Status: http.StatusForbidden, Code: codeCrossOrigin, Err: err}
 	}
 	return newest, nil
 }

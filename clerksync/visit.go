@@ -110,15 +110,18 @@ func (s *Syncer) visit(ctx context.Context, id string, token visitToken) (*User,
 			f.user, err = nil, inactive(f.user)
 		}
 	}
+	if err == nil && s.cfg.Observe == nil {
+		return f.user, nil
+	}
 	o := Observation{Op: OpVisit, ClerkID: id, Source: f.source, Outcome: f.outcome, Err: err}
 	switch {
+	case err == nil:
+		s.observe(ctx, now, o)
 	case errors.Is(err, errNotUserID):
 		o.ClerkID = "" // it could be anything
 		s.refused(ctx, now, refusal{Observation: o, check: "user_id"})
-	case err != nil:
+	default:
 		s.refused(ctx, now, refusal{Observation: o})
-	case s.cfg.Observe != nil:
-		s.observe(ctx, now, o)
 	}
 	return f.user, err
 }

@@ -3,6 +3,7 @@ package mongostore_test
 import (
 	"context"
 	"log"
+	"os"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/mongo"
@@ -25,7 +26,7 @@ func ExampleOpen() {
 	if err != nil {
 		log.Fatal(err) // says which index to drop or create, or which records are duplicates
 	}
-	syncer, err := clerksync.New(clerksync.Config{Store: store, SecretKey: "sk_live_…"})
+	syncer, err := clerksync.New(clerksync.Config{Store: store, SecretKey: os.Getenv("CLERK_SECRET_KEY")})
 	if err != nil {
 		log.Fatal(err)
 	}

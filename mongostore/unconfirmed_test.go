@@ -114,11 +114,16 @@ func checkUnconfirmed(t *testing.T, s rawStore, name, path, typ string, value an
 		}
 		return
 	}
+	inBatchOffered := person("batch"+name, 1)
 	for version := range 3 {
-		_, err := s.Upsert(t.Context(), person(name, version))
+		u := person(name, version)
+		if _, extra := u.Extra[path]; version == 1 && !extra { // a guard may pass without other names
+			u.Extra, inBatchOffered.Extra = nil, nil
+		}
+		_, err := s.Upsert(t.Context(), u)
 		wantTypeConflict(t, err, path, typ)
 	}
-	batch := []*clerksync.User{person("batch"+name, 1), beside}
+	batch := []*clerksync.User{inBatchOffered, beside}
 	res, err := s.UpsertBatch(t.Context(), batch)
 	failed := &clerksync.BatchError{}
 	if !errors.As(err, &failed) || len(failed.Errs) != 1 || res[1].Outcome != clerksync.Created {
@@ -535,6 +540,25 @@ func nulled(v any) any {
 		return nil
 	}
 	return v
+}
+
+// TestConfirmReadsWhatItMoves has the app change a field after an Upsert has read that the record
+// equals Clerk's, and before it moves syncedAt.
+func TestConfirmReadsWhatItMoves(t *testing.T) {
+	t.Parallel()
+	base := newStore(t)
+	u := change(ada(1), func(u *clerksync.User) { u.Extra = map[string]any{"tags": []string{"a"}} })
+	upsert(t, base, u, clerksync.Created)
+	u.SyncedAt = hour(5)
+	s := interrupted(t, base, "write", 2, func() {
+		if err := base.SetFields(t.Context(), "user_ada", map[string]any{"name": "of the app"}); err != nil {
+			t.Error(err)
+		}
+	})
+	upsert(t, s, u, clerksync.Updated)
+	if got := base.fields(t, "user_ada"); got["name"] != u.Name || got["syncedAt"] != hour(5) {
+		t.Errorf("record %v", got)
+	}
 }
 
 // TestConfirmKeepsToTwoRoundTrips checks that what a filter can compare is confirmed without a

@@ -640,10 +640,13 @@ func (c *check) conflicts(s RawStore, id, path, kind string, value any) {
 	c.t.Helper()
 	c.set(s, id, map[string]any{path: value, "role": "ADMIN"})
 	before := c.fields(s, id)
-	for n := range 2 {
+	for n := range 3 {
 		u := person(id, 1)
-		if n == 1 {
+		switch {
+		case n == 1:
 			u.ClerkUpdatedAt = time.Time{}
+		case n == 2 && path != "plan":
+			u.Extra = nil
 		}
 		_, err := s.Upsert(c.t.Context(), u)
 		var conflict *clerksync.ConflictError
