@@ -68,7 +68,7 @@ func (c remake) run(t *testing.T, s rawStore, sfx string) {
 	outcomes := make(map[string]int)
 	for i := range 5 {
 		wg.Go(func() {
-			out := ""
+			var out string
 			if i%2 == 0 {
 				res, err := s.Upsert(t.Context(), anew.Clone())
 				out = fmt.Sprint(res.Outcome, err)
