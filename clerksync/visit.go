@@ -232,6 +232,8 @@ func (l load) key() string {
 func (s *Syncer) load(ctx context.Context, l load) (found, error) {
 	f := found{current: true}
 	id, token := l.id, l.token
+	s.writes.begin(id)
+	defer s.writes.end(id)
 	err := s.background.run(ctx, func(ctx context.Context) (err error) {
 		now := s.clock.Now()
 		// The lookup before may have ended after this visit looked into the cache.
@@ -264,7 +266,9 @@ func (s *Syncer) cacheLoaded(l load, f found, now time.Time) found {
 	loaded := f.user
 	f.user, f.current = s.cache.put(l, loaded, now)
 	if !f.current && f.source == SourceClerk {
-		s.invalidateUpserted(loaded, l.gen, Result{Outcome: f.outcome, User: loaded}, nil)
+		w := upserted{offered: loaded, res: Result{Outcome: f.outcome, User: loaded}}
+		w.later = s.writes.show(l.id, w.shown())
+		s.invalidateAfter(w, l.gen)
 	}
 	return f
 }

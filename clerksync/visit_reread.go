@@ -57,6 +57,8 @@ func (s *Syncer) refreshIfDue(ctx context.Context, u *User, now time.Time, versi
 func (s *Syncer) refresh(ctx context.Context, id string) {
 	start := s.clock.Now()
 	l := load{id: id, gen: s.cache.generation(id).Load(), newer: true}
+	s.writes.begin(id)
+	defer s.writes.end(id)
 	var f found
 	err := s.background.run(ctx, func(ctx context.Context) (err error) {
 		f, err = s.readAndUpsert(ctx, id)
