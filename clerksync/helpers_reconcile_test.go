@@ -226,7 +226,7 @@ func (s *bulkStore) Undeleted(ctx context.Context) iter.Seq2[clerksync.Stamp, er
 		s.mu.Unlock()
 		random.Shuffle(len(stamps), func(i, j int) { stamps[i], stamps[j] = stamps[j], stamps[i] })
 		for _, stamp := range stamps {
-			if err := s.enter(ctx, "Undeleted"); err != nil {
+			if err := cmp.Or(s.enter(ctx, "Undeleted"), context.Cause(ctx)); err != nil {
 				yield(clerksync.Stamp{}, err)
 				return
 			}

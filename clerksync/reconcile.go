@@ -28,7 +28,8 @@ type ReconcileOptions struct {
 	// Force compares whole records instead of their versions. So it finds and rewrites
 	// what differs at an equal version: every record after a change of Map or RoleOf, and
 	// edits by hand. It fills in Report.Fields. It reads more; it overrides none of the
-	// rules of [Decide]. Defaults to false.
+	// rules of [Decide]. A dry run finds what a run with the same Force repairs. Defaults to
+	// false; the command line's default is true.
 	Force bool
 
 	// Restore restores records that were marked deleted over an hour ago although Clerk

@@ -62,10 +62,10 @@ func (s restoreOnly) Restore(ctx context.Context, id string, before time.Time) (
 func TestRestoreOfAUserDeletedMeanwhileWithoutASweep(t *testing.T) {
 	t.Parallel()
 	type arrange struct {
-		plain      bool                                                // the Store is not a BatchStore
-		others     int                                                 // users in step
-		prepare    func(t *testing.T, fx *bulkFixture)                 // before the run
-		afterward  func(fx *bulkFixture, op string, stop func()) error // during each call of the Store after the Restore
+		plain      bool                                // the Store is not a BatchStore
+		others     int                                 // users in step
+		prepare    func(t *testing.T, fx *bulkFixture) // before the run
+		write      func(stop func()) error             // at the write after the Restore
 		want       error
 		incomplete bool
 	}
@@ -82,13 +82,11 @@ func TestRestoreOfAUserDeletedMeanwhileWithoutASweep(t *testing.T) {
 		"only tombstones":    {},
 		"an incomplete list": {others: 2, prepare: short, want: clerksync.ErrIncomplete},
 		"too many ghosts":    {others: 2, prepare: func(t *testing.T, fx *bulkFixture) { fx.ghosts(t, 11) }, want: clerksync.ErrTooManyGhosts},
-		"cancelled after it": {others: 2, afterward: func(_ *bulkFixture, _ string, stop func()) error { stop(); return nil }, want: context.Canceled},
-		"the Store goes down": {others: 2, afterward: func(_ *bulkFixture, op string, _ func()) error {
-			if op == "UpsertBatch" || op == "Stamps" {
-				return errDown
-			}
-			return nil
-		}, want: clerksync.ErrUnavailable},
+		"cancelled after it": {others: 2, write: func(stop func()) error {
+			stop()
+			return context.Canceled
+		}, want: context.Canceled},
+		"its write fails for too long": {others: 2, write: func(func()) error { return errDown }, want: clerksync.ErrUnavailable},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -113,8 +111,8 @@ func TestRestoreOfAUserDeletedMeanwhileWithoutASweep(t *testing.T) {
 						fx.delete(t, id)
 						deleteEvent(t, fx, id)
 					})
-				case tt.afterward != nil && fx.store.count("Restore") > 0:
-					return tt.afterward(fx, op, stop)
+				case tt.write != nil && fx.store.count("UpsertBatch") > 0 && (op == "UpsertBatch" || op == "Stamps"):
+					return tt.write(stop)
 				}
 				return nil
 			}

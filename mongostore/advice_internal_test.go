@@ -103,14 +103,14 @@ func TestCheckSize(t *testing.T) {
 		err  error
 		want bool
 	}{
-		"too large":            {maxRecordSize, badValue, true},
-		"at the limit":         {maxRecordSize - 1000, badValue, false},
-		"small":                {1, badValue, false},
-		"large, another code":  {maxRecordSize, mongo.CommandError{Code: 302776349}, true},
-		"large, transient":     {maxRecordSize, mongo.CommandError{Code: codeThrottled}, false},
-		"large, duplicate":     {maxRecordSize, writeError(11000, nil), false},
-		"large, no answer":     {maxRecordSize, mongo.CommandError{Labels: []string{"NetworkError"}}, false},
-		"large, no error":      {maxRecordSize, nil, false},
+		"too large":           {maxRecordSize, badValue, true},
+		"at the limit":        {maxRecordSize - 1000, badValue, false},
+		"small":               {1, badValue, false},
+		"large, another code": {maxRecordSize, mongo.CommandError{Code: 302776349}, true},
+		"large, transient":    {maxRecordSize, mongo.CommandError{Code: codeThrottled}, false},
+		"large, duplicate":    {maxRecordSize, writeError(11000, nil), false},
+		"large, no answer":    {maxRecordSize, mongo.CommandError{Labels: []string{"NetworkError"}}, false},
+		"large, no error":     {maxRecordSize, nil, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			u := &clerksync.User{ClerkID: "user_ada", Extra: map[string]any{"text": strings.Repeat("x", tt.size)}}

@@ -15,7 +15,8 @@ import (
 // records, in any mixture, take one command for each BatchSize: an unordered bulk of the
 // writes of [Store.Upsert]. A hundred or more users that follow as many new ones are
 // written by plain inserts. All users that this leaves undecided (equal to their
-// records, older, deleted, without a version, or rejected by a unique index) are read
+// records, older, deleted, without a version, with Omit, rejected by a unique index, or with
+// a record that clerksync has never written) are read
 // together and, if they need it, written together. If another writer comes in between,
 // or the server rejects a write, those records are settled one by one. After a batch
 // that was mostly left undecided, the next one is read first.

@@ -200,6 +200,49 @@ func (m *mortal) die() {
 
 // TestBatchOnDyingServer checks that a batch does not go on, user by user, on a server that
 // is gone.
+// TestUndeletedOfAnEndedCursor has the server forget the cursor in the middle, as it does after ten
+// idle minutes, or if another server becomes the primary. The rest must not seem to be missing.
+func TestUndeletedOfAnEndedCursor(t *testing.T) {
+	t.Parallel()
+	base := newStore(t)
+	for i := range 5 {
+		upsert(t, base, person(fmt.Sprint(i), 1), clerksync.Created)
+	}
+	killed := false
+	coll := newHooked(t, base.coll, func(cmd bson.Raw) {
+		if commandName(cmd) != "getMore" || killed {
+			return
+		}
+		killed = true
+		kill := bson.D{
+			{Key: "killCursors", Value: base.coll.Name()}, {Key: "cursors", Value: bson.A{cmd.Lookup("getMore").Int64()}},
+		}
+		if err := base.coll.Database().RunCommand(t.Context(), kill).Err(); err != nil {
+			t.Error(err)
+		}
+	})
+	s := open(t, coll, &mongostore.Options{BatchSize: 2})
+	n, err := 0, error(nil)
+	for _, e := range s.Undeleted(t.Context()) {
+		if err = e; e == nil {
+			n++
+		}
+	}
+	if !killed || n != 2 || err == nil {
+		t.Errorf("killed the cursor: %t; %d records and the error %v", killed, n, err)
+	}
+	n = 0
+	for _, err := range s.Undeleted(t.Context()) {
+		if err != nil {
+			t.Error(err)
+		}
+		n++
+	}
+	if n != 5 {
+		t.Errorf("%d records in the second pass", n)
+	}
+}
+
 func TestBatchOnDyingServer(t *testing.T) {
 	t.Parallel()
 	for name, dying := range map[string]string{"BeforeTheRead": "find", "BeforeTheWrite": "update"} {

@@ -73,7 +73,7 @@ var operatorList = map[string]support{
 	"$eq": {since: "3.0", v1: true}, "$gt": always, "$gte": always, "$lt": always, "$ne": always, "$in": always, "$all": always, "$exists": always,
 	"$size": always,
 	"$type": {since: "3.2", v1: true}, // by name
-	"$not": {since: "2.6", v1: true, but: "Amazon DocumentDB uses no index for it: the clerkId beside it has one"},
+	"$not":  {since: "2.6", v1: true, but: "Amazon DocumentDB uses no index for it: the clerkId beside it has one"},
 
 	"$set": always, "$unset": always, "$setOnInsert": always, "$max": always,
 

@@ -54,7 +54,9 @@ func FuzzDecode(f *testing.F) {
 		u := &clerksync.User{ClerkID: "user_1", ClerkUpdatedAt: time.Unix(1, 0).UTC()}
 		_ = r.decide(u, time.Unix(2, 0))
 		_ = r.lost(u)
-		_ = r.asRead(nil)
+		_ = r.checkWritable(u)
+		_ = r.asRead(r.checkedPaths(allFields()))
+		_ = erasure(r)
 		_ = r.flatProfile()
 		_ = r.stamp()
 	})

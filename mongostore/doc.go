@@ -13,9 +13,20 @@
 // MongoDB, Atlas, Amazon DocumentDB, Azure Cosmos DB and FerretDB have in common: plain
 // reads, inserts, updateOne with upsert, findAndModify, unordered bulk writes and one
 // unique index. It does not use transactions, pipeline updates, change streams, partial
-// or TTL indexes. Its tests run on FerretDB 1 (SQLite) and 2 (DocumentDB on PostgreSQL),
-// and on any server that MONGODB_URI names. The user needs the privileges find, insert,
-// update and listIndexes on the collection, and createIndex if the index does not exist.
+// or TTL indexes. The user needs the privileges find, insert, update and listIndexes on
+// the collection, and createIndex if the index does not exist.
+//
+// It is tested on FerretDB 1 (SQLite) and 2 (DocumentDB on PostgreSQL), and written for
+// MongoDB 4.4 and later from its documentation; CI is set up for MongoDB 8. The README of
+// this package says what other servers need: Amazon DocumentDB, for one, needs
+// retryWrites=false in the connection string.
+//
+// # Errors
+//
+// Errors of the database do not quote records. They have the server's code, and what to do
+// about it if that is known; see [Describe]. If the database will never take a record, for
+// example because a validator of the app's refuses it or because it is too large, the error
+// matches [clerksync.ErrRejected].
 //
 // # What it does to records
 //
@@ -24,11 +35,16 @@
 // [clerksync.User.ClerkFields] and the README of this package for the fields and their
 // owners. It reads records that others wrote leniently: a field of a wrong type counts
 // as absent, a record without clerkUpdatedAt is older than any version, one without
-// isActive is active, and deletedAt counts only if it is a date.
+// isActive is active, and deletedAt counts only if it is a date. It writes a record that
+// clerksync has never written (no date in syncedAt and deletedAt) only if no value in it has
+// a wrong type. Names in nested values of Extra are escaped if a server may be unable to
+// hold them.
 //
 // Most calls take one round trip: reading a record, creating one, updating an older one,
 // deleting one, restoring one, and a batch of users who are new or newer. An event that
-// was applied before takes two, and one that is out of date three.
+// was applied before takes two (three if it moves a time and Extra has lists or maps), and
+// one that is out of date three. A user with Omit takes two. A record that clerksync has
+// never written takes four, once.
 //
 // Filters name the clerkIds that they are about, so commands on a collection that is
 // sharded on clerkId go to single shards. There are two exceptions. Undeleted reads the

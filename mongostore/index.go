@@ -40,16 +40,13 @@ func (s *Store) ensureIndexes(ctx context.Context, allowed []string) error {
 		if created != "" {
 			return errors.Join(append(faults, fmt.Errorf("mongostore: open: the index %q on clerkId was created, and the server does not list it as one that makes every clerkId unique", created))...)
 		}
-		name := "clerkId_1" // what MongoDB and Mongoose call it
-		if slices.ContainsFunc(indexes, func(ix index) bool { return ix.name == name }) {
-			name = "clerksync_clerkId"
-		}
+		wanted := clerkIDIndex(indexes)
 		_, err = s.coll.Indexes().CreateOne(ctx, mongo.IndexModel{
-			Keys:    bson.D{{Key: "clerkId", Value: 1}},
-			Options: options.Index().SetName(name).SetUnique(true).SetSparse(true),
+			Keys:    wanted.keys,
+			Options: options.Index().SetName(wanted.name).SetUnique(wanted.unique).SetSparse(wanted.sparse),
 		})
 		if err == nil {
-			created = name
+			created = wanted.name
 			continue // to check how the server lists it
 		}
 		fault := s.explain(ctx, err, indexes)
@@ -66,29 +63,39 @@ func (s *Store) ensureIndexes(ctx context.Context, allowed []string) error {
 // explain says what to do about an index that could not be created. It returns nil if
 // another attempt may succeed.
 func (s *Store) explain(ctx context.Context, err error, indexes []index) error {
+	wanted := clerkIDIndex(indexes)
 	if hasCode(err, codeUnauthorized) {
-		return wrapDriverErr(ctx, fmt.Sprintf("open: clerkId has no unique index and this user may not create one; have it created: %s.createIndex({clerkId: 1}, {unique: true, sparse: true})",
-			s.shell()), err)
+		return wrapDriverErr(ctx, "open: clerkId has no unique index and this user may not create one; have it created: "+
+			s.shell()+".createIndex({clerkId: 1}, {unique: true, sparse: true})", err)
+	}
+	// Servers give different codes for duplicates, so look for them.
+	if duplicates := s.duplicates(ctx); duplicates != "" {
+		return wrapDriverErr(ctx, "open: clerkId cannot be made unique: "+duplicates, err)
 	}
 	if hasCode(err, codeIndexOptionsConflict, codeIndexKeySpecsConflict) {
 		for _, ix := range indexes {
 			if ix.onClerkID() {
-				return wrapDriverErr(ctx, fmt.Sprintf("open: the index %q on clerkId, which does not make every clerkId unique, stands in the way of one that does; drop it: %s.dropIndex(%q)",
-					ix.name, s.shell(), ix.name), err)
+				wanted.name = ix.name
+				return wrapDriverErr(ctx, fmt.Sprintf("open: the index %q on clerkId, which does not make every clerkId unique, stands in the way of one that does; replace it, in mongosh. %s",
+					ix.name, s.swap(ix, wanted)), err)
 			}
 		}
 	}
-	// Servers give different codes for duplicates, so look for them.
-	duplicates := s.duplicates(ctx)
-	if duplicates == "" {
-		return nil
-	}
-	return wrapDriverErr(ctx, fmt.Sprintf("open: clerkId cannot be made unique: %s; keep one record of each, the one that the app refers to, and delete the others or remove their clerkId; %s.find({clerkId: …}) shows them",
-		duplicates, s.shell()), err)
+	return nil
 }
 
-// duplicates names some clerkIds that several records have. It is empty if there are
-// none, or if they cannot be read.
+// clerkIDIndex returns the index that Open creates.
+func clerkIDIndex(indexes []index) index {
+	keys, _ := bson.Marshal(bson.D{{Key: "clerkId", Value: 1}})
+	ix := index{name: "clerkId_1", keys: keys, unique: true, sparse: true} // what MongoDB and Mongoose call it
+	if slices.ContainsFunc(indexes, func(other index) bool { return other.name == ix.name }) {
+		ix.name = "clerksync_clerkId"
+	}
+	return ix
+}
+
+// duplicates names some clerkIds that several records have, and says what to do about them.
+// It is empty if there are none, or if they cannot be read.
 func (s *Store) duplicates(ctx context.Context) string {
 	const most = 5
 	cursor, err := s.coll.Aggregate(ctx, bson.A{
@@ -99,7 +106,7 @@ func (s *Store) duplicates(ctx context.Context) string {
 		}}},
 		bson.D{{Key: "$match", Value: bson.D{{Key: "n", Value: bson.D{{Key: "$gt", Value: 1}}}}}},
 		bson.D{{Key: "$sort", Value: bson.D{{Key: "n", Value: -1}, {Key: "_id", Value: 1}}}},
-		bson.D{{Key: "$limit", Value: most + 1}},
+		bson.D{{Key: "$limit", Value: most + 3}}, // two of them may be no ids
 	})
 	if err != nil {
 		return ""
@@ -108,20 +115,33 @@ func (s *Store) duplicates(ctx context.Context) string {
 	if err := cursor.All(ctx, &groups); err != nil {
 		return ""
 	}
-	var parts []string
-	for i, g := range groups {
-		if i == most {
-			parts = append(parts, "and others")
-			break
-		}
+	var users, none []string
+	for _, g := range groups {
+		id := g.Lookup("_id")
 		n, _ := g.Lookup("n").AsInt64OK()
-		parts = append(parts, fmt.Sprintf("%d records have %s", n, g.Lookup("_id")))
+		if isNoID(id) {
+			none = append(none, fmt.Sprintf("%d records have %s, which an index takes for a value; remove the field from them, in mongosh:", n, shellValue(id))+
+				lines(fmt.Sprintf("%s.updateMany({clerkId: %s}, {$unset: {clerkId: 1}})", s.shell(), shellValue(id)))+"\n")
+			continue
+		}
+		users = append(users, fmt.Sprintf("%d records have %s", n, id))
 	}
-	return strings.Join(parts, ", ")
+	if len(users) > most {
+		users = append(users[:most], "and others")
+	}
+	advice := strings.Join(none, "")
+	if users != nil {
+		advice += fmt.Sprintf("%s; keep one record of each, the one that the app refers to, and remove clerkId from the others; %s.find({clerkId: …}) shows them",
+			strings.Join(users, ", "), s.shell())
+	}
+	return advice
 }
 
-// shell returns the collection as mongosh names it.
-func (s *Store) shell() string { return fmt.Sprintf("db.getCollection(%q)", s.coll.Name()) }
+// isNoID reports whether a clerkId stands for none. Such records are the app's own.
+func isNoID(v bson.RawValue) bool {
+	text, isText := v.StringValueOK()
+	return v.Type == bson.TypeNull || v.Type == bson.TypeUndefined || v.IsZero() || isText && text == ""
+}
 
 func (s *Store) indexes(ctx context.Context) ([]index, error) {
 	var specs []bson.Raw
@@ -147,6 +167,8 @@ func (s *Store) indexes(ctx context.Context) ([]index, error) {
 		if locale, _ := spec.Lookup("collation", "locale").StringValueOK(); locale != "simple" {
 			ix.collation, _ = spec.Lookup("collation").DocumentOK()
 		}
+		ix.others = without(spec, "v", "key", "name", "ns", "background", "storageEngine",
+			"unique", "sparse", "partialFilterExpression", "collation")
 	}
 	return indexes, nil
 }
@@ -158,6 +180,7 @@ type index struct {
 	unique, sparse bool
 	partial        bson.Raw // nil if the index covers every record
 	collation      bson.Raw // nil for the simple, binary one
+	others         bson.Raw // options that mean nothing here, such as hidden
 }
 
 // isTrue takes any number but 0 for true, as createIndexes does.
@@ -187,6 +210,17 @@ func (ix index) onClerkID() bool {
 func (ix index) keepsClerkID() bool {
 	return ix.onClerkID() && ix.unique && ix.collation == nil &&
 		(ix.partial == nil || ix.coversClerkIDs())
+}
+
+// leavesOutAbsent reports whether records without a value are not in the index. Text and
+// geospatial indexes are always sparse.
+// https://www.mongodb.com/docs/manual/core/index-sparse/#indexes-that-are-sparse-by-default
+func (ix index) leavesOutAbsent() bool {
+	elements, _ := ix.keys.Elements()
+	return ix.sparse || ix.partial != nil || slices.ContainsFunc(elements, func(e bson.RawElement) bool {
+		kind, ok := e.Value().StringValueOK()
+		return ok && kind != "hashed"
+	})
 }
 
 // setsCollation reports whether the index is the one on _id and has a collation. That is
@@ -228,28 +262,15 @@ func (s *Store) judge(indexes []index, allowed []string) (faults []error) {
 				s.coll.Name(), ix.collation))
 		case !ix.unique || slices.Equal(fields, []string{"_id"}):
 		case ix.onClerkID() && ix.collation != nil && !inherited:
-			faults = append(faults, fmt.Errorf("mongostore: open: the unique index %q on clerkId has a collation, by which two users' ids may be equal; drop it: %s.dropIndex(%q)",
-				ix.name, s.shell(), ix.name))
+			faults = append(faults, fmt.Errorf("mongostore: open: the unique index %q on clerkId has a collation, by which two users' ids may be equal; %s",
+				ix.name, s.dropCollated(ix, indexes)))
 		case slices.Contains(fields, "clerkId"): // no other record has the same key
-		case !ix.sparse && ix.partial == nil && !slices.Contains(allowed, ix.name):
-			faults = append(faults, fmt.Errorf("mongostore: open: the unique index %q on %s is neither sparse nor partial: only one record may be without a value, so users without one, and tombstones of deleted users, could not be stored; replace it: %s",
-				ix.name, strings.Join(fields, ", "), s.partialForm(ix)))
+		case !ix.leavesOutAbsent() && !slices.Contains(allowed, ix.name):
+			faults = append(faults, fmt.Errorf("mongostore: open: the unique index %q on %s is neither sparse nor partial: only one record may be without a value, so users without one, and tombstones of deleted users, could not be stored; %s",
+				ix.name, strings.Join(fields, ", "), s.replaceByPartial(ix, indexes)))
 		case !slices.Contains(fields, "_id"):
 			s.unique = append(s.unique, uniqueIndex{fields: fields, partial: ix.partial, collation: ix.collation})
 		}
 	}
 	return faults
-}
-
-// partialForm returns the mongosh line that replaces an index by a partial one.
-func (s *Store) partialForm(ix index) string {
-	var filter []string
-	for _, field := range ix.fields() {
-		filter = append(filter, fmt.Sprintf("%q: {$exists: true}", field))
-	}
-	choices := fmt.Sprintf("unique: true, partialFilterExpression: {%s}", strings.Join(filter, ", "))
-	if ix.collation != nil {
-		choices += ", collation: " + ix.collation.String()
-	}
-	return fmt.Sprintf("%[1]s.dropIndex(%[2]q); %[1]s.createIndex(%[3]s, {%[4]s})", s.shell(), ix.name, ix.keys, choices)
 }

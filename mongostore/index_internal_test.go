@@ -66,8 +66,10 @@ func TestJudge(t *testing.T) {
 
 		"ID": {index{keys: on(1, "_id"), unique: true}, false, ""},
 		"Email": {index{keys: on(1, "email"), unique: true}, false,
-			`{unique: true, partialFilterExpression: {"email": {$exists: true}}}`},
+			`{name: "ix_partial", unique: true, partialFilterExpression: {"email": {$exists: true}}}`},
 		"EmailText":   {index{keys: on("text", "email")}, false, ""},
+		"UniqueText":  {index{keys: on("text", "_fts", "_ftsx"), unique: true}, false, ""}, // always sparse
+		"UniquePlace": {index{keys: on("2dsphere", "place"), unique: true}, false, ""},
 		"EmailSparse": {index{keys: on(1, "email"), unique: true, sparse: true}, false, ""},
 		"EmailPartial": {index{keys: on(1, "email"), unique: true, partial: raw(bson.D{{Key: "email", Value: "x"}})},
 			false, ""},

@@ -92,6 +92,10 @@ var (
 // timeouts and retries of coll are kept. Write concern 0 is an error: a Store must know
 // whether a write succeeded. Several processes may call Open at once.
 //
+// Open also tries a write that matches nothing. If the server refuses retryable writes,
+// which are the driver's default, the error says to add retryWrites=false to the connection
+// string. If the user may not write, it names the privileges.
+//
 // Open refuses a collection with a default collation: its indexes inherit the
 // collation, which may make the ids of two users equal.
 //

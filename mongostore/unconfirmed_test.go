@@ -12,6 +12,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/clerksync/clerksync-go/clerksync"
+	"github.com/clerksync/clerksync-go/clerksync/memstore"
 	"github.com/clerksync/clerksync-go/clerksync/storetest"
 	"github.com/clerksync/clerksync-go/mongostore"
 )
@@ -547,5 +548,44 @@ func TestConfirmKeepsToTwoRoundTrips(t *testing.T) {
 		if got := sent.names(); !slices.Equal(got, want) {
 			t.Errorf("call %d sends %q, want %q", i, got, want)
 		}
+	}
+}
+
+// TestResultsAsInMemstore makes the same calls to memstore, which an app's unit tests use: the
+// Result.User of a call is nil in both or in neither.
+func TestResultsAsInMemstore(t *testing.T) {
+	t.Parallel()
+	ours, theirs := newStore(t), memstore.New()
+	later := change(ada(2), func(u *clerksync.User) { u.SyncedAt = hour(3) })
+	renamed := change(ada(2), func(u *clerksync.User) { u.Name, u.SyncedAt = "x", hour(4) })
+	omitting := change(ada(4), func(u *clerksync.User) { u.Omit = []string{"email"} })
+	offer := func(u *clerksync.User) func(clerksync.Store) (clerksync.Result, error) {
+		return func(s clerksync.Store) (clerksync.Result, error) { return s.Upsert(t.Context(), u) }
+	}
+	batch := func(u *clerksync.User) func(clerksync.Store) (clerksync.Result, error) {
+		return func(s clerksync.Store) (clerksync.Result, error) {
+			res, err := s.(clerksync.BatchStore).UpsertBatch(t.Context(), []*clerksync.User{u})
+			return res[0], err
+		}
+	}
+	remove := func(id string) func(clerksync.Store) (clerksync.Result, error) {
+		return func(s clerksync.Store) (clerksync.Result, error) { return s.Deactivate(t.Context(), id, hour(9)) }
+	}
+	seen := make(map[string]bool)
+	for i, call := range []func(clerksync.Store) (clerksync.Result, error){
+		offer(omitting), offer(ada(1)), offer(ada(1)), offer(ada(2)), offer(later), offer(ada(1)), offer(renamed),
+		offer(omitting), offer(omitting), batch(person("bob", 1)), batch(person("bob", 2)), batch(person("bob", 2)), batch(person("bob", 1)),
+		remove("user_ada"), remove("user_ada"), offer(ada(5)), remove("user_none"), remove("user_none"), batch(person("none", 1)),
+	} {
+		a, errA := call(ours.Store)
+		b, errB := call(theirs)
+		if a.Outcome != b.Outcome || (a.User == nil) != (b.User == nil) || (errA == nil) != (errB == nil) {
+			t.Errorf("call %d: %v with a record %t, %v; memstore %v with a record %t, %v",
+				i, a.Outcome, a.User != nil, errA, b.Outcome, b.User != nil, errB)
+		}
+		seen[fmt.Sprint(a.Outcome, a.User != nil)] = true
+	}
+	if len(seen) < 7 {
+		t.Errorf("only %v happened", seen)
 	}
 }

@@ -26,9 +26,13 @@ import (
 // a clerkId. If another user has the value, the error is a [*clerksync.ConflictError].
 //
 // A record without a date in syncedAt and deletedAt is the app's: clerksync has never
-// written it. The filter leaves it out too, so it takes one or two round trips more, once.
-// Upsert reads it, compares the types, and repeats what it has read in the filter of its
-// write.
+// written it. The filter leaves it out too, so it takes up to three round trips more, once.
+// Upsert reads it and repeats what it has read in the filter of its write. If a value has
+// another type than clerksync's, the error is a [*clerksync.ConflictError] with Field and
+// Type. So it is if the app has anything under a name of u's Extra.
+//
+// With Omit, Upsert reads the record first. If there is none, the error matches
+// [clerksync.ErrNotFound].
 //
 // The Result's User is nil for Updated, because the record is not read back.
 func (s *Store) Upsert(ctx context.Context, u *clerksync.User) (clerksync.Result, error) {
@@ -95,12 +99,10 @@ func (up *upsert) try(ctx context.Context) (clerksync.Result, error) {
 			return up.written(outcome), up.diagnose(ctx, err)
 		}
 		duplicate = err
-		if mongo.IsDuplicateKeyError(duplicate) {
-			if r, err := up.confirm(ctx); err != nil {
-				return clerksync.Result{}, err
-			} else if r != nil {
-				return up.unchanged(r), nil
-			}
+		if r, err := up.confirm(ctx, duplicate); err != nil {
+			return clerksync.Result{}, err
+		} else if r != nil {
+			return up.unchanged(r), nil
 		}
 	}
 	r, err := up.store.read(ctx, up.u.ClerkID)
@@ -118,13 +120,18 @@ func (up *upsert) try(ctx context.Context) (clerksync.Result, error) {
 	if err != nil {
 		return clerksync.Result{}, err
 	}
-	if r == nil && !mongo.IsDuplicateKeyError(duplicate) {
-		return clerksync.Result{}, duplicate // rejected
-	}
 	if r == nil {
-		return clerksync.Result{}, up.conflict(ctx, nil, duplicate)
+		return clerksync.Result{}, up.insertError(ctx, duplicate)
 	}
 	return up.settle(ctx, r)
+}
+
+// insertError returns the error for a record that could not be inserted.
+func (up *upsert) insertError(ctx context.Context, err error) error {
+	if !mongo.IsDuplicateKeyError(err) {
+		return err // rejected
+	}
+	return up.conflict(ctx, nil, err)
 }
 
 // maxRecordSize is MongoDB's limit for one document.
@@ -211,11 +218,14 @@ func (s *Store) write(ctx context.Context, filter, update bson.D, insert bool) (
 }
 
 // confirm moves the two times forward if the record has u's version and fields: the
-// same event came again. It returns the record as it was before, or nil if the record
-// differs, or if a filter cannot tell. The fields are part of the filter because syncedAt
-// says as of when they are known to equal Clerk's: moved alone, it would keep out the
-// evidence that corrects them.
-func (up *upsert) confirm(ctx context.Context) (*record, error) {
+// same event came again. refusal is the server's error for the upsert before. It returns
+// the record as it was before, or nil if the record differs, or if a filter cannot tell.
+// The fields are part of the filter because syncedAt says as of when they are known to
+// equal Clerk's: moved alone, it would keep out the evidence that corrects them.
+func (up *upsert) confirm(ctx context.Context, refusal error) (*record, error) {
+	if !mongo.IsDuplicateKeyError(refusal) {
+		return nil, nil // rejected: the filter may be too large as well
+	}
 	update := up.moveTimes(nil)
 	filter, exact := up.equalFilter()
 	if update == nil || !exact {

@@ -34,11 +34,21 @@ type database interface {
 	close(ctx context.Context) error
 }
 
+// A primary that accepts connections and does not answer would hang a nightly run for ever, because
+// the driver has no timeout of its own.
+const (
+	// commandTimeout bounds one command, which may search the whole collection.
+	commandTimeout = 5 * time.Minute
+	// openTimeout bounds opening the Store, which may build an index.
+	openTimeout = time.Hour
+)
+
 // mongoDatabase is a database on MongoDB.
 type mongoDatabase struct {
-	client *mongo.Client
-	coll   *mongo.Collection
-	opened *mongostore.Store
+	client  *mongo.Client
+	coll    *mongo.Collection
+	opened  *mongostore.Store
+	timeout time.Duration // commandTimeout
 }
 
 // openMongo connects and opens the Store. Its errors do not contain secrets.
@@ -47,7 +57,7 @@ func openMongo(ctx context.Context, s settings, o *mongostore.Options) (_ databa
 	if err != nil {
 		return nil, usagef("%s cannot be used: %s", mongoURIVar, withoutSecrets(err, s.mongoURI))
 	}
-	d := &mongoDatabase{client: client, coll: client.Database(s.database).Collection(s.collection)}
+	d := &mongoDatabase{client: client, coll: client.Database(s.database).Collection(s.collection), timeout: commandTimeout}
 	if err := d.open(ctx, s, o); err != nil {
 		return nil, errors.Join(err, d.close(ctx))
 	}
@@ -66,7 +76,9 @@ func (d *mongoDatabase) open(ctx context.Context, s settings, o *mongostore.Opti
 			return err
 		}
 	}
-	d.opened, err = mongostore.Open(ctx, d.coll, o)
+	openCtx, cancelOpen := context.WithTimeout(ctx, openTimeout)
+	defer cancelOpen()
+	d.opened, err = mongostore.Open(openCtx, d.coll, o)
 	return err
 }
 
@@ -98,7 +110,9 @@ func (d *mongoDatabase) store() clerksync.Store { return d.opened }
 
 func (d *mongoDatabase) empty(ctx context.Context) (bool, error) {
 	onlyID := options.FindOne().SetProjection(bson.D{{Key: "_id", Value: 1}})
-	err := d.coll.FindOne(ctx, bson.D{}, onlyID).Err()
+	bounded, cancel := context.WithTimeout(ctx, d.timeout)
+	defer cancel()
+	err := d.coll.FindOne(bounded, bson.D{}, onlyID).Err()
 	switch {
 	case errors.Is(err, mongo.ErrNoDocuments):
 		return true, nil
@@ -113,7 +127,9 @@ func (d *mongoDatabase) empty(ctx context.Context) (bool, error) {
 func (d *mongoDatabase) mapped(ctx context.Context) (string, error) {
 	filter := bson.D{{Key: "extraFields.0", Value: bson.D{{Key: "$exists", Value: true}}}}
 	onlyClerkID := options.FindOne().SetProjection(bson.D{{Key: "clerkId", Value: 1}})
-	raw, err := d.coll.FindOne(ctx, filter, onlyClerkID).Raw()
+	bounded, cancel := context.WithTimeout(ctx, d.timeout)
+	defer cancel()
+	raw, err := d.coll.FindOne(bounded, filter, onlyClerkID).Raw()
 	switch {
 	case errors.Is(err, mongo.ErrNoDocuments):
 		return "", nil
@@ -130,6 +146,8 @@ func (d *mongoDatabase) mapped(ctx context.Context) (string, error) {
 }
 
 func (d *mongoDatabase) indexes(ctx context.Context) ([]index, error) {
+	ctx, cancel := context.WithTimeout(ctx, d.timeout)
+	defer cancel()
 	cursor, err := d.coll.Indexes().List(ctx)
 	var specs []bson.Raw
 	if err == nil {

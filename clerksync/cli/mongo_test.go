@@ -146,6 +146,22 @@ func TestMongoMapped(t *testing.T) {
 	f.run(t, "drift").want(t, exitFailed, "extraFields")
 }
 
+// No command waits for a primary that does not answer for longer than its timeout.
+func TestMongoCommandsAreBounded(t *testing.T) {
+	t.Parallel()
+	_, coll := newOnMongoDB(t)
+	d := &mongoDatabase{client: coll.Database().Client(), coll: coll, timeout: time.Nanosecond}
+	for name, command := range map[string]func() error{
+		"empty":   func() error { _, err := d.empty(t.Context()); return err },
+		"mapped":  func() error { _, err := d.mapped(t.Context()); return err },
+		"indexes": func() error { _, err := d.indexes(t.Context()); return err },
+	} {
+		if err := command(); err == nil || !strings.Contains(err.Error(), "timed out") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func TestWithoutSecrets(t *testing.T) {
 	t.Parallel()
 	uri := "mongodb+srv://app:p%40ss@host/db?tlsCertificateKeyFilePassword=hush%2B1" +

@@ -45,7 +45,9 @@ func runUser(ctx context.Context, c *call, args []string) (err error) {
 	}
 	defer closeDatabase(ctx, db, &err)
 
-	record, err := db.store().User(ctx, id)
+	bounded, cancel := context.WithTimeout(ctx, commandTimeout)
+	defer cancel()
+	record, err := db.store().User(bounded, id)
 	if err != nil && !errors.Is(err, clerksync.ErrNotFound) {
 		return err
 	}

@@ -1,0 +1,130 @@
+package mongostore
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+)
+
+// Advice about indexes is for mongosh. It builds before it destroys: a new index has a name
+// of its own, and the old one goes when the new one is there. Where a server allows one
+// index on a key only, the advice ends with the line that brings the old one back.
+
+// oneIndexPerKey says which servers refuse a second index on the same keys.
+// https://jira.mongodb.org/browse/SERVER-47657 (unique and sparse count since MongoDB 5.0),
+// https://github.com/gravitee-io/gravitee-api-management/pull/19258 (Amazon DocumentDB)
+const oneIndexPerKey = "MongoDB before 5.0 and Amazon DocumentDB allow one index on the same keys"
+
+// shell returns the collection as mongosh names it.
+func (s *Store) shell() string { return fmt.Sprintf("db.getCollection(%s)", shellText(s.coll.Name())) }
+
+// createLine returns the mongosh line that creates an index.
+func (s *Store) createLine(ix index) string {
+	return fmt.Sprintf("%s.createIndex(%s, %s)", s.shell(), shellDocument(ix.keys), ix.shellOptions())
+}
+
+func (s *Store) dropLine(ix index) string {
+	return fmt.Sprintf("%s.dropIndex(%s)", s.shell(), shellText(ix.name))
+}
+
+// lines puts each line of mongosh on a line of its own.
+func lines(lines ...string) string { return "\n\t" + strings.Join(lines, "\n\t") }
+
+// shellOptions returns the options of createIndex, those included that mean nothing here.
+func (ix index) shellOptions() string {
+	parts := []string{"name: " + shellText(ix.name)}
+	if ix.unique {
+		parts = append(parts, "unique: true")
+	}
+	if ix.sparse {
+		parts = append(parts, "sparse: true")
+	}
+	if ix.partial != nil {
+		parts = append(parts, "partialFilterExpression: "+shellDocument(ix.partial))
+	}
+	if ix.collation != nil {
+		parts = append(parts, "collation: "+shellDocument(without(ix.collation, "version")))
+	}
+	elements, _ := ix.others.Elements()
+	for _, e := range elements {
+		parts = append(parts, shellText(e.Key())+": "+shellValue(e.Value()))
+	}
+	return "{" + strings.Join(parts, ", ") + "}"
+}
+
+// without returns a document without some fields.
+func without(d bson.Raw, names ...string) bson.Raw {
+	elements, _ := d.Elements()
+	rest := bson.D{}
+	for _, e := range elements {
+		if !slices.Contains(names, e.Key()) {
+			rest = append(rest, bson.E{Key: e.Key(), Value: e.Value()})
+		}
+	}
+	raw, _ := bson.Marshal(rest)
+	return raw
+}
+
+// replaceByPartial says how to replace a unique index by one that leaves out records without
+// a value. indexes are all that there are.
+func (s *Store) replaceByPartial(old index, indexes []index) string {
+	partial := old.partialForm(indexes)
+	if slices.ContainsFunc(indexes, partial.equals) {
+		return fmt.Sprintf("the index %q takes its place; drop this one, in mongosh:", partial.name) +
+			lines(s.dropLine(old)) + inMongoose(partial)
+	}
+	return "replace it by a partial one, in mongosh:" + lines(s.createLine(partial), s.dropLine(old)) +
+		"\nOnly if the first line fails with code 85 or 86 (" + oneIndexPerKey + "), drop the old index first. " +
+		s.swap(old, partial) + inMongoose(partial)
+}
+
+// dropCollated says how to get rid of a unique index on clerkId that has a collation.
+func (s *Store) dropCollated(old index, indexes []index) string {
+	if slices.ContainsFunc(indexes, index.keepsClerkID) {
+		return "drop it: " + s.dropLine(old)
+	}
+	return "make one without, and drop it then, in mongosh:" + lines(s.createLine(clerkIDIndex(indexes)), s.dropLine(old))
+}
+
+// swap says how to replace an index on a server that allows one on a key.
+func (s *Store) swap(old, replacement index) string {
+	return "If the second of these lines fails, the third one brings it back:" +
+		lines(s.dropLine(old), s.createLine(replacement), s.createLine(old))
+}
+
+// inMongoose says what goes into a Mongoose schema. Mongoose makes the indexes of the schema
+// when the app starts, and Model.syncIndexes drops all others.
+// https://mongoosejs.com/docs/guide.html#indexes
+func inMongoose(ix index) string {
+	return "\nIn a Mongoose schema, remove the old index (unique: true at the field, or a schema.index of these keys): " +
+		"with it, Mongoose fails or makes the old index again. Write:" +
+		lines(fmt.Sprintf("schema.index(%s, %s)", shellDocument(ix.keys), ix.shellOptions()))
+}
+
+// partialForm returns the index with a filter and a name of its own.
+func (ix index) partialForm(indexes []index) index {
+	filter := bson.D{}
+	for _, field := range ix.fields() {
+		filter = append(filter, bson.E{Key: field, Value: bson.D{{Key: "$exists", Value: true}}})
+	}
+	ix.partial, _ = bson.Marshal(filter)
+	base := ix.name + "_partial"
+	ix.name = base
+	for n := 2; ; n++ {
+		taken := slices.IndexFunc(indexes, func(other index) bool { return other.name == ix.name })
+		if taken < 0 || indexes[taken].equals(ix) {
+			return ix
+		}
+		ix.name = fmt.Sprintf("%s_%d", base, n)
+	}
+}
+
+// equals reports whether both indexes have the same name, keys, filter and collation.
+func (ix index) equals(other index) bool {
+	return ix.name == other.name && ix.unique == other.unique && ix.sparse == other.sparse &&
+		shellDocument(ix.keys) == shellDocument(other.keys) &&
+		shellDocument(ix.partial) == shellDocument(other.partial) &&
+		shellDocument(ix.collation) == shellDocument(other.collation)
+}
