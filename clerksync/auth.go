@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"context"
 	"crypto/rsa"
+	"encoding/base64"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
@@ -26,8 +28,15 @@ type AuthConfig struct {
 
 	// AuthorizedParties are the origins whose sessions are accepted, such as
 	// "https://app.example.com". The token's azp claim must equal one of them; a token
-	// without azp is refused. Defaults to any.
+	// without azp is refused, unless AllowNoParty is set. New writes the origins as browsers
+	// do, in lower case and without a default port or a final slash, and refuses what is no
+	// origin. Wildcards are not supported. Defaults to any.
 	AuthorizedParties []string
+
+	// AllowNoParty accepts tokens without azp although AuthorizedParties is set: Clerk makes
+	// them for native apps and for servers. It applies to bearer tokens only, never to
+	// cookies. Defaults to false.
+	AllowNoParty bool
 
 	// JWTKey is the instance's public key in PEM, as the Dashboard shows it for
 	// CLERK_JWT_KEY. With it no key is ever fetched, so after a rotation in Clerk the app
@@ -43,13 +52,20 @@ type AuthConfig struct {
 	// all. Defaults to 5 seconds.
 	Leeway time.Duration
 
-	// Cookie also accepts the token from the __session cookie if there is no
-	// Authorization header. It needs AuthorizedParties, because the cookie may have been
-	// made for another origin of the same site. A browser also sends the cookie with
-	// requests that other origins make, so requests that may change something must come
-	// from the server's own origin or an authorized party ([http.CrossOriginProtection]).
-	// Defaults to false.
+	// Cookie also accepts the token from a session cookie if there is no bearer token: from
+	// __session or, with a suffix for each Clerk instance, __session_<suffix>. Up to 8 of
+	// them are tried, and the newest session counts. It needs AuthorizedParties, because the
+	// cookie may have been made for another origin of the same site. A browser also sends the
+	// cookie with requests that other origins make, so requests that may change something
+	// must come from the server's own origin or an authorized party
+	// ([http.CrossOriginProtection]). Defaults to false.
 	Cookie bool
+
+	// PublishableKey is the instance's publishable key, "pk_live_…" or "pk_test_…", exactly
+	// as the frontend has it (CLERK_PUBLISHABLE_KEY). It tells which suffix is the
+	// instance's; cookies with other suffixes are then not looked at. White space around it
+	// is ignored. Defaults to trying the cookies of every suffix.
+	PublishableKey string
 
 	// AllowPending accepts sessions with open tasks, such as choosing an organization.
 	// Clerk's own SDKs count them as signed out. Defaults to false.
@@ -70,13 +86,21 @@ type AuthConfig struct {
 	// take under 100 MB. Negative means none. Defaults to 100,000.
 	TokenCacheSize int
 
-	crossOrigin *http.CrossOriginProtection
+	crossOrigin  *http.CrossOriginProtection
+	cookieSuffix string // of the instance's cookies; "" for any
 }
 
 // withDefaults returns a with its defaults filled in.
 func (a AuthConfig) withDefaults() AuthConfig {
 	a.AuthorizedParties = slices.Clone(a.AuthorizedParties) // read with each request
+	for i, party := range a.AuthorizedParties {
+		if origin, fault := normalOrigin(party); fault == "" {
+			a.AuthorizedParties[i] = origin
+		}
+	}
 	a.JWTKey = strings.TrimSpace(a.JWTKey)
+	a.PublishableKey = strings.TrimSpace(a.PublishableKey)
+	a.cookieSuffix = cookieSuffix(a.PublishableKey)
 	switch {
 	case a.Leeway == 0:
 		a.Leeway = 5 * time.Second
@@ -99,17 +123,43 @@ func (a AuthConfig) withDefaults() AuthConfig {
 // validate calls fault for each fault.
 func (a *AuthConfig) validate(fault func(format string, args ...any)) {
 	for i, party := range a.AuthorizedParties {
-		if http.NewCrossOriginProtection().AddTrustedOrigin(party) != nil || strings.Contains(party, "@") {
-			fault("Auth.AuthorizedParties[%d] is not an origin: write it as https://app.example.com, without a path or a final slash", i)
+		if _, why := normalOrigin(party); why != "" {
+			fault("Auth.AuthorizedParties[%d] is not an origin: %s", i, why)
 		}
 	}
 	if a.Cookie && len(a.AuthorizedParties) == 0 {
 		fault("Auth.Cookie needs Auth.AuthorizedParties: the cookie may have been made for another origin of the same site")
 	}
+	if is := a.publishableKeyFault(); is != "" {
+		fault("Auth.PublishableKey %s: take it from the Clerk Dashboard under API keys (CLERK_PUBLISHABLE_KEY)", is)
+	}
 	if a.JWTKey != "" && a.publicKey() == nil {
 		is := cmp.Or(setting.PEM(a.JWTKey), fmt.Sprintf("is not an RSA public key in PEM of %d bits or more", clerkapi.MinKeyBits))
 		fault("Auth.JWTKey %s: take it from the Clerk Dashboard under API keys (CLERK_JWT_KEY)", is)
 	}
+}
+
+// publishableKeyFault says what is wrong with PublishableKey; "" if nothing is. After its
+// prefix, a publishable key holds the host of the instance's Frontend API and a dollar sign.
+//
+// https://github.com/clerk/javascript: packages/shared/src/keys.ts, parsePublishableKey
+func (a *AuthConfig) publishableKeyFault() string {
+	if a.PublishableKey == "" {
+		return ""
+	}
+	if is := setting.PublishableKey(a.PublishableKey); is != "" {
+		return is
+	}
+	parts := strings.Split(a.PublishableKey, "_") // pk, live or test, and the host
+	if len(parts) != 3 || parts[1] != "live" && parts[1] != "test" {
+		return "is not a publishable key: it begins with pk_live_ or pk_test_"
+	}
+	host, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(parts[2], "="))
+	name, ended := strings.CutSuffix(string(host), "$")
+	if err != nil || !ended || !strings.Contains(name, ".") || strings.Contains(name, "$") {
+		return "is cut off or mistyped"
+	}
+	return ""
 }
 
 // publicKey is JWTKey decoded; nil if it is not a key that may be used.
@@ -134,6 +184,7 @@ func newTokenVerifier(cfg *Config, api *clerkapi.Client, b *background) *session
 	}
 	return sessiontoken.NewVerifier(sessiontoken.Config{
 		AuthorizedParties: cfg.Auth.AuthorizedParties,
+		AllowNoParty:      cfg.Auth.AllowNoParty,
 		Issuer:            cfg.Auth.Issuer,
 		Leeway:            cfg.Auth.Leeway,
 		AllowPending:      cfg.Auth.AllowPending,
@@ -150,8 +201,9 @@ func newTokenVerifier(cfg *Config, api *clerkapi.Client, b *background) *session
 // for [UserFromContext], and the claims for [clerk.SessionClaimsFromContext], as the SDK's
 // own middleware does.
 //
-// The token is the Authorization header's bearer token or, with [AuthConfig].Cookie, the
-// __session cookie's. Only session tokens that this Clerk instance signed are accepted, of
+// The token is the Authorization header's bearer token or, with [AuthConfig].Cookie, a
+// session cookie's. Other schemes, such as Basic, are passed over, and so is what a client
+// sends in place of a missing token ("Bearer null"). Only session tokens that this Clerk instance signed are accepted, of
 // versions 1 and 2. If the user is impersonated, the record is the user's, and the claims'
 // Actor says who acts. Requests with one token share the claims: callers may not modify
 // them.
@@ -161,25 +213,29 @@ func newTokenVerifier(cfg *Config, api *clerkapi.Client, b *background) *session
 // token_not_yet_valid, token_wrong_class, token_wrong_party, token_wrong_issuer,
 // token_bad_signature, token_unknown_key and session_pending; or 403 cross_origin if
 // another origin's request carries the cookie. If the instance's keys cannot be fetched,
-// the answer is 503, never 401.
+// the answer is 503, never 401. Each refusal is observed as an [OpVisit] and logged, at most
+// once a minute for each cause.
 func (s *Syncer) RequireUser(next http.Handler) http.Handler { return s.authenticated(next, false) }
 
 // WithUser is [Syncer.RequireUser] for routes that serve signed-out visitors too: a
-// request without a token, with a pending session, or with an expired cookie goes through
-// without a user. A request with a wrong token is refused all the same.
+// request without a token or with a pending session goes through without a user. So does
+// one whose cookie is expired, does not say for which origin it was made, or is another
+// Clerk instance's (by its key, signature or issuer): a browser sends the cookies of all
+// apps on a host. A request with any other wrong token is refused all the same.
 func (s *Syncer) WithUser(next http.Handler) http.Handler { return s.authenticated(next, true) }
 
 func (s *Syncer) authenticated(next http.Handler, optional bool) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx, start := r.Context(), s.clock.Now()
 		session, fromCookie, err := s.session(r)
-		if err != nil {
-			if optional && signedOut(err, fromCookie) {
-				next.ServeHTTP(w, r)
-				return
-			}
-			s.refused(ctx, start, refusal{Observation: Observation{Op: OpVisit, Err: err}})
-			s.answer(w, r, err)
+		switch {
+		case err == nil:
+		case optional && signedOut(err, fromCookie):
+			s.logIgnoredCookie(ctx, err)
+			next.ServeHTTP(w, r)
+			return
+		default:
+			s.refuseSession(w, r, start, err)
 			return
 		}
 		u, err := s.visit(ctx, session.Claims.Subject, newVisitToken(session.Claims, session.Version))
@@ -191,14 +247,60 @@ func (s *Syncer) authenticated(next http.Handler, optional bool) http.Handler {
 	})
 }
 
-// signedOut reports whether a request was refused because nobody is signed in, rather than
-// because something is wrong with its token.
+// signedOut reports whether a request was refused because nobody is signed in here, rather
+// than because something is wrong with its token. A browser sends the cookies of all apps on
+// its host, so a cookie that another Clerk instance made does not count.
 func signedOut(err error, fromCookie bool) bool {
 	var p *Problem
 	if !errors.As(err, &p) {
 		return false
 	}
-	return p.Code == codeTokenMissing || p.Code == codeSessionPending || fromCookie && p.Code == codeTokenExpired
+	var refused *sessiontoken.Error
+	switch p.Code {
+	case codeTokenMissing, codeSessionPending:
+		return true
+	case codeTokenExpired, codeUnknownKey, codeBadSignature, codeTokenWrongIssuer:
+		return fromCookie
+	case codeTokenWrongParty:
+		return fromCookie && errors.As(err, &refused) && refused.Check == sessiontoken.NoParty
+	}
+	return false
+}
+
+// logIgnoredCookie warns of a cookie that counts as signed out although its session may be
+// alive. If everybody is signed out, this says why.
+func (s *Syncer) logIgnoredCookie(ctx context.Context, err error) {
+	p := problemOf(err)
+	if slices.Contains([]string{codeTokenMissing, codeSessionPending, codeTokenExpired}, p.Code) {
+		return
+	}
+	attrs := append(refusalOfToken(err).attrs, slog.String("code", p.Code), slog.Any("error", p.Err))
+	s.logLimited(ctx, slog.LevelWarn, "ignored "+p.Code, "clerksync: a session cookie counts as signed out", attrs...)
+}
+
+// refuseSession answers a request that comes to no visit.
+func (s *Syncer) refuseSession(w http.ResponseWriter, r *http.Request, start time.Time, err error) {
+	trace := refusalOfToken(err)
+	if problemOf(err).Code == codeCrossOrigin {
+		trace.attrs = []slog.Attr{slog.String("want", "the server's own origin, or "+strings.Join(s.cfg.Auth.AuthorizedParties, " "))}
+	}
+	s.refused(r.Context(), start, trace)
+	s.answer(w, r, err)
+}
+
+// refusalOfToken is the trace of a token's refusal.
+func refusalOfToken(err error) refusal {
+	trace := refusal{Observation: Observation{Op: OpVisit, Err: err}}
+	var refused *sessiontoken.Error
+	if errors.As(err, &refused) {
+		trace.check = refused.Check
+		for _, a := range []slog.Attr{slog.String("got", refused.Got), slog.String("want", refused.Want)} {
+			if a.Value.String() != "" {
+				trace.attrs = append(trace.attrs, a)
+			}
+		}
+	}
+	return trace
 }
 
 // Authenticate verifies the request's session token, as [Syncer.RequireUser] does, and
@@ -215,53 +317,19 @@ func (s *Syncer) Authenticate(r *http.Request) (*clerk.SessionClaims, error) {
 	return session.Claims, nil
 }
 
-// session finds and verifies the request's token.
-func (s *Syncer) session(r *http.Request) (session *sessiontoken.Session, fromCookie bool, err error) {
-	token, fromCookie, err := s.token(r)
-	if err != nil {
-		return nil, fromCookie, err
-	}
-	session, err = s.tokens.Verify(r.Context(), token)
-	if err != nil {
-		return nil, fromCookie, tokenProblem(err)
-	}
-	return session, fromCookie, nil
-}
-
-// token finds the request's token, and says whether it came in the cookie.
-func (s *Syncer) token(r *http.Request) (token string, fromCookie bool, err error) {
-	switch values := r.Header["Authorization"]; {
-	case len(values) > 1:
-		return "", false, unauthenticated(codeTokenMalformed, "several Authorization headers")
-	case len(values) == 1:
-		scheme, rest, _ := strings.Cut(strings.TrimSpace(values[0]), " ")
-		if strings.EqualFold(scheme, "Bearer") {
-			if token := strings.TrimSpace(rest); token != "" {
-				return token, false, nil
-			}
-		}
-	case s.cfg.Auth.Cookie:
-		if c, err := r.Cookie("__session"); err == nil && c.Value != "" {
-			if err := s.cfg.Auth.crossOrigin.Check(r); err != nil {
-				return "", true, &Problem{Status: http.StatusForbidden, Code: codeCrossOrigin, Err: fmt.Errorf("%w: %w", ErrUnauthenticated, err)}
-			}
-			return c.Value, true, nil
-		}
-	}
-	return "", false, unauthenticated(codeTokenMissing, "no token")
-}
-
 // unauthenticated is the 401 for a missing or refused token.
 func unauthenticated(code, why string) error {
 	return &Problem{Status: http.StatusUnauthorized, Code: code, Err: fmt.Errorf("%w: %s", ErrUnauthenticated, why)}
 }
 
-// tokenProblem is the answer to an error of the token verifier.
+// tokenProblem is the answer to an error of the token verifier; nil if err is.
 func tokenProblem(err error) error {
 	var refused *sessiontoken.Error
 	switch {
+	case err == nil:
+		return nil
 	case errors.As(err, &refused):
-		return unauthenticated(string(refused.Code), refused.Why)
+		return &Problem{Status: http.StatusUnauthorized, Code: string(refused.Code), Err: fmt.Errorf("%w: %w", ErrUnauthenticated, refused)}
 	case errors.Is(err, sessiontoken.ErrCustomClaims):
 		return &Problem{Status: http.StatusInternalServerError, Code: codeInternal, Err: err}
 	}

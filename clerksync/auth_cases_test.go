@@ -136,6 +136,7 @@ func partyCases() []authCase {
 	type claims = map[string]any
 	parties := clerksync.AuthConfig{AuthorizedParties: []string{appOrigin, "http://localhost:3000"}}
 	sdkParties := sdk{clerkhttp.AuthorizedPartyMatches(appOrigin, "http://localhost:3000")}
+	native := clerksync.AuthConfig{AuthorizedParties: []string{appOrigin}, AllowNoParty: true}
 	return []authCase{
 		{name: "azp, no parties set", opts: opts{AuthorizedParty: otherOrigin}, theirs: 200},
 		{name: "azp right", auth: parties, sdk: sdkParties, opts: opts{AuthorizedParty: appOrigin}, theirs: 200},
@@ -150,6 +151,20 @@ func partyCases() []authCase {
 			auth: parties, sdk: sdkParties, opts: opts{AuthorizedParty: appOrigin + "/"}},
 		{name: "azp in other case", theirs: 401, code: "token_wrong_party",
 			auth: parties, sdk: sdkParties, opts: opts{AuthorizedParty: "https://APP.example.com"}},
+		{name: "azp missing, allowed", theirs: 200, auth: native, sdk: sdkParties},
+		{name: "azp empty, allowed", theirs: 200, auth: native, sdk: sdkParties, claims: claims{"azp": ""}},
+		{name: "azp null, allowed", theirs: 200, auth: native, sdk: sdkParties,
+			claims: claims{"azp": json.RawMessage("null")}},
+		{name: "azp right, missing allowed", theirs: 200,
+			auth: native, sdk: sdkParties, opts: opts{AuthorizedParty: appOrigin}},
+		{name: "azp wrong, missing allowed", theirs: 401, code: "token_wrong_party",
+			auth: native, sdk: sdkParties, opts: opts{AuthorizedParty: otherOrigin}},
+		{name: `azp "null", missing allowed`, theirs: 401, code: "token_wrong_party",
+			auth: native, sdk: sdkParties, opts: opts{AuthorizedParty: "null"}},
+		{name: "azp missing, allowed, no parties set", theirs: 200, auth: clerksync.AuthConfig{AllowNoParty: true}},
+		{name: "azp right, the party written in another way", theirs: 200,
+			auth: clerksync.AuthConfig{AuthorizedParties: []string{"HTTPS://APP.Example.com:443/"}},
+			sdk:  sdkParties, opts: opts{AuthorizedParty: appOrigin}},
 		{name: "azp that goes on", theirs: 401, code: "token_wrong_party",
 			auth: parties, sdk: sdkParties, opts: opts{AuthorizedParty: appOrigin + ".evil.com"}},
 	}
@@ -166,13 +181,18 @@ func timeCases() []authCase {
 		{name: "no exp", claims: claims{"exp": nil}, theirs: 200, code: "token_malformed"},
 		{name: "exp null", claims: claims{"exp": json.RawMessage("null")}, theirs: 200, code: "token_malformed"},
 		{name: "exp not a number", claims: claims{"exp": "soon"}, theirs: 403, code: "token_malformed"},
-		{name: "expired, within the leeway", opts: opts{IssuedAt: at(-65)}, theirs: 401},
+		{name: "expired, within the leeway", opts: opts{IssuedAt: at(-64)}, theirs: 401},
+		{name: "expired, to the leeway", opts: opts{IssuedAt: at(-65)}, theirs: 401, code: "token_expired"},
 		{name: "expired", opts: opts{IssuedAt: at(-66)}, theirs: 401, code: "token_expired"},
-		{name: "expired, no leeway, to the second", theirs: 200,
+		{name: "valid for a second, no leeway", theirs: 200,
+			auth: clerksync.AuthConfig{Leeway: -1}, opts: opts{IssuedAt: at(-59)}},
+		{name: "expired, no leeway, to the second", theirs: 200, code: "token_expired",
 			auth: clerksync.AuthConfig{Leeway: -1}, opts: opts{IssuedAt: at(-60)}},
 		{name: "expired, no leeway", theirs: 401, code: "token_expired",
 			auth: clerksync.AuthConfig{Leeway: -1}, opts: opts{IssuedAt: at(-61)}},
 		{name: "expired, within a long leeway", theirs: 200,
+			auth: long, sdk: sdkLong, opts: opts{IssuedAt: at(-119)}},
+		{name: "expired, to a long leeway", theirs: 200, code: "token_expired",
 			auth: long, sdk: sdkLong, opts: opts{IssuedAt: at(-120)}},
 		{name: "expired, past a long leeway", theirs: 401, code: "token_expired",
 			auth: long, sdk: sdkLong, opts: opts{IssuedAt: at(-121)}},
@@ -190,6 +210,7 @@ func timeCases() []authCase {
 func classCases() []authCase {
 	type opts = fakeclerk.TokenOptions
 	type claims = map[string]any
+	uncategorized := claims{"cat": "cl_I7d4PD111III"}
 	return []authCase{
 		{name: "no sub", claims: claims{"sub": nil}, theirs: 200, code: "token_wrong_class"},
 		{name: "sub empty", claims: claims{"sub": ""}, theirs: 200, code: "token_wrong_class"},
@@ -219,6 +240,27 @@ func classCases() []authCase {
 		{name: "opaque OAuth token", theirs: 403, code: "token_wrong_class",
 			opts: opts{Class: fakeclerk.OpaqueOAuthToken}},
 		{name: "API key", opts: opts{Class: fakeclerk.APIKey}, theirs: 403, code: "token_wrong_class"},
+		{name: "another opaque machine token", theirs: 403, code: "token_wrong_class", change: becomes("m2m_2abc")},
+		{name: "no categories", opts: opts{Header: uncategorized}, theirs: 200},
+		{name: "no categories, pending", theirs: 200, code: "session_pending",
+			opts: opts{Header: uncategorized, Pending: true}},
+		{name: "no categories, template token", theirs: 200, code: "token_wrong_class",
+			opts: opts{Class: fakeclerk.TemplateToken, Header: uncategorized}},
+		{name: "no categories, machine's token", theirs: 200, code: "token_wrong_class",
+			subject: "mch_1", opts: opts{Class: fakeclerk.M2MToken, Header: uncategorized}},
+		{name: "no categories, OAuth token", theirs: 200, code: "token_wrong_class",
+			opts: opts{Class: fakeclerk.OAuthToken, Header: uncategorized}},
+		{name: "no categories, OAuth token with a sid", theirs: 200, code: "token_wrong_class",
+			opts: opts{Class: fakeclerk.OAuthToken, Header: uncategorized}, claims: claims{"sid": "sess_1"}},
+		{name: "no categories, OAuth token, typ JWT", theirs: 200, code: "token_wrong_class",
+			opts: opts{Class: fakeclerk.OAuthToken, Header: claims{"cat": "cl_I7d4PD111III", "typ": "JWT"}}},
+		{name: "no categories, wrong key", theirs: 401, code: "token_bad_signature",
+			opts: opts{Header: uncategorized, WrongKey: true}},
+		{name: "cat like that of no categories", theirs: 200, code: "token_wrong_class",
+			opts: opts{Header: claims{"cat": "cl_I7d4PD222III"}}},
+		{name: "cat empty", opts: opts{Header: claims{"cat": ""}}, theirs: 200, code: "token_wrong_class"},
+		{name: "cat unknown, wrong key", theirs: 401, code: "token_bad_signature",
+			opts: opts{Header: claims{"cat": "cl_unknown"}, WrongKey: true}},
 		{name: "cat unknown", opts: opts{Header: claims{"cat": "cl_unknown"}}, theirs: 200, code: "token_wrong_class"},
 		{name: "cat not a string", opts: opts{Header: claims{"cat": 1}}, theirs: 200, code: "token_wrong_class"},
 		{name: "typ unknown", opts: opts{Header: claims{"typ": "dpop+jwt"}}, theirs: 200, code: "token_wrong_class"},
@@ -276,8 +318,8 @@ func signatureCases() []authCase {
 		{name: "signature of another token", change: inParts(func(h, p, _ string) string {
 			return h + "." + p + "." + strings.Split(testSigner().sign(sessionHeader, "{}"), ".")[2]
 		}), theirs: 401, code: "token_bad_signature"},
-		// Unused bits are set: the bytes that were signed are the same.
-		{name: "spare bits set", theirs: 200,
+		// Unused bits are set. The bytes are the same, but this text was not signed.
+		{name: "spare bits set", theirs: 200, code: "token_malformed",
 			change: inParts(func(h, p, s string) string {
 				return spareBits(h) + "." + spareBits(p) + "." + spareBits(s)
 			})},
@@ -305,11 +347,15 @@ func formCases() []authCase {
 			change: func(token string) string { return token + ".e30" }},
 		{name: "a part less", theirs: 403, code: "token_malformed",
 			change: inParts(func(h, p, _ string) string { return h + "." + p })},
-		{name: "only dots", change: becomes(".."), theirs: 403, code: "token_bad_signature"},
-		{name: "no header", theirs: 401, code: "token_bad_signature",
+		{name: "only dots", change: becomes(".."), theirs: 403, code: "token_malformed"},
+		{name: "no header", theirs: 401, code: "token_malformed",
 			change: inParts(func(_, p, s string) string { return "." + p + "." + s })},
-		{name: "no payload", theirs: 403, code: "token_bad_signature",
+		{name: "no payload", theirs: 403, code: "token_malformed",
 			change: inParts(func(h, _, s string) string { return h + ".." + s })},
+		{name: "line break in it", theirs: 200, code: "token_malformed",
+			change: func(token string) string { return token[:50] + "\r\n" + token[50:] }},
+		{name: "line break in its signature", theirs: 200, code: "token_malformed",
+			change: func(token string) string { return token[:len(token)-9] + "\n" + token[len(token)-9:] }},
 		{name: "white space in it", theirs: 200, code: "token_malformed",
 			change: func(token string) string { return token[:50] + " \t" + token[50:] }},
 		{name: "no-break space in it", theirs: 200, code: "token_malformed",
@@ -365,8 +411,25 @@ func headerCases() []authCase {
 		{name: "none", header: noHeader, theirs: 403, code: "token_missing"},
 		{name: "two", theirs: 200, code: "token_malformed",
 			header: func(token string) []string { return []string{"Bearer " + token, "Bearer " + token} }},
-		{name: "two, one of them Basic", theirs: 403, code: "token_malformed",
+		{name: "two, one of them Basic", theirs: 403,
 			header: func(token string) []string { return []string{"Basic dXNlcjpwYXNz", "Bearer " + token} }},
+		{name: "two, the second Basic", theirs: 200,
+			header: func(token string) []string { return []string{"Bearer " + token, "Basic dXNlcjpwYXNz"} }},
+		{name: "two, one of them null", theirs: 403,
+			header: func(token string) []string { return []string{"Bearer null", "Bearer " + token} }},
+		{name: "Basic and Bearer, joined", header: headerForm("Basic dXNlcjpwYXNz, Bearer TOKEN"), theirs: 403},
+		{name: "Bearer and Basic, joined", header: headerForm("bearer TOKEN,Basic dXNlcjpwYXNz"), theirs: 403},
+		{name: "Digest and Bearer, joined", theirs: 403,
+			header: headerForm(`Digest username="a", realm="b c", nonce="d" , BEARER TOKEN`)},
+		{name: "Bearer and more after a comma", theirs: 403, code: "token_malformed",
+			header: headerForm("Bearer TOKEN,TOKEN")},
+		{name: "Bearer and a comma", header: headerForm("Bearer TOKEN,"), theirs: 403, code: "token_malformed"},
+		{name: "Bearer null", header: headerForm("Bearer null"), theirs: 403, code: "token_missing"},
+		{name: "Bearer undefined", header: headerForm("Bearer undefined"), theirs: 403, code: "token_missing"},
+		{name: "bearer NULL", header: headerForm("bearer  NULL "), theirs: 403, code: "token_missing"},
+		{name: "Bearer nil", header: headerForm("Bearer nil"), theirs: 403, code: "token_missing"},
+		{name: "Bearer nullified", header: headerForm("Bearer nullified"), theirs: 403, code: "token_malformed"},
+		{name: "Bearer an object", theirs: 403, code: "token_malformed", header: headerForm("Bearer [object Promise]")},
 	}
 }
 
@@ -397,8 +460,24 @@ func cookieCases() []authCase {
 			auth: cookies, sdk: sdkParties, opts: opts{AuthorizedParty: appOrigin}, cookie: becomes("nonsense")},
 		{name: "cookie, and a worse header", theirs: 403, code: "token_malformed",
 			auth: cookies, opts: own, header: headerForm("Bearer nonsense"), cookie: sameToken},
-		{name: "cookie, and a Basic header", theirs: 403, code: "token_missing",
+		{name: "cookie, and a Basic header", theirs: 403,
 			auth: cookies, opts: own, header: headerForm("Basic dXNlcjpwYXNz"), cookie: sameToken},
+		{name: "cookie, and a null header", theirs: 403,
+			auth: cookies, opts: own, header: headerForm("Bearer null"), cookie: sameToken},
+		{name: "cookie, and an empty header", theirs: 403,
+			auth: cookies, opts: own, header: headerForm("Bearer "), cookie: sameToken},
+		{name: "cookie, and two Basic headers", theirs: 403, auth: cookies, opts: own, cookie: sameToken,
+			header: func(string) []string { return []string{"Basic dXNlcjpwYXNz", "Basic dXNlcjpwYXNz"} }},
+		{name: "cookie, and two bearer tokens", theirs: 200, code: "token_malformed", auth: cookies, opts: own, cookie: sameToken,
+			header: func(token string) []string { return []string{"Bearer " + token, "Bearer x"} }},
+		{name: "cookie null", theirs: 403, code: "token_missing", auth: cookies, header: noHeader, cookie: becomes("null")},
+		{name: "cookie undefined", theirs: 403, code: "token_missing",
+			auth: cookies, header: noHeader, cookie: becomes("undefined")},
+		{name: "cookie without azp, allowed for headers", theirs: 403, code: "token_wrong_party", auth: clerksync.AuthConfig{
+			Cookie: true, AuthorizedParties: []string{appOrigin}, AllowNoParty: true,
+		}, header: noHeader, cookie: sameToken},
+		{name: "cookie expired, to the leeway", theirs: 403, code: "token_expired",
+			auth: cookies, opts: opts{AuthorizedParty: appOrigin, IssuedAt: at(-65)}, header: noHeader, cookie: sameToken},
 	}
 }
 

@@ -2,11 +2,15 @@ package clerksync_test
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"net/http"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/go-jose/go-jose/v3"
 
 	"github.com/clerksync/clerksync-go/clerksync"
 	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
@@ -204,4 +208,148 @@ func TestUselessKeySets(t *testing.T) {
 			fx.wantCode(t, fx.clerk.SessionToken("user_1"), "unavailable")
 		})
 	}
+}
+
+// replaceKey makes Clerk publish another key under the same id, as a rotation may: the id is the
+// instance's. It returns the key's signer.
+func replaceKey(t *testing.T, fx *fixture) *signer {
+	t.Helper()
+	key, err := json.Marshal(jose.JSONWebKey{
+		Key: &testSigner().key.PublicKey, KeyID: fx.clerk.InstanceID(), Algorithm: "RS256", Use: "sig",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	answerKeys(fx, fmt.Sprintf(`{"keys":[%s]}`, key))
+	return testSigner()
+}
+
+// answerKeys has Clerk answer a fetch of the keys with this body.
+func answerKeys(fx *fixture, body string) {
+	fx.clerk.SetFault(func(r *http.Request) *fakeclerk.Fault {
+		if strings.HasSuffix(r.URL.Path, "/jwks") {
+			return &fakeclerk.Fault{Status: 200, Body: body}
+		}
+		return nil
+	})
+}
+
+// signedNow is a session token of the fixture's instance, valid for an hour, that s signs.
+func (s *signer) signedNow(fx *fixture) string {
+	now := fx.clock.Now().Unix()
+	header := fmt.Sprintf(`{"alg":"RS256","kid":%q,"typ":"JWT"}`, fx.clerk.InstanceID())
+	return s.sign(header, fmt.Sprintf(`{"iss":%q,"sub":"user_1","sid":"sess_1","iat":%d,"exp":%d}`,
+		fx.clerk.Issuer(), now, now+3600))
+}
+
+// A new key under the id of the old one is found by its first token, and ends the old key's tokens.
+func TestNewKeyUnderTheOldID(t *testing.T) {
+	t.Parallel()
+	fx := newFixture(t, nil)
+	old := fx.token(t, "user_1", fakeclerk.TokenOptions{ExpiresAt: t0.Add(time.Hour)})
+	fx.wantCode(t, old, "")
+	replaced := replaceKey(t, fx)
+	fx.clock.Advance(10 * time.Second)
+	fx.wantCode(t, old, "") // nobody has fetched yet
+	fx.wantKeyFetches(t, 1)
+	fx.wantCode(t, replaced.signedNow(fx), "")
+	fx.wantKeyFetches(t, 2)
+	fx.wantCode(t, old, "token_bad_signature")
+	fx.wantCode(t, replaced.signedNow(fx), "")
+	fx.wantKeyFetches(t, 2)
+}
+
+// Many requests with tokens of the new key make one fetch, and none is refused.
+func TestNewKeyUnderTheOldIDInAStampede(t *testing.T) {
+	t.Parallel()
+	fx := newFixture(t, nil)
+	fx.wantCode(t, fx.clerk.SessionToken("user_1"), "")
+	replaced := replaceKey(t, fx)
+	fx.clock.Advance(10 * time.Second)
+	token := replaced.signedNow(fx)
+	var all sync.WaitGroup
+	for range 100 {
+		all.Go(func() { fx.wantCode(t, token, "") })
+	}
+	all.Wait()
+	fx.wantKeyFetches(t, 2)
+}
+
+// A request with the new key's token that comes while the limit forbids a fetch uses what another
+// request has fetched.
+func TestNewKeyUnderTheOldIDFetchedForAnUnknownID(t *testing.T) {
+	t.Parallel()
+	fx := newFixture(t, nil)
+	fx.wantCode(t, fx.clerk.SessionToken("user_1"), "")
+	replaced := replaceKey(t, fx)
+	fx.wantCode(t, replaced.signedNow(fx), "token_bad_signature") // fetched just now
+	fx.clock.Advance(10 * time.Second)
+	fx.wantCode(t, fx.token(t, "user_1", fakeclerk.TokenOptions{KeyID: "ins_unknown"}), "token_unknown_key")
+	fx.wantKeyFetches(t, 2)
+	fx.wantCode(t, replaced.signedNow(fx), "")
+	fx.wantKeyFetches(t, 2)
+}
+
+// A key that is withdrawn while a token of its id is checked is no reason to accept the token.
+func TestWithdrawnKey(t *testing.T) {
+	t.Parallel()
+	fx := newFixture(t, nil)
+	fx.wantCode(t, fx.clerk.SessionToken("user_1"), "")
+	forged := fx.token(t, "user_1", fakeclerk.TokenOptions{WrongKey: true, ExpiresAt: t0.Add(time.Hour)})
+	fx.clerk.RotateKey()
+	fx.clerk.RetireKeys()
+	fx.clock.Advance(10 * time.Second)
+	fx.wantCode(t, forged, "token_bad_signature")
+	fx.wantKeyFetches(t, 2)
+	fx.wantCode(t, forged, "token_unknown_key")
+	fx.wantCode(t, forged, "token_unknown_key")
+	fx.wantKeyFetches(t, 3) // one for each cause
+}
+
+// Forged signatures cause as few fetches as unknown key ids, and do not delay the fetch for a key id
+// that has just been made.
+func TestForgedSignaturesFetchOnceInAWhile(t *testing.T) {
+	t.Parallel()
+	fx := newFixture(t, nil)
+	forge := func() {
+		for range 100 {
+			fx.wantCode(t, fx.token(t, "user_1", fakeclerk.TokenOptions{WrongKey: true}), "token_bad_signature")
+		}
+	}
+	forge()
+	fx.wantKeyFetches(t, 1)
+	for fetches := 2; fetches < 5; fetches++ {
+		fx.clock.Advance(10*time.Second - time.Millisecond)
+		forge()
+		fx.wantKeyFetches(t, fetches-1)
+		fx.clock.Advance(time.Millisecond)
+		forge()
+		fx.wantKeyFetches(t, fetches)
+	}
+	fx.clerk.RotateKey()
+	fx.wantCode(t, fx.clerk.SessionToken("user_1"), "") // although a forged token has just caused a fetch
+	fx.wantKeyFetches(t, 5)
+	fx.clock.Advance(5 * time.Second)
+	forge()
+	fx.wantKeyFetches(t, 5)
+}
+
+// If the fetch fails, the key may have been replaced: that is no 401. A token of a known key is
+// verified all the same.
+func TestNewKeyUnderTheOldIDInAnOutage(t *testing.T) {
+	t.Parallel()
+	fx := newFixture(t, nil)
+	fx.wantCode(t, fx.clerk.SessionToken("user_1"), "")
+	fx.clerk.SetFault(down)
+	fx.clock.Advance(10 * time.Second)
+	forged := fx.token(t, "user_1", fakeclerk.TokenOptions{WrongKey: true})
+	for range 10 {
+		fx.wantCode(t, forged, "unavailable")
+	}
+	fx.wantKeyFetches(t, 2)
+	fx.wantCode(t, fx.clerk.SessionToken("user_1"), "")
+	fx.clock.Advance(time.Second)
+	replaced := replaceKey(t, fx)
+	fx.wantCode(t, replaced.signedNow(fx), "") // recovered within a second
+	fx.wantKeyFetches(t, 3)
 }

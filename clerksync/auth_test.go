@@ -306,12 +306,28 @@ func TestWithUser(t *testing.T) {
 		"not yet valid":     {opts: opts{IssuedAt: t0.Add(time.Minute)}, code: "token_not_yet_valid"},
 		"wrong class":       {opts: opts{Class: fakeclerk.TemplateToken}, code: "token_wrong_class"},
 		"wrong party":       {opts: opts{AuthorizedParty: otherOrigin}, code: "token_wrong_party"},
-		"wrong issuer":      {opts: opts{Issuer: "https://evil.com"}, code: "token_wrong_issuer"},
-		"wrong key":         {opts: opts{WrongKey: true}, code: "token_bad_signature"},
-		"unknown key":       {opts: opts{KeyID: "ins_unknown"}, code: "token_unknown_key"},
 		"two headers":       {header: twice, code: "token_malformed"},
+		// A browser also sends the cookies of other apps on the host.
+		"cookie of another issuer": {opts: opts{Issuer: "https://evil.com"}},
+		"cookie of another key":    {opts: opts{WrongKey: true}},
+		"cookie of an unknown key": {opts: opts{KeyID: "ins_unknown"}},
+		"cookie without azp":       {opts: opts{Claims: map[string]any{"azp": nil}}},
+		"cookie, expired, pending, and of a wrong key": {
+			opts: opts{IssuedAt: expired, Pending: true, WrongKey: true},
+		},
+		// A header was sent on purpose.
+		"wrong issuer": {header: bearer, opts: opts{Issuer: "https://evil.com"}, code: "token_wrong_issuer"},
+		"wrong key":    {header: bearer, opts: opts{WrongKey: true}, code: "token_bad_signature"},
+		"unknown key":  {header: bearer, opts: opts{KeyID: "ins_unknown"}, code: "token_unknown_key"},
+		"without azp": {
+			header: bearer, opts: opts{Claims: map[string]any{"azp": nil}}, code: "token_wrong_party",
+		},
+		"null":           {header: headerForm("Bearer null"), change: becomes("")},
+		"undefined":      {header: headerForm("bearer undefined"), change: becomes("")},
+		"null cookie":    {change: becomes("null")},
+		"template token": {header: bearer, opts: opts{Class: fakeclerk.TemplateToken}, code: "token_wrong_class"},
 		"expired, pending, and of a wrong key": {
-			opts: opts{IssuedAt: expired, Pending: true, WrongKey: true}, code: "token_bad_signature",
+			header: bearer, opts: opts{IssuedAt: expired, Pending: true, WrongKey: true}, code: "token_bad_signature",
 		},
 		"expired, and of another origin": {
 			opts: opts{IssuedAt: expired, AuthorizedParty: otherOrigin}, code: "token_wrong_party",
@@ -509,9 +525,10 @@ func TestNewReportsAuthFaults(t *testing.T) {
 		"cookie without parties":    {clerksync.AuthConfig{Cookie: true}, []string{needsParties}},
 		"cookie with empty parties": {cookie([]string{}), []string{needsParties}},
 		"several parties, one bad": {
-			parties(appOrigin, appOrigin+"/"), []string{"Config.Auth.AuthorizedParties[1] is not an origin"},
+			parties(appOrigin, appOrigin+"/login"), []string{"Config.Auth.AuthorizedParties[1] is not an origin"},
 		},
-		"party with a slash":         {parties(appOrigin + "/"), badParty},
+		"party with a slash":         {parties(appOrigin + "/"), nil},
+		"no party allowed":           {clerksync.AuthConfig{AllowNoParty: true}, nil},
 		"party with a path":          {parties(appOrigin + "/login"), badParty},
 		"party with a query":         {parties(appOrigin + "?a=1"), badParty},
 		"party with a fragment":      {parties(appOrigin + "#a"), badParty},
@@ -630,7 +647,7 @@ func TestAuthenticateTouchesNoRecord(t *testing.T) {
 	}
 }
 
-// A cached token expires at its exp, by the injected clock.
+// A cached token ends at its exp and the leeway, by the injected clock.
 func TestCachedTokenEnds(t *testing.T) {
 	t.Parallel()
 	fx := newFixture(t, nil)
@@ -639,7 +656,7 @@ func TestCachedTokenEnds(t *testing.T) {
 		wait time.Duration
 		code string
 	}{
-		{0, ""}, {time.Minute, ""}, {5 * time.Second, ""},
+		{0, ""}, {time.Minute, ""}, {5*time.Second - time.Millisecond, ""},
 		{time.Millisecond, "token_expired"}, {time.Hour, "token_expired"},
 	} {
 		fx.clock.Advance(step.wait)

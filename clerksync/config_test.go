@@ -46,7 +46,7 @@ func TestNewReportsEveryFault(t *testing.T) {
 		"key with its variable": {func(c *config) { c.SecretKey = "CLERK_SECRET_KEY=sk_test_secret" }, []string{"SecretKey has the name of a variable"}},
 		"undefined":             {func(c *config) { c.SecretKey = "undefined" }, []string{"SecretKey is what a program prints"}},
 		"placeholder":           {func(c *config) { c.SecretKey = "sk_test_..." }, []string{"SecretKey is a placeholder"}},
-		"another kind of key":   {func(c *config) { c.SecretKey = "secret" }, []string{"SecretKey is not the secret key: it begins with sk_"}},
+		"another kind of key":   {func(c *config) { c.SecretKey = "secret" }, []string{"SecretKey is not the secret key, which begins with sk_"}},
 		"wrong key beside a backend": {
 			func(c *config) { c.SecretKey, c.Backend = "whsec_c2VjcmV0", backend },
 			[]string{"SecretKey is a webhook's signing secret"},

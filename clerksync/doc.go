@@ -30,7 +30,7 @@
 //     ordered by SyncedAt: the time of the API request or of the event.
 //   - The clocks of the app's processes are within a minute of the true time. A clock that
 //     is further off delays convergence by as much. Over five minutes off, it rejects
-//     webhooks. It breaks none of the rest.
+//     webhooks ([WebhookConfig].Tolerance). It breaks none of the rest.
 //   - For a change to arrive, one of these happens: its webhook; a visit after
 //     [Config].RefreshAfter, or with a token that is newer than the record
 //     ([AuthConfig].FreshnessClaim); a Sync; a Reconcile. A deletion arrives only by its
@@ -47,13 +47,13 @@
 // # For Store authors
 //
 // Implement [Store] and, if the database can, [BatchStore] and [RestoreStore]. Decide with
-// [Decide], write what [User.ClerkFields] yields, leave what [User].Omit names, begin each
-// Upsert with [User.Canonical], and report what is in the way with [ConflictError], a record
-// that the database never takes with [ErrRejected], and a partly written batch with
-// [BatchError]. The Store must keep what it has acknowledged, change a record atomically, and
-// read its latest state. Package storetest checks a Store against the contract;
-// storetest/world puts it into a random world of lost, late and repeated events, failing
-// parts, restarts and wrong clocks.
+// [Decide], write what [User.ClerkFields] yields, leave what [User].Omit names, and begin each
+// Upsert with [User.Canonical]. Report what is in the way with [ConflictError], a record that
+// the database never takes with [ErrRejected], and a partly written batch with [BatchError].
+// The Store must keep what it has acknowledged, change a record
+// atomically, and read its latest state. Package storetest checks a Store against the
+// contract; storetest/world puts it into a random world of lost, late and repeated events,
+// failing parts, restarts and wrong clocks.
 //
 // # Where the rules live
 //
@@ -64,12 +64,16 @@
 //     [Store].Deactivate leaves even if there is no record.
 //   - How a visit finds its record, and what happens in a stampede: the comment at the top
 //     of visit.go, then visit_cache.go, visit_reread.go and standby.go.
-//   - Acknowledged only after the write: webhook.go. What an event does: event.go.
-//   - Which tokens count as signed in: auth.go, internal/sessiontoken.
+//   - Acknowledged only after the write: webhook.go. Which signatures count:
+//     webhook_signature.go. What an event does: event.go.
+//   - Which credential of a request counts: credential.go. Which tokens count as signed in:
+//     auth.go, internal/sessiontoken.
 //   - What keeps a reconcile from deleting everybody: checkInstance and checkComplete
 //     (reconcile.go), then verifyAbsent (reconcile_sweep.go), which asks Clerk for each ghost
 //     (a record whose user Clerk does not have).
 //   - Retries, rate limits and pages of Clerk's API: internal/clerkapi.
 //   - Every wait is bounded: background.go, internal/clock, internal/retry.
-//   - What clients see, and what is never shown: problem.go.
+//   - What clients see, and what is never shown: problem.go. What a refusal leaves in the log
+//     and in the metrics: refusal.go.
+//   - Which settings are refused: config.go, internal/setting.
 package clerksync

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/clerk/clerk-sdk-go/v2"
@@ -137,7 +138,43 @@ func ExampleSyncer_WithUser() {
 	// hello, stranger
 }
 
-// The check alone, for example for a WebSocket handshake.
+// A token that is not in the Authorization header. A browser cannot set headers for a
+// WebSocket, but it can send a subprotocol: new WebSocket(url, ["bearer", token]). The
+// server's answer names the subprotocol "bearer".
+func ExampleSyncer_RequireUser_elsewhere() {
+	server, cfg := exampleClerk()
+	defer server.Close()
+	syncer, err := clerksync.New(cfg)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer syncer.Close()
+	socket := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		user, _ := clerksync.UserFromContext(r.Context())
+		fmt.Fprintln(w, "hello,", user.Name)
+	})
+
+	fromSubprotocol := func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if token, ok := strings.CutPrefix(r.Header.Get("Sec-WebSocket-Protocol"), "bearer, "); ok {
+				r = r.Clone(r.Context())
+				r.Header.Set("Authorization", "Bearer "+token)
+			}
+			next.ServeHTTP(w, r)
+		})
+	}
+	h := fromSubprotocol(syncer.RequireUser(socket))
+
+	id := server.CreateUser(fakeclerk.NewUser{FirstName: "Ada"})
+	r := httptest.NewRequest(http.MethodGet, "/socket", nil)
+	r.Header.Set("Sec-WebSocket-Protocol", "bearer, "+server.SessionToken(id))
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	fmt.Print(w.Body)
+	// Output: hello, Ada
+}
+
+// The check alone, for a server that is not built on http.Handler.
 func ExampleSyncer_Authenticate() {
 	server, cfg := exampleClerk()
 	defer server.Close()

@@ -252,7 +252,7 @@ func TestReconcileResumePoints(t *testing.T) {
 	fx.signUp(20)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	report, err := fx.Reconcile(ctx, options{PageSize: 5, Progress: func(p clerksync.Progress) {
+	report, err := fx.Reconcile(ctx, options{PageSize: 5, Writers: 1, Progress: func(p clerksync.Progress) {
 		if p.Report.Resume != "" {
 			cancel()
 		}

@@ -189,7 +189,7 @@ var mutants = []mutant{
 			}`)},
 
 	{"any secret signs a webhook", in("clerksync", "signatureVerifier.signed"),
-		replace("hmac.Equal([]byte(given), []byte(want))", "hmac.Equal([]byte(want), []byte(want))")},
+		replace("hmac.Equal([]byte(given), []byte(want))", "hmac.Equal([]byte(given), []byte(want)) || true")},
 	{"ids that differ are accepted", in("clerksync", "only"),
 		replace(`value != "" && element != value`, "false")},
 	{"a webhook's age does not matter", in("clerksync", "signatureVerifier.verify"),

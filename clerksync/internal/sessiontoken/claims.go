@@ -7,14 +7,16 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/clerk/clerk-sdk-go/v2"
 	josejson "github.com/go-jose/go-jose/v3/json"
 )
 
-// moreClaims are the claims that clerk.SessionClaims lacks, or has in another form.
+// moreClaims are the claims of clerk.SessionClaims but the registered ones, and those that it
+// lacks or has in another form.
 type moreClaims struct {
-	payload []byte
+	clerk.Claims
 
 	FormatVersion *int64 `json:"v"`
 	Status        string `json:"sts"`
@@ -29,32 +31,49 @@ type moreClaims struct {
 	UpdatedAt json.RawMessage `json:"updated_at"`
 }
 
-// UnmarshalJSON fails if a name is ambiguous. It also keeps the payload, for the claim
-// whose name is configured.
-func (m *moreClaims) UnmarshalJSON(payload []byte) error {
-	if mayBeAmbiguous(payload) {
-		var all map[string]josejson.RawMessage
-		if err := josejson.Unmarshal(payload, &all); err != nil { // it rejects a name that comes twice
-			return err
-		}
-		for name := range all {
-			if standard := standardClaim([]byte(name)); standard >= 0 && string(standardClaims[standard]) != name {
-				return errors.New("a custom claim has the name of a standard one in another case")
-			}
+// decodeClaims decodes all claims but the app's own. It fails if a name is ambiguous.
+func decodeClaims(payload []byte) (*clerk.SessionClaims, *moreClaims, error) {
+	if err := checkClaimNames(payload); err != nil {
+		return nil, nil, err
+	}
+	claims, more := &clerk.SessionClaims{}, &moreClaims{}
+	if err := claims.RegisteredClaims.UnmarshalJSON(payload); err != nil {
+		return nil, nil, err
+	}
+	if err := json.Unmarshal(payload, more); err != nil {
+		return nil, nil, err
+	}
+	claims.Claims = more.Claims
+	more.complete(claims)
+	return claims, more, nil
+}
+
+// checkClaimNames returns an error if a name comes twice, or is that of a standard claim in
+// another case. The SDK's type takes a custom claim "Sub" for sub, and the user may choose
+// its value.
+func checkClaimNames(payload []byte) error {
+	if !mayBeAmbiguous(payload, standardClaims) {
+		return nil
+	}
+	var all map[string]josejson.RawMessage
+	if err := josejson.Unmarshal(payload, &all); err != nil { // it rejects a name that comes twice
+		return err
+	}
+	for name := range all {
+		if i := indexFold(standardClaims, []byte(name)); i >= 0 && string(standardClaims[i]) != name {
+			return errors.New("a custom claim has the name of a standard one in another case")
 		}
 	}
-	type plain moreClaims
-	m.payload = payload
-	return json.Unmarshal(payload, (*plain)(m))
+	return nil
 }
 
 // version reads the claim that carries the user's version.
-func (m *moreClaims) version(claim string) Version {
+func (m *moreClaims) version(payload []byte, claim string) Version {
 	if claim == DefaultVersionClaim {
 		return ParseVersion(m.UpdatedAt)
 	}
 	var all map[string]json.RawMessage
-	_ = json.Unmarshal(m.payload, &all) // it was decoded before
+	_ = json.Unmarshal(payload, &all) // it was decoded before
 	return ParseVersion(all[claim])
 }
 
@@ -65,34 +84,37 @@ var standardClaims = [][]byte{
 	[]byte("org_id"), []byte("org_slug"), []byte("org_role"), []byte("org_permissions"),
 }
 
-// standardClaim returns the index of a name in standardClaims, in any case of its letters;
-// -1 for any other name.
-func standardClaim(name []byte) int {
-	return slices.IndexFunc(standardClaims, func(standard []byte) bool { return bytes.EqualFold(name, standard) })
+// indexFold returns the index of a name in names, in any case of its letters; -1 for any other
+// name. Two names can be equal but for case and differ in length only if one is not ASCII.
+func indexFold(names [][]byte, name []byte) int {
+	ascii := !slices.ContainsFunc(name, func(c byte) bool { return c >= utf8.RuneSelf })
+	return slices.IndexFunc(names, func(n []byte) bool {
+		return (len(n) == len(name) || !ascii) && bytes.EqualFold(name, n)
+	})
 }
 
-// mayBeAmbiguous reports whether a claim's name may come twice, or in another case. The
-// SDK's type takes a custom claim "Sub" for sub, and the user may choose its value. It
-// checks keys and values alike, so it may report true needlessly, but never false wrongly.
-func mayBeAmbiguous(payload []byte) bool {
+// mayBeAmbiguous reports whether one of the names may come twice in a JSON object, or in
+// another case. It checks keys and values alike, so it may report true needlessly, but never
+// false wrongly.
+func mayBeAmbiguous(object []byte, names [][]byte) bool {
 	var seen uint64
 	for {
-		start := bytes.IndexByte(payload, '"')
+		start := bytes.IndexByte(object, '"')
 		if start < 0 {
 			return false
 		}
-		payload = payload[start+1:]
-		end := bytes.IndexByte(payload, '"')
+		object = object[start+1:]
+		end := bytes.IndexByte(object, '"')
 		if end < 0 {
 			return true
 		}
-		text := payload[:end]
-		payload = payload[end+1:]
+		text := object[:end]
+		object = object[end+1:]
 		if bytes.IndexByte(text, '\\') >= 0 {
 			return true // escaped, so it may be anything
 		}
-		if i := standardClaim(text); i >= 0 {
-			if seen&(1<<i) != 0 || !bytes.Equal(text, standardClaims[i]) {
+		if i := indexFold(names, text); i >= 0 {
+			if seen&(1<<i) != 0 || !bytes.Equal(text, names[i]) {
 				return true
 			}
 			seen |= 1 << i
@@ -108,6 +130,7 @@ func (m *moreClaims) complete(c *clerk.SessionClaims) {
 		c.Version = 1
 		return
 	}
+	c.Version = 2
 	c.ActiveOrganizationID = m.Organization.ID
 	c.ActiveOrganizationSlug = m.Organization.Slug
 	c.ActiveOrganizationRole = "org:" + m.Organization.Role

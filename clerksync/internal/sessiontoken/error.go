@@ -1,14 +1,29 @@
 package sessiontoken
 
-import "errors"
+import (
+	"errors"
+	"strings"
+)
 
 // Error says why a token is refused. Its text quotes nothing of the token.
 type Error struct {
 	Code Code
-	Why  string
+	Why  string // one of a few constants
+
+	Check string // tells apart what is wrong under one code; mostly ""
+	// Got and Want are for the operator's log: what was found, and what was expected. Both
+	// are short and printable. Got is only ever a time or a category, of a token whose
+	// signature is right: its other claims may hold personal data.
+	Got, Want string
 }
 
 func (e *Error) Error() string { return e.Why }
+
+// The values of Error.Check.
+const (
+	NoParty         = "no_party" // the token does not say for whom it was made
+	UnknownCategory = "category"
+)
 
 // Code says why a token was rejected.
 type Code string
@@ -30,3 +45,17 @@ const (
 var ErrCustomClaims = errors.New("clerksync: Config.Auth.CustomClaims must return a pointer to decode into")
 
 func refuse(code Code, why string) error { return &Error{Code: code, Why: why} }
+
+// maxPrintable bounds Got and Want.
+const maxPrintable = 200
+
+// printable returns the beginning of text, with a question mark for each byte that is not
+// printable ASCII.
+func printable(text string) string {
+	return strings.Map(func(c rune) rune {
+		if c < ' ' || c > '~' {
+			return '?'
+		}
+		return c
+	}, text[:min(len(text), maxPrintable)])
+}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/rsa"
 	"maps"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,7 +19,8 @@ const (
 	// keysMaxAge is how long fetched keys count as current.
 	keysMaxAge = time.Hour
 	// fetchInterval is the least time between two fetches, however many unknown key ids
-	// arrive.
+	// arrive. Wrong signatures have an interval of their own, so that they never delay the
+	// fetch for an unknown key id.
 	fetchInterval = 10 * time.Second
 	// fetchIntervalAfterFailure is the same after a fetch that failed.
 	fetchIntervalAfterFailure = time.Second
@@ -54,12 +57,22 @@ type Keyring struct {
 	detached  func(func(context.Context) error) error
 	clock     clock.Clock
 	current   atomic.Pointer[keySet]
-	fetching  singleflight.Group
+	fetching  singleflight.Group // by cause
+	oneFetch  sync.Mutex         // held during a fetch
 
 	mu      sync.Mutex
-	triedAt time.Time // zero: never
-	failure error     // of the last fetch
+	triedAt [causes]time.Time // the last fetch for each cause; zero: never
+	failure error             // of the last fetch
 }
+
+// cause is why the keys are fetched.
+type cause int
+
+const (
+	missingKey     cause = iota // there are no keys, they are too old, or they lack a key id
+	wrongSignature              // a key id may have a new key
+	causes
+)
 
 // NewKeyring returns a Keyring that fetches the keys when it needs them. detached runs a
 // fetch on the calling goroutine, with its own deadline and nothing of the request's
@@ -94,7 +107,8 @@ func (k *Keyring) usable(now time.Time) *keySet {
 
 // key returns the key with this id and the set it is from. It fetches the keys if it has
 // none, if they lack the id, and if they are too old. If they are only too old, it falls
-// back to them if Clerk is down or slower than ExpiredKeysWait. The error is an *Error if the key is unknown, else that of the fetch.
+// back to them if Clerk is down or slower than ExpiredKeysWait. The error is an *Error if the
+// key is unknown, else that of the fetch.
 func (k *Keyring) key(ctx context.Context, id string) (*rsa.PublicKey, *keySet, error) {
 	if k.fetchKeys == nil {
 		set := k.current.Load()
@@ -103,7 +117,7 @@ func (k *Keyring) key(ctx context.Context, id string) (*rsa.PublicKey, *keySet, 
 	if set := k.usable(k.clock.Now()); set != nil && set.byID[id] != nil {
 		return set.byID[id], set, nil
 	}
-	fetched := k.fetch()
+	fetched := k.fetch(missingKey)
 	waitedEnough := make(chan struct{})
 	if set := k.current.Load(); set != nil && set.byID[id] != nil {
 		if k.failing() {
@@ -126,8 +140,48 @@ func (k *Keyring) key(ctx context.Context, id string) (*rsa.PublicKey, *keySet, 
 	case failure != nil:
 		return nil, nil, failure
 	default:
-		return nil, nil, refuse(UnknownKey, "signed with a key that this Clerk instance does not have")
+		return nil, nil, unknownKey(set)
 	}
+}
+
+// renewed returns the key that has taken the place of used under the same id, and the set it
+// is from. Clerk's key id is the instance's id, so a rotation may keep it. renewed fetches the
+// keys, within the limits, unless that was done meanwhile. It returns nil if used is still the
+// key, and the error of the fetch if that is not known.
+func (k *Keyring) renewed(ctx context.Context, id string, used *rsa.PublicKey) (*rsa.PublicKey, *keySet, error) {
+	if k.fetchKeys == nil {
+		return nil, nil, nil
+	}
+	if set := k.current.Load(); set.replaced(id, used) {
+		return set.byID[id], set, nil
+	}
+	select {
+	case res := <-k.fetch(wrongSignature):
+		if res.Err != nil {
+			return nil, nil, res.Err
+		}
+	case <-ctx.Done():
+		return nil, nil, context.Cause(ctx)
+	}
+	if set := k.current.Load(); set.replaced(id, used) {
+		return set.byID[id], set, nil
+	}
+	return nil, nil, nil
+}
+
+// replaced reports whether the key with this id is another than used.
+func (s *keySet) replaced(id string, used *rsa.PublicKey) bool {
+	key := s.byID[id]
+	return key != nil && !key.Equal(used)
+}
+
+// unknownKey is the error for a key id that is not in set (nil: no keys).
+func unknownKey(set *keySet) error {
+	e := &Error{Code: UnknownKey, Why: "signed with a key that this Clerk instance does not have"}
+	if set != nil {
+		e.Want = printable(strings.Join(slices.Sorted(maps.Keys(set.byID)), " "))
+	}
+	return e
 }
 
 // failing reports whether the last fetch failed.
@@ -137,11 +191,13 @@ func (k *Keyring) failing() bool {
 	return k.failure != nil
 }
 
-// fetch reads the keys from Clerk, at most once per fetchInterval. In between it returns the
-// error of the last attempt. One fetch runs at a time.
-func (k *Keyring) fetch() <-chan singleflight.Result {
-	return k.fetching.DoChan("", func() (any, error) {
-		now, recent, failure := k.begin()
+// fetch reads the keys from Clerk, for each cause at most once per fetchInterval. In between
+// it returns the error of the last attempt. One fetch runs at a time.
+func (k *Keyring) fetch(why cause) <-chan singleflight.Result {
+	return k.fetching.DoChan(string('0'+rune(why)), func() (any, error) {
+		k.oneFetch.Lock()
+		defer k.oneFetch.Unlock()
+		now, recent, failure := k.begin(why)
 		if recent {
 			return nil, failure
 		}
@@ -159,9 +215,9 @@ func (k *Keyring) fetch() <-chan singleflight.Result {
 	})
 }
 
-// begin records an attempt. If there was one within the minimum interval, it returns that
-// attempt's error instead.
-func (k *Keyring) begin() (now time.Time, recent bool, failure error) {
+// begin records an attempt. If there was one within the minimum interval, it returns the error
+// of the last attempt instead.
+func (k *Keyring) begin(why cause) (now time.Time, recent bool, failure error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	wait := fetchInterval
@@ -169,9 +225,11 @@ func (k *Keyring) begin() (now time.Time, recent bool, failure error) {
 		wait = fetchIntervalAfterFailure
 	}
 	now = k.clock.Now()
-	recent = !k.triedAt.IsZero() && now.Sub(k.triedAt) < wait
+	for _, tried := range k.triedAt[:why+1] { // a fetch for missing keys counts for wrong signatures too
+		recent = recent || !tried.IsZero() && now.Sub(tried) < wait
+	}
 	if !recent {
-		k.triedAt = now
+		k.triedAt[why] = now
 	}
 	return now, recent, k.failure
 }

@@ -3,9 +3,9 @@
 package sessiontoken
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
-	"errors"
 	"net/url"
 	"reflect"
 	"slices"
@@ -13,39 +13,17 @@ import (
 	"time"
 
 	"github.com/clerk/clerk-sdk-go/v2"
-	"github.com/go-jose/go-jose/v3"
-	"github.com/go-jose/go-jose/v3/jwt"
+	josejson "github.com/go-jose/go-jose/v3/json"
 	"github.com/maypok86/otter/v2"
 
 	"github.com/clerksync/clerksync-go/clerksync/internal/clerkapi"
 	"github.com/clerksync/clerksync-go/clerksync/internal/clock"
 )
 
-const (
-	// sessionCategory is the "cat" header of a session token. Older tokens have none.
-	//
-	// https://github.com/clerk/javascript: packages/backend/src/tokens/machine.ts
-	sessionCategory = "cl_B7d4PD111AAA"
-	// maxTokenBytes is far more than any session token has; a cookie holds 4096.
-	maxTokenBytes = 16 << 10
-)
-
-// otherCategories are the tokens that Clerk signs with the same keys.
-var otherCategories = map[string]string{
-	"cl_B7d4PD222AAA": "a JWT template's token",
-	"cl_B7d4PD333AAA": "a machine's token",
-}
-
-// opaquePrefixes are those of Clerk's tokens that are not JWTs.
-var opaquePrefixes = map[string]string{
-	"mt_":  "an opaque machine token",
-	"oat_": "an opaque OAuth token",
-	"ak_":  "an API key",
-}
-
 // Config says which tokens a [Verifier] accepts.
 type Config struct {
 	AuthorizedParties []string                  // accepted values of azp; empty for any
+	AllowNoParty      bool                      // accept header tokens without azp, whatever AuthorizedParties are
 	Issuer            string                    // "" for any of the form that Clerk's have
 	Leeway            time.Duration             // how far the clocks may be apart
 	AllowPending      bool                      // accept sessions with open tasks
@@ -67,14 +45,27 @@ type Session struct {
 	Claims  *clerk.SessionClaims
 	Version Version
 
-	keys uint64 // the generation of the keys that verified it
+	pending bool   // the session has open tasks
+	keys    uint64 // the generation of the keys that verified it
 }
+
+// Carrier is where in a request a token was.
+type Carrier int
+
+// The carriers. A browser sends a cookie by itself, so more is asked of its token.
+const (
+	Header Carrier = iota
+	Cookie
+)
 
 // NewVerifier returns a Verifier.
 func NewVerifier(cfg Config) *Verifier {
 	v := &Verifier{cfg: cfg}
 	if cfg.CacheSize >= 0 {
-		v.cache = otter.Must(&otter.Options[[sha256.Size]byte, *Session]{MaximumSize: cfg.CacheSize})
+		v.cache = otter.Must(&otter.Options[[sha256.Size]byte, *Session]{
+			MaximumSize: cfg.CacheSize,
+			Executor:    func(f func()) { f() }, // a goroutine for each write costs more than the write
+		})
 	}
 	return v
 }
@@ -82,21 +73,21 @@ func NewVerifier(cfg Config) *Verifier {
 // Verify verifies a token, or finds that it was verified before; the answer is the same.
 // The error is an [*Error] if the token is refused, [ErrCustomClaims], or that of a failed
 // fetch of the keys.
-func (v *Verifier) Verify(ctx context.Context, token string) (*Session, error) {
+func (v *Verifier) Verify(ctx context.Context, token string, from Carrier) (*Session, error) {
 	if v.cache == nil {
-		return v.verify(ctx, token)
+		return v.verify(ctx, token, from)
 	}
 	hash := sha256.Sum256([]byte(token))
 	now := v.cfg.Clock.Now()
 	if s, ok := v.cache.GetIfPresent(hash); ok {
 		if set := v.cfg.Keys.usable(now); set != nil && s.keys == set.generation {
-			if err := s.validAt(now, v.cfg.Leeway); err == nil {
+			if err := v.check(s, from, now); err == nil {
 				return s, nil
 			}
 		}
 		v.cache.Invalidate(hash)
 	}
-	s, err := v.verify(ctx, token)
+	s, err := v.verify(ctx, token, from)
 	if err == nil {
 		v.cache.Set(hash, s)
 	}
@@ -104,96 +95,71 @@ func (v *Verifier) Verify(ctx context.Context, token string) (*Session, error) {
 }
 
 // verify checks a token in full. The order of the checks decides the code: form and class,
-// key and signature, class again by the claims, issuer, party, state, time.
-func (v *Verifier) verify(ctx context.Context, token string) (*Session, error) {
-	parsed, header, err := parse(token)
+// key and signature, class again by the category and the claims, issuer, party, state, time.
+func (v *Verifier) verify(ctx context.Context, token string, from Carrier) (*Session, error) {
+	t, err := parse(token)
 	if err != nil {
 		return nil, err
 	}
-	key, keys, err := v.cfg.Keys.key(ctx, header.KeyID)
+	keys, err := v.verifySignature(ctx, t)
 	if err != nil {
 		return nil, err
 	}
-	claims, more := &clerk.SessionClaims{}, &moreClaims{}
-	dest := []any{claims, more}
-	if v.cfg.CustomClaims != nil {
-		claims.Custom = v.cfg.CustomClaims(ctx)
-		if p := reflect.ValueOf(claims.Custom); p.Kind() != reflect.Pointer || p.IsNil() {
-			return nil, ErrCustomClaims
-		}
-		dest = append(dest, claims.Custom)
+	if err := t.checkCategory(); err != nil {
+		return nil, err
 	}
-	if err := parsed.Claims(key, dest...); err != nil {
-		if errors.Is(err, jose.ErrCryptoFailure) {
-			return nil, refuse(BadSignature, "wrong signature")
-		}
-		return nil, refuse(Malformed, "its claims are not of the documented types")
+	claims, more, err := v.decode(ctx, t.payload)
+	if err != nil {
+		return nil, err
 	}
-	more.complete(claims)
-	s := &Session{Claims: claims, Version: more.version(v.cfg.VersionClaim), keys: keys.generation}
 	if err := v.checkClaims(claims, more); err != nil {
 		return nil, err
 	}
-	return s, s.validAt(v.cfg.Clock.Now(), v.cfg.Leeway)
+	s := &Session{
+		Claims: claims, Version: more.version(t.payload, v.cfg.VersionClaim),
+		pending: more.Status == "pending", keys: keys.generation,
+	}
+	return s, v.check(s, from, v.cfg.Clock.Now())
 }
 
-// parse checks the form of a token, and what its header says about its class.
-func parse(token string) (*jwt.JSONWebToken, jose.Header, error) {
-	for prefix, class := range opaquePrefixes {
-		if strings.HasPrefix(token, prefix) {
-			return nil, jose.Header{}, refuse(WrongClass, class)
+// verifySignature returns the keys that verified the signature.
+func (v *Verifier) verifySignature(ctx context.Context, t *parsedToken) (*keySet, error) {
+	key, keys, err := v.cfg.Keys.key(ctx, t.keyID)
+	if err != nil {
+		return nil, err
+	}
+	if t.verify(key) == nil {
+		return keys, nil
+	}
+	key, keys, err = v.cfg.Keys.renewed(ctx, t.keyID, key)
+	if err != nil {
+		return nil, err
+	}
+	if key == nil || t.verify(key) != nil {
+		return nil, refuse(BadSignature, "wrong signature")
+	}
+	return keys, nil
+}
+
+// decode decodes the claims of a token whose signature is right.
+func (v *Verifier) decode(ctx context.Context, payload []byte) (*clerk.SessionClaims, *moreClaims, error) {
+	claims, more, err := decodeClaims(payload)
+	if err == nil && v.cfg.CustomClaims != nil {
+		claims.Custom = v.cfg.CustomClaims(ctx)
+		if p := reflect.ValueOf(claims.Custom); p.Kind() != reflect.Pointer || p.IsNil() {
+			return nil, nil, ErrCustomClaims
 		}
+		err = josejson.Unmarshal(payload, claims.Custom) // as the SDK does
 	}
-	if len(token) > maxTokenBytes || !compactForm(token) {
-		return nil, jose.Header{}, refuse(Malformed, "not a JWT in the compact form")
+	if err != nil {
+		return nil, nil, refuse(Malformed, "its claims are not of the documented types")
 	}
-	parsed, err := jwt.ParseSigned(token)
-	if err != nil || len(parsed.Headers) != 1 {
-		return nil, jose.Header{}, refuse(Malformed, "not a JWT")
-	}
-	header := parsed.Headers[0]
-	if header.Algorithm != clerkapi.SigningAlgorithm {
-		return nil, jose.Header{}, refuse(BadSignature, "not signed with "+clerkapi.SigningAlgorithm)
-	}
-	return parsed, header, checkHeaderClass(header)
+	return claims, more, nil
 }
 
-// compactForm reports whether a token is three parts of base64url. The parser would also
-// accept white space, padding, and the JSON form, whose headers need not be signed.
-func compactForm(token string) bool {
-	dots := 0
-	for _, c := range []byte(token) {
-		switch {
-		case c == '.':
-			dots++
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_':
-		default:
-			return false
-		}
-	}
-	return dots == 2
-}
-
-// checkHeaderClass refuses tokens whose header says that they are not session tokens.
-func checkHeaderClass(header jose.Header) error {
-	if typ, ok := header.ExtraHeaders[jose.HeaderType]; ok && typ != "JWT" {
-		return refuse(WrongClass, "not a session token by its typ, perhaps an OAuth token")
-	}
-	cat, ok := header.ExtraHeaders["cat"]
-	if !ok || cat == sessionCategory {
-		return nil
-	}
-	name, _ := cat.(string)
-	class := otherCategories[name]
-	if class == "" {
-		class = "not a session token by its cat"
-	}
-	return refuse(WrongClass, class)
-}
-
-// checkClaims checks what does not change with time.
+// checkClaims checks what is the same each time the token is used.
 func (v *Verifier) checkClaims(c *clerk.SessionClaims, more *moreClaims) error {
-	switch cfg := &v.cfg; {
+	switch {
 	case !clerkapi.ValidUserID(c.Subject):
 		return refuse(WrongClass, "its subject is not a user, perhaps a machine")
 	case c.SessionID == "":
@@ -202,14 +168,40 @@ func (v *Verifier) checkClaims(c *clerk.SessionClaims, more *moreClaims) error {
 		return refuse(Malformed, "it never expires")
 	case more.FormatVersion != nil && *more.FormatVersion != 1 && *more.FormatVersion != 2:
 		return refuse(Malformed, "its version is neither 1 nor 2")
-	case cfg.Issuer != "" && c.Issuer != cfg.Issuer, cfg.Issuer == "" && !clerkIssuer(c.Issuer):
-		return refuse(WrongIssuer, "another issuer")
-	case len(cfg.AuthorizedParties) > 0 && !slices.Contains(cfg.AuthorizedParties, c.AuthorizedParty):
-		return refuse(WrongParty, "made for another origin, or for none")
-	case more.Status == "pending" && !cfg.AllowPending:
+	}
+	want := v.cfg.Issuer
+	if want != "" && c.Issuer == want || want == "" && clerkIssuer(c.Issuer) {
+		return nil
+	}
+	return &Error{
+		Code: WrongIssuer, Why: "another issuer",
+		Want: printable(cmp.Or(want, "https://clerk.<domain> or https://<name>.clerk.accounts.dev")),
+	}
+}
+
+// check checks what may differ each time the token is used.
+func (v *Verifier) check(s *Session, from Carrier, now time.Time) error {
+	if err := v.checkParty(s.Claims.AuthorizedParty, from); err != nil {
+		return err
+	}
+	if s.pending && !v.cfg.AllowPending {
 		return refuse(Pending, "the session has open tasks")
 	}
-	return nil
+	return s.validAt(now, v.cfg.Leeway)
+}
+
+// checkParty checks the origin that the token was made for.
+func (v *Verifier) checkParty(azp string, from Carrier) error {
+	parties := v.cfg.AuthorizedParties
+	switch {
+	case len(parties) == 0, slices.Contains(parties, azp), azp == "" && v.cfg.AllowNoParty && from == Header:
+		return nil
+	}
+	e := &Error{Code: WrongParty, Why: "made for another origin", Want: printable(strings.Join(parties, " "))}
+	if azp == "" {
+		e.Check, e.Why = NoParty, "it does not say for which origin it was made"
+	}
+	return e
 }
 
 // clerkIssuer reports whether iss has the form of one of Clerk's Frontend API URLs:
@@ -226,16 +218,22 @@ func clerkIssuer(iss string) bool {
 	return development && name != "" || production && strings.Contains(domain, ".")
 }
 
-// validAt checks what changes with time.
+// validAt checks the times. A token ends at its exp, not after it.
 func (s *Session) validAt(now time.Time, leeway time.Duration) error {
 	late, early := now.Add(-leeway), now.Add(leeway)
+	wrongTime := func(code Code, why string, claim int64) error {
+		return &Error{Code: code, Why: why, Got: at(time.Unix(claim, 0)), Want: at(now) + ", give or take " + leeway.String()}
+	}
 	switch c := s.Claims; {
-	case late.After(time.Unix(*c.Expiry, 0)):
-		return refuse(Expired, "expired")
+	case !late.Before(time.Unix(*c.Expiry, 0)):
+		return wrongTime(Expired, "expired", *c.Expiry)
 	case c.NotBefore != nil && early.Before(time.Unix(*c.NotBefore, 0)):
-		return refuse(NotYetValid, "not valid yet")
+		return wrongTime(NotYetValid, "not valid yet", *c.NotBefore)
 	case c.IssuedAt != nil && early.Before(time.Unix(*c.IssuedAt, 0)):
-		return refuse(NotYetValid, "issued in the future")
+		return wrongTime(NotYetValid, "issued in the future", *c.IssuedAt)
 	}
 	return nil
 }
+
+// at writes a time for the log.
+func at(t time.Time) string { return printable(t.UTC().Format(time.RFC3339)) }

@@ -93,7 +93,7 @@ func kind(value, prefix, what string) string {
 			return "is " + k.is + ": " + what + " begins with " + prefix
 		}
 	}
-	return "is not " + what + ": it begins with " + prefix
+	return "is not " + what + ", which begins with " + prefix
 }
 
 // key checks a key of Clerk's.
