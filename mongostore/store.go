@@ -22,7 +22,8 @@ type Options struct {
 	_ [0]func() // unkeyed literals would break when a field is added
 
 	// BatchSize is how many records one command of UpsertBatch, Users and Stamps handles.
-	// One of Undeleted reads ten times as many stamps. A negative one is an error. FerretDB 1 on SQLite needs 100.
+	// One of Undeleted reads ten times as many stamps. A negative one is an error. FerretDB 1
+	// on SQLite needs 100.
 	//
 	// Defaults to 500.
 	BatchSize int

@@ -238,9 +238,6 @@ var mutants = []mutant{
 	{"Reconcile forgets the conflicts", in("clerksync", "reconcileRun.run"),
 		replace("return errors.Join(err, r.retryConflicts(ctx))", "return err")},
 
-	{"a rejected record is answered as an outage", in("clerksync", "storeError"),
-		replace("errors.Is(err, ErrRejected)", "false")},
-
 	// On MongoDB.
 	{"mongostore: a deleted record keeps its e-mail address", in("mongostore", "upsert.spare"),
 		replace("deletedAt(r.raw).IsZero()", "true")},
@@ -262,16 +259,6 @@ var mutants = []mutant{
 		replace("r.lost(nobody)", "[]string(nil)")},
 	{"mongostore: a deletion erases the role", in("mongostore", "erasure"),
 		insertBefore("return append(paths, r.lost(nobody)...)", `paths = append(paths, "role")`)},
-	{"mongostore: Open takes a refusal for success", in("mongostore", "Store.checkWrites"),
-		replace("onlyUnconfirmed(err)", "true")},
-	{"mongostore: a rejected record counts as an outage", in("mongostore", "databaseError.Unwrap"),
-		replace("e.rejected", "false")},
-	{"mongostore: one user who is too large fails the batch", in("mongostore", "unreachable"),
-		replace("rejects || errors.Is(err, clerksync.ErrRejected)", "rejects && false")},
-	{"mongostore: an equal event needs the validator's consent to a new record", in("mongostore", "refusedRecord"),
-		replace("rejects || mongo.IsDuplicateKeyError(err)", "rejects && false || mongo.IsDuplicateKeyError(err)")},
-	{"mongostore: a failover fails a write", in("mongostore", "transient"),
-		replace("hasCode(err, notPrimary...)", "false")},
 	{"mongostore: each sync writes the app's role", in("mongostore", "upsert.fields"),
 		insertBefore(`set = append(set, bson.E{Key: "updatedAt", Value: up.time})`, `
 			set = append(set, bson.E{Key: "role", Value: string(up.u.Role)})
