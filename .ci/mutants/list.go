@@ -138,8 +138,6 @@ var mutants = []mutant{
 		replace("if fresh == nil { return nil, conflict }", "if fresh == nil { fresh = u }")},
 	{"a holder is released at its own version", in("clerksync", "handover.release"),
 		remove("less.ClerkUpdatedAt = less.ClerkUpdatedAt.Add(-time.Millisecond)")},
-	{"a holder that Clerk lacks loses more than the value", in("clerksync", "handover.releaseUnknown"),
-		replace("withoutField(stored, field)", "&User{ClerkID: stored.ClerkID, ClerkUpdatedAt: stored.ClerkUpdatedAt}")},
 	{"a record that clerksync never wrote is released", in("clerksync", "handover.releaseUnknown"),
 		replace("stored.SyncedAt.IsZero()", "false")},
 	{"the holder is not written whole", in("clerksync", "handover.write"),
