@@ -118,6 +118,13 @@ func (w *writesUnderWay) show(id string, shown *User) (latest *User) {
 	return latest
 }
 
+// alone reports whether at most one is under way.
+func (w *writesUnderWay) alone(id string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.users[id] == nil || w.users[id].n == 1
+}
+
 func (w *writesUnderWay) end(id string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

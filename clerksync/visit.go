@@ -264,6 +264,7 @@ func (s *Syncer) load(ctx context.Context, l load) (found, error) {
 // write.
 func (s *Syncer) cacheLoaded(l load, f found, now time.Time) found {
 	loaded := f.user
+	l.newer = l.newer || !s.writes.alone(l.id) // other loads of the user may have read earlier
 	f.user, f.current = s.cache.put(l, loaded, now)
 	if !f.current && f.source == SourceClerk {
 		w := upserted{offered: loaded, res: Result{Outcome: f.outcome, User: loaded}}
