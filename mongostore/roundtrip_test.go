@@ -228,10 +228,14 @@ func TestReconcileRoundTrips(t *testing.T) {
 	}
 	var names []string
 	for _, cmd := range sent.take() {
-		names = append(names, commandName(cmd))
+		switch name := commandName(cmd); name {
+		case "getMore", "killCursors": // how many there are is the server's choice
+		default:
+			names = append(names, name)
+		}
 	}
 	// The instance's check; a read and a write for each page; the walk over the records.
-	want := []string{"find", "find", "update", "find", "update", "find", "find"}
+	want := []string{"find", "find", "update", "find", "update", "find"}
 	if report.Updated.Count != 2 || !slices.Equal(names, want) {
 		t.Errorf("a run that found one user of each page changed sent %v, want %v: %+v", names, want, report)
 	}
