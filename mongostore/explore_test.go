@@ -563,6 +563,9 @@ func (e *explorer) serialOutcomes(t *testing.T, sc scenario) map[string]string {
 		outcomes[outcome] = name
 		// Who wants both of another's values conflicts on the one that is looked at first.
 		outcomes[strings.ReplaceAll(outcome, "conflict on email", "conflict on badge")] = name
+		if strings.Contains(outcome, "mail m@example.com extra map[badge:b]") {
+			outcomes[strings.ReplaceAll(outcome, "conflict on badge", "conflict on email")] = name
+		}
 		if sc.a.parts != nil {
 			outcomes[readDeleted.ReplaceAllString(outcome, "A deactivated$1")] = name
 		}
