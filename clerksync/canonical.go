@@ -104,14 +104,14 @@ func canonicalExtra(u *User) (map[string]any, error) {
 			continue
 		}
 		if err := checkFieldName(name); err != nil {
-			return nil, fmt.Errorf("clerksync: Extra[%q]: %w", name, err)
+			return nil, fmt.Errorf("clerksync: Extra[%s]: %w", shownName(name), err)
 		}
 		if reservedFields[name] {
 			return nil, fmt.Errorf("clerksync: Extra[%q]: the record already has a field of this name; choose another", name)
 		}
 		cv, err := canonicalValue(reflect.ValueOf(v), 1)
 		if err != nil {
-			return nil, fmt.Errorf("clerksync: Extra[%q]: %w", name, err)
+			return nil, fmt.Errorf("clerksync: Extra[%s]: %w", shownName(name), err)
 		}
 		if cv != nil {
 			c[name] = cv
@@ -123,7 +123,8 @@ func canonicalExtra(u *User) (map[string]any, error) {
 	return c, nil
 }
 
-// Errors about nested values do not quote them: the user wrote them, and errors are logged.
+// Errors about nested values do not quote them, and see shownName for the names: users may have
+// written both, and errors are logged.
 var (
 	errFieldName = errors.New(`not a field name: it must be UTF-8, not empty, and without "$", "." and NUL`)
 	errSameName  = errors.New("a nested map with two names that differ only in bytes that are not UTF-8")
@@ -134,6 +135,21 @@ func checkFieldName(name string) error {
 		return errFieldName
 	}
 	return nil
+}
+
+// shownName is a name of Extra for an error text, which is logged.
+func shownName(name string) string {
+	if !isLoggable(name) {
+		return fmt.Sprintf("a name of %d bytes", len(name))
+	}
+	return fmt.Sprintf("%q", name)
+}
+
+// isLoggable reports whether a name of Extra may be logged. A Map that copies metadata takes
+// the names from users, so one that an address or a person's text could be may not.
+func isLoggable(name string) bool {
+	const harmless = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.$"
+	return len(name) <= 64 && strings.Trim(name, harmless) == ""
 }
 
 // Types that canonicalValue does not treat by their kind.

@@ -127,6 +127,23 @@ func TestCanonicalText(t *testing.T) {
 	}
 }
 
+// Users can choose names in Extra, and the errors are logged.
+func TestNamesInErrors(t *testing.T) {
+	t.Parallel()
+	for name, shown := range map[string]bool{
+		"plan.tier": true, "$set": true, "email": true, "": true,
+		"ada.lovelace@example.com": false, "Ada Lovelace $": false, "\xff": false, strings.Repeat("a", 65) + ".": false,
+	} {
+		_, err := (&clerksync.User{ClerkID: "user_1", Extra: map[string]any{name: 1}}).Canonical()
+		if err == nil {
+			t.Fatalf("%q is accepted", name)
+		}
+		if got := strings.Contains(err.Error(), fmt.Sprintf("Extra[%q]", name)); got != shown {
+			t.Errorf("%q: the error is %v", name, err)
+		}
+	}
+}
+
 func TestExtraNames(t *testing.T) {
 	t.Parallel()
 	bad := []string{"", "$set", "a$", "a.b", "a\x00", "_id", "__v", "extraFields"}
@@ -141,7 +158,7 @@ func TestExtraNames(t *testing.T) {
 	for _, name := range bad {
 		if _, err := (&clerksync.User{ClerkID: "user_1", Extra: map[string]any{name: 1}}).Canonical(); err == nil {
 			t.Errorf("the name %q is accepted", name)
-		} else if want := fmt.Sprintf("%q", name); !strings.Contains(err.Error(), want) {
+		} else if want := fmt.Sprintf("Extra[%q]", name); name != "a\x00" && !strings.Contains(err.Error(), want) {
 			t.Errorf("the error %q does not name %s", err, want)
 		}
 	}
