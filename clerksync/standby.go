@@ -23,7 +23,8 @@ type upserted struct {
 	// overtaken says that the generation has increased since the Upsert began: the app may
 	// have suspended the user meanwhile (or another user shares the generation).
 	overtaken bool
-	// later is the latest state that another Upsert has shown while this one was under way.
+	// later is the latest state that another Upsert or load has shown while this one was under
+	// way.
 	later   *User
 	caching bool // this process caches users who are not barred
 	at      time.Time
@@ -81,8 +82,8 @@ func (w *upserted) shown() *User {
 	return cmp.Or(w.written(), w.offered)
 }
 
-// writesUnderWay knows, for each user with Upserts under way, the latest state that one of
-// them has shown. Writes may end in another order than they began, and the Store may not
+// writesUnderWay knows, for each user with Upserts or loads under way, the latest state that
+// one of them has shown. Writes may end in another order than they began, and the Store may not
 // return what it wrote: then nothing else would tell that an earlier ban has ended.
 type writesUnderWay struct {
 	mu    sync.Mutex

@@ -266,10 +266,9 @@ func (s *Syncer) cacheLoaded(l load, f found, now time.Time) found {
 	loaded := f.user
 	l.newer = l.newer || !s.writes.alone(l.id) // other loads of the user may have read earlier
 	f.user, f.current = s.cache.put(l, loaded, now)
+	later := s.writes.show(l.id, loaded) // the cache may drop the record before an earlier write ends
 	if !f.current && f.source == SourceClerk {
-		w := upserted{offered: loaded, res: Result{Outcome: f.outcome, User: loaded}}
-		w.later = s.writes.show(l.id, w.shown())
-		s.invalidateAfter(w, l.gen)
+		s.invalidateAfter(upserted{offered: loaded, res: Result{Outcome: f.outcome, User: loaded}, later: later}, l.gen)
 	}
 	return f
 }
