@@ -425,24 +425,42 @@ func TestVersionsDoNotGoBackWithoutTheCache(t *testing.T) {
 	}
 }
 
-// Two events may end in another order than they were written. A ban that has ended does not keep
-// the user out in an outage, even if the Store did not return what was written.
+// Two writes may end in another order than they were made. A ban that has ended does not keep the
+// user out in an outage, even if the Store did not return what was written.
 func TestEndedBanIsNotOnStandby(t *testing.T) {
 	t.Parallel()
-	fx := newFixture(t, nil)
-	s, store := fx.hooked(t, 0)
-	store.withholds = true
-	id := fx.clerk.CreateUser(fakeclerk.NewUser{})
-	visit(t, s, id)
-	apply := func(banned bool, after time.Duration) {
-		data := fmt.Appendf(nil, `{"id":%q,"banned":%t,"updated_at":%d}`, id, banned, t0.Add(after).UnixMilli())
-		if _, err := s.Apply(t.Context(), clerksync.Event{Type: "user.updated", Timestamp: t0.Add(after), Data: data}); err != nil {
-			t.Error(err)
-		}
+	for name, tt := range map[string]struct{ byVisit bool }{
+		"shown by an event": {false},
+		"shown by a visit of a record that the cache drops": {true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			fx := newFixture(t, nil)
+			s, store := fx.hooked(t, 0)
+			store.withholds = true
+			id := fx.clerk.CreateUser(fakeclerk.NewUser{})
+			visit(t, s, id)
+			apply := func(s *clerksync.Syncer, banned bool, after time.Duration) {
+				data := fmt.Appendf(nil, `{"id":%q,"banned":%t,"updated_at":%d}`, id, banned, t0.Add(after).UnixMilli())
+				e := clerksync.Event{Type: "user.updated", Timestamp: t0.Add(after), Data: data}
+				if _, err := s.Apply(t.Context(), e); err != nil {
+					t.Error(err)
+				}
+			}
+			fx.clock.Advance(time.Minute)
+			// The ban is written, and its event has not ended, when the ban ends.
+			store.afterUpsert = func() {
+				if !tt.byVisit {
+					apply(s, false, 2*time.Second)
+					return
+				}
+				apply(fx.syncer(t, nil), false, 2*time.Second) // another process
+				visit(t, s, id)
+				clerksync.Evict(s, id)
+			}
+			apply(s, true, time.Second)
+			fx.store.fail(errDown)
+			visitFails(t, s, id, clerksync.ErrUnavailable)
+		})
 	}
-	fx.clock.Advance(time.Minute)
-	store.afterUpsert = func() { apply(false, 2*time.Second) } // the ban is written, and its event has not ended
-	apply(true, time.Second)
-	fx.store.fail(errDown)
-	visitFails(t, s, id, clerksync.ErrUnavailable)
 }
