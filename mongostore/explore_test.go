@@ -523,9 +523,7 @@ func (e *explorer) faults(t *testing.T, sc scenario, twoPreemptions bool) (fault
 // prepare empties the collection and makes the records of the scenario.
 func (e *explorer) prepare(t *testing.T, sc scenario) {
 	t.Helper()
-	if _, err := e.base.coll.DeleteMany(t.Context(), bson.D{}); err != nil {
-		t.Fatal(err)
-	}
+	empty(t, e.base.coll)
 	for _, op := range sc.before {
 		op.run(t.Context(), e.direct)
 	}
