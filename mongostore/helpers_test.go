@@ -166,10 +166,16 @@ func plain(v bson.RawValue) any {
 // insert writes a document as the app would.
 func insert(t testing.TB, coll *mongo.Collection, docs ...bson.D) {
 	t.Helper()
-	for _, d := range docs {
-		if _, err := coll.InsertOne(t.Context(), d); err != nil {
-			t.Fatal(err)
-		}
+	if _, err := coll.InsertMany(t.Context(), docs); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// empty removes all records. The embedded database reads each of them to find one.
+func empty(t testing.TB, coll *mongo.Collection) {
+	t.Helper()
+	if _, err := coll.DeleteMany(t.Context(), bson.D{}); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/clerk/clerk-sdk-go/v2"
 	"github.com/google/go-cmp/cmp"
+	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/clerksync/clerksync-go/clerksync"
 	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
@@ -70,6 +71,9 @@ func TestHostileTexts(t *testing.T) {
 			t.Error(err)
 		}
 		check("in a batch")
+		if _, err := s.coll.DeleteOne(t.Context(), bson.D{{Key: "clerkId", Value: u.ClerkID}}); err != nil { // as empty does
+			t.Fatal(err)
+		}
 	}
 	if d := cmp.Diff(bystander, s.fields(t, "user_bystander")); d != "" {
 		t.Errorf("another record changed:\n%s", d)
@@ -119,11 +123,12 @@ func TestHostileIDs(t *testing.T) {
 // matches only the same address.
 func TestHostileEmailReleasesItsOwn(t *testing.T) {
 	t.Parallel()
+	s := newUniqueStore(t, "email")
 	for _, text := range hostile {
 		if len(text) > 1000 {
 			continue // too long for an index
 		}
-		s := newUniqueStore(t, "email")
+		empty(t, s.coll)
 		for i, email := range []string{"bystander@example.com", text} {
 			u := person(fmt.Sprint("gone", i), 1)
 			u.Email = email

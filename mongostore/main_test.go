@@ -26,7 +26,7 @@ import (
 // a whole collection to find one record. The flags raise them.
 var (
 	kills  = flag.Int("kills", 4, "kill `n` processes in TestReconcileKilled")
-	rounds = flag.Int("rounds", 1, "repeat the tests of concurrent calls `n` times")
+	rounds = flag.Int("rounds", 1, "repeat the tests of concurrent calls `n` times; above 1, TestUnconfirmedTypes tries all pairs")
 )
 
 // TestMain sets these for all tests.

@@ -32,6 +32,7 @@ func TestConcurrentRemakesOfOneUser(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := newUniqueStore(t, c.unique...)
 			for round := range 4 * *rounds {
+				empty(t, s.coll)
 				c.run(t, s, fmt.Sprintf("r%d", round))
 			}
 		})

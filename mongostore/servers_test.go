@@ -326,9 +326,7 @@ func (c call) meet(t *testing.T, what string, base rawStore, f *front, s *mongos
 		t.Errorf("%s: %v, want %v", what, results[0].Outcome, c.want[0])
 	}
 	c.check(t, what, base, name)
-	if _, err := base.coll.DeleteMany(t.Context(), bson.D{}); err != nil { // few records are found quickly
-		t.Error(err)
-	}
+	empty(t, base.coll)
 	return met
 }
 

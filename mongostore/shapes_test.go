@@ -180,6 +180,7 @@ func TestShapeWrongTypes(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			s := newStore(t)
 			for name, shape := range fieldShapes {
+				empty(t, s.coll)
 				id := "user_" + name
 				wrong := make(map[string]any)
 				for _, field := range shape.fields {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -55,6 +56,37 @@ func (s rawStore) rawDocument(t testing.TB, clerkID string) bson.Raw {
 	return raw
 }
 
+// rawDocuments returns all documents, by Clerk id.
+func (s rawStore) rawDocuments(t testing.TB) map[string]bson.Raw {
+	t.Helper()
+	cursor, err := s.coll.Find(t.Context(), bson.D{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []bson.Raw
+	if err := cursor.All(t.Context(), &all); err != nil {
+		t.Fatal(err)
+	}
+	docs := make(map[string]bson.Raw)
+	for _, doc := range all {
+		docs[doc.Lookup("clerkId").StringValue()] = doc
+	}
+	return docs
+}
+
+// insertTyped replaces all records by one of the app for each of typedValues, whose user is named
+// after the type. It returns them by Clerk id.
+func insertTyped(t testing.TB, s rawStore, path string) map[string]bson.Raw {
+	t.Helper()
+	empty(t, s.coll)
+	var docs []bson.D
+	for typ, value := range typedValues {
+		docs = append(docs, bson.D{{Key: "clerkId", Value: "user_" + typ}, nested(path, value)})
+	}
+	insert(t, s.coll, docs...)
+	return s.rawDocuments(t)
+}
+
 // nested returns a document with a value at a path.
 func nested(path string, value any) bson.E {
 	if head, rest, ok := strings.Cut(path, "."); ok {
@@ -72,21 +104,23 @@ func wantTypeConflict(t testing.TB, err error, path, typ string) {
 	}
 }
 
-// TestUnconfirmedTypes has records that the app made, with a value of each type at each path. A
-// value of another type than clerksync's is a conflict, and nothing is written but a deletion.
+// TestUnconfirmedTypes has records that the app made, with a value of some type at each path. A
+// value of another type than clerksync's is a conflict, and nothing is written but a deletion. By
+// default each path has a third of the other types in turn, with -rounds=2 all of them.
 func TestUnconfirmedTypes(t *testing.T) {
 	t.Parallel()
-	for path, want := range wantedTypes() {
+	wanted, types := wantedTypes(), slices.Sorted(maps.Keys(typedValues))
+	for i, path := range slices.Sorted(maps.Keys(wanted)) {
 		t.Run(path, func(t *testing.T) {
 			t.Parallel()
-			s := newStore(t)
-			n := 0
-			for typ, value := range typedValues {
-				if typ == want && path == "deletedAt" {
+			s, want := newStore(t), wanted[path]
+			for j, typ := range types {
+				free := typ == want || typ == "null"
+				inTurn := (i+j)%3 == 0 || *rounds > 1
+				if typ == want && path == "deletedAt" || !free && !inTurn {
 					continue
 				}
-				n++
-				checkUnconfirmed(t, s, fmt.Sprint(n), path, typ, value, typ == want || typ == "null")
+				checkUnconfirmed(t, s, fmt.Sprint(j), path, typ, typedValues[typ], free)
 			}
 		})
 	}
@@ -95,12 +129,12 @@ func TestUnconfirmedTypes(t *testing.T) {
 func checkUnconfirmed(t *testing.T, s rawStore, name, path, typ string, value any, free bool) {
 	t.Helper()
 	id, inBatch := "user_"+name, "user_batch"+name
-	for _, id := range []string{id, inBatch} {
-		insert(t, s.coll, bson.D{
-			{Key: "clerkId", Value: id}, {Key: "role", Value: "ADMIN"}, nested(path, value), {Key: "cart", Value: "full"},
-		})
+	of := func(id string) bson.D {
+		return bson.D{{Key: "clerkId", Value: id}, {Key: "role", Value: "ADMIN"}, nested(path, value), {Key: "cart", Value: "full"}}
 	}
-	before, beforeBatch := s.rawDocument(t, id), s.rawDocument(t, inBatch)
+	empty(t, s.coll)
+	insert(t, s.coll, of(id), of(inBatch))
+	before := s.rawDocuments(t)
 	beside := person("beside"+name, 1)
 	if free {
 		got := upsert(t, s, person(name, 1), clerksync.Updated)
@@ -115,9 +149,9 @@ func checkUnconfirmed(t *testing.T, s rawStore, name, path, typ string, value an
 		return
 	}
 	inBatchOffered := person("batch"+name, 1)
-	for version := range 3 {
-		u := person(name, version)
-		if _, extra := u.Extra[path]; version == 1 && !extra { // a guard may pass without other names
+	for _, bare := range []bool{false, true} {
+		u := person(name, 1)
+		if _, extra := u.Extra[path]; bare && !extra { // a guard may pass without other names
 			u.Extra, inBatchOffered.Extra = nil, nil
 		}
 		_, err := s.Upsert(t.Context(), u)
@@ -130,8 +164,11 @@ func checkUnconfirmed(t *testing.T, s rawStore, name, path, typ string, value an
 		t.Fatalf("%s of type %s: batch: %v, %v", path, typ, res, err)
 	}
 	wantTypeConflict(t, failed.Errs[0], path, typ)
-	if !bytes.Equal(before, s.rawDocument(t, id)) || !bytes.Equal(beforeBatch, s.rawDocument(t, inBatch)) {
-		t.Errorf("%s of type %s: the record changed: %s", path, typ, s.rawDocument(t, id))
+	after := s.rawDocuments(t)
+	for _, id := range []string{id, inBatch} {
+		if !bytes.Equal(before[id], after[id]) {
+			t.Errorf("%s of type %s: the record changed: %s", path, typ, after[id])
+		}
 	}
 	deactivate(t, s.Store, id, hour(2))
 	upsert(t, s, person(name, 3), clerksync.Deactivated)
@@ -142,16 +179,14 @@ func checkUnconfirmed(t *testing.T, s rawStore, name, path, typ string, value an
 func TestUnconfirmedNamesOfTheApp(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
-	n := 0
-	for typ, value := range typedValues {
-		for _, path := range []string{"role", "location", "createdAt", "location.city", "profile.bio", "points"} {
-			n++
-			id := fmt.Sprint("user_", n)
-			insert(t, s.coll, bson.D{{Key: "clerkId", Value: id}, nested(path, value)})
-			before := s.rawDocument(t, id).Lookup(strings.Split(path, ".")...)
-			upsert(t, s, person(fmt.Sprint(n), 1), clerksync.Updated)
-			if after := s.rawDocument(t, id).Lookup(strings.Split(path, ".")...); !before.Equal(after) {
-				t.Errorf("%s of type %s is now %v", path, typ, after)
+	for _, path := range []string{"role", "location", "createdAt", "location.city", "profile.bio", "points"} {
+		before := insertTyped(t, s, path)
+		for typ := range typedValues {
+			upsert(t, s, person(typ, 1), clerksync.Updated)
+		}
+		for id, doc := range s.rawDocuments(t) {
+			if after := doc.Lookup(strings.Split(path, ".")...); !before[id].Lookup(strings.Split(path, ".")...).Equal(after) {
+				t.Errorf("%s of %s is now %v", path, id, after)
 			}
 		}
 	}
@@ -273,19 +308,33 @@ func TestUnconfirmedChangesMeanwhile(t *testing.T) {
 	if len(all) < 100 {
 		t.Errorf("%d cases", len(all))
 	}
+	var other func() // before the second write, if not nil
+	writes := 0
+	s := open(t, newHooked(t, base.coll, func(cmd bson.Raw) {
+		if other == nil || commandKind(cmd) != "write" {
+			return
+		}
+		if writes++; writes == 2 {
+			other()
+		}
+	}), nil)
 	for i, m := range all {
 		name := fmt.Sprint(i)
 		doc := bson.D{{Key: "clerkId", Value: "user_" + name}, {Key: "cart", Value: "full"}}
 		if m.before != nil {
 			doc = append(doc, nested(m.path, m.before))
 		}
+		empty(t, base.coll)
 		insert(t, base.coll, doc)
-		s := interrupted(t, base, "write", 2, func() {
+		writes, other = 0, func() {
 			if err := base.SetFields(t.Context(), "user_"+name, map[string]any{m.path: m.value}); err != nil {
 				t.Error(err)
 			}
-		})
+		}
 		_, err := s.Upsert(t.Context(), person(name, 1))
+		if other = nil; writes < 2 {
+			t.Errorf("%s becomes %v: %d writes, so not meanwhile", m.path, m.value, writes)
+		}
 		if !m.conflicts {
 			if err != nil {
 				t.Errorf("%s becomes %v: %v", m.path, m.value, err)
@@ -381,17 +430,14 @@ func TestUnconfirmedErase(t *testing.T) {
 	t.Parallel()
 	coll := newCollection(t)
 	s := rawStore{open(t, coll, &mongostore.Options{EraseOnDelete: true}), coll}
-	types := wantedTypes()
-	n := 0
-	for path, want := range types {
-		for typ, value := range typedValues {
-			n++
-			id := fmt.Sprint("user_", n)
-			insert(t, coll, bson.D{{Key: "clerkId", Value: id}, nested(path, value)})
-			keys := strings.Split(path, ".")
-			before := s.rawDocument(t, id).Lookup(keys...)
-			deactivate(t, s.Store, id, hour(2))
-			got := s.rawDocument(t, id)
+	for path, want := range wantedTypes() {
+		keys, before := strings.Split(path, "."), insertTyped(t, s, path)
+		for typ := range typedValues {
+			deactivate(t, s.Store, "user_"+typ, hour(2))
+		}
+		after := s.rawDocuments(t)
+		for typ := range typedValues {
+			before, got := before["user_"+typ].Lookup(keys...), after["user_"+typ]
 			if got.Lookup("deletedAt").IsZero() {
 				t.Fatalf("%s of type %s: not deleted: %s", path, typ, got)
 			}
@@ -474,6 +520,7 @@ func TestConfirmIsExact(t *testing.T) {
 		"n": 1.0, "plan": []any{"free"}, "email": []any{"e@example.com"},
 	}
 	scalars := map[string]any{"plan": "free", "n": int64(1), "half": 0.5, "on": true, "at": hour(3)}
+	c := newConfirmer(t, base)
 	n := 0
 	for _, tt := range []struct {
 		edits, extra map[string]any
@@ -488,14 +535,34 @@ func TestConfirmIsExact(t *testing.T) {
 			u := person(fmt.Sprint(n), 1)
 			u.Email, u.Name, u.Profile.FirstName, u.Profile.Gender = "e@example.com", "n", "f", ""
 			u.Extra = tt.extra
-			confirmEdited(t, base, u, path, value)
+			c.confirmEdited(t, u, path, value)
 		}
 	}
 }
 
-// confirmEdited stores u, changes a value, and offers u again with later evidence.
-func confirmEdited(t *testing.T, base rawStore, u *clerksync.User, path string, value any) {
+// confirmer offers users to a Store, and calls hook before each command if it is not nil.
+type confirmer struct {
+	base rawStore
+	s    *mongostore.Store
+	hook func()
+}
+
+func newConfirmer(t *testing.T, base rawStore) *confirmer {
 	t.Helper()
+	c := &confirmer{base: base}
+	c.s = open(t, newHooked(t, base.coll, func(bson.Raw) {
+		if c.hook != nil {
+			c.hook()
+		}
+	}), nil)
+	return c
+}
+
+// confirmEdited stores u, changes a value, and offers u again with later evidence.
+func (c *confirmer) confirmEdited(t *testing.T, u *clerksync.User, path string, value any) {
+	t.Helper()
+	base := c.base
+	empty(t, base.coll)
 	want := upsert(t, base, u, clerksync.Created)
 	edit := bson.D{{Key: "$set", Value: bson.D{{Key: path, Value: nulled(value)}}}}
 	if _, err := base.coll.UpdateOne(t.Context(), bson.D{{Key: "clerkId", Value: u.ClerkID}}, edit); err != nil {
@@ -503,19 +570,15 @@ func confirmEdited(t *testing.T, base rawStore, u *clerksync.User, path string, 
 	}
 	keys := strings.Split(path, ".")
 	edited := base.rawDocument(t, u.ClerkID).Lookup(keys...)
-	armed := true
-	s := open(t, newHooked(t, base.coll, func(bson.Raw) {
-		if !armed {
-			return
-		}
+	c.hook = func() {
 		raw := base.rawDocument(t, u.ClerkID)
 		if raw.Lookup(keys...).Equal(edited) && !raw.Lookup("syncedAt").Time().Equal(hour(1)) {
 			t.Errorf("syncedAt moved although %s is %v", path, value)
 		}
-	}), nil)
+	}
 	u.SyncedAt = hour(5)
-	_, err := s.Upsert(t.Context(), u)
-	armed = false
+	_, err := c.s.Upsert(t.Context(), u)
+	c.hook = nil
 	if err != nil {
 		t.Errorf("%s: %v", path, err)
 	}

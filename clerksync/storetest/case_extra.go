@@ -86,18 +86,18 @@ var extraCases = []testCase{
 		name: "ExtraTakesAnyNestedName",
 		rule: "a name in a nested map may be any text, and no two are confused",
 		run: func(c *check) {
-			s := c.newStore()
+			next := c.small()
 			all, changed := make(map[string]any), make(map[string]any)
 			for i, name := range oddNames {
 				all[name], changed[name] = map[string]any{name: i}, map[string]any{name: -i}
-				u := person("user_"+strconv.Itoa(i), 1)
+				s, u := next(), person("user_"+strconv.Itoa(i), 1)
 				u.Extra = map[string]any{"prefs": []any{map[string]any{name: name}}}
 				c.offer(s, u, clerksync.Created)
 				c.offer(s, u, clerksync.Unchanged)
 				u.SyncedAt = hour(9)
 				c.offer(s, u, clerksync.Unchanged)
 			}
-			u := person("user_all", 1)
+			s, u := next(), person("user_all", 1)
 			u.Extra = map[string]any{"prefs": all}
 			got := c.offer(s, u, clerksync.Created)
 			if prefs, _ := got.Extra["prefs"].(map[string]any); len(prefs) != len(oddNames) {

@@ -36,9 +36,9 @@ var omitCases = []testCase{
 		name: "OmitLeavesAField",
 		rule: "a field in Omit stays as it is, the others are written, and the same version repairs the record later",
 		run: func(c *check) {
-			s := c.newStore()
+			next := c.small()
 			for _, path := range append(clerkPaths(), "extraFields") {
-				id := "user_" + path
+				s, id := next(), "user_"+path
 				first, second := person(id, 1), omitting(id, 4, path)
 				first.RoleFromClerk, second.RoleFromClerk = true, true
 				second.Role, second.ClerkCreatedAt = clerksync.RoleAdmin, hour(-48)

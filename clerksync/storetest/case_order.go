@@ -37,7 +37,7 @@ var orderCases = []testCase{
 		name: "AnyOrderConverges",
 		rule: "events in any order, once or twice, end in the newest version with the latest evidence",
 		run: func(c *check) {
-			s := c.newStore()
+			next := c.small()
 			events := func(id string) []*clerksync.User {
 				early, late := person(id, 3), person(id, 3) // two changes in one millisecond
 				early.Name, early.Extra = "Grace", map[string]any{"beta": true}
@@ -45,7 +45,7 @@ var orderCases = []testCase{
 				return []*clerksync.User{person(id, 1), person(id, 2), early, late}
 			}
 			permutations(4, func(order []int) {
-				id := fmt.Sprint("user_", order)
+				s, id := next(), fmt.Sprint("user_", order)
 				es := events(id)
 				for _, i := range slices.Concat(order, order[:2]) {
 					if _, err := s.Upsert(c.t.Context(), es[i]); err != nil {
@@ -61,9 +61,9 @@ var orderCases = []testCase{
 		name: "AnyOrderWithADeletionEndsDeleted",
 		rule: "events in any order end in a deleted record if one of them is a deletion",
 		run: func(c *check) {
-			s := c.newStore()
+			next := c.small()
 			permutations(4, func(order []int) {
-				id := fmt.Sprint("user_", order)
+				s, id := next(), fmt.Sprint("user_", order)
 				for _, i := range slices.Concat(order, order[:2]) {
 					if i == 3 {
 						c.deactivate(s, id, hour(4))
@@ -82,9 +82,9 @@ var orderCases = []testCase{
 		name: "AnyOrderWithOmitConverges",
 		rule: "events of which some have Omit, in any order, end in the newest whole version, and a ban in one of them is not lifted by an older event",
 		run: func(c *check) {
-			s := c.newStore()
+			next := c.small()
 			permutations(4, func(order []int) {
-				id := fmt.Sprint("user_", order)
+				s, id := next(), fmt.Sprint("user_", order)
 				ban, noMail := omitting(id, 5, onlyBanned()...), omitting(id, 4, "email", "seats")
 				es := []*clerksync.User{person(id, 2), person(id, 3), ban, noMail}
 				banned := false

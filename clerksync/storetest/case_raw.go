@@ -5,7 +5,6 @@ import (
 	"maps"
 	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -450,7 +449,6 @@ var foreignCases = []testCase{
 		rule:  "a null in the database reads as absent and does not make writes fail",
 		needs: foreign,
 		run: func(c *check) {
-			s := c.raw()
 			nulls := make(map[string]any)
 			paths := []string{
 				"email", "role", "name", "profile", "location", "lastSignInAt", "emailVerified", "phoneVerified",
@@ -460,7 +458,7 @@ var foreignCases = []testCase{
 			for _, path := range paths {
 				nulls[path] = Null{}
 			}
-			c.adopts(s, nulls)
+			c.adopts(nulls)
 		},
 	},
 	{
@@ -468,14 +466,13 @@ var foreignCases = []testCase{
 		rule:  "a field of the wrong type reads as absent, never as an error, and makes no write fail once clerksync has written the record",
 		needs: foreign,
 		run: func(c *check) {
-			s := c.raw()
-			c.heals(s, map[string]any{
+			c.heals(map[string]any{
 				"email": 42, "role": true, "name": []any{"Ada"}, "profile": "a text", "location": 3.5,
 				"lastSignInAt": "yesterday", "emailVerified": "yes", "phoneVerified": 1, "isActive": "no",
 				"banned": "true", "createdAt": "2020", "updatedAt": "2020", "clerkCreatedAt": "2020",
 				"clerkUpdatedAt": "2999-01-01", "deletedAt": "never", "extraFields": "email",
 			})
-			c.heals(s, map[string]any{
+			c.heals(map[string]any{
 				"profile": map[string]any{
 					"firstName": 1, "fullName": Null{}, "gender": map[string]any{"is": "nested"},
 				},
@@ -489,17 +486,17 @@ var foreignCases = []testCase{
 		rule:  "in a record that clerksync has never written, a value of another type is the app's: a conflict, and nothing is written but a deletion",
 		needs: foreign,
 		run: func(c *check) {
-			s := c.raw()
-			n := 0
-			for path := range ownTypes() {
-				for kind, value := range otherTypes(path) {
-					n++
-					c.conflicts(s, "user_"+strconv.Itoa(n), path, kind, value)
+			next := c.small()
+			own := ownTypes()
+			for i, path := range slices.Sorted(maps.Keys(own)) {
+				for j, kind := range slices.Sorted(maps.Keys(typedValues)) {
+					if inTurn := (i+j)%3 == 0 || allPairs(); inTurn && kind != own[path] {
+						c.conflicts(next().(RawStore), "user_"+path+kind, path, kind, typedValues[kind])
+					}
 				}
 			}
 			for _, kind := range []string{"string", "bool", "object"} { // a name of Extra, whatever its type is
-				n++
-				c.conflicts(s, "user_"+strconv.Itoa(n), "plan", kind, typedValues[kind])
+				c.conflicts(next().(RawStore), "user_plan"+kind, "plan", kind, typedValues[kind])
 			}
 		},
 	},
@@ -508,12 +505,10 @@ var foreignCases = []testCase{
 		rule:  "in a record that clerksync has never written, names that only a new record gets may have any type, and stay",
 		needs: foreign,
 		run: func(c *check) {
-			s := c.raw()
-			n := 0
+			next := c.small()
 			for _, path := range []string{"role", "location", "createdAt", "points", "profile.bio"} {
-				for _, value := range typedValues {
-					n++
-					id := "user_" + strconv.Itoa(n)
+				for kind, value := range typedValues {
+					s, id := next().(RawStore), "user_"+path+kind
 					c.set(s, id, map[string]any{path: value})
 					before := c.fields(s, id)
 					c.offer(s, person(id, 1), clerksync.Updated)
@@ -527,18 +522,18 @@ var foreignCases = []testCase{
 		rule:  "in a record that clerksync has never written, values of the right type are brought in step",
 		needs: foreign,
 		run: func(c *check) {
-			s := c.raw()
+			next := c.small()
 			for path, kind := range ownTypes() {
 				if path == "deletedAt" || path == "profile" || path == "extraFields" {
 					continue
 				}
-				id := "user_" + path
+				s, id := next().(RawStore), "user_"+path
 				c.set(s, id, map[string]any{path: typedValues[kind]})
 				c.offer(s, person(id, 1), clerksync.Updated)
 				c.offer(s, person(id, 1), clerksync.Unchanged)
 			}
 			// An Extra that an earlier Upsert wrote is not the app's, although there was no syncedAt.
-			u := person("user_1", 1)
+			s, u := next(), person("user_1", 1)
 			u.SyncedAt = time.Time{}
 			c.offer(s, u, clerksync.Created)
 			c.offer(s, person("user_1", 2), clerksync.Updated)
@@ -567,21 +562,22 @@ var foreignCases = []testCase{
 
 // adopts checks that a record of unusable fields reads as an empty record, and that the next
 // version is written to it.
-func (c *check) adopts(s RawStore, fields map[string]any) {
+func (c *check) adopts(fields map[string]any) {
 	c.t.Helper()
-	c.brings(s, fields, time.Time{})
+	c.brings(fields, time.Time{})
 }
 
 // heals is adopts for a record that clerksync has written.
-func (c *check) heals(s RawStore, fields map[string]any) {
+func (c *check) heals(fields map[string]any) {
 	c.t.Helper()
-	c.brings(s, fields, hour(0))
+	c.brings(fields, hour(0))
 }
 
-func (c *check) brings(s RawStore, fields map[string]any, syncedAt time.Time) {
+func (c *check) brings(fields map[string]any, syncedAt time.Time) {
 	c.t.Helper()
+	next := c.small()
 	for path, v := range fields { // one at a time, so that a failure names the field
-		id := "user_" + path + strings.Repeat("x", len(fields))
+		s, id := next().(RawStore), "user_"+path
 		c.set(s, id, map[string]any{path: v})
 		got := c.record(s, id)
 		want := &clerksync.User{ClerkID: id, ID: got.ID, IsActive: true}
@@ -592,7 +588,7 @@ func (c *check) brings(s RawStore, fields map[string]any, syncedAt time.Time) {
 		c.offer(s, person(id, 1), clerksync.Updated)
 		c.offer(s, person(id, 2), clerksync.Updated)
 	}
-	id := "user_all" + strings.Repeat("x", len(fields))
+	s, id := next().(RawStore), "user_all"
 	c.set(s, id, fields)
 	if !syncedAt.IsZero() {
 		c.set(s, id, map[string]any{"syncedAt": syncedAt})
@@ -626,13 +622,6 @@ func ownTypes() map[string]string {
 		}
 	}
 	return types
-}
-
-// otherTypes returns a value of each type that is not clerksync's at the path.
-func otherTypes(path string) map[string]any {
-	others := maps.Clone(typedValues)
-	delete(others, ownTypes()[path])
-	return others
 }
 
 // conflicts checks that a record with a value at a path is not written, but can be deleted.

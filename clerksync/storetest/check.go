@@ -316,6 +316,20 @@ func (c *check) rejected(what string, err error, u *clerksync.User) {
 	}
 }
 
+// small returns a function that returns a Store for the next record of a case with many: a new
+// one now and then, since a Store that scans takes longer for each record with every other.
+func (c *check) small() func() clerksync.Store {
+	var s clerksync.Store
+	n := 0
+	return func() clerksync.Store {
+		if n%6 == 0 {
+			s = c.newStore()
+		}
+		n++
+		return s
+	}
+}
+
 // concurrently runs f(0) to f(n-1) on goroutines that start at the same time, and waits. f
 // must not stop the test.
 func (c *check) concurrently(n int, f func(i int)) {

@@ -17,7 +17,8 @@ const (
 
 var (
 	roundsFlag = flag.Int("storetest.rounds", fewestRounds,
-		"storetest: repeat each concurrent case and random history `n` times")
+		"storetest: repeat each concurrent case and random history `n` times; "+
+			"above the default, also try each type at each path")
 	workersFlag = flag.Int("storetest.workers", fewestWorkers,
 		"storetest: run each concurrent case on `n` goroutines")
 	usersFlag = flag.Int("storetest.users", fewestUsers,
@@ -26,6 +27,10 @@ var (
 
 // rounds is how often a concurrent case and a random history are repeated.
 func rounds() int { return max(fewestRounds, *roundsFlag) }
+
+// allPairs reports whether a case about paths and types tries each type at each path. By default
+// each path has a third of the types in turn.
+func allPairs() bool { return rounds() > fewestRounds }
 
 // workers is how many goroutines compete for one record.
 func workers() int { return max(fewestWorkers, *workersFlag) }
