@@ -23,12 +23,14 @@ import (
 )
 
 var explore = flag.String("explore", "some", "TestExplore: `some` scenarios, chosen at random; "+
-	"one: all, with one preemption; two: also two preemptions")
+	"many: more of them; one: all, with one preemption; two: also two preemptions")
 
-// someScenarios and someReleases are how many scenarios TestExplore runs by default.
+// someScenarios and someReleases are how many scenarios TestExplore runs by default;
+// manyScenarios is how many it runs besides all releases.
 const (
 	someScenarios = 30
 	someReleases  = 8
+	manyScenarios = 800
 )
 
 // choose returns n of all at random.
@@ -49,11 +51,13 @@ func TestExplore(t *testing.T) {
 	switch *explore {
 	case "some":
 		all = slices.Concat(choose(scenarios(), someScenarios), choose(releaseScenarios(), someReleases))
+	case "many":
+		all = slices.Concat(choose(scenarios(), manyScenarios), releaseScenarios())
 	case "one":
 	case "two":
 		two = true
 	default:
-		t.Fatalf("-explore=%s: want some, one or two", *explore)
+		t.Fatalf("-explore=%s: want some, many, one or two", *explore)
 	}
 	e := newExplorer(t)
 	for _, sc := range all {
