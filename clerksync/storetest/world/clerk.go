@@ -75,6 +75,11 @@ func (s *state) isButForEmail(f facts) bool {
 	return f == want
 }
 
+// wasBannedSince reports whether the user was banned in Clerk at at, or at any time after it.
+func (u *user) wasBannedSince(at int64) bool {
+	return slices.ContainsFunc(u.states, func(s state) bool { return s.until >= at && s.facts.Banned })
+}
+
 // hadAddress reports whether the user had an address in Clerk. Everybody had none.
 func (u *user) hadAddress(email string) bool {
 	return email == "" || slices.ContainsFunc(u.states, func(s state) bool { return s.facts.Email == email })

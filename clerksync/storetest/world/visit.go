@@ -138,8 +138,12 @@ func (w *world) droppedWhileLoading(r *run) bool {
 	return r.storeRead > 0 && r.p.forgot[r.user.id] > r.storeRead
 }
 
-// wasBarred reports whether a state of the record that the visit may have seen bars the user.
+// wasBarred reports whether a state of the record that the visit may have seen bars the user, or
+// a ban in Clerk that the process may have seen and could not write.
 func (w *world) wasBarred(r *run) bool {
+	if r.user.wasBannedSince(ms(r.start.Add(-r.p.ttl))) {
+		return true
+	}
 	for _, s := range slices.Backward(r.user.records) {
 		if s.until != 0 && r.start.Sub(s.supersededAt) > r.p.ttl {
 			return false
