@@ -36,7 +36,7 @@ type BulkReader struct {
 	onFailure  func(error) error
 
 	calls, throttled atomic.Int64
-	answered         bool // Clerk has answered, so the API's URL is right
+	answered         atomic.Bool // Clerk has answered, so the API's URL is right
 }
 
 // NewBulkReader returns a BulkReader that sends at most perSecond requests a second.
@@ -141,7 +141,9 @@ func (b *BulkReader) get(
 		err := b.client.get(attempt, b.client.bulk, &call, op, path, params, parse)
 		asOf = call.sentAt
 		b.calls.Add(1)
-		b.answered = b.answered || isAnswer(err)
+		if isAnswer(err) {
+			b.answered.Store(true)
+		}
 		var failed *Error
 		if errors.As(err, &failed) && failed.status == http.StatusTooManyRequests {
 			b.throttled.Add(1)
@@ -158,7 +160,7 @@ func (b *BulkReader) get(
 // permanent reports whether asking again would not help. What a wrong URL gives ends the run
 // at once, until Clerk has answered: after that it is a failure on the way, which may pass.
 func (b *BulkReader) permanent(err error) bool {
-	return permanent(err) || !b.answered && isWrongPlace(err)
+	return permanent(err) || !b.answered.Load() && isWrongPlace(err)
 }
 
 // pace waits until the next request may be sent.
