@@ -537,7 +537,8 @@ func TestNewReportsAuthFaults(t *testing.T) {
 		"party empty":                {parties(""), badParty},
 		"party any":                  {parties("*"), badParty},
 		"party null":                 {parties("null"), badParty},
-		"party with a space":         {parties(" " + appOrigin), badParty},
+		"party with space around it": {parties(" " + appOrigin + "\n"), nil},
+		"parties in one entry":       {parties(appOrigin + " " + otherOrigin), badParty},
 		"key":                        {jwtKey(key), nil},
 		"key, white space around it": {jwtKey("\n  " + key + "\t"), nil},
 		"key on one line":            {jwtKey(strings.ReplaceAll(key, "\n", `\n`)), nil},
@@ -756,9 +757,13 @@ func TestCookieOfAnotherOriginsRequest(t *testing.T) {
 	}
 	for name, tt := range map[string]struct {
 		method, site, origin string
-		bearer               bool
+		bearer, upgrade      bool
 		code                 string // "" for 200
 	}{
+		"a WebSocket of another origin":       {method: "GET", site: "same-site", origin: otherOrigin, upgrade: true, code: "cross_origin"},
+		"a WebSocket of an authorized party":  {method: "GET", site: "same-site", origin: app, upgrade: true},
+		"a WebSocket of another, with header": {method: "GET", site: "cross-site", origin: evil, upgrade: true, bearer: true},
+
 		"own page":                   {method: "POST", site: "same-origin", origin: api},
 		"own page, old browser":      {method: "POST", origin: api},
 		"authorized party":           {method: "POST", site: "same-site", origin: app},
@@ -772,6 +777,9 @@ func TestCookieOfAnotherOriginsRequest(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := httptest.NewRequest(tt.method, api+"/x", nil)
+			if tt.upgrade {
+				r.Header.Set("Upgrade", "websocket")
+			}
 			if tt.bearer {
 				r.Header.Set("Authorization", "Bearer "+token)
 			} else {

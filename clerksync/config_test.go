@@ -162,8 +162,9 @@ func TestWebhookHandlerReportsEveryFault(t *testing.T) {
 		"another id":            {webhookConfig(0, "org_1"), []string{"InstanceID is not the id of an instance"}},
 		"an instance's id":      {webhookConfig(0, "ins_1"), nil},
 		"a key as instance":     {webhookConfig(0, "pk_test_Zm9v"), []string{"InstanceID is a publishable key"}},
-		"negative tolerance":    {webhookConfig(-time.Second, ""), []string{"Tolerance must be from 0, which means 5m0s, to 24h0m0s"}},
+		"negative tolerance":    {webhookConfig(-time.Second, ""), []string{"Tolerance must be from 1ms to 24h0m0s, or 0, which means 5m0s"}},
 		"a day's tolerance":     {webhookConfig(24*time.Hour, ""), nil},
+		"forgotten unit":        {webhookConfig(300, ""), []string{"Tolerance must be"}},
 		"over a day's":          {webhookConfig(24*time.Hour+1, ""), []string{"Tolerance must be"}},
 		"several faults at once": {
 			clerksync.WebhookConfig{Secrets: []string{"", "x"}, MaxBodyBytes: -1},

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"iter"
 	"net/http"
 	"slices"
 	"strings"
@@ -67,11 +68,22 @@ func (s *Syncer) cookieSession(r *http.Request) (*sessiontoken.Session, error) {
 	case newest == nil:
 		return nil, tokenProblem(refusal)
 	}
-	if err := s.cfg.Auth.crossOrigin.Check(r); err != nil {
+	if err := s.cfg.Auth.crossOrigin.Check(changing(r)); err != nil {
 		err = fmt.Errorf("%w: %w", ErrUnauthenticated, err)
 		return nil, &Problem{Status: http.StatusForbidden, Code: codeCrossOrigin, Err: err}
 	}
 	return newest, nil
+}
+
+// changing is r for the check of its origin. The check lets a GET through, and that is how a
+// WebSocket begins, through which another origin could then change something.
+func changing(r *http.Request) *http.Request {
+	if r.Header.Get("Upgrade") == "" {
+		return r
+	}
+	post := *r
+	post.Method = http.MethodPost
+	return &post
 }
 
 // issuedAt is a session's iat, 0 for none.
@@ -131,24 +143,24 @@ func bearerToken(lines []string) (token string, ok bool) {
 // but a proxy may have joined several lines with commas (RFC 9110, section 5.3). A comma
 // also separates the parameters of one scheme, so new credentials begin only after a comma
 // that a scheme and a space follow.
-func splitCredentials(line string) func(yield func(string) bool) {
+func splitCredentials(line string) iter.Seq[string] {
 	return func(yield func(string) bool) {
-		credentials := ""
+		begin, pending := 0, false // of the credentials, which may have commas in them
+		at := 0
 		for part := range strings.SplitSeq(line, ",") {
 			trimmed := strings.TrimSpace(part)
 			switch {
-			case credentials == "":
-				credentials = trimmed
+			case !pending:
+				begin, pending = at, trimmed != ""
 			case strings.Contains(trimmed, " "):
-				if !yield(credentials) {
+				if !yield(strings.TrimSpace(line[begin : at-1])) {
 					return
 				}
-				credentials = trimmed
-			default:
-				credentials += "," + part
+				begin = at
 			}
+			at += len(part) + 1
 		}
-		yield(credentials)
+		yield(strings.TrimSpace(line[begin:]))
 	}
 }
 

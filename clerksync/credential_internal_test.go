@@ -54,6 +54,23 @@ func TestBearerToken(t *testing.T) {
 	}
 }
 
+// The header is from a client that need not be signed in: its work must be linear.
+func TestLongAuthorizationHeader(t *testing.T) {
+	for _, line := range []string{
+		"a" + strings.Repeat(",", 1<<20), strings.Repeat(" ", 1<<19) + "a" + strings.Repeat(",", 1<<19),
+		strings.Repeat("a b,", 1<<18), strings.Repeat(",", 1<<20), strings.Repeat("Bearer null,", 1<<16) + "x y",
+	} {
+		allocs := testing.AllocsPerRun(1, func() {
+			if token, _ := bearerToken([]string{line}); token != "" {
+				t.Errorf("%.20q… has the token %.20q", line, token)
+			}
+		})
+		if allocs > 10 {
+			t.Errorf("%.20q… takes %v allocations", line, allocs)
+		}
+	}
+}
+
 // The pairs are from the tests of Clerk's JavaScript SDK.
 func TestCookieSuffix(t *testing.T) {
 	t.Parallel()

@@ -170,7 +170,7 @@ func (h *handover) release(ctx context.Context, u *User, conflict *ConflictError
 	if err != nil {
 		return nil, err
 	}
-	if fresh == nil {
+	if fresh == nil || version(fresh) < version(u) { // Clerk's list lags behind
 		return nil, conflict
 	}
 	if !sameValue(fieldOf(fresh, field), value) {

@@ -640,3 +640,27 @@ func TestMovedAddressOnMemstore(t *testing.T) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 }
+
+// Clerk's list may lag behind the event. What it says then frees nothing and replaces nothing.
+func TestHandoverWithAnOldList(t *testing.T) {
+	t.Parallel()
+	m := newMovers(t, 2)
+	before := "[" + string(m.user(t, m.ids[0])) + "," + string(m.user(t, m.ids[1])) + "]"
+	m.give(t, 1, 0)
+	m.clerk.SetFault(func(r *http.Request) *fakeclerk.Fault {
+		if isPair(r) {
+			return &fakeclerk.Fault{Status: 200, Body: before}
+		}
+		return nil
+	})
+	version := m.updatedAt(t, m.ids[0])
+	if a := m.deliver(t, m.user(t, m.ids[0])); a.status != 204 {
+		t.Errorf("the event got %d %s", a.status, a.body)
+	}
+	if got := m.stored(t, m.ids[0]).ClerkUpdatedAt; !got.Equal(version.Add(-time.Millisecond)) {
+		t.Errorf("the record has version %v, the event %v", got, version)
+	}
+	if log := m.logs.String(); !strings.Contains(log, "without some of its fields") {
+		t.Errorf("the omission is not in the log:\n%s", log)
+	}
+}

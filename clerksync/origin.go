@@ -19,6 +19,7 @@ const exampleOrigin = "https://app.example.com"
 // a token's azp: scheme and host in lower case, no default port, no final slash. If value is
 // no such origin, fault says why and what to write instead.
 func normalOrigin(value string) (origin, fault string) {
+	value = strings.TrimSpace(value)
 	u, err := url.Parse(value)
 	switch is := setting.Fault(value); {
 	case is != "":

@@ -84,7 +84,6 @@ func TestNoOrigin(t *testing.T) {
 		"https://app.example.com:http":                "cannot be read as a URL",
 		"https://a.example.com,https://b.example.com": "one origin for each entry",
 		"https://a.example.com https://b.example.com": "one origin for each entry",
-		" https://app.example.com":                    "one origin for each entry",
 		`https:\\app.example.com`:                     "one origin for each entry",
 		"https://bücher.example":                      "Punycode",
 		"https://.example.com":                        "not a host's name",

@@ -116,10 +116,11 @@ func (c *comparison) written(id string, outcome Outcome) {
 	}
 }
 
-// addBan has the ban of a user written alone, if that is worth trying after err.
+// addBan has the ban of a user written alone, if the Store rejects the rest. The end of a ban
+// is left to events and visits: it is not worth a second write of each rejected user.
 func (c *comparison) addBan(u *User, err error) {
-	if banWorthTrying(u, err) {
-		c.parts = append(c.parts, onlyBan(u))
+	if ban := banAlone(u); ban != nil && u.Banned && errors.Is(err, ErrRejected) {
+		c.parts = append(c.parts, ban)
 	}
 }
 
@@ -158,7 +159,9 @@ func (c *comparison) offerParts(ctx context.Context, parts []*User, round int) (
 			if less := omitNext(u, conflict, round); less != nil {
 				c.parts = append(c.parts, less)
 			}
-		} else if err != nil && !errors.As(err, &final) && !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrRejected) {
+		} else if errors.Is(err, ErrRejected) {
+			c.addBan(u, err)
+		} else if err != nil && !errors.As(err, &final) && !errors.Is(err, ErrNotFound) {
 			failing, cause = append(failing, u), err
 		}
 	}

@@ -34,7 +34,8 @@ type refusal struct {
 func (s *Syncer) refused(ctx context.Context, start time.Time, r refusal) {
 	s.observe(ctx, start, r.Observation)
 	p := problemOf(r.Err)
-	if errors.Is(r.Err, context.Canceled) { // a client that left is not a fault
+	left := errors.Is(ctx.Err(), context.Canceled) && errors.Is(r.Err, context.Canceled)
+	if left { // a client that does not wait for the answer is not a fault
 		return
 	}
 	level, message := slog.LevelWarn, "clerksync: a request was refused"

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -379,6 +380,21 @@ func TestFailedHookIsObservedOnce(t *testing.T) {
 	if len(fx.seen.all) != 1 || o.Outcome != clerksync.Created || o.ClerkID != "user_1" || o.EventID != "msg_1" {
 		t.Errorf("observed %+v", fx.seen.all)
 	}
+}
+
+// A context of the app's own that has ended is not a client that has left.
+func TestHookWhoseContextEndedIsTraced(t *testing.T) {
+	t.Parallel()
+	fx := newFixture(t, nil)
+	h, err := fx.WebhookHandler(clerksync.WebhookConfig{
+		Secrets: []string{testSecret},
+		OnEvent: func(context.Context, clerksync.Event) error { return fmt.Errorf("queue: %w", context.Canceled) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkProblem(t, answerOf(h, signed(t, "/", testSecret, t0, createdEvent)), 503, "event_hook_failed")
+	checkTrace(t, fx, clerksync.OpWebhook, "event_hook_failed")
 }
 
 func TestEventUserID(t *testing.T) {

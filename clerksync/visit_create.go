@@ -171,8 +171,16 @@ func (p *pause) left(now time.Time) time.Duration {
 
 // record notes a failed call to Clerk.
 func (p *pause) record(err error, now time.Time) {
-	if length := pauseAfter(err); length > 0 {
-		p.until.Store(now.Add(length).UnixNano())
+	length := pauseAfter(err)
+	if length == 0 {
+		return
+	}
+	until := now.Add(length).UnixNano()
+	for { // an answer that was on its way does not shorten the pause
+		old := p.until.Load()
+		if p.left(now) >= length || p.until.CompareAndSwap(old, until) {
+			return
+		}
 	}
 }
 

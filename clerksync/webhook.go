@@ -116,8 +116,8 @@ func (s *Syncer) WebhookHandler(cfg WebhookConfig) (http.Handler, error) {
 		h.cfg.MaxBodyBytes = 1 << 20
 	}
 	h.verifier.tolerance = cmp.Or(cfg.Tolerance, defaultTolerance)
-	if cfg.Tolerance < 0 || cfg.Tolerance > maxTolerance {
-		fault("Tolerance must be from 0, which means %v, to %v", defaultTolerance, maxTolerance)
+	if cfg.Tolerance != 0 && (cfg.Tolerance < time.Millisecond || cfg.Tolerance > maxTolerance) {
+		fault("Tolerance must be from 1ms to %v, or 0, which means %v", maxTolerance, defaultTolerance)
 	}
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
@@ -176,8 +176,11 @@ func (w *failureWriter) finish() {
 	}
 }
 
-// Unwrap is for http.ResponseController.
-func (w *failureWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+// FlushError is for http.ResponseController. A flush alone would send 200.
+func (w *failureWriter) FlushError() error {
+	w.finish()
+	return http.NewResponseController(w.ResponseWriter).Flush()
+}
 
 // serve applies one delivery. It notes in d what is known of it, for the Observation and for
 // the log.

@@ -467,6 +467,10 @@ func TestErrorHandlerCannotAcknowledge(t *testing.T) {
 			http.Redirect(w, r, "/sorry", http.StatusSeeOther)
 		}, 503, ""},
 		"its own": {func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(500) }, 500, ""},
+		"flushed first": {func(w http.ResponseWriter, r *http.Request, err error) {
+			_ = http.NewResponseController(w).Flush()
+			page(w, r, err)
+		}, 503, "page"},
 		"flushed": {func(w http.ResponseWriter, r *http.Request, err error) {
 			w.WriteHeader(http.StatusEarlyHints)
 			page(w, r, err)

@@ -1,6 +1,7 @@
 package clerksync
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -41,13 +42,13 @@ func (s *Syncer) write(ctx context.Context, m mapped, upsert upsertFunc) (Result
 	}
 	res, err := upsert(ctx, m.user)
 	if err == nil {
-		return s.writeStaleBan(ctx, m.user, res, upsert), nil
+		return s.writeStaleBan(ctx, m.user, res, upsert)
 	}
 	if conflict := refusedField(err); conflict != nil {
 		return s.writeConflicting(ctx, m.user, conflict, err, upsert)
 	}
-	if banWorthTrying(m.user, err) {
-		if written, banErr := upsert(ctx, onlyBan(m.user)); banErr == nil {
+	if ban := banAlone(m.user); ban != nil && errors.Is(err, ErrRejected) {
+		if written, banErr := upsert(ctx, ban); banErr == nil {
 			return written, err
 		}
 	}
@@ -64,8 +65,14 @@ func refusedField(err error) *ConflictError {
 	return nil
 }
 
-// banWorthTrying reports whether a write that failed with err is repeated for the ban alone.
-func banWorthTrying(u *User, err error) bool { return u.Banned && errors.Is(err, ErrRejected) }
+// banAlone is onlyBan for a write that was refused; nil if that was the ban alone, or if it is
+// not known whether Clerk bans the user.
+func banAlone(u *User) *User {
+	if u.omits("extraFields") || u.omits("banned") {
+		return nil
+	}
+	return onlyBan(u)
+}
 
 // writePart writes what is left of a user who could not be mapped as a whole.
 func (s *Syncer) writePart(ctx context.Context, m mapped, upsert upsertFunc) (Result, error) {
@@ -84,18 +91,15 @@ func (s *Syncer) writePart(ctx context.Context, m mapped, upsert upsertFunc) (Re
 
 // writeStaleBan sets the ban of a user who came without a version, if the record has one. It
 // returns the Result of the last write.
-func (s *Syncer) writeStaleBan(ctx context.Context, u *User, res Result, upsert upsertFunc) Result {
+func (s *Syncer) writeStaleBan(ctx context.Context, u *User, res Result, upsert upsertFunc) (Result, error) {
 	if res.Outcome != Stale || !u.ClerkUpdatedAt.IsZero() {
-		return res
+		return res, nil
 	}
 	ban := undatedBan(u)
 	if ban == nil {
-		return res
+		return res, nil
 	}
-	if banned, err := upsert(ctx, ban); err == nil {
-		return banned
-	}
-	return res
+	return upsert(ctx, ban)
 }
 
 // writeConflicting writes a user whom a unique index refuses. cause is the error.
@@ -111,7 +115,7 @@ func (s *Syncer) writeConflicting(
 		return whole, nil
 	}
 	if !exists {
-		return Result{}, cause
+		return part, cause
 	}
 	s.logOmitted(ctx, left, conflict)
 	return part, nil
@@ -121,18 +125,21 @@ func (s *Syncer) writeConflicting(
 // but the ban is.
 const maxRefusedFields = 4
 
-// without upserts u, and omits what unique indexes refuse. It returns what it wrote. There is
-// nothing to write if u is nil.
+// without upserts u, and omits what unique indexes refuse. If the Store rejects the rest, it
+// writes the ban alone, and the error is that rejection. It returns what it wrote.
 func without(ctx context.Context, u *User, upsert upsertFunc) (Result, *User, error) {
+	var rejection error
 	for n := 0; ; n++ {
 		res, err := upsert(ctx, u)
-		conflict := refusedField(err)
-		if conflict == nil {
-			return res, u, err
+		var less *User
+		switch conflict := refusedField(err); {
+		case conflict != nil:
+			less = omitNext(u, conflict, n)
+		case errors.Is(err, ErrRejected):
+			rejection, less = err, banAlone(u)
 		}
-		less := omitNext(u, conflict, n)
 		if less == nil {
-			return Result{}, u, err
+			return res, u, cmp.Or(rejection, err)
 		}
 		u = less
 	}
@@ -155,7 +162,7 @@ func omitRefused(u *User, field string) *User {
 	}
 	paths := together(field)
 	if field == "banned" || slices.ContainsFunc(paths, func(path string) bool { return !u.owns(path) }) {
-		return onlyBan(u)
+		return banAlone(u)
 	}
 	less := *u
 	less.Omit = slices.Concat(u.Omit, paths)

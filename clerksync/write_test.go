@@ -255,6 +255,24 @@ func writeFaults() map[string]writeFault {
 			refuse: refusing(rejected, "email"), status: 422, code: "rejected", onlyBan: true,
 		},
 
+		"a name with a dot, and the rest is rejected": {
+			mapping: extraOf("a.b", 1), refuse: refusing(rejected, "email"), status: 422, code: "rejected", onlyBan: true,
+		},
+		"an odd image, and the rest is rejected": {
+			change:  func(u *fakeclerk.UserObject) { u.Extra = map[string]any{"image_url": 7} },
+			restore: func(u *fakeclerk.UserObject) { u.Extra = nil },
+			refuse:  refusing(rejected, "email"), status: 422, code: "rejected", onlyBan: true,
+		},
+		"the e-mail is taken, and the rest is rejected": {
+			refuse: func(u *user) error {
+				if err := conflictsOn("email")(u); err != nil {
+					return err
+				}
+				return refusing(rejected, "name")(u)
+			},
+			status: 409, code: "conflict", onlyBan: true,
+		},
+
 		"an odd first name":    odd("first_name", []string{"A"}, "profile.firstName", "profile.fullName", "name"),
 		"an odd image":         odd("image_url", 7, "profile.imageUrl"),
 		"odd addresses":        odd("email_addresses", map[string]any{}, "email", "emailVerified"),
@@ -711,4 +729,50 @@ func TestReconcileCountsWhatIsWrittenInPart(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The end of a ban is written as the ban was, even if the Store rejects all the rest.
+func TestEndOfABanIsWrittenAlone(t *testing.T) {
+	t.Parallel()
+	w := newWriteFixture(t, writeFault{})
+	id := w.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Ada", Email: "ada@example.com"})
+	visit(t, w.Syncer, id)
+	w.picky.setRefuse(refusing(fmt.Errorf("store: %w", clerksync.ErrRejected), "email"))
+	for _, banned := range []bool{true, false} {
+		w.clock.Advance(time.Minute)
+		change := w.clerk.UnbanUser
+		if banned {
+			change = w.clerk.BanUser
+		}
+		if err := change(id); err != nil {
+			t.Fatal(err)
+		}
+		checkProblem(t, w.deliver(t, w.user(t, id)), 422, "rejected")
+		if got := w.stored(t, id).Banned; got != banned {
+			t.Errorf("banned %t in Clerk, %t in the Store", banned, got)
+		}
+	}
+}
+
+// An event without a version is acknowledged only after its ban is written.
+func TestUndatedBanThatFails(t *testing.T) {
+	t.Parallel()
+	w := newWriteFixture(t, writeFault{})
+	id := w.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Ada"})
+	visit(t, w.Syncer, id)
+	w.clock.Advance(time.Minute)
+	if err := w.clerk.BanUser(id); err != nil {
+		t.Fatal(err)
+	}
+	undated := func(u *fakeclerk.UserObject) { u.Extra = map[string]any{"updated_at": nil} }
+	if err := w.clerk.UpdateUserSilently(id, undated); err != nil {
+		t.Fatal(err)
+	}
+	w.picky.setRefuse(func(u *clerksync.User) error {
+		if len(u.Omit) > 0 {
+			return errDown
+		}
+		return nil
+	})
+	checkProblem(t, w.deliver(t, w.user(t, id)), 503, "unavailable")
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
@@ -81,6 +82,9 @@ func readAll[T any](ctx context.Context, s *Store, op string, clerkIDs []string,
 	return found, nil
 }
 
+// closeTimeout bounds the command that closes a cursor.
+const closeTimeout = 5 * time.Second
+
 // Undeleted implements [clerksync.BatchStore], in one pass over the collection, ten times
 // BatchSize records a round trip. It leaves out records whose clerkId is not a string. A
 // server ends the pass if the caller pauses for ten minutes, or if another server becomes
@@ -98,7 +102,12 @@ func (s *Store) Undeleted(ctx context.Context) iter.Seq2[clerksync.Stamp, error]
 			yield(clerksync.Stamp{}, err)
 			return
 		}
-		defer func() { _ = cursor.Close(ctx) }()
+		defer func() {
+			// Also after ctx has ended: the server keeps an open cursor for ten minutes.
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+			defer cancel()
+			_ = cursor.Close(ctx)
+		}()
 		for cursor.Next(ctx) {
 			stamp := (&record{raw: cursor.Current}).stamp()
 			if stamp.ClerkID == "" || !stamp.DeletedAt.IsZero() {

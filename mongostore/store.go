@@ -163,7 +163,7 @@ func (s *Store) checkWrites(ctx context.Context) error {
 		_, err := s.coll.UpdateOne(ctx, s.nothing(), noChange)
 		return err
 	})
-	if err == nil || !answered(err) {
+	if err == nil || !answered(err) || transient(err) { // what passes says nothing about retryable writes
 		return err
 	}
 	if onlyUnconfirmed(err) {
