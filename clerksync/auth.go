@@ -214,7 +214,7 @@ func newTokenVerifier(cfg *Config, api *clerkapi.Client, b *background) *session
 // token_bad_signature, token_unknown_key and session_pending; or 403 cross_origin if
 // another origin's request carries the cookie. If the instance's keys cannot be fetched,
 // the answer is 503, never 401. Each refusal is observed as an [OpVisit] and logged, at most
-// once a minute for each cause.
+// ten of a kind at once, then one a minute.
 func (s *Syncer) RequireUser(next http.Handler) http.Handler { return s.authenticated(next, false) }
 
 // WithUser is [Syncer.RequireUser] for routes that serve signed-out visitors too: a

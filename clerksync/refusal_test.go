@@ -117,7 +117,7 @@ func refusedDeliveries() map[string]refusedDelivery {
 				packed := gzipped(createdEvent)
 				r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(packed)), int64(len(packed))
 			},
-			want: []string{"check=content_encoding", "packed or unpacked", "content_encoding=gzip"},
+			want: []string{"check=content_encoding", "compressed or decompressed", "content_encoding=gzip"},
 		},
 		"body closed": {
 			between: func(r *http.Request) { r.Body = closedBody{} }, code: "unreadable_body",

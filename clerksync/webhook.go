@@ -83,8 +83,7 @@ const (
 //   - 500 mapping_failed: RoleOf or Map failed. A ban is written all the same.
 //   - 503 unavailable: the Store failed; event_hook_failed: OnEvent did.
 //
-// The answer does not tell causes apart that a forger may not learn. The log does, and names
-// the check that failed: at most ten lines of a kind at once, then one a minute. Each
+// The answer does not reveal which check failed. The log does: at most ten lines of a kind at once, then one a minute. Each
 // delivery is one [Observation], refused ones included.
 //
 // A signature header that was split at its commas, repeated or joined on its way is read as
@@ -263,7 +262,7 @@ func bodyAttrs(r *http.Request, read int) []slog.Attr {
 	return attrs
 }
 
-// contentEncoding names how the body is packed; empty if it is not.
+// contentEncoding names how the body is compressed; empty if it is not.
 func contentEncoding(r *http.Request) string {
 	encoding := strings.ToLower(strings.TrimSpace(r.Header.Get("Content-Encoding")))
 	if encoding == "" || encoding == "identity" {
@@ -288,7 +287,7 @@ func explainUnsigned(err error, r *http.Request, read int) error {
 		return unsigned(checkBodyLength, "the body has %d bytes, and %d were announced: a middleware has read or changed it. Mount the webhook outside of that middleware",
 			read, announced)
 	case contentEncoding(r) != "":
-		return unsigned(checkContentEncoding, "the body came with a Content-Encoding, and Svix sends none: something on the way has packed or unpacked it")
+		return unsigned(checkContentEncoding, "the body came with a Content-Encoding, and Svix sends none: something on the way has compressed or decompressed it")
 	}
 	return err
 }
