@@ -74,10 +74,16 @@ func (c *comparison) writeBatch(ctx context.Context, users []*User) (failing []*
 // upsertBatch is the Store's UpsertBatch. The next visits see the results. errs are the errors
 // of single users, by index.
 func (c *comparison) upsertBatch(ctx context.Context, users []*User) (results []Result, errs map[int]error, err error) {
-	gens := make([]uint64, len(users))
+	s, gens := c.run.syncer, make([]uint64, len(users))
 	for i, u := range users {
-		gens[i] = c.run.syncer.cache.generation(u.ClerkID).Load()
+		gens[i] = s.cache.generation(u.ClerkID).Load()
+		s.writes.begin(u.ClerkID)
 	}
+	defer func() {
+		for _, u := range users {
+			s.writes.end(u.ClerkID)
+		}
+	}()
 	results, err = c.run.store.UpsertBatch(ctx, users)
 	var partly *BatchError
 	if errors.As(err, &partly) {
@@ -88,7 +94,7 @@ func (c *comparison) upsertBatch(ctx context.Context, users []*User) (results []
 	}
 	for i, u := range users {
 		if errs[i] == nil {
-			c.run.syncer.invalidateUpserted(u, gens[i], results[i], nil)
+			s.invalidateUpserted(u, gens[i], results[i], nil)
 		}
 	}
 	return results, errs, nil

@@ -112,6 +112,9 @@ func (w *writesUnderWay) show(id string, shown *User) (latest *User) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	u := w.users[id]
+	if u == nil { // nothing is under way
+		return nil
+	}
 	latest = u.latest
 	if shown != nil && (latest == nil || laterState(shown, latest)) {
 		u.latest = shown

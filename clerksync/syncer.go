@@ -115,16 +115,16 @@ func (s *Syncer) upsertTo(ctx context.Context, store Store, u *User) (Result, er
 	s.writes.begin(u.ClerkID)
 	defer s.writes.end(u.ClerkID)
 	res, err := store.Upsert(ctx, u)
-	w := upserted{offered: u, res: res, err: err}
-	w.later = s.writes.show(u.ClerkID, w.shown())
-	s.invalidateAfter(w, gen)
+	s.invalidateUpserted(u, gen, res, err)
 	return res, storeError(err)
 }
 
 // invalidateUpserted makes the next visit see the result of an Upsert of u, which began in
 // generation gen.
 func (s *Syncer) invalidateUpserted(u *User, gen uint64, res Result, err error) {
-	s.invalidateAfter(upserted{offered: u, res: res, err: err}, gen)
+	w := upserted{offered: u, res: res, err: err}
+	w.later = s.writes.show(u.ClerkID, w.shown())
+	s.invalidateAfter(w, gen)
 }
 
 func (s *Syncer) invalidateAfter(w upserted, gen uint64) {

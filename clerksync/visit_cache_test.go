@@ -35,6 +35,17 @@ func (s *hookedStore) Upsert(ctx context.Context, u *clerksync.User) (clerksync.
 	return res, err
 }
 
+func (s *hookedStore) UpsertBatch(ctx context.Context, us []*clerksync.User) ([]clerksync.Result, error) {
+	results, err := s.Store.UpsertBatch(ctx, us)
+	once(&s.afterUpsert)
+	for i := range results {
+		if s.withholds && results[i].Outcome == clerksync.Updated {
+			results[i].User = nil
+		}
+	}
+	return results, err
+}
+
 // busyStore calls a function at the end of each read.
 type busyStore struct {
 	*countingStore
@@ -463,4 +474,32 @@ func TestEndedBanIsNotOnStandby(t *testing.T) {
 			visitFails(t, s, id, clerksync.ErrUnavailable)
 		})
 	}
+}
+
+// The same for a ban that a Reconcile writes.
+func TestEndedBanOfAReconcileIsNotOnStandby(t *testing.T) {
+	t.Parallel()
+	fx := newFixture(t, nil)
+	s, store := fx.hooked(t, 0)
+	store.withholds = true
+	id := fx.clerk.CreateUser(fakeclerk.NewUser{})
+	visit(t, s, id)
+	fx.clock.Advance(time.Minute)
+	if err := fx.clerk.BanUser(id); err != nil {
+		t.Fatal(err)
+	}
+	store.afterUpsert = func() {
+		fx.clock.Advance(time.Second)
+		if err := fx.clerk.UnbanUser(id); err != nil {
+			t.Error(err)
+		}
+		if _, err := s.Sync(t.Context(), id); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := s.Reconcile(t.Context(), clerksync.ReconcileOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	fx.store.fail(errDown)
+	visitFails(t, s, id, clerksync.ErrUnavailable)
 }

@@ -100,7 +100,8 @@ func (s *Store) swap(old, replacement index) string {
 // https://mongoosejs.com/docs/guide.html#indexes
 func inMongoose(ix index) string {
 	return "\nIn a Mongoose schema, remove the old index (unique: true at the field, or a schema.index of these keys): " +
-		"with it, Mongoose fails or makes the old index again. Write:" +
+		"with it, Mongoose fails or makes the old index again. If you call syncIndexes, which drops what the schema " +
+		"does not have, the unique index on clerkId must be in the schema too. Write:" +
 		lines(fmt.Sprintf("schema.index(%s, %s)", shellDocument(ix.keys), ix.shellOptions()))
 }
 
