@@ -286,7 +286,7 @@ func (s *Syncer) loadFromStore(ctx context.Context, id string, token visitToken)
 	case unconfirmed(u): // the app suspended the user
 		return found{user: u, source: SourceStore}, nil
 	}
-	if !(banMayBeLifted(u, now) && s.rereads.reserve(id, now)) && !s.needsReread(u, now, token.version) {
+	if !(s.banIsDue(u, now) && s.rereads.reserve(id, now)) && !s.needsReread(u, now, token.version) {
 		return found{user: u, source: SourceStore}, nil
 	}
 	f, err := s.readAndUpsert(ctx, id)
@@ -295,6 +295,13 @@ func (s *Syncer) loadFromStore(ctx context.Context, id string, token visitToken)
 	}
 	f.reread = true
 	return f, nil
+}
+
+// banIsDue reports whether Clerk should be asked if a ban is lifted: that of the record u, or
+// one that this process knows and that could not be written to the record.
+func (s *Syncer) banIsDue(u *User, now time.Time) bool {
+	known, ok := s.cache.standby(u.ClerkID, now)
+	return banMayBeLifted(u, now) || ok && banMayBeLifted(known, now) && laterState(known, u)
 }
 
 // stored reads the record from the Store.

@@ -776,3 +776,29 @@ func TestUndatedBanThatFails(t *testing.T) {
 	})
 	checkProblem(t, w.deliver(t, w.user(t, id)), 503, "unavailable")
 }
+
+// A ban that could not be written ends as one that was: within minutes, even if its event is lost.
+func TestUnwrittenBanEnds(t *testing.T) {
+	t.Parallel()
+	w := newWriteFixture(t, writeFault{})
+	id := w.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Ada"})
+	visit(t, w.Syncer, id)
+	w.clock.Advance(2 * time.Hour)
+	if err := w.clerk.BanUser(id); err != nil {
+		t.Fatal(err)
+	}
+	w.picky.setRefuse(func(*clerksync.User) error { return errDown })
+	visit(t, w.Syncer, id) // refreshes behind
+	w.waitForRefreshes()
+	visitFails(t, w.Syncer, id, clerksync.ErrUserInactive)
+	w.picky.setRefuse(nil)
+	if err := w.clerk.UnbanUser(id); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		w.clock.Advance(time.Minute + time.Second)
+		_, _ = w.User(t.Context(), id)
+		w.waitForRefreshes()
+	}
+	visit(t, w.Syncer, id)
+}

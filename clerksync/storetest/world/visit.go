@@ -141,7 +141,11 @@ func (w *world) droppedWhileLoading(r *run) bool {
 // wasBarred reports whether a state of the record that the visit may have seen bars the user, or
 // a ban in Clerk that the process may have seen and could not write.
 func (w *world) wasBarred(r *run) bool {
-	if r.user.wasBannedSince(ms(r.start.Add(-r.p.ttl))) {
+	unwritten := max(r.p.ttl, 5*time.Minute) // Clerk is asked again each minute
+	if r.start.Sub(w.lastTrouble) < 2*time.Minute {
+		unwritten += time.Hour // not if that failed
+	}
+	if r.user.wasBannedSince(ms(r.start.Add(-unwritten))) {
 		return true
 	}
 	for _, s := range slices.Backward(r.user.records) {
