@@ -209,13 +209,17 @@ func (c *commandCheck) names(cmd bson.Raw) {
 	}
 }
 
-// namesClerkID reports whether filter has a Clerk id, or a list of them.
+// namesClerkID reports whether filter has a Clerk id, a list of them, or the array that a record
+// of the app's has in the place of one.
 func namesClerkID(filter bson.Raw) bool {
 	id := filter.Lookup("clerkId")
 	if id.Type == bson.TypeString {
 		return true
 	}
 	condition, _ := id.DocumentOK()
+	if condition.Lookup("$eq").Type == bson.TypeArray {
+		return true
+	}
 	ids, ok := condition.Lookup("$in").ArrayOK()
 	if !ok {
 		return false
