@@ -68,10 +68,17 @@ func (w *upserted) leavesBarred(cached *User) bool {
 	return cached != nil && (!cached.IsActive || cached.Banned && w.offered.omits("banned"))
 }
 
-// isOvertaken reports whether another write has shown a later state.
+// isOvertaken reports whether another write has shown a later state. As in Decide, a SyncedAt
+// in the future is ignored: then the Store may just have replaced that state.
 func (w *upserted) isOvertaken(cached, written *User) bool {
 	state := cmp.Or(written, w.offered)
-	return cached != nil && laterState(cached, state) || w.later != nil && laterState(w.later, state)
+	later := func(u *User) bool {
+		if u == nil || version(u) == version(state) && u.SyncedAt.After(w.at) {
+			return false
+		}
+		return laterState(u, state)
+	}
+	return later(cached) || later(w.later)
 }
 
 // shown is the state that the Upsert has shown; nil for none.

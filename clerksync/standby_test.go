@@ -27,6 +27,7 @@ func banned(u *User)      { u.Banned = true }
 func suspended(u *User)   { u.IsActive = false }
 func deleted(u *User)     { u.IsActive, u.DeletedAt = false, standbyStart }
 func confirmed(u *User)   { u.SyncedAt = standbyStart.Add(time.Minute) }
+func inTheFuture(u *User) { u.SyncedAt = standbyStart.Add(2 * time.Hour) }
 func onlyClerkID(u *User) { *u = User{ClerkID: u.ClerkID} }
 
 func TestStandbyAfterUpsert(t *testing.T) {
@@ -59,6 +60,8 @@ func TestStandbyAfterUpsert(t *testing.T) {
 		"the end of a ban":                    {ban1, two, Result{Updated, two}, nil, "", two},
 		"the end of a ban, not read back":     {ban1, two, Result{Updated, nil}, nil, "", nil},
 		"the end of a ban, without a cache":   {ban1, two, Result{Updated, two}, nil, "no cache", nil},
+		"confirmed in the future, replaced":   {standbyUser(1, inTheFuture), standbyUser(1, confirmed), Result{Updated, nil}, nil, "", nil},
+		"confirmed later, not replaced":       {standbyUser(1, confirmed), one, Result{Updated, nil}, nil, "", standbyUser(1, confirmed)},
 		"overtaken":                           {one, two, Result{Updated, two}, nil, "overtaken", nil},
 		"overtaken, by a suspension":          {susp1, two, Result{Updated, two}, nil, "overtaken", susp1},
 		"overtaken, a ban":                    {one, ban2, Result{Updated, ban2}, nil, "overtaken", ban2},
