@@ -52,12 +52,12 @@ type AuthConfig struct {
 	// all. Defaults to 5 seconds.
 	Leeway time.Duration
 
-	// Cookie also accepts the token from a session cookie if there is no bearer token: from
-	// __session or, with a suffix for each Clerk instance, __session_<suffix>. Up to 8 of
-	// them are tried, and the newest session counts. It needs AuthorizedParties, because the
-	// cookie may have been made for another origin of the same site. A browser also sends the
-	// cookie with requests that other origins make, so requests that may change something
-	// must come from the server's own origin or an authorized party
+	// Cookie also accepts a session cookie if there is no bearer token. Clerk names it
+	// __session, or __session_<suffix> with a suffix for each instance. At most 8 cookies are
+	// tried, and the newest session counts. Cookie needs AuthorizedParties, because the cookie
+	// may have been made for another origin of the same site. A browser also sends the cookie
+	// with requests that other origins make. So a request that may change something, and a
+	// WebSocket's, must come from the server's own origin or an authorized party
 	// ([http.CrossOriginProtection]). Defaults to false.
 	Cookie bool
 

@@ -290,7 +290,7 @@ func TestNewKeyUnderTheOldIDFetchedForAnUnknownID(t *testing.T) {
 	fx.wantKeyFetches(t, 2)
 }
 
-// A key that is withdrawn while a token of its id is checked is no reason to accept the token.
+// If a key is withdrawn while a token with its id is being checked, the token is still refused.
 func TestWithdrawnKey(t *testing.T) {
 	t.Parallel()
 	fx := newFixture(t, nil)
@@ -334,8 +334,8 @@ func TestForgedSignaturesFetchOnceInAWhile(t *testing.T) {
 	fx.wantKeyFetches(t, 5)
 }
 
-// If the fetch fails, the key may have been replaced: that is no 401. A token of a known key is
-// verified all the same.
+// If the keys cannot be fetched, the key may have been replaced, so the answer is 503 instead of 401.
+// A token that a known key signed is still accepted.
 func TestNewKeyUnderTheOldIDInAnOutage(t *testing.T) {
 	t.Parallel()
 	fx := newFixture(t, nil)

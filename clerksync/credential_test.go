@@ -175,7 +175,8 @@ func TestAnyCookieOfAnotherOriginsRequest(t *testing.T) {
 	}
 }
 
-// A cookie that cannot be checked may be a good one: an outage is no 401, and signs nobody out.
+// If a cookie cannot be checked because Clerk is down, the answer is 503. It may be valid, so the visitor
+// is neither refused with a 401 nor treated as signed out.
 func TestCookieInAnOutage(t *testing.T) {
 	t.Parallel()
 	a := newTwoApps(t, ownKey)

@@ -139,8 +139,8 @@ func (h *handover) tryOne(ctx context.Context, u *User, conflict *ConflictError)
 	return res.Outcome, err == nil
 }
 
-// writeHolders writes holders as Clerk has them. If one fails, its record is in step but for
-// the value, and older than Clerk's.
+// writeHolders writes holders as Clerk has them. If a write fails, the record keeps Clerk's other
+// fields without the value, and an older version, so a later sync writes it again.
 func (h *handover) writeHolders(ctx context.Context, ids []string) {
 	for _, id := range ids {
 		u := h.known[id].user

@@ -217,7 +217,7 @@ func TestAddressFreedByALostDeletion(t *testing.T) {
 	t.Parallel()
 	for path, arrives := range arrivals {
 		if path == "refresh" {
-			continue // there is no record to refresh
+			continue // only a user who has a record is refreshed
 		}
 		t.Run(path, func(t *testing.T) {
 			t.Parallel()

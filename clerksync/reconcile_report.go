@@ -47,8 +47,8 @@ type Report struct {
 	// Restored are the Tombstoned that were restored.
 	Restored Tally `json:"restored"`
 	// Conflicts are users kept out by one of the app's unique indexes; see [ConflictError].
-	// If they have a record, it is in step but for the field. Values that Clerk has given to
-	// another user by now are not among them: the run moves those. A dry run does not know
+	// If they have a record, all its other fields are in step. If Clerk has given the value to
+	// another user by now, the run moves it, and there is no conflict. A dry run does not know
 	// conflicts.
 	Conflicts Tally `json:"conflicts"`
 	// Failed are users whom the mapping or the Store rejected; the log says why. A ban, and

@@ -74,8 +74,8 @@ type BatchStore interface {
 	// UpsertBatch does what Upsert does, for each of us in turn, and returns one Result
 	// each, in the same order. If some could not be written, the error is a [*BatchError]
 	// that says which and why, and the results of the others are valid. A user whom Upsert
-	// would reject is no reason for the others to fail. After any other
-	// error nothing is known about any of them.
+	// would reject does not make the others fail. After any other error nothing is known
+	// about any of them.
 	UpsertBatch(ctx context.Context, us []*User) ([]Result, error)
 
 	// Users returns the records of those users that have one, by ClerkID.

@@ -204,10 +204,13 @@ func allButBanned() []string {
 // logOmitted warns that a record was written without some fields. Anybody can cause this for
 // a record of theirs, so the lines are limited.
 func (s *Syncer) logOmitted(ctx context.Context, u *User, cause error) {
-	omitted := slices.DeleteFunc(slices.Clone(u.Omit), func(path string) bool { return path == nameless })
-	attrs := []slog.Attr{slog.String("clerk_id", u.ClerkID), slog.String("omitted", clipped(strings.Join(omitted, " ")))}
+	omitted := slices.DeleteFunc(slices.Clone(u.Omit), func(path string) bool { return path == nameless || !isLoggable(path) })
 	var conflict *ConflictError
-	if errors.As(cause, &conflict) && conflict.Holder != "" {
+	if errors.As(cause, &conflict) && len(omitted) == 0 { // a holder that gave a value up
+		omitted = together(conflict.Field)
+	}
+	attrs := []slog.Attr{slog.String("clerk_id", u.ClerkID), slog.String("omitted", clipped(strings.Join(omitted, " ")))}
+	if conflict != nil && conflict.Holder != "" {
 		attrs = append(attrs, slog.String("holder", clipped(conflict.Holder)))
 	}
 	attrs = append(attrs, slog.Any("error", cause))

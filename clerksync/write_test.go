@@ -642,7 +642,11 @@ func TestOmittedFieldsAreLogged(t *testing.T) {
 	}{
 		"the e-mail": {writeFault{refuse: refusing(&clerksync.ConflictError{Field: "email", Holder: "user_holder"}, "email")}, "user_holder"},
 		"Extra":      {writeFault{mapping: extraOf("tags", make(chan int))}, "tags"},
-		"odd":        {writeFault{change: func(u *fakeclerk.UserObject) { u.Extra = map[string]any{"first_name": []string{"hunter2"}} }}, "first_name"},
+		"a name of the user's": {writeFault{mapping: func(_ *clerk.User, u *clerksync.User) error {
+			u.Extra["Hunter2 @home"], u.Extra["tags"] = make(chan int), make(chan int)
+			return nil
+		}}, "tags"},
+		"odd": {writeFault{change: func(u *fakeclerk.UserObject) { u.Extra = map[string]any{"first_name": []string{"hunter2"}} }}, "first_name"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -68,7 +68,7 @@ func valueOf(v bson.RawValue) any {
 // of them: before MongoDB 5.0 none may begin with "$", a path cannot name one with a dot, and
 // none may contain NUL (https://www.mongodb.com/docs/manual/core/dot-dollar-considerations/).
 // So these characters are stored as in a URL, and the empty name as a word. A percent sign is
-// escaped only where it would be read as the begin of an escape: ordinary names, "100%" too,
+// escaped only if it would be read as the beginning of an escape: ordinary names, "100%" too,
 // are stored as they are.
 var (
 	nameEscapes = strings.NewReplacer("$", "%24", ".", "%2E", "\x00", "%00",

@@ -85,7 +85,7 @@ var standardClaims = [][]byte{
 }
 
 // indexFold returns the index of a name in names, in any case of its letters; -1 for any other
-// name. Two names can be equal but for case and differ in length only if one is not ASCII.
+// name. Two ASCII names that differ only in case have the same length; other names may not.
 func indexFold(names [][]byte, name []byte) int {
 	ascii := !slices.ContainsFunc(name, func(c byte) bool { return c >= utf8.RuneSelf })
 	return slices.IndexFunc(names, func(n []byte) bool {

@@ -69,8 +69,8 @@ type Keyring struct {
 type cause int
 
 const (
-	missingKey     cause = iota // there are no keys, they are too old, or they lack a key id
-	wrongSignature              // a key id may have a new key
+	missingKey     cause = iota // there are no keys, they are too old, or none has the token's id
+	wrongSignature              // the key with the token's id may have been replaced
 	causes
 )
 

@@ -49,7 +49,7 @@ type Session struct {
 	keys    uint64 // the generation of the keys that verified it
 }
 
-// Carrier is where in a request a token was.
+// Carrier is the part of a request that carried the token.
 type Carrier int
 
 // The carriers. A browser sends a cookie by itself, so more is asked of its token.

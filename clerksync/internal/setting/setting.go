@@ -17,7 +17,7 @@ import (
 	"unicode"
 )
 
-// InstanceIDPlace says where an operator finds the id of a Clerk instance.
+// InstanceIDPlace tells an operator how to find the id of a Clerk instance.
 const InstanceIDPlace = "it is in the address of the Clerk Dashboard, …/instances/ins_…"
 
 var (
