@@ -12,8 +12,9 @@ import (
 // nil: no record.
 //
 // Two rules run through them. A barred user stays barred: no outage may let in somebody
-// whom this process knows to be deleted, suspended or banned. And a later state is never
-// replaced by an earlier one, because writes may end in another order than they began.
+// whom this process knows to be deleted, suspended or banned. (An event whose write failed
+// does not count yet: Svix delivers it again.) And a later state is never replaced by an
+// earlier one, because writes may end in another order than they began.
 
 // upserted is what this process knows after an Upsert.
 type upserted struct {
