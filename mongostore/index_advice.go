@@ -33,6 +33,10 @@ func (s *Store) dropLine(ix index) string {
 // lines puts each line of mongosh on a line of its own.
 func lines(lines ...string) string { return "\n\t" + strings.Join(lines, "\n\t") }
 
+// andThen puts two statements on one line. If the first fails, mongosh does not run the second;
+// on lines of their own it would.
+func andThen(first, second string) string { return first + "; " + second }
+
 // shellOptions returns the options of createIndex, those included that mean nothing here.
 func (ix index) shellOptions() string {
 	parts := []string{"name: " + shellText(ix.name)}
@@ -76,8 +80,8 @@ func (s *Store) replaceByPartial(old index, indexes []index) string {
 		return fmt.Sprintf("the index %q takes its place; drop this one, in mongosh:", partial.name) +
 			lines(s.dropLine(old)) + inMongoose(partial)
 	}
-	return "replace it by a partial one, in mongosh:" + lines(s.createLine(partial), s.dropLine(old)) +
-		"\nOnly if the first line fails with code 85 or 86 (" + oneIndexPerKey + "), drop the old index first. " +
+	return "replace it by a partial one, in mongosh:" + lines(andThen(s.createLine(partial), s.dropLine(old))) +
+		"\nOnly if that fails with code 85 or 86 (" + oneIndexPerKey + "), drop the old index first. " +
 		s.swap(old, partial) + inMongoose(partial)
 }
 
@@ -86,7 +90,7 @@ func (s *Store) dropCollated(old index, indexes []index) string {
 	if slices.ContainsFunc(indexes, index.keepsClerkID) {
 		return "drop it: " + s.dropLine(old)
 	}
-	return "make one without, and drop it then, in mongosh:" + lines(s.createLine(clerkIDIndex(indexes)), s.dropLine(old))
+	return "make one without, and drop it then, in mongosh:" + lines(andThen(s.createLine(clerkIDIndex(indexes)), s.dropLine(old)))
 }
 
 // swap says how to replace an index on a server that allows one on a key.

@@ -22,16 +22,22 @@ type ShellCall struct {
 }
 
 // ShellCalls returns the calls that stand on lines of their own, as the advice of Open has
-// them. It reads what mongosh reads, as far as the advice uses it.
+// them. A line may have several, with "; " between them: if one fails, mongosh leaves out the
+// others. It reads what mongosh reads, as far as the advice uses it.
 func ShellCalls(text string) (calls []ShellCall, err error) {
 	for line := range strings.Lines(text) {
 		line = strings.TrimSuffix(line, "\n")
 		if line, ok := strings.CutPrefix(line, "\t"); ok {
-			call, err := parseCall(line)
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w", line, err)
+			for statement := range strings.SplitSeq(line, "; db.") {
+				if statement != line && !strings.HasPrefix(statement, "db.") {
+					statement = "db." + statement
+				}
+				call, err := parseCall(statement)
+				if err != nil {
+					return nil, fmt.Errorf("%s: %w", line, err)
+				}
+				calls = append(calls, call)
 			}
-			calls = append(calls, call)
 		}
 	}
 	return calls, nil
