@@ -2,6 +2,7 @@ package mongostore
 
 import (
 	"errors"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -63,6 +64,12 @@ func TestReplaceByPartial(t *testing.T) {
 			checkCalls(t, faults[0], want)
 			if text := faults[0].Error(); strings.Contains(text, "$number") || !strings.Contains(text, "code 85 or 86") {
 				t.Error(text)
+			}
+			// On a line of its own, mongosh would drop the old index even if the new one failed.
+			first, _, _ := strings.Cut(faults[0].Error(), "code 85")
+			if !regexp.MustCompile(`createIndex\(.*\); db\..*dropIndex\(`).MatchString(first) || strings.Contains(first, "\tdb.") &&
+				strings.Count(first, "\tdb.") != 1 {
+				t.Errorf("creation and drop are not one line:\n%s", first)
 			}
 		})
 	}
