@@ -250,7 +250,7 @@ var mutants = []mutant{
 	{"mongostore: the holder of a value is looked up without the index's collation", in("mongostore", "upsert.holders"),
 		replace("k.index.collation != nil", "false")},
 	{"mongostore: the advice on an index drops before it creates", in("mongostore", "Store.replaceByPartial"),
-		replace("lines(s.createLine(partial), s.dropLine(old))", "lines(s.dropLine(old), s.createLine(partial))")},
+		replace("andThen(s.createLine(partial), s.dropLine(old))", "andThen(s.dropLine(old), s.createLine(partial))")},
 	{"mongostore: a deletion erases nothing", in("mongostore", "deactivation.try"),
 		replace("erasure(r)", "[]string(nil)")},
 	{"mongostore: a deletion leaves lastSignInAt", in("mongostore", "erasure"),
