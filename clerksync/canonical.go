@@ -42,7 +42,7 @@ func (u *User) Canonical() (*User, error) {
 	c := *u
 	c.Role = Role(validText(string(u.Role)))
 	text := []*string{
-		&c.Email, &c.Name, &c.Profile.FirstName, &c.Profile.LastName, &c.Profile.FullName,
+		&c.ExternalID, &c.Email, &c.Name, &c.Profile.FirstName, &c.Profile.LastName, &c.Profile.FullName,
 		&c.Profile.ImageURL, &c.Profile.PhoneNumber, &c.Profile.Birthday, &c.Profile.Gender,
 	}
 	if u.Location != nil {
@@ -90,6 +90,7 @@ var reservedFields = map[string]bool{
 	"lastSignInAt": true, "emailVerified": true, "phoneVerified": true, "isActive": true, "banned": true,
 	"createdAt": true, "updatedAt": true, "clerkCreatedAt": true, "clerkUpdatedAt": true,
 	"syncedAt": true, "deletedAt": true, "extraFields": true,
+	"adoptedAt": true, "adoptedBy": true, "clerkJobs": true,
 }
 
 // canonicalExtra checks the names in u's Extra and converts its values; see

@@ -29,6 +29,9 @@ var (
 	// not help until the user, the app's Map or the database's rules change. Nothing was
 	// written.
 	ErrRejected = errors.New("clerksync: the store rejects this record")
+	// ErrUnlinked: a record without a Clerk id has the user's e-mail address, and clerksync
+	// neither links the two nor makes a second record.
+	ErrUnlinked = errors.New("clerksync: a record without a Clerk id has the same email")
 	// ErrInvalidSignature: a webhook is not signed, wrongly signed, or its signature's
 	// time is off by more than [WebhookConfig].Tolerance.
 	ErrInvalidSignature = errors.New("clerksync: invalid webhook signature")

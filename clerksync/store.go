@@ -107,6 +107,59 @@ type RestoreStore interface {
 	Restore(ctx context.Context, clerkID string, before time.Time) (bool, error)
 }
 
+// AdoptStore is a [Store] that can link a Clerk user to a record that the app had before
+// Clerk. It is optional.
+//
+// Its Upsert and UpsertBatch adopt: if the Clerk id has no record, they look for one without
+// a Clerk id that is the user's, by [User].ExternalID or by a proven e-mail address
+// ([User].EmailProven). If there is one, it gets the Clerk id and is brought in step; the
+// Outcome is [Adopted]. If a record without a Clerk id has the address and must not be
+// adopted, nothing is written, and the error is a [*ConflictError] that matches
+// [ErrUnlinked]. If the external id names a record of another Clerk user, the error is a
+// [*ConflictError] with its Clerk id as Holder. A user with Omit is never adopted.
+type AdoptStore interface {
+	Store
+
+	// Adoptions says what an Upsert of each of us would do, without writing, in the order
+	// of us. Users who have a record get a zero Adoption.
+	Adoptions(ctx context.Context, us []*User) ([]Adoption, error)
+
+	// DeactivateExternal is Deactivate for a user who had an external id. If the Clerk id
+	// has no record and the external id names one without a Clerk id, that record becomes
+	// the tombstone.
+	DeactivateExternal(ctx context.Context, clerkID, externalID string, at time.Time) (Result, error)
+}
+
+// Adoption is what an Upsert would do to adopt a record for a user. The zero Adoption adopts
+// none.
+type Adoption struct {
+	// By is how the record would be found: [ByExternalID] or [ByEmail]; empty for none.
+	By string
+	// Err is the error that Upsert would return, nil if it would succeed.
+	Err error
+}
+
+// The ways to find the record that a user adopts: the values of [Adoption].By and of
+// adoptedBy in the record.
+const (
+	ByExternalID = "external_id"
+	ByEmail      = "email"
+)
+
+// LegacyStore is a [Store] that knows about records that the app had before clerksync. It is
+// optional.
+type LegacyStore interface {
+	Store
+
+	// HasLegacy reports whether the Store, when it was opened, came upon records that
+	// clerksync has never written.
+	HasLegacy() bool
+
+	// UnlinkedEmails yields the e-mail address of each record without a Clerk id, empty if it
+	// has none.
+	UnlinkedEmails(ctx context.Context) iter.Seq2[string, error]
+}
+
 // Result is what an Upsert or a Deactivate did.
 type Result struct {
 	// Outcome is zero beside an error, and for an event that is not about a user.
@@ -133,11 +186,14 @@ const (
 	// Deactivated means that the record is marked deleted, by this call or an earlier one,
 	// for good.
 	Deactivated
+	// Adopted means that a record that the app had before Clerk was linked to the user and
+	// brought in step. See [AdoptStore].
+	Adopted
 )
 
 // String returns the Outcome's name in lower case, "none" for the zero Outcome.
 func (o Outcome) String() string {
-	names := [...]string{"none", "created", "updated", "unchanged", "stale", "deactivated"}
+	names := [...]string{"none", "created", "updated", "unchanged", "stale", "deactivated", "adopted"}
 	if o < 0 || int(o) >= len(names) {
 		return fmt.Sprintf("Outcome(%d)", int(o))
 	}

@@ -87,6 +87,17 @@ type User struct {
 	// An Upsert with Omit only writes records that exist. The [Store] contract says which
 	// version it leaves: the same user without Omit still counts as newer.
 	Omit []string `json:"-"`
+	// ExternalID is the external_id that Clerk has for the user: the app's own id of the
+	// user, often set by a migration. It is an Upsert's argument, for a [Store] that adopts,
+	// and not stored.
+	ExternalID string `json:"-"`
+	// EmailProven says that the user has proven to Clerk to control Email. It is an Upsert's
+	// argument, for a [Store] that adopts, and not stored. Map may set it.
+	EmailProven bool `json:"-"`
+	// Record is what the Store's Record option made of the whole document, nil without one.
+	// Users that the middleware and [Syncer.User] hand out do not have it; see
+	// [RecordFromContext].
+	Record any `json:"-"`
 	// Partial says that Clerk or the Store failed and [FailOpen] let the request through.
 	// Only ClerkID is known.
 	Partial bool `json:"-"`
