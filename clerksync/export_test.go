@@ -46,6 +46,12 @@ func Refresh(s *Syncer, id string) { s.refresh(context.Background(), id) }
 // Evict drops a user from the cache, as the cache itself may at any time.
 func Evict(s *Syncer, id string) { s.cache.records.Invalidate(id) }
 
+// CachedRecords counts the records in the cache, those on standby too.
+func CachedRecords(s *Syncer) int {
+	s.cache.records.CleanUp()
+	return s.cache.records.EstimatedSize()
+}
+
 // SetMaxUnlisted bounds how many records that Clerk's list does not have a run remembers.
 func SetMaxUnlisted(opts *ReconcileOptions, n int) { opts.maxUnlisted = n }
 

@@ -135,11 +135,12 @@ func (s *Syncer) invalidateAfter(w upserted, gen uint64) {
 	})
 }
 
-// deactivate marks the user deleted. The next visit sees it, even if the Store is down by
-// then.
+// deactivate marks the user deleted. The next visit sees it, even if the Store is down then or
+// already now: Clerk has deleted the user.
 func (s *Syncer) deactivate(ctx context.Context, id string, at time.Time) (Result, error) {
 	res, err := s.store.Deactivate(ctx, id, at)
-	s.invalidate(id, func(cached *User, _ uint64) *User { return standbyAfterDeactivate(cached, id, at, err) })
+	// If the Store can be read, its record counts: see supersedes.
+	s.invalidate(id, func(*User, uint64) *User { return &User{ClerkID: id, DeletedAt: at} })
 	return res, storeError(err)
 }
 

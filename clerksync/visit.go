@@ -327,6 +327,7 @@ func (s *Syncer) readAndUpsert(ctx context.Context, id string) (found, error) {
 		err = &Problem{Status: http.StatusServiceUnavailable, Code: p.Code, RetryAfter: failureFor, Err: p.Err}
 	}
 	if err != nil && res.Outcome == 0 {
+		s.liftUnwritten(m.user, gen, err)
 		return s.bannedInClerk(ctx, m, err)
 	}
 	if res.User == nil {
@@ -350,6 +351,17 @@ func (s *Syncer) readAndUpsert(ctx context.Context, id string) (found, error) {
 func (s *Syncer) upsertQuietly(ctx context.Context, u *User) (Result, error) {
 	res, err := s.store.Upsert(ctx, u)
 	return res, storeError(err)
+}
+
+// liftUnwritten ends a ban that this process knows, if Clerk has lifted it and that could not be
+// written.
+func (s *Syncer) liftUnwritten(u *User, gen uint64, err error) {
+	if u == nil || u.Banned {
+		return
+	}
+	if known, ok := s.cache.standby(u.ClerkID, s.clock.Now()); ok && known.Banned {
+		s.invalidateUpserted(u, gen, Result{}, err)
+	}
 }
 
 // bannedInClerk is the answer if nothing could be written. A user whom Clerk says is banned is

@@ -870,3 +870,23 @@ func TestUnwrittenBanEnds(t *testing.T) {
 	}
 	visit(t, w.Syncer, id)
 }
+
+// The same while the Store can be read but not written.
+func TestUnwrittenBanEndsWhileWritesFail(t *testing.T) {
+	t.Parallel()
+	w := newWriteFixture(t, writeFault{})
+	id := w.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Ada"})
+	visit(t, w.Syncer, id)
+	w.clock.Advance(time.Minute)
+	w.picky.setRefuse(func(*clerksync.User) error { return errDown })
+	_ = w.clerk.BanUser(id)
+	checkProblem(t, w.deliver(t, w.user(t, id)), 503, "unavailable")
+	visitFails(t, w.Syncer, id, clerksync.ErrUserInactive)
+	w.clock.Advance(2 * time.Minute)
+	visitFails(t, w.Syncer, id, clerksync.ErrUserInactive) // Clerk confirms the ban
+	if err := w.clerk.UnbanUser(id); err != nil {
+		t.Fatal(err)
+	}
+	w.clock.Advance(time.Minute + time.Second)
+	visit(t, w.Syncer, id)
+}
