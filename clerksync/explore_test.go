@@ -457,9 +457,9 @@ type knowledge struct {
 	heard      heard
 }
 
-// heard is what events have said that could not be written, until the cache drops the record.
+// heard is what the last event said that could not be written, until the cache drops the record.
 type heard struct {
-	ban     int64 // the version of the latest ban
+	ban     int64 // the version of the ban
 	deleted bool
 	answers int // of the Store until then
 	at      time.Time
@@ -588,17 +588,17 @@ func (p *exploredProcess) checkLetIn(name string, before knowledge, u *clerksync
 	}
 }
 
-// checkHeard checks that a visit was not let in against what events have said before it began. A ban
-// counts until a later state is known. A deletion counts while the Store does not answer.
+// checkHeard checks that a visit was not let in against what events have said before it began, while
+// the Store has not answered since.
 func (p *exploredProcess) checkHeard(name string, h heard, u *clerksync.User) {
 	s := p.schedule
 	s.mu.Lock()
 	suspended := slices.Contains(s.suspended, true) // then the Store's record counts
 	s.mu.Unlock()
-	if time.Since(h.at) >= time.Hour || suspended {
+	if time.Since(h.at) >= time.Hour || suspended || int(p.store.answers.Load()) != h.answers {
 		return
 	}
-	if h.deleted && int(p.store.answers.Load()) == h.answers {
+	if h.deleted {
 		s.violate("%s was let in without the Store, but an event had said that the user is deleted", name)
 	}
 	later := slices.ContainsFunc(s.clerk.all(), func(st clerkState) bool { return st.version > h.ban && !st.banned })
@@ -612,14 +612,12 @@ func (p *exploredProcess) hear(kind string, version int64, banned bool) {
 	if kind == "user.deleted" {
 		p.schedule.saw("unwritten deletion")
 		p.learn(func(k *knowledge) {
-			k.heard = heard{k.heard.ban, true, int(p.store.answers.Load()), time.Now()}
+			k.heard = heard{0, true, int(p.store.answers.Load()), time.Now()}
 		})
 	} else if banned {
 		p.schedule.saw("unwritten ban")
 		p.learn(func(k *knowledge) {
-			if version > k.heard.ban {
-				k.heard.ban, k.heard.at = version, time.Now()
-			}
+			k.heard = heard{version, false, int(p.store.answers.Load()), time.Now()}
 		})
 	}
 }

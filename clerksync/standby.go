@@ -28,6 +28,7 @@ type upserted struct {
 	// way.
 	later   *User
 	caching bool // this process caches users who are not barred
+	open    bool // an outage lets in users of whom nothing is known
 	at      time.Time
 }
 
@@ -70,14 +71,15 @@ func (w *upserted) standby(cached *User) *User {
 }
 
 // unwritten is standby for an Upsert that failed. If trying again may help, the outage may last:
-// what Clerk said about a ban counts all the same. The ban is a later state than the record that
-// the Store has, so it also bars while the Store can be read. It ends with any later state, or as
-// a re-read finds that it is lifted; see banIsDue.
+// what Clerk said about a ban counts all the same, if it is later than what is known. If nothing
+// is known, the ban may have ended long ago, so it counts only if the user would be let in. It
+// bars while the Store can be read too, until that shows a later state, or a re-read finds that
+// the ban is lifted; see banIsDue.
 func (w *upserted) unwritten(cached *User) *User {
 	switch {
 	case permanent(w.err), w.offered.omits("banned"), w.isOvertaken(cached, nil):
 		return cached
-	case w.offered.Banned:
+	case w.offered.Banned && (cached != nil || w.open):
 		return w.ban(cached)
 	case cached != nil && cached.Banned && cached.IsActive:
 		return nil // Clerk has lifted the ban

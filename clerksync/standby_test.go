@@ -46,7 +46,7 @@ func TestStandbyAfterUpsert(t *testing.T) {
 		cached, offered *User
 		res             Result
 		err             error
-		kind            string // "no cache", "overtaken"
+		kind            string // "no cache", "overtaken", "open"
 		want            *User
 	}{
 		"newer":                               {one, two, Result{Updated, two}, nil, "", two},
@@ -81,7 +81,8 @@ func TestStandbyAfterUpsert(t *testing.T) {
 		"an error":                            {one, two, Result{}, down, "", one},
 		"an error, nobody visits":             {nil, two, Result{}, down, "", nil},
 		"an unwritten ban":                    {one, ban2, Result{}, down, "", standbyUser(2, banOnly)},
-		"an unwritten ban, nobody visits":     {nil, ban2, Result{}, down, "no cache", standbyUser(2, banOnly)},
+		"an unwritten ban, nobody visits":     {nil, ban2, Result{}, down, "", nil},
+		"the same, and an outage lets in":     {nil, ban2, Result{}, down, "open", standbyUser(2, banOnly)},
 		"an unwritten ban, overtaken":         {one, ban2, Result{}, down, "overtaken", standbyUser(2, banOnly)},
 		"an unwritten ban, suspended":         {susp1, ban2, Result{}, down, "", standbyUser(2, banOnly, suspended)},
 		"an unwritten ban after another":      {ban1, ban2, Result{}, down, "", standbyUser(2, banOnly)},
@@ -110,7 +111,7 @@ func TestStandbyAfterUpsert(t *testing.T) {
 			t.Parallel()
 			w := upserted{
 				offered: tt.offered, res: tt.res, err: tt.err, at: now,
-				overtaken: tt.kind == "overtaken", caching: tt.kind != "no cache",
+				overtaken: tt.kind == "overtaken", caching: tt.kind != "no cache", open: tt.kind == "open",
 			}
 			got := w.standby(tt.cached)
 			if diff := cmp.Diff(tt.want, got, cmpopts.EquateEmpty()); diff != "" {

@@ -128,7 +128,7 @@ func (s *Syncer) invalidateUpserted(u *User, gen uint64, res Result, err error) 
 }
 
 func (s *Syncer) invalidateAfter(w upserted, gen uint64) {
-	w.caching, w.at = s.cfg.CacheTTL >= 0, s.clock.Now()
+	w.caching, w.open, w.at = s.cfg.CacheTTL >= 0, s.cfg.OnFailure == FailOpen, s.clock.Now()
 	s.invalidate(w.offered.ClerkID, func(cached *User, generation uint64) *User {
 		w.overtaken = generation != gen+1
 		return w.standby(cached)
