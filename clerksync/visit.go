@@ -279,8 +279,10 @@ func (s *Syncer) loadFromStore(ctx context.Context, id string, token visitToken)
 	u, err := s.stored(ctx, id)
 	now := s.clock.Now()
 	switch {
-	case errors.Is(err, ErrNotFound), err == nil && unconfirmed(u) && u.IsActive:
+	case errors.Is(err, ErrNotFound):
 		return s.create(ctx, id, token)
+	case err == nil && unconfirmed(u) && u.IsActive:
+		return s.confirm(ctx, u, token)
 	case err != nil:
 		return found{}, storeError(err)
 	case unconfirmed(u): // the app suspended the user
@@ -339,8 +341,9 @@ func (s *Syncer) readAndUpsert(ctx context.Context, id string) (found, error) {
 		res.User = u
 	}
 	switch {
+	case err == nil && unconfirmed(res.User):
+		res.User = s.rereads.recordConfirmed(res.User, m.user)
 	case err == nil:
-		res.User = confirmedBy(res.User, m.user)
 	case unconfirmed(res.User) && !barred(res.User):
 		return found{}, err // nothing that may be served
 	}
