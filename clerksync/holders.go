@@ -24,8 +24,10 @@ import (
 // and the event is lost. Then the user who has the value now, the writer, cannot be written.
 // A handover asks Clerk for both in one call, and goes on with these answers:
 //
+// Each field goes its own way: what is wrong with one does not keep another from its user.
+//
 //  1. The holder loses the value, if Clerk has the writer with it, and has no holder or one
-//     with another value. A holder that Clerk has is written as Clerk has it, without the
+//     with another value. If the field of either could not be mapped, the value stays. A holder that Clerk has is written as Clerk has it, without the
 //     value and a millisecond older, so that Decide guards the write and the holder's own
 //     version repairs it. One that Clerk does not have loses only the field: a handover never
 //     deletes.
@@ -274,13 +276,13 @@ func (h *handover) releaseUnknown(ctx context.Context, field string, value any, 
 // learn makes sure that it is known what Clerk has of a writer and of the holders in its
 // conflicts. It asks for all of them in one call.
 func (h *handover) learn(ctx context.Context, writer string, conflicts []*ConflictError) bool {
-	ids, known := []string{writer}, true
+	ids := []string{writer}
 	for _, conflict := range conflicts {
 		if _, has := h.known[conflict.Holder]; !has {
 			ids = append(ids, conflict.Holder)
 		}
 	}
-	if _, known = h.known[writer]; known && len(ids) == 1 {
+	if _, has := h.known[writer]; has && len(ids) == 1 {
 		return true
 	}
 	users, asOf, err := h.ask(ctx, ids)
