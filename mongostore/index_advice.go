@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
 )
 
 // Advice about indexes is for mongosh. It builds before it destroys: a new index has a name
@@ -148,7 +149,7 @@ func (s *Store) duplicates(ctx context.Context) string {
 		bson.D{{Key: "$match", Value: bson.D{{Key: "n", Value: bson.D{{Key: "$gt", Value: 1}}}}}},
 		bson.D{{Key: "$sort", Value: bson.D{{Key: "n", Value: -1}, {Key: "_id", Value: 1}}}},
 		bson.D{{Key: "$limit", Value: most + 3}}, // two of them may be no ids
-	})
+	}, options.Aggregate().SetAllowDiskUse(true)) // the default since MongoDB 6.0; a $group of millions needs it
 	if err != nil {
 		return ""
 	}
