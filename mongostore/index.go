@@ -92,7 +92,7 @@ func (s *Store) awaitBuild(ctx context.Context, ix index) error {
 		return nil
 	}
 	if duplicates := s.duplicates(ctx); duplicates != "" {
-		return notUnique(ctx, err, duplicates)
+		return refusedIndex(ctx, notUnique, err, duplicates)
 	}
 	if mongo.IsDuplicateKeyError(err) { // of records that are gone by now
 		return err
@@ -100,32 +100,35 @@ func (s *Store) awaitBuild(ctx context.Context, ix index) error {
 	return nil
 }
 
-// notUnique returns the error for an index on clerkId that is refused. The advice comes last,
-// so that nothing follows its lines.
-func notUnique(ctx context.Context, err error, advice string) error {
-	op := fmt.Sprintf("open: clerkId cannot be made unique (%s)", describe(err))
+const (
+	notUnique  = "clerkId cannot be made unique"
+	notCreated = "the unique index on clerkId cannot be created"
+)
+
+// refusedIndex returns the error for an index on clerkId that the server refuses. The advice
+// comes last, so that nothing follows its lines.
+func refusedIndex(ctx context.Context, text string, err error, advice string) error {
+	op := fmt.Sprintf("open: %s (%s)", text, describe(err))
 	return &databaseError{op: op, cause: append(ctxCauses(ctx), err), text: advice}
 }
 
 // explain says what to do about an index that could not be created. It returns nil if
 // another attempt may succeed.
 func (s *Store) explain(ctx context.Context, err error, indexes []index) error {
-	wanted := clerkIDIndex(indexes)
 	if hasCode(err, codeUnauthorized) {
-		return wrapDriverErr(ctx, "open: clerkId has no unique index and this user may not create one; have it created: "+
-			s.shell()+".createIndex({clerkId: 1}, {unique: true, sparse: true})", err)
+		return wrapDriverErr(ctx, "open: clerkId has no unique index that lookups use, and this user may not create one; have it created: "+
+			s.createLine(clerkIDIndex(indexes)), err)
+	}
+	if hasCode(err, codeStableAPI) {
+		return refusedIndex(ctx, notCreated, err, s.partialForStrict(indexes))
 	}
 	// Servers give different codes for duplicates, so look for them.
 	if duplicates := s.duplicates(ctx); duplicates != "" {
-		return notUnique(ctx, err, duplicates)
+		return refusedIndex(ctx, notUnique, err, duplicates)
 	}
 	if hasCode(err, codeIndexOptionsConflict, codeIndexKeySpecsConflict) {
-		for _, ix := range indexes {
-			if ix.onClerkID() {
-				wanted.name = ix.name
-				return notUnique(ctx, err, fmt.Sprintf("the index %q on clerkId, which does not make every clerkId unique, stands in the way of one that does; replace it, in mongosh. %s",
-					ix.name, s.swap(ix, wanted)))
-			}
+		if i := slices.IndexFunc(indexes, index.onClerkID); i >= 0 {
+			return refusedIndex(ctx, notCreated, err, s.replaceOnClerkID(indexes[i]))
 		}
 	}
 	return nil
@@ -206,11 +209,49 @@ func (ix index) onClerkID() bool {
 	return ok && n != 0 && slices.Equal(ix.fields(), []string{"clerkId"})
 }
 
-// keepsClerkID reports whether the index makes every clerkId unique.
+// keepsClerkID reports whether the index makes every clerkId unique, and lookups use it.
 func (ix index) keepsClerkID() bool {
-	return ix.onClerkID() && ix.unique && ix.collation == nil &&
-		(ix.partial == nil || ix.coversClerkIDs())
+	operator, _ := ix.condition()
+	// MongoDB checks a hidden index and does not use it, and it does not conclude from
+	// {clerkId: "user_…"} that the type is string. From $exists it does.
+	// https://www.mongodb.com/docs/manual/core/index-hidden/
+	// https://github.com/mongodb/mongo/blob/master/src/mongo/db/matcher/expression_algo.cpp (isSubsetOf)
+	return ix.makesUnique() && !ix.hidden() && operator != "$type"
 }
+
+// makesUnique reports whether the index makes every clerkId unique, used or not.
+func (ix index) makesUnique() bool {
+	if !ix.onClerkID() || !ix.unique || ix.collation != nil {
+		return false
+	}
+	if ix.partial == nil {
+		return true
+	}
+	switch operator, v := ix.condition(); operator {
+	case "$exists":
+		return isTrue(v)
+	case "$type":
+		alias, _ := v.StringValueOK()
+		number, _ := v.AsFloat64OK()
+		return alias == "string" || number == float64(bson.TypeString)
+	default:
+		return false
+	}
+}
+
+// condition returns the operator of the index's filter, and its value, if the filter is one
+// condition on clerkId.
+func (ix index) condition() (operator string, v bson.RawValue) {
+	elements, _ := ix.partial.Elements()
+	condition, _ := ix.partial.Lookup("clerkId").DocumentOK()
+	operators, _ := condition.Elements()
+	if len(elements) != 1 || len(operators) != 1 {
+		return "", v
+	}
+	return operators[0].Key(), operators[0].Value()
+}
+
+func (ix index) hidden() bool { return isTrue(ix.others.Lookup("hidden")) }
 
 // leavesOutAbsent reports whether records without a value are not in the index. Text and
 // geospatial indexes are always sparse.
@@ -227,26 +268,6 @@ func (ix index) leavesOutAbsent() bool {
 // the collection's default, which every index inherits and every filter uses.
 func (ix index) setsCollation() bool {
 	return ix.collation != nil && slices.Equal(ix.fields(), []string{"_id"})
-}
-
-// coversClerkIDs reports whether the index's filter includes every record with a clerkId.
-func (ix index) coversClerkIDs() bool {
-	elements, _ := ix.partial.Elements()
-	condition, _ := ix.partial.Lookup("clerkId").DocumentOK()
-	operators, _ := condition.Elements()
-	if len(elements) != 1 || len(operators) != 1 {
-		return false
-	}
-	switch v := operators[0].Value(); operators[0].Key() {
-	case "$exists":
-		return isTrue(v)
-	case "$type":
-		alias, _ := v.StringValueOK()
-		number, _ := v.AsFloat64OK()
-		return alias == "string" || number == float64(bson.TypeString)
-	default:
-		return false
-	}
 }
 
 // judge finds unique indexes that would keep records out, and a default collation. It

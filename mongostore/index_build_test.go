@@ -142,3 +142,64 @@ func TestOpenKeepsIndexes(t *testing.T) {
 		})
 	}
 }
+
+// TestOpenMakesAUsableIndex opens collections whose unique index on clerkId MongoDB does not use
+// for lookups. Open makes another one beside it; a server that allows one index on the same keys
+// refuses that, and then Open says what to do.
+func TestOpenMakesAUsableIndex(t *testing.T) {
+	t.Parallel()
+	theirs := bson.D{{Key: "key", Value: ascending("clerkId")}, {Key: "name", Value: "clerkId_1"}, {Key: "unique", Value: true}}
+	ours := bson.D{
+		{Key: "key", Value: ascending("clerkId")}, {Key: "name", Value: "clerksync_clerkId"},
+		{Key: "sparse", Value: true}, {Key: "unique", Value: true},
+	}
+	for name, c := range map[string]struct {
+		option bson.E
+		advice string
+	}{
+		"Hidden": {bson.E{Key: "hidden", Value: true}, `.unhideIndex("clerkId_1")`},
+		"Type": {bson.E{Key: "partialFilterExpression", Value: bson.D{{Key: "clerkId", Value: bson.D{{Key: "$type", Value: "string"}}}}},
+			`.dropIndex("clerkId_1")`},
+	} {
+		for _, code := range []int{0, 85, 86} {
+			t.Run(fmt.Sprint(name, code), func(t *testing.T) {
+				t.Parallel()
+				indexes := []bson.D{append(theirs[:3:3], c.option)}
+				coll, f := newFront(t, newCollection(t), replicaSet, nil)
+				f.play(func(_ string, cmd bson.Raw) reaction {
+					switch commandName(cmd) {
+					case "listIndexes":
+						return listing(indexes...)
+					case "createIndexes":
+						if code != 0 {
+							return failed(code)
+						}
+						indexes = append(indexes, ours)
+						return reaction{answer: bson.D{{Key: "ok", Value: 1.0}}}
+					}
+					return reaction{}
+				})
+				_, err := mongostore.Open(t.Context(), coll, nil)
+				if code != 0 {
+					wantError(t, err, "the unique index on clerkId cannot be created (server error ", `the index "clerkId_1"`, c.advice)
+				} else if err != nil {
+					t.Error(err)
+				}
+				wantSameIndex(t, f.commands(), ours)
+			})
+		}
+	}
+}
+
+// TestOpenBesideATypeFilter is TestOpenMakesAUsableIndex on the server itself.
+func TestOpenBesideATypeFilter(t *testing.T) {
+	t.Parallel()
+	if !partialIndexes() {
+		t.Log("the server has no partial indexes")
+		return
+	}
+	coll := newCollection(t)
+	ofType := bson.D{{Key: "clerkId", Value: bson.D{{Key: "$type", Value: "string"}}}}
+	createIndex(t, coll, ascending("clerkId"), options.Index().SetUnique(true).SetName("typed").SetPartialFilterExpression(ofType))
+	mayStandInTheWay(t, coll, "typed")
+}
