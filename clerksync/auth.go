@@ -221,7 +221,9 @@ func (s *Syncer) RequireUser(next http.Handler) http.Handler { return s.authenti
 // request without a token or with a pending session goes through without a user. So does
 // one whose cookie is expired, does not say for which origin it was made, or is another
 // Clerk instance's (by its key, signature or issuer): a browser sends the cookies of all
-// apps on a host. A request with any other wrong token is refused all the same.
+// apps on a host. While Clerk does not answer, a cookie whose key this process does not know
+// counts as another instance's, unless the process does not have any keys yet: that is 503.
+// A request with any other wrong token is refused all the same.
 func (s *Syncer) WithUser(next http.Handler) http.Handler { return s.authenticated(next, true) }
 
 func (s *Syncer) authenticated(next http.Handler, optional bool) http.Handler {
@@ -249,8 +251,12 @@ func (s *Syncer) authenticated(next http.Handler, optional bool) http.Handler {
 
 // signedOut reports whether a request was refused because nobody is signed in here, rather
 // than because something is wrong with its token. A browser sends the cookies of all apps on
-// its host, so a cookie that another Clerk instance made does not count.
+// its host, so a cookie that another Clerk instance made does not count, or seems to have made
+// while Clerk cannot be asked.
 func signedOut(err error, fromCookie bool) bool {
+	if fromCookie && errors.Is(err, sessiontoken.ErrNotOurs) {
+		return true
+	}
 	var p *Problem
 	if !errors.As(err, &p) {
 		return false

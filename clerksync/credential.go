@@ -1,6 +1,7 @@
 package clerksync
 
 import (
+	"context"
 	"crypto/sha1"
 	"encoding/base64"
 	"errors"
@@ -50,17 +51,16 @@ func (s *Syncer) session(r *http.Request) (session *sessiontoken.Session, fromCo
 // of equally new ones, that of the likelier cookie. Clerk's JavaScript SDKs prefer the
 // suffixed cookie too, unless the other one is newer. If none is accepted, the error is that
 // of the cookie that came nearest to it.
+//
+// Keys that are missing are fetched only if no cookie is accepted without them: another app's
+// cookie must not make the visitor wait, nor refuse the request if Clerk is down.
 func (s *Syncer) cookieSession(r *http.Request) (*sessiontoken.Session, error) {
-	var newest *sessiontoken.Session
-	var refusal error
-	for _, token := range sessionCookies(r, s.cfg.Auth.cookieSuffix) {
-		session, err := s.tokens.Verify(r.Context(), token, sessiontoken.Cookie)
-		switch {
-		case err != nil:
-			refusal = nearer(refusal, err)
-		case newest == nil || issuedAt(session) > issuedAt(newest):
-			newest = session
-		}
+	tokens := sessionCookies(r, s.cfg.Auth.cookieSuffix)
+	newest, refusal, undecided := newestSession(r, tokens, s.tokens.VerifyNow)
+	if newest == nil && len(undecided) > 0 {
+		var after error
+		newest, after, _ = newestSession(r, undecided, s.tokens.Verify)
+		refusal = nearer(refusal, after)
 	}
 	switch {
 	case newest == nil && refusal == nil:
@@ -73,6 +73,26 @@ func (s *Syncer) cookieSession(r *http.Request) (*sessiontoken.Session, error) {
 		return nil, &Problem{Status: http.StatusForbidden, Code: codeCrossOrigin, Err: err}
 	}
 	return newest, nil
+}
+
+// newestSession returns the newest session that is accepted, or else the error of the token
+// that came nearest to it, and the tokens that verify could not decide on.
+func newestSession(
+	r *http.Request, tokens []string,
+	verify func(context.Context, string, sessiontoken.Carrier) (*sessiontoken.Session, error),
+) (newest *sessiontoken.Session, refusal error, undecided []string) {
+	for _, token := range tokens {
+		session, err := verify(r.Context(), token, sessiontoken.Cookie)
+		switch {
+		case errors.Is(err, sessiontoken.ErrKeysNeeded):
+			undecided = append(undecided, token)
+		case err != nil:
+			refusal = nearer(refusal, err)
+		case newest == nil || issuedAt(session) > issuedAt(newest):
+			newest = session
+		}
+	}
+	return newest, refusal, undecided
 }
 
 // changing is r for the check of its origin. The check lets a GET through, and that is how a
@@ -102,7 +122,8 @@ var nearerLast = []sessiontoken.Code{
 }
 
 // nearer returns the error (nil: none) of the token that came nearer to being accepted; a if
-// both came equally near. A token that could not be checked may be a good one.
+// both came equally near. A token that could not be checked may be a good one, less likely if
+// another instance seems to have signed it.
 func nearer(a, b error) error {
 	rank := func(err error) int {
 		var refused *sessiontoken.Error
@@ -111,8 +132,10 @@ func nearer(a, b error) error {
 			return -1
 		case errors.As(err, &refused):
 			return slices.Index(nearerLast, refused.Code)
+		case errors.Is(err, sessiontoken.ErrNotOurs):
+			return len(nearerLast)
 		}
-		return len(nearerLast)
+		return len(nearerLast) + 1
 	}
 	if rank(b) > rank(a) {
 		return b
