@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -43,13 +44,16 @@ type AuthConfig struct {
 	// needs the new one. Defaults to fetching the keys with SecretKey.
 	JWTKey string
 
-	// Issuer is the exact issuer that tokens must have: the Frontend API URL. Set it if
-	// Clerk is proxied. Defaults to any issuer of Clerk's form, https://clerk.<domain> or
+	// Issuer is the issuer that tokens must have: the Frontend API URL. Set it if Clerk is
+	// proxied. Tokens may have it as it is written here, or as Clerk writes it: scheme and
+	// host in lower case, no default port, no final slash. White space around it is ignored.
+	// Defaults to any issuer of Clerk's form, https://clerk.<domain> or
 	// https://<name>.clerk.accounts.dev.
 	Issuer string
 
-	// Leeway is how far this server's clock may be off Clerk's. Negative means not at
-	// all. Defaults to 5 seconds.
+	// Leeway is how far this server's clock may be off Clerk's. A token is accepted for so
+	// long after its end, and a token lives for 60 seconds, so over 5 minutes is an error.
+	// Negative means not at all. Defaults to 5 seconds.
 	Leeway time.Duration
 
 	// Cookie also accepts a session cookie if there is no bearer token. Clerk names it
@@ -64,7 +68,8 @@ type AuthConfig struct {
 	// PublishableKey is the instance's publishable key, "pk_live_…" or "pk_test_…", exactly
 	// as the frontend has it (CLERK_PUBLISHABLE_KEY). It tells which suffix is the
 	// instance's; cookies with other suffixes are then not looked at. White space around it
-	// is ignored. Defaults to trying the cookies of every suffix.
+	// is ignored. A live key beside a test SecretKey, or the reverse, is an error. Defaults to
+	// trying the cookies of every suffix.
 	PublishableKey string
 
 	// AllowPending accepts sessions with open tasks, such as choosing an organization.
@@ -90,6 +95,11 @@ type AuthConfig struct {
 	cookieSuffix string // of the instance's cookies; "" for any
 }
 
+const (
+	defaultLeeway = 5 * time.Second
+	maxLeeway     = 5 * time.Minute
+)
+
 // withDefaults returns a with its defaults filled in.
 func (a AuthConfig) withDefaults() AuthConfig {
 	a.AuthorizedParties = slices.Clone(a.AuthorizedParties) // read with each request
@@ -100,10 +110,11 @@ func (a AuthConfig) withDefaults() AuthConfig {
 	}
 	a.JWTKey = strings.TrimSpace(a.JWTKey)
 	a.PublishableKey = strings.TrimSpace(a.PublishableKey)
+	a.Issuer = strings.TrimSpace(a.Issuer)
 	a.cookieSuffix = cookieSuffix(a.PublishableKey)
 	switch {
 	case a.Leeway == 0:
-		a.Leeway = 5 * time.Second
+		a.Leeway = defaultLeeway
 	case a.Leeway < 0:
 		a.Leeway = 0
 	}
@@ -129,6 +140,9 @@ func (a *AuthConfig) validate(fault func(format string, args ...any)) {
 	}
 	if a.Cookie && len(a.AuthorizedParties) == 0 {
 		fault("Auth.Cookie needs Auth.AuthorizedParties: the cookie may have been made for another origin of the same site")
+	}
+	if a.Leeway > maxLeeway || a.Leeway > 0 && a.Leeway < time.Millisecond { // below, its unit was forgotten
+		fault("Auth.Leeway must be from 1ms to %v; 0 means %v, and a negative one means none", maxLeeway, defaultLeeway)
 	}
 	if is := a.publishableKeyFault(); is != "" {
 		fault("Auth.PublishableKey %s: take it from the Clerk Dashboard under API keys (CLERK_PUBLISHABLE_KEY)", is)
@@ -162,6 +176,19 @@ func (a *AuthConfig) publishableKeyFault() string {
 	return ""
 }
 
+// issuerForms are the ways in which tokens may write an issuer: as it is set, and as Clerk
+// writes a URL. There are none for none.
+func issuerForms(issuer string) []string {
+	u, err := url.Parse(issuer)
+	if issuer == "" || err != nil {
+		return nil // validate reports an error
+	}
+	host := strings.ToLower(u.Host)
+	u.Host = strings.TrimSuffix(host, ":"+defaultPorts[u.Scheme])
+	u.Path = strings.TrimRight(u.Path, "/")
+	return slices.Compact([]string{issuer, u.String()})
+}
+
 // publicKey is JWTKey decoded; nil if it is not a key that may be used.
 func (a *AuthConfig) publicKey() *rsa.PublicKey {
 	// In an environment variable, line breaks are often written as \n.
@@ -185,7 +212,7 @@ func newTokenVerifier(cfg *Config, api *clerkapi.Client, b *background) *session
 	return sessiontoken.NewVerifier(sessiontoken.Config{
 		AuthorizedParties: cfg.Auth.AuthorizedParties,
 		AllowNoParty:      cfg.Auth.AllowNoParty,
-		Issuer:            cfg.Auth.Issuer,
+		Issuers:           issuerForms(cfg.Auth.Issuer),
 		Leeway:            cfg.Auth.Leeway,
 		AllowPending:      cfg.Auth.AllowPending,
 		VersionClaim:      cfg.Auth.FreshnessClaim,

@@ -216,6 +216,42 @@ func checkSDKClaims(t *testing.T, claims *clerk.SessionClaims, token string, fx 
 	}
 }
 
+// Auth.Issuer may be written in another way than in the tokens, as long as it is the same URL.
+func TestFormsOfTheIssuer(t *testing.T) {
+	t.Parallel()
+	fx := newFixture(t, nil)
+	for _, tt := range []struct {
+		set, issuer string
+		accepted    bool
+	}{
+		{proxyURL, proxyURL, true},
+		{proxyURL + "/", proxyURL, true},
+		{proxyURL + "//", proxyURL, true},
+		{"\t" + proxyURL + "/\n", proxyURL, true},
+		{proxyURL + "/", proxyURL + "/", true}, // if Clerk should have it
+		{proxyURL, proxyURL + "/", false},
+		{"HTTPS://App.Example.com/__clerk", "https://app.example.com/__clerk", true},
+		{"https://app.example.com:443/__clerk", "https://app.example.com/__clerk", true},
+		{"https://app.example.com:8443/__clerk/", "https://app.example.com:8443/__clerk", true},
+		{"https://app.example.com:8443/__clerk", "https://app.example.com/__clerk", false},
+		{"https://clerk.example.com/", "https://clerk.example.com", true},
+		{"https://clerk.example.com/", "https://clerk.example.org", false},
+		{"https://app.example.com/__Clerk", "https://app.example.com/__clerk", false},
+		{"https://app.example.com", "https://app.example.com/__clerk", false},
+		{"https://app.example.com", "", false},
+	} {
+		s := fx.syncer(t, func(c *clerksync.Config) { c.Auth.Issuer = tt.set })
+		code := "token_wrong_issuer"
+		if tt.accepted {
+			code = ""
+		}
+		token := fx.token(t, "user_1", fakeclerk.TokenOptions{Claims: map[string]any{"iss": tt.issuer}})
+		if got := authenticate(t, s, token); got != code {
+			t.Errorf("Issuer %q, and a token of %q: %q, want %q", tt.set, tt.issuer, got, code)
+		}
+	}
+}
+
 // A real server parses the header lines.
 func TestRequireUserThroughAServer(t *testing.T) {
 	t.Parallel()

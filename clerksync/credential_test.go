@@ -444,6 +444,9 @@ func TestNewChecksThePublishableKey(t *testing.T) {
 		"QvfNY2dr":                        "is not the publishable key",
 	} {
 		cfg := clerksync.Config{Store: &generatedUsers{}, SecretKey: "sk_test_secret"}
+		if strings.HasPrefix(key, "pk_live_") {
+			cfg.SecretKey = "sk_live_secret"
+		}
 		cfg.Auth.PublishableKey = key
 		s, err := clerksync.New(cfg)
 		if want == "" {

@@ -22,7 +22,8 @@ type WebhookConfig struct {
 
 	// Secrets are the endpoint's signing secrets, "whsec_…", from the Clerk Dashboard. An
 	// event signed with any of them is accepted, so that a secret can be rotated. White
-	// space around them is ignored. At least one is required; an empty one is an error.
+	// space around them is ignored. At least one is required. One of fewer than 16 bytes is an
+	// error: Svix's have 24 (whsec_ and 32 characters).
 	Secrets []string
 
 	// InstanceID is the Clerk instance, "ins_…", whose events are accepted; others are

@@ -24,7 +24,7 @@ import (
 type Config struct {
 	AuthorizedParties []string                  // accepted values of azp; empty for any
 	AllowNoParty      bool                      // accept header tokens without azp, whatever AuthorizedParties are
-	Issuer            string                    // "" for any of the form that Clerk's have
+	Issuers           []string                  // accepted values of iss; empty for any of the form that Clerk's have
 	Leeway            time.Duration             // how far the clocks may be apart
 	AllowPending      bool                      // accept sessions with open tasks
 	VersionClaim      string                    // the claim that holds the user's version
@@ -180,13 +180,13 @@ func (v *Verifier) checkClaims(c *clerk.SessionClaims, more *moreClaims) error {
 	case more.FormatVersion != nil && *more.FormatVersion != 1 && *more.FormatVersion != 2:
 		return refuse(Malformed, "its version is neither 1 nor 2")
 	}
-	want := v.cfg.Issuer
-	if want != "" && c.Issuer == want || want == "" && clerkIssuer(c.Issuer) {
+	want := v.cfg.Issuers
+	if slices.Contains(want, c.Issuer) || len(want) == 0 && clerkIssuer(c.Issuer) {
 		return nil
 	}
 	return &Error{
 		Code: WrongIssuer, Why: "another issuer",
-		Want: printable(cmp.Or(want, "https://clerk.<domain> or https://<name>.clerk.accounts.dev")),
+		Want: printable(cmp.Or(strings.Join(want, " "), "https://clerk.<domain> or https://<name>.clerk.accounts.dev")),
 	}
 }
 
