@@ -260,11 +260,12 @@ func (s *Syncer) authenticated(next http.Handler, optional bool) http.Handler {
 		switch {
 		case err == nil:
 		case optional && signedOut(err, fromCookie):
-			s.logIgnoredCookie(ctx, err)
+			s.logSignedOut(ctx, err)
 			next.ServeHTTP(w, r)
 			return
 		default:
-			s.refuseSession(w, r, start, err)
+			s.sessionRefused(ctx, start, err)
+			s.answer(w, r, err)
 			return
 		}
 		u, err := s.visit(ctx, session.Claims.Subject, newVisitToken(session.Claims, session.Version))
@@ -300,28 +301,30 @@ func signedOut(err error, fromCookie bool) bool {
 	return false
 }
 
-// logIgnoredCookie warns of a cookie that counts as signed out although its session may be
-// alive. If everybody is signed out, this says why.
-func (s *Syncer) logIgnoredCookie(ctx context.Context, err error) {
-	p := problemOf(err)
-	if slices.Contains([]string{codeTokenMissing, codeSessionPending, codeTokenExpired}, p.Code) {
+// logSignedOut warns of a visitor who counts as signed out although the session may be alive.
+// If everybody is signed out, this says why.
+func (s *Syncer) logSignedOut(ctx context.Context, err error) {
+	p, trace := problemOf(err), refusalOfToken(err)
+	message := "clerksync: a session cookie counts as signed out"
+	switch {
+	case trace.check == checkScheme:
+		message = "clerksync: a request counts as signed out"
+	case slices.Contains([]string{codeTokenMissing, codeSessionPending, codeTokenExpired}, p.Code):
 		return
 	}
-	attrs := []slog.Attr{slog.String("code", p.Code)}
-	attrs = append(attrs, refusalOfToken(err).attrs...)
+	attrs := append([]slog.Attr{slog.String("code", p.Code)}, trace.attrs...)
 	attrs = append(attrs, slog.Any("error", p.Err))
-	s.logLimited(ctx, slog.LevelWarn, "ignored "+p.Code, "clerksync: a session cookie counts as signed out", attrs...)
+	s.logLimited(ctx, slog.LevelWarn, "ignored "+p.Code, message, attrs...)
 }
 
-// refuseSession answers a request that comes to no visit.
-func (s *Syncer) refuseSession(w http.ResponseWriter, r *http.Request, start time.Time, err error) {
+// sessionRefused leaves the trace of a request that comes to no visit.
+func (s *Syncer) sessionRefused(ctx context.Context, start time.Time, err error) {
 	trace := refusalOfToken(err)
 	if problemOf(err).Code == codeCrossOrigin {
 		want := "the server's own origin, or " + strings.Join(s.cfg.Auth.AuthorizedParties, " ")
 		trace.attrs = []slog.Attr{slog.String("want", want)}
 	}
-	s.refused(r.Context(), start, trace)
-	s.answer(w, r, err)
+	s.refused(ctx, start, trace)
 }
 
 // refusalOfToken is the trace of a token's refusal.
@@ -344,10 +347,13 @@ func refusalOfToken(err error) refusal {
 // claims are shared: callers may not modify them.
 //
 // The error is a [*Problem]. It matches [ErrUnauthenticated] if the token is missing or
-// refused, and [ErrUnavailable] if the instance's keys cannot be fetched.
+// refused, and [ErrUnavailable] if the instance's keys cannot be fetched. Each is observed and
+// logged as by RequireUser; a success is not observed.
 func (s *Syncer) Authenticate(r *http.Request) (*clerk.SessionClaims, error) {
+	start := s.clock.Now()
 	session, _, err := s.session(r)
 	if err != nil {
+		s.sessionRefused(r.Context(), start, err)
 		return nil, err
 	}
 	return session.Claims, nil

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"iter"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -32,7 +33,7 @@ func (s *Syncer) session(r *http.Request) (session *sessiontoken.Session, fromCo
 	token, ok := bearerToken(r.Header["Authorization"])
 	switch {
 	case !ok:
-		return nil, false, unauthenticated(codeTokenMalformed, errors.New("several bearer tokens"))
+		return nil, false, unauthenticated(codeTokenMalformed, errors.New("several bearer tokens that differ"))
 	case token != "":
 		session, err := s.tokens.Verify(r.Context(), token, sessiontoken.Header)
 		return session, false, tokenProblem(err)
@@ -44,7 +45,24 @@ func (s *Syncer) session(r *http.Request) (session *sessiontoken.Session, fromCo
 	if len(sessionCookies(r, s.cfg.Auth.cookieSuffix)) > 0 {
 		why += "; there is a session cookie, but Auth.Cookie is not set"
 	}
-	return nil, false, unauthenticated(codeTokenMissing, errors.New(why))
+	return nil, false, missingToken(r, why)
+}
+
+// checkScheme marks a request whose token is missing only because Bearer is not before it.
+const checkScheme = "scheme"
+
+// tokenShape matches what looks like a JWT: three parts, of which the first is a JSON object.
+var tokenShape = regexp.MustCompile(`eyJ[\w-]*\.[\w-]+\.[\w-]+`)
+
+// missingToken is the 401 for a request without a token. If its Authorization header has one
+// in another form, the error says so, without showing it.
+func missingToken(r *http.Request, why string) error {
+	e := &sessiontoken.Error{Code: sessiontoken.Code(codeTokenMissing), Why: why}
+	if slices.ContainsFunc(r.Header["Authorization"], tokenShape.MatchString) {
+		e.Check = checkScheme
+		e.Why += `; there is something like a token, but not in the form "Bearer <token>"`
+	}
+	return tokenProblem(e)
 }
 
 // cookieSession verifies the session cookies and returns the newest session that is accepted;
@@ -64,7 +82,7 @@ func (s *Syncer) cookieSession(r *http.Request) (*sessiontoken.Session, error) {
 	}
 	switch {
 	case newest == nil && refusal == nil:
-		return nil, unauthenticated(codeTokenMissing, errors.New("neither a bearer token nor a session cookie"))
+		return nil, missingToken(r, "neither a bearer token nor a session cookie")
 	case newest == nil:
 		return nil, tokenProblem(refusal)
 	}
@@ -144,7 +162,8 @@ func nearer(a, b error) error {
 }
 
 // bearerToken returns the bearer token of a request's Authorization headers, "" for none.
-// RFC 6750 allows one. If there are several, it returns false.
+// RFC 6750 allows one. A proxy may have repeated it, but if there are different ones,
+// bearerToken returns false.
 func bearerToken(lines []string) (token string, ok bool) {
 	for _, line := range lines {
 		for credentials := range splitCredentials(line) {
@@ -153,7 +172,7 @@ func bearerToken(lines []string) (token string, ok bool) {
 			if !strings.EqualFold(scheme, "Bearer") || isNothing(rest) {
 				continue
 			}
-			if token != "" {
+			if token != "" && token != rest {
 				return "", false
 			}
 			token = rest
