@@ -74,10 +74,10 @@ func missingToken(r *http.Request, why string) error {
 // cookie must not make the visitor wait, nor refuse the request if Clerk is down.
 func (s *Syncer) cookieSession(r *http.Request) (*sessiontoken.Session, error) {
 	tokens := sessionCookies(r, s.cfg.Auth.cookieSuffix)
-	newest, refusal, undecided := newestSession(r, tokens, s.tokens.VerifyNow)
+	newest, undecided, refusal := newestSession(r, tokens, s.tokens.VerifyNow)
 	if newest == nil && len(undecided) > 0 {
 		var after error
-		newest, after, _ = newestSession(r, undecided, s.tokens.Verify)
+		newest, _, after = newestSession(r, undecided, s.tokens.Verify)
 		refusal = nearer(refusal, after)
 	}
 	switch {
@@ -93,12 +93,12 @@ func (s *Syncer) cookieSession(r *http.Request) (*sessiontoken.Session, error) {
 	return newest, nil
 }
 
-// newestSession returns the newest session that is accepted, or else the error of the token
-// that came nearest to it, and the tokens that verify could not decide on.
+// newestSession returns the newest session that is accepted, the tokens that verify could not
+// decide on, and the error of the refused token that came nearest to being accepted.
 func newestSession(
 	r *http.Request, tokens []string,
 	verify func(context.Context, string, sessiontoken.Carrier) (*sessiontoken.Session, error),
-) (newest *sessiontoken.Session, refusal error, undecided []string) {
+) (newest *sessiontoken.Session, undecided []string, refusal error) {
 	for _, token := range tokens {
 		session, err := verify(r.Context(), token, sessiontoken.Cookie)
 		switch {
@@ -110,7 +110,7 @@ func newestSession(
 			newest = session
 		}
 	}
-	return newest, refusal, undecided
+	return newest, undecided, refusal
 }
 
 // changing is r for the check of its origin. The check lets a GET through, and that is how a
