@@ -27,6 +27,7 @@ type Syncer struct {
 	writes     writesUnderWay
 	handovers  handoverLog
 	lookups    singleflight.Group // lookups under way, by load.key
+	audiences  audiences          // of the lookups
 	background *background
 	logLimit   *logLimit
 }

@@ -185,6 +185,9 @@ func (s *Syncer) lookup(ctx context.Context, id string, now time.Time, token vis
 	cached, ok := s.cache.standby(id, now)
 	newer := ok && s.needsReread(cached, now, token.version)
 	detached := s.background.detach(ctx)
+	heard := true
+	s.audiences.join(id)
+	defer func() { s.logUnheard(detached, id, s.audiences.leave(id, heard)) }()
 	for first := true; ; first = false {
 		gen := s.cache.generation(id).Load()
 		l := load{id: id, gen: gen, token: token, newer: newer}
@@ -205,6 +208,7 @@ func (s *Syncer) lookup(ctx context.Context, id string, now time.Time, token vis
 				return f, res.Err
 			}
 		case <-ctx.Done():
+			heard = false
 			return found{}, unavailable(context.Cause(ctx))
 		}
 	}
@@ -256,6 +260,9 @@ func (s *Syncer) load(ctx context.Context, l load) (found, error) {
 		}
 		return nil
 	})
+	if err != nil {
+		s.logUnheard(ctx, id, s.audiences.ended(id, err))
+	}
 	return f, err
 }
 
