@@ -88,6 +88,9 @@ type ConflictError struct {
 
 // Error names the field, and the holder or the type. It does not show the value.
 func (e *ConflictError) Error() string {
+	if errors.Is(e.Err, ErrUnlinked) {
+		return prefix + withoutPrefix(e.Err)
+	}
 	if e.Type != "" {
 		return fmt.Sprintf("clerksync: the app's record has %s of type %s, which clerksync would overwrite", cmp.Or(e.Field, "a field"), e.Type)
 	}

@@ -139,6 +139,7 @@ func (c *comparison) takeOut(ctx context.Context, u *User, a Adoption) bool {
 	case !c.run.opts.DryRun:
 		return false
 	case fate == isConflict:
+		c.run.noteConflict(a.Err)
 		c.report.Conflicts.add(u.ClerkID)
 	case fate == isRejected:
 		c.failed(ctx, u.ClerkID, a.Err)
@@ -148,6 +149,13 @@ func (c *comparison) takeOut(ctx context.Context, u *User, a Adoption) bool {
 		return false
 	}
 	return true
+}
+
+// noteConflict keeps the conflict in err for the error of the run.
+func (r *reconcileRun) noteConflict(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_ = errors.As(err, &r.conflict)
 }
 
 // adoptions asks the Store what it would do with new users. A Store that does not adopt would

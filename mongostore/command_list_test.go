@@ -91,7 +91,8 @@ var operatorList = map[string]support{
 
 // withoutClerkID are the functions whose filters need no equality on the Clerk id, and why.
 var withoutClerkID = map[string]string{
-	"(*Store).Undeleted":     "reads all records",
+	"(*Store).scan":          "reads all records",
+	"(*Store).sampleLegacy":  "reads some records, whoever's they are",
 	"(*Store).duplicates":    "looks for records with the same Clerk id",
 	"(*upsert).findConflict": "looks for the holder of a value, whoever that is",
 }

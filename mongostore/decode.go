@@ -242,7 +242,7 @@ func (r *record) stamp() clerksync.Stamp {
 		ClerkID:        r.clerkID(),
 		ClerkUpdatedAt: dateOf(r.raw, "clerkUpdatedAt"), SyncedAt: dateOf(r.raw, "syncedAt"),
 		CreatedAt: dateOf(r.raw, "createdAt"), DeletedAt: deletedAt(r.raw),
-		IsActive: truthOf(r.raw, "isActive", true),
+		IsActive: truthOf(r.raw, "isActive", true), AdoptedAt: dateOf(r.raw, "adoptedAt"),
 	}
 }
 
@@ -250,4 +250,5 @@ func (r *record) stamp() clerksync.Stamp {
 var stampFields = bson.D{
 	{Key: "clerkId", Value: 1}, {Key: "clerkUpdatedAt", Value: 1}, {Key: "syncedAt", Value: 1},
 	{Key: "createdAt", Value: 1}, {Key: "deletedAt", Value: 1}, {Key: "isActive", Value: 1},
+	{Key: "adoptedAt", Value: 1},
 }

@@ -66,11 +66,13 @@ type Store struct {
 	next atomic.Int32
 	// backfillSize is the least number of new users that makes a batch part of a backfill.
 	backfillSize int
+	legacy       bool // see HasLegacy
 }
 
 var (
 	_ clerksync.BatchStore   = (*Store)(nil)
 	_ clerksync.RestoreStore = (*Store)(nil)
+	_ clerksync.LegacyStore  = (*Store)(nil)
 )
 
 // Open returns a Store on coll. If opts is nil, the defaults apply. The collection does
@@ -99,6 +101,8 @@ var (
 //
 // Open refuses a collection with a default collation: its indexes inherit the
 // collation, which may make the ids of two users equal.
+//
+// Last, Open looks at a hundred records for [Store.HasLegacy].
 //
 // If no server answers, Open fails at once. The error has the driver's text, which
 // names the servers and says why each does not answer. All other faults are reported
@@ -144,6 +148,9 @@ func Open(ctx context.Context, coll *mongo.Collection, opts *Options) (*Store, e
 		return nil, fault
 	}
 	if err := errors.Join(fault, s.ensureIndexes(ctx, opts.AllowUnique)); err != nil {
+		return nil, err
+	}
+	if err := s.sampleLegacy(ctx); err != nil {
 		return nil, err
 	}
 	return s, nil
