@@ -32,7 +32,7 @@ func TestReplaceByPartial(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := offline(t)
-			s.coll = s.coll.Database().Collection(`the "users"`)
+			s.coll.raw = s.coll.Database().Collection(`the "users"`)
 			old := index{name: c.named, keys: mustMarshal(t, c.keys), unique: true}
 			options := bson.D{{Key: "name", Value: c.named}, {Key: "unique", Value: true}}
 			filter := bson.D{}
