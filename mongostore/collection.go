@@ -20,8 +20,10 @@ func (c collection) Name() string              { return c.raw.Name() }
 func (c collection) Database() *mongo.Database { return c.raw.Database() }
 func (c collection) Indexes() mongo.IndexView  { return c.raw.Indexes() }
 
-func (c collection) Aggregate(ctx context.Context, pipeline bson.A) (*mongo.Cursor, error) {
-	return c.raw.Aggregate(ctx, pipeline)
+func (c collection) Aggregate(
+	ctx context.Context, pipeline bson.A, opts ...options.Lister[options.AggregateOptions],
+) (*mongo.Cursor, error) {
+	return c.raw.Aggregate(ctx, pipeline, opts...)
 }
 
 // Find does not translate the projection in opts; see fieldMap.keys.

@@ -15,11 +15,11 @@ type released struct {
 	paths []string
 }
 
-// spare returns the paths of a key that r can give up. There are none unless r is the
-// record of a deleted user. A record without a clerkId is the app's, and so is a field of
-// Extra that extraFields does not name.
+// spare returns the paths of a key that r can give up. There are none unless clerksync has
+// marked r deleted. A record without a clerkId is the app's, and so is a field of Extra that
+// extraFields does not name.
 func (up *upsert) spare(r *record, paths []string) (spare []string) {
-	if r.deletedAt().IsZero() || r.clerkID() == "" {
+	if r.deletedAt().IsZero() || r.clerkID() == "" || r.deletedByApp() {
 		return nil
 	}
 	var extra []string
@@ -38,6 +38,14 @@ func (up *upsert) spare(r *record, paths []string) (spare []string) {
 		return extra
 	}
 	return spare
+}
+
+// deletedByApp reports whether the app itself has put a deletedAt into a record that clerksync
+// has never written. Without a date in syncedAt, the other two fields that Deactivate writes tell
+// its tombstones apart.
+func (r *record) deletedByApp() bool {
+	return r.date("syncedAt").IsZero() &&
+		(r.truth("isActive", true) || !r.codec.drops("updatedAt") && r.date("updatedAt").IsZero())
 }
 
 // release removes fields from a deleted record. It fails with errLostRace if another call
