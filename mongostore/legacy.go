@@ -28,21 +28,22 @@ func (s *Store) sampleLegacy(ctx context.Context) error {
 var legacyFields = bson.D{{Key: "syncedAt", Value: 1}, {Key: "deletedAt", Value: 1}}
 
 // UnlinkedEmails implements [clerksync.LegacyStore], in one pass over the collection, as
-// Undeleted. A record without a Clerk id has no clerkId, a null or an empty one; one with
-// anything else there is left out, and so is one that is marked deleted. An email that is not
-// a string counts as none.
+// Undeleted. A record without a Clerk id has no clerkId, a null or an empty one. If the Clerk
+// id is the _id, an _id that is not text is none either. Records that are marked deleted are
+// left out. An email that is not text counts as none.
 func (s *Store) UnlinkedEmails(ctx context.Context) iter.Seq2[string, error] {
 	return pass(ctx, s, "unlinked emails", unlinkedFields, func(r *record) (string, bool) {
-		return textOf(r.raw, "email"), r.unlinked()
+		return r.text("email"), r.unlinked()
 	})
 }
 
 // unlinked reports whether the record has no Clerk id and is not deleted.
 func (r *record) unlinked() bool {
-	id := r.raw.Lookup("clerkId")
+	id := r.value("clerkId")
 	text, isText := id.StringValueOK()
-	none := fits(id, 0) || isText && text == ""
-	return none && deletedAt(r.raw).IsZero()
+	absent := id.IsZero() || id.Type == bson.TypeNull
+	none := absent || isText && text == "" || !isText && r.codec.idIsClerkID()
+	return none && r.deletedAt().IsZero()
 }
 
 // unlinkedFields is the projection that UnlinkedEmails needs.

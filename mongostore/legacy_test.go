@@ -11,6 +11,7 @@ import (
 
 	"github.com/clerksync/clerksync-go/clerksync"
 	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
+	"github.com/clerksync/clerksync-go/mongostore"
 )
 
 // TestUnlinkedEmails checks what counts as a record without a Clerk id.
@@ -191,5 +192,58 @@ func TestReconcileUnlinked(t *testing.T) {
 	report, err := s.Reconcile(t.Context(), clerksync.ReconcileOptions{IgnoreUnlinked: true})
 	if err != nil || report.Created.Count != 1 || count() != 6 {
 		t.Errorf("ignored: %v, %d records, reports %+v", err, count(), report)
+	}
+}
+
+// TestLegacyMapped checks that the collection's own names are looked at.
+func TestLegacyMapped(t *testing.T) {
+	t.Parallel()
+	noEmail := mongostore.SnakeCase()
+	noEmail["email"] = ""
+	for name, tt := range map[string]struct {
+		fields mongostore.Fields
+		record bson.D
+		want   []string
+		legacy bool
+	}{
+		"snake case": {mongostore.SnakeCase(),
+			bson.D{{Key: "email", Value: "ada@example.com"}, {Key: "clerkId", Value: "the app's own"}}, []string{"ada@example.com"}, true},
+		"linked": {mongostore.SnakeCase(),
+			bson.D{{Key: "email", Value: "ada@example.com"}, {Key: "clerk_id", Value: "user_ada"}}, nil, true},
+		"confirmed": {mongostore.SnakeCase(),
+			bson.D{{Key: "clerk_id", Value: "user_ada"}, {Key: "synced_at", Value: hour(1)}}, nil, false},
+		"confirmed by another name": {mongostore.SnakeCase(),
+			bson.D{{Key: "clerk_id", Value: "user_ada"}, {Key: "syncedAt", Value: hour(1)}}, nil, true},
+		"deleted": {mongostore.SnakeCase(),
+			bson.D{{Key: "email", Value: "ada@example.com"}, {Key: "deleted_at", Value: hour(1)}}, nil, false},
+		"nested": {mongostore.Fields{"clerkId": "auth.clerk", "email": "contact.mail"},
+			bson.D{{Key: "contact", Value: bson.D{{Key: "mail", Value: "ada@example.com"}}}, {Key: "auth", Value: nil}},
+			[]string{"ada@example.com"}, true},
+		"no e-mail is stored": {noEmail, bson.D{{Key: "email", Value: "ada@example.com"}}, []string{""}, true},
+		"a Clerk id as _id": {mongostore.Fields{"clerkId": "_id"},
+			bson.D{{Key: "_id", Value: "user_ada"}, {Key: "email", Value: "ada@example.com"}}, nil, true},
+		"an _id of the app's": {mongostore.Fields{"clerkId": "_id"},
+			bson.D{{Key: "email", Value: "ada@example.com"}}, []string{"ada@example.com"}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			coll := newCollection(t)
+			monitor.expect(coll.Name(), tt.fields["clerkId"])
+			insert(t, coll, tt.record)
+			s := open(t, coll, &mongostore.Options{BatchSize: batchSize, Fields: tt.fields})
+			var got []string
+			for email, err := range s.UnlinkedEmails(t.Context()) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				got = append(got, email)
+			}
+			if d := cmp.Diff(tt.want, got); d != "" {
+				t.Errorf("(-want +got):\n%s", d)
+			}
+			if s.HasLegacy() != tt.legacy {
+				t.Errorf("legacy: %t", s.HasLegacy())
+			}
+		})
 	}
 }
