@@ -188,6 +188,47 @@ func TestEventWithoutTheProof(t *testing.T) {
 	}
 }
 
+// A Google account proves the address in the API, but not in the event. An administrator's word
+// proves it nowhere.
+func TestAdoptionByStrategy(t *testing.T) {
+	t.Parallel()
+	for strategy, tt := range map[string]struct {
+		adopted bool
+		calls   int // to Clerk, for the event
+	}{
+		"email_code":                {true, 0},
+		"email_link":                {true, 0},
+		"from_oauth_google":         {true, 1},
+		"from_oauth_github":         {true, 0},
+		"admin":                     {false, 1},
+		"ticket":                    {false, 1},
+		"saml":                      {false, 1},
+		"scim":                      {false, 1},
+		"reset_password_email_code": {false, 1},
+	} {
+		t.Run(strategy, func(t *testing.T) {
+			t.Parallel()
+			a := newAdoption(t, true)
+			endpoint := a.clerk.AddEndpoint("http://127.0.0.1:1", fakeclerk.EndpointOptions{})
+			endpoint.Hold()
+			if err := a.clerk.DeleteUser(a.id); err != nil {
+				t.Fatal(err)
+			}
+			a.id = a.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Ada", Email: adaEmail, EmailStrategy: strategy})
+			event := endpoint.Messages()[1]
+			got := answerOf(a.webhook, signed(t, "/", testSecret, a.clock.Now(), event.Body))
+			a.wantCalls(t, tt.calls, "after the event")
+			if !tt.adopted {
+				checkProblem(t, got, http.StatusConflict, "conflict")
+				a.wantNothingWritten(t)
+				return
+			}
+			checkProblem(t, got, http.StatusNoContent, "")
+			a.wantAdopted(t)
+		})
+	}
+}
+
 // What already comes from the API is not read again.
 func TestAdoptedFromTheAPI(t *testing.T) {
 	t.Parallel()

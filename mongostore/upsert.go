@@ -254,6 +254,7 @@ func (up *upsert) written(outcome clerksync.Outcome) clerksync.Result {
 		u := *up.u
 		u.ID, u.CreatedAt, u.UpdatedAt = up.id.Hex(), up.time, up.time
 		u.IsActive, u.DeletedAt, u.RoleFromClerk, u.Partial = true, time.Time{}, false, false
+		u.ExternalID, u.EmailProven = "", false
 		res.User = &u
 	}
 	return res
