@@ -53,14 +53,14 @@ func (s *legacyStore) Undeleted(ctx context.Context) iter.Seq2[clerksync.Stamp, 
 	}
 }
 
-// adoptStore is a legacyStore that adopts. would says what an Upsert of each user does.
-type adoptStore struct {
+// adoptingStore is a legacyStore that adopts. would says what an Upsert of each user does.
+type adoptingStore struct {
 	*legacyStore
 	would map[string]clerksync.Adoption
 	asked []string
 }
 
-func (s *adoptStore) Adoptions(ctx context.Context, us []*clerksync.User) ([]clerksync.Adoption, error) {
+func (s *adoptingStore) Adoptions(ctx context.Context, us []*clerksync.User) ([]clerksync.Adoption, error) {
 	if err := s.enter(ctx, "Adoptions"); err != nil {
 		return nil, err
 	}
@@ -74,7 +74,7 @@ func (s *adoptStore) Adoptions(ctx context.Context, us []*clerksync.User) ([]cle
 	return adoptions, nil
 }
 
-func (s *adoptStore) UpsertBatch(ctx context.Context, us []*clerksync.User) ([]clerksync.Result, error) {
+func (s *adoptingStore) UpsertBatch(ctx context.Context, us []*clerksync.User) ([]clerksync.Result, error) {
 	results, errs := make([]clerksync.Result, len(us)), make(map[int]error)
 	var allowed []*clerksync.User
 	for i, u := range us {
@@ -102,7 +102,7 @@ func (s *adoptStore) UpsertBatch(ctx context.Context, us []*clerksync.User) ([]c
 	return results, nil
 }
 
-func (s *adoptStore) DeactivateExternal(
+func (s *adoptingStore) DeactivateExternal(
 	ctx context.Context, id, _ string, at time.Time,
 ) (clerksync.Result, error) {
 	return s.Deactivate(ctx, id, at)
@@ -110,7 +110,7 @@ func (s *adoptStore) DeactivateExternal(
 
 var (
 	_ clerksync.LegacyStore = (*legacyStore)(nil)
-	_ clerksync.AdoptStore  = (*adoptStore)(nil)
+	_ clerksync.AdoptStore  = (*adoptingStore)(nil)
 )
 
 // newLegacyFixture is a newBulkFixture whose Store has records without a Clerk id.
@@ -122,10 +122,10 @@ func newLegacyFixture(t testing.TB, emails ...string) (*bulkFixture, *legacyStor
 	return fx, s
 }
 
-func newAdoptFixture(t testing.TB, emails ...string) (*bulkFixture, *adoptStore) {
+func newAdoptFixture(t testing.TB, emails ...string) (*bulkFixture, *adoptingStore) {
 	t.Helper()
 	fx, legacy := newLegacyFixture(t, emails...)
-	s := &adoptStore{legacyStore: legacy, would: make(map[string]clerksync.Adoption)}
+	s := &adoptingStore{legacyStore: legacy, would: make(map[string]clerksync.Adoption)}
 	fx.Syncer = fx.syncer(t, func(c *clerksync.Config) { c.Store = s })
 	return fx, s
 }
@@ -329,7 +329,7 @@ func TestReconcileAdoptsWithoutScan(t *testing.T) {
 // withoutScan is an AdoptStore that is not a LegacyStore.
 type withoutScan struct {
 	*bulkStore
-	adopts *adoptStore
+	adopts *adoptingStore
 }
 
 func (s withoutScan) Adoptions(ctx context.Context, us []*clerksync.User) ([]clerksync.Adoption, error) {

@@ -101,6 +101,7 @@ var operatorList = map[string]support{
 var withoutClerkID = map[string]string{
 	"(*Store).scan":          "reads all records",
 	"(*Store).sampleLegacy":  "reads some records, whoever's they are",
+	"(*Store).movedFrom":     "looks for Clerk ids at other paths",
 	"(*Store).duplicates":    "looks for records with the same Clerk id",
 	"(*upsert).findConflict": "looks for the holder of a value, whoever that is",
 }
