@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
 )
 
 // Advice about indexes is for mongosh. It builds before it destroys: a new index has a name
@@ -78,11 +79,11 @@ func (s *Store) replaceByPartial(old index, indexes []index) string {
 	partial := old.partialForm(indexes)
 	if slices.ContainsFunc(indexes, partial.equals) {
 		return fmt.Sprintf("the index %q takes its place; drop this one, in mongosh:", partial.name) +
-			lines(s.dropLine(old)) + inMongoose(partial)
+			lines(s.dropLine(old)) + inMongoose(partial, indexes)
 	}
 	return "replace it by a partial one, in mongosh:" + lines(andThen(s.createLine(partial), s.dropLine(old))) +
 		"\nOnly if that fails with code 85 or 86 (" + oneIndexPerKey + "), drop the old index first. " +
-		s.swap(old, partial) + inMongoose(partial)
+		s.swap(old, partial) + inMongoose(partial, indexes)
 }
 
 // dropCollated says how to get rid of a unique index on clerkId that has a collation.
@@ -90,7 +91,9 @@ func (s *Store) dropCollated(old index, indexes []index) string {
 	if slices.ContainsFunc(indexes, index.keepsClerkID) {
 		return "drop it: " + s.dropLine(old)
 	}
-	return "make one without, and drop it then, in mongosh:" + lines(andThen(s.createLine(clerkIDIndex(indexes)), s.dropLine(old)))
+	wanted := clerkIDIndex(indexes)
+	return "make one without, and drop it then, in mongosh:" + lines(andThen(s.createLine(wanted), s.dropLine(old))) +
+		mongooseClerkID(wanted)
 }
 
 // swap says how to replace an index on a server that allows one on a key.
@@ -99,14 +102,59 @@ func (s *Store) swap(old, replacement index) string {
 		lines(s.dropLine(old), s.createLine(replacement), s.createLine(old))
 }
 
+// replaceOnClerkID says what to do about an index on clerkId that is not enough and does not
+// let another one be made beside it.
+func (s *Store) replaceOnClerkID(old index) string {
+	wanted := clerkIDIndex(nil)
+	wanted.name = old.name
+	shown := old
+	shown.others = without(old.others, "hidden")
+	switch {
+	case shown.keepsClerkID():
+		return fmt.Sprintf("the index %q on clerkId is hidden, so that every lookup reads the whole collection; show it to the server, in mongosh:",
+			old.name) + lines(fmt.Sprintf("%s.unhideIndex(%s)", s.shell(), shellText(old.name)))
+	case old.makesUnique():
+		return fmt.Sprintf("the index %q on clerkId, whose filter keeps MongoDB from using it for lookups, stands in the way of one that it uses; replace it, in mongosh. %s",
+			old.name, s.swap(old, wanted)) + mongooseClerkID(wanted)
+	}
+	return fmt.Sprintf("the index %q on clerkId, which does not make every clerkId unique, stands in the way of one that does; replace it, in mongosh. %s",
+		old.name, s.swap(old, wanted)) + mongooseClerkID(wanted)
+}
+
+// partialForStrict says which index a client with strict ServerAPI options needs. Sparse ones
+// are not in the Stable API: such a client can neither create nor use them.
+// https://www.mongodb.com/docs/manual/reference/stable-api/
+func (s *Store) partialForStrict(indexes []index) string {
+	ix := clerkIDIndex(indexes)
+	ix.sparse = false
+	ix.partial, _ = bson.Marshal(bson.D{{Key: "clerkId", Value: bson.D{{Key: "$exists", Value: true}}}})
+	return "the client's ServerAPI options are strict, and sparse indexes are not in the Stable API; make a partial one, in mongosh:" +
+		lines(s.createLine(ix)) + mongooseClerkID(ix)
+}
+
 // inMongoose says what goes into a Mongoose schema. Mongoose makes the indexes of the schema
 // when the app starts, and Model.syncIndexes drops all others.
 // https://mongoosejs.com/docs/guide.html#indexes
-func inMongoose(ix index) string {
+func inMongoose(ix index, indexes []index) string {
+	own := clerkIDIndex(indexes)
+	if i := slices.IndexFunc(indexes, index.keepsClerkID); i >= 0 {
+		own = indexes[i]
+	}
 	return "\nIn a Mongoose schema, remove the old index (unique: true at the field, or a schema.index of these keys): " +
-		"with it, Mongoose fails or makes the old index again. If you call syncIndexes, which drops what the schema " +
-		"does not have, the unique index on clerkId must be in the schema too. Write:" +
-		lines(fmt.Sprintf("schema.index(%s, %s)", shellDocument(ix.keys), ix.shellOptions()))
+		"with it, Mongoose fails or makes the old index again. Write:" + lines(schemaLine(ix)) +
+		"\nIf you call syncIndexes, which drops what the schema does not have, add the unique index on clerkId:" +
+		lines(schemaLine(own))
+}
+
+// mongooseClerkID is inMongoose for an index on clerkId.
+func mongooseClerkID(ix index) string {
+	return "\nIn a Mongoose schema, remove any other index on clerkId. If you call syncIndexes, which drops what the schema " +
+		"does not have, add this one:" + lines(schemaLine(ix))
+}
+
+// schemaLine returns the line that puts an index into a Mongoose schema.
+func schemaLine(ix index) string {
+	return fmt.Sprintf("schema.index(%s, %s)", shellDocument(ix.keys), ix.shellOptions())
 }
 
 // partialForm returns the index with a filter and a name of its own.
@@ -148,7 +196,7 @@ func (s *Store) duplicates(ctx context.Context) string {
 		bson.D{{Key: "$match", Value: bson.D{{Key: "n", Value: bson.D{{Key: "$gt", Value: 1}}}}}},
 		bson.D{{Key: "$sort", Value: bson.D{{Key: "n", Value: -1}, {Key: "_id", Value: 1}}}},
 		bson.D{{Key: "$limit", Value: most + 3}}, // two of them may be no ids
-	})
+	}, options.Aggregate().SetAllowDiskUse(true)) // the default since MongoDB 6.0; a $group of millions needs it
 	if err != nil {
 		return ""
 	}
