@@ -21,6 +21,9 @@ import (
 // or the server rejects a write, those records are settled one by one. After a batch
 // that was mostly left undecided, the next one is read first.
 //
+// If too few members confirm a command, each user whose record it wrote fails with that error,
+// as with Upsert. Doing it again is safe.
+//
 // If the server becomes unreachable, the error is still a [*clerksync.BatchError]; the
 // users not yet tried fail with the same cause.
 func (s *Store) UpsertBatch(ctx context.Context, us []*clerksync.User) ([]clerksync.Result, error) {
@@ -71,6 +74,9 @@ type item struct {
 	result clerksync.Result // if the planned write succeeds
 	sent   bool             // a guarded upsert was sent, and the server did not say that it failed
 	passes bool             // a guarded upsert wrote it, or would have
+	// unconfirmed is the error of the last command that wrote the item, or may have: too few
+	// members confirmed it.
+	unconfirmed error
 }
 
 // apply upserts items of different users. Those that come again are read first, and
@@ -105,7 +111,10 @@ func (b *batch) decide(ctx context.Context, items []*item) bool {
 		model := b.plan(it, records[it.up.u.ClerkID])
 		switch model.(type) {
 		case nil:
-			b.results[it.index] = it.result
+			if o := it.result.Outcome; o != clerksync.Created && o != clerksync.Updated {
+				it.unconfirmed = nil // it is not this batch's write that the record shows
+			}
+			b.conclude(ctx, it)
 			continue
 		case *mongo.InsertOneModel:
 			inserts++
@@ -117,6 +126,9 @@ func (b *batch) decide(ctx context.Context, items []*item) bool {
 
 	if len(models) > 0 {
 		res, err := b.store.coll.BulkWrite(ctx, models, options.BulkWrite().SetOrdered(false))
+		for _, it := range planned {
+			it.unconfirmed = unconfirmed(ctx, err)
+		}
 		if err != nil || res.InsertedCount != inserts || res.MatchedCount != updates {
 			var rest []*item
 			planned, rest = b.check(ctx, planned)
@@ -124,9 +136,32 @@ func (b *batch) decide(ctx context.Context, items []*item) bool {
 		}
 	}
 	for _, it := range planned {
-		b.results[it.index] = it.result
+		b.conclude(ctx, it)
 	}
 	return true
+}
+
+// conclude sets the result of an item that is written. If too few members confirmed it, that
+// is an error, as it is for Upsert.
+func (b *batch) conclude(ctx context.Context, it *item) {
+	switch {
+	case it.unconfirmed == nil:
+		b.results[it.index] = it.result
+	case transient(it.unconfirmed):
+		b.settle(ctx, []*item{it})
+	default:
+		b.errs[it.index] = it.unconfirmed
+	}
+}
+
+// unconfirmed returns what err says about the write concern of a whole bulk; nil if nothing.
+func unconfirmed(ctx context.Context, err error) error {
+	bulk := mongo.BulkWriteException{}
+	if !errors.As(err, &bulk) || bulk.WriteConcernError == nil {
+		return nil
+	}
+	bulk.WriteErrors = nil // of other users
+	return wrapDriverErr(ctx, "upsert batch", bulk)
 }
 
 // plan sets an item's result or error, and returns the write that it needs, nil for none. r

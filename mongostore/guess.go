@@ -70,20 +70,25 @@ func (b *batch) tryUnread(ctx context.Context, items []*item, g guess) (rest []*
 	}
 	res, err := b.store.coll.BulkWrite(ctx, models, options.BulkWrite().SetOrdered(false))
 	told := readBulk(res, err, len(models))
+	unconfirmed := unconfirmed(ctx, err)
+	for _, it := range sent {
+		it.unconfirmed = unconfirmed
+	}
 	for _, i := range told.failed {
-		sent[i].sent = false
+		sent[i].sent, sent[i].unconfirmed = false, nil
 	}
 	for _, it := range sent {
 		switch {
 		case told.upserted[it.up.id], told.all && g == guessNew:
-			b.results[it.index] = it.up.written(clerksync.Created)
+			it.result = it.up.written(clerksync.Created)
 		case told.all:
-			b.results[it.index] = it.up.written(clerksync.Updated)
+			it.result = it.up.written(clerksync.Updated)
 		default:
 			rest = append(rest, it)
 			continue
 		}
 		it.passes = true
+		b.conclude(ctx, it)
 	}
 	return rest
 }

@@ -16,11 +16,11 @@ type released struct {
 	paths []string
 }
 
-// spare returns the paths of a key that r can give up. There are none unless r is the
-// record of a deleted user. A record without a clerkId is the app's, and so is a field of
-// Extra that extraFields does not name.
+// spare returns the paths of a key that r can give up. There are none unless clerksync has
+// marked r deleted. A record without a clerkId is the app's, and so is a field of Extra that
+// extraFields does not name.
 func (up *upsert) spare(r *record, paths []string) (spare []string) {
-	if deletedAt(r.raw).IsZero() || r.clerkID() == "" {
+	if deletedAt(r.raw).IsZero() || r.clerkID() == "" || r.deletedByApp() {
 		return nil
 	}
 	var extra []string
@@ -39,6 +39,14 @@ func (up *upsert) spare(r *record, paths []string) (spare []string) {
 		return extra
 	}
 	return spare
+}
+
+// deletedByApp reports whether the app itself has put a deletedAt into a record that clerksync
+// has never written. Without a date in syncedAt, the other two fields that Deactivate writes tell
+// its tombstones apart.
+func (r *record) deletedByApp() bool {
+	return dateOf(r.raw, "syncedAt").IsZero() &&
+		(truthOf(r.raw, "isActive", true) || dateOf(r.raw, "updatedAt").IsZero())
 }
 
 // lookup returns the value at a path.

@@ -52,7 +52,7 @@ type index struct {
 	Partial   string     `json:"partial,omitempty"`   // the filter, as Extended JSON
 	Collation string     `json:"collation,omitempty"` // the locale
 	Hidden    bool       `json:"hidden,omitempty"`
-	Role      string     `json:"role,omitempty"`      // what it means to clerksync; empty if nothing
+	Role      string     `json:"role,omitempty"` // what it means to clerksync; empty if nothing
 }
 
 type indexKey struct {
