@@ -72,6 +72,10 @@ type rawStore struct {
 }
 
 func (s rawStore) SetFields(ctx context.Context, clerkID string, fields map[string]any) error {
+	return s.setFields(ctx, bson.D{{Key: "clerkId", Value: clerkID}}, fields)
+}
+
+func (s rawStore) setFields(ctx context.Context, filter bson.D, fields map[string]any) error {
 	var set, unset bson.D
 	for path, v := range fields {
 		switch v.(type) {
@@ -91,7 +95,7 @@ func (s rawStore) SetFields(ctx context.Context, clerkID string, fields map[stri
 		update = append(update, bson.E{Key: "$unset", Value: unset})
 	}
 	for {
-		_, err := s.coll.UpdateOne(ctx, bson.D{{Key: "clerkId", Value: clerkID}}, update, options.UpdateOne().SetUpsert(true))
+		_, err := s.coll.UpdateOne(ctx, filter, update, options.UpdateOne().SetUpsert(true))
 		if !isCode(err, 112) && !isCode(err, 16908292) { // a conflict with the Store's own writes
 			return err
 		}
