@@ -168,7 +168,7 @@ func choiceOf(u *clerksync.User, r *record, by string) choice {
 // unlinked returns the records that can be linked.
 func unlinked(records []*record) (candidates []*record) {
 	for _, r := range records {
-		if !r.hasClerkID() && deletedAt(r.raw).IsZero() {
+		if !r.hasClerkID() && r.deletedAt().IsZero() {
 			candidates = append(candidates, r)
 		}
 	}
@@ -176,14 +176,14 @@ func unlinked(records []*record) (candidates []*record) {
 }
 
 // hasClerkID reports whether the clerkId is anything but absent, null or empty.
-func (r *record) hasClerkID() bool { return !isNoID(r.raw.Lookup("clerkId")) }
+func (r *record) hasClerkID() bool { return !isNoID(r.value("clerkId")) }
 
 // heldBy is the conflict about a record of another Clerk user that the external id names.
 func (a *adopter) heldBy(r *record) error {
 	conflict := &clerksync.ConflictError{Field: a.byExternalID, Holder: undeletedID(r)}
 	switch {
 	case r.clerkID() == "":
-		conflict.Field, conflict.Type = "clerkId", typeName(r.raw.Lookup("clerkId").Type)
+		conflict.Field, conflict.Type = "clerkId", typeName(r.value("clerkId").Type)
 	case conflict.Holder == "":
 		conflict.Err = &notLinkedError{text: "the external id names the record of a deleted user"}
 	default:

@@ -3,6 +3,7 @@ package mongostore
 import (
 	"context"
 	"slices"
+	"strings"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 
@@ -24,7 +25,7 @@ type sighting struct {
 func (a *adopter) look(ctx context.Context, s *Store, us []*clerksync.User) (*sighting, error) {
 	// A user finds one record of each kind, if all is well.
 	limit := 3*len(us) + maxHolders
-	records, err := s.findOnce(ctx, limit, a.filter(us), nil)
+	records, err := s.findOnce(ctx, limit, a.filter(s.codec, us), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -34,7 +35,7 @@ func (a *adopter) look(ctx context.Context, s *Store, us []*clerksync.User) (*si
 }
 
 // filter matches the records that a sighting of us has.
-func (a *adopter) filter(us []*clerksync.User) bson.D {
+func (a *adopter) filter(codec *fieldMap, us []*clerksync.User) bson.D {
 	ids := make(bson.A, len(us))
 	var external, emails bson.A
 	for i, u := range us {
@@ -50,7 +51,7 @@ func (a *adopter) filter(us []*clerksync.User) bson.D {
 	}
 	either := bson.A{bson.D{{Key: "clerkId", Value: bson.D{{Key: "$in", Value: ids}}}}}
 	if external != nil {
-		either = append(either, bson.D{{Key: a.byExternalID, Value: bson.D{{Key: "$in", Value: external}}}})
+		either = append(either, bson.D{{Key: codec.verbatim(a.byExternalID), Value: bson.D{{Key: "$in", Value: external}}}})
 	}
 	if emails != nil {
 		either = append(either, bson.D{{Key: "email", Value: bson.D{{Key: "$in", Value: emails}}}, noClerkID, undeleted})
@@ -69,19 +70,19 @@ func (a *adopter) sort(us []*clerksync.User, records []*record) *sighting {
 		wanted[u.ClerkID] = true
 	}
 	for _, r := range records {
-		for _, v := range valuesAt(r.raw, "clerkId") { // an array may hold the id
+		for _, v := range r.values("clerkId") { // an array may hold the id
 			if id, ok := v.StringValueOK(); ok && wanted[id] {
 				found.own[id] = r
 			}
 		}
 		if a.byExternalID != "" {
-			for _, v := range valuesAt(r.raw, a.byExternalID) {
+			for _, v := range valuesAt(r.raw, strings.Split(a.byExternalID, ".")) {
 				if key := externalKey(v); key != "" {
 					addTo(found.named, key, r)
 				}
 			}
 		}
-		for _, v := range valuesAt(r.raw, "email") {
+		for _, v := range r.values("email") {
 			if email, ok := v.StringValueOK(); ok {
 				addTo(found.addressed, email, r)
 			}

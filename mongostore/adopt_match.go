@@ -114,6 +114,11 @@ func emailForms(email string) []string {
 
 // valuesAt returns the values at a path in a document, those in arrays too: what a filter on the
 // path compares.
-func valuesAt(raw bson.Raw, path string) []bson.RawValue {
-	return entries(bson.RawValue{Type: bson.TypeEmbeddedDocument, Value: raw}, strings.Split(path, "."))
+func valuesAt(raw bson.Raw, path []string) []bson.RawValue {
+	return entries(bson.RawValue{Type: bson.TypeEmbeddedDocument, Value: raw}, path)
+}
+
+// values is valuesAt for the name of a field.
+func (r *record) values(name string) []bson.RawValue {
+	return valuesAt(r.raw, r.codec.segmentsOf(name))
 }

@@ -439,7 +439,9 @@ func TestAdoptionIsOneWrite(t *testing.T) {
 	coll, sent := newMonitored(t, base)
 	s := open(t, coll, &mongostore.Options{BatchSize: batchSize, Adopt: adoptAny()})
 	insert(t, base, legacy(1), legacy(2, bson.E{Key: "email", Value: "x"}, bson.E{Key: "legacyId", Value: "a7"}))
-	bob := func(n int) *clerksync.User { return change(person("bob", n), func(u *clerksync.User) { u.ExternalID = "none" }) }
+	bob := func(n int) *clerksync.User {
+		return change(person("bob", n), func(u *clerksync.User) { u.ExternalID = "none" })
+	}
 	cid := change(person("cid", 1), func(u *clerksync.User) { u.ExternalID = "a7" })
 	phone := change(person("phone", 1), func(u *clerksync.User) { u.Email = "" })
 	later := change(bob(2), func(u *clerksync.User) { u.SyncedAt = hour(5) })

@@ -29,20 +29,17 @@ import (
 // What no filter can see is a record that the app inserts between the search and the insert.
 // Only a unique index on the address keeps it out.
 
-// adoptedIn holds the id of the call that adopted the record. If the answer is lost, the call
-// recognizes the record by it: exactly one call must report Adopted.
-const adoptedIn = "adoptedIn"
-
-// adoptedBy reports whether the call with this id adopted the record.
-func (r *record) adoptedBy(id bson.ObjectID) bool {
-	by, ok := r.raw.Lookup(adoptedIn).ObjectIDOK()
-	return ok && by == id
+// adopted reports whether this call adopted the record: it recognizes its token if the answer
+// was lost.
+func (up *upsert) adopted(r *record) bool {
+	id, _ := r.value(insertToken).ObjectIDOK()
+	return id == up.id
 }
 
 // adoptionPaths returns the paths at which a record must have no value of the app's to be adopted
 // by u: those of an Upsert, and those that only an adoption writes.
 func (r *record) adoptionPaths(u *clerksync.User) []string {
-	return append(r.checkedPaths(u), "adoptedAt", "adoptedBy", adoptedIn)
+	return append(r.checkedPaths(u), "adoptedAt", "adoptedBy", insertToken)
 }
 
 // checkAdoptable returns a conflict about the first value that keeps u from being written to the
@@ -51,7 +48,7 @@ func (r *record) checkAdoptable(u *clerksync.User) error { return r.checkTypes(u
 
 // lacks reports whether a top-level field is absent or null.
 func (r *record) lacks(field string) bool {
-	v := r.raw.Lookup(field)
+	v := r.value(field)
 	return v.IsZero() || v.Type == bson.TypeNull
 }
 
@@ -80,9 +77,9 @@ func (up *upsert) adoption(c choice) adoption {
 		paths = append(paths, e.Key)
 	}
 	slices.Sort(paths)
-	asRead := append(bson.D{{Key: "_id", Value: r.raw.Lookup("_id")}, r.equalOnly("clerkId")}, r.unchanged(slices.Compact(paths))...)
+	asRead := append(bson.D{{Key: "_id", Value: r.raw.Lookup("_id")}, onlyEqualTo("clerkId", r.value("clerkId"))}, r.unchanged(slices.Compact(paths))...)
 	if c.by == clerksync.ByExternalID {
-		asRead = append(asRead, bson.E{Key: "$and", Value: bson.A{a.namedBy(up.u.ExternalID)}})
+		asRead = append(asRead, bson.E{Key: "$and", Value: bson.A{a.namedBy(up.codec, up.u.ExternalID)}})
 	}
 	filter := asRead
 	if c.by == clerksync.ByEmail && a.trusted != nil {
@@ -92,8 +89,8 @@ func (up *upsert) adoption(c choice) adoption {
 }
 
 // namedBy matches the records that an external id names.
-func (a *adopter) namedBy(id string) bson.D {
-	return bson.D{{Key: a.byExternalID, Value: bson.D{{Key: "$in", Value: externalValues(id)}}}}
+func (a *adopter) namedBy(codec *fieldMap, id string) bson.D {
+	return bson.D{{Key: codec.verbatim(a.byExternalID), Value: bson.D{{Key: "$in", Value: externalValues(id)}}}}
 }
 
 // adoptingUpdate writes u to r, links them, and fills in what a new record has. Version and
@@ -102,7 +99,7 @@ func (up *upsert) adoptingUpdate(r *record, by string) bson.D {
 	set, unset := up.fields(r)
 	set = append(set,
 		bson.E{Key: "clerkId", Value: up.u.ClerkID},
-		bson.E{Key: "adoptedAt", Value: up.time}, bson.E{Key: "adoptedBy", Value: by}, bson.E{Key: adoptedIn, Value: up.id},
+		bson.E{Key: "adoptedAt", Value: up.time}, bson.E{Key: "adoptedBy", Value: by}, bson.E{Key: insertToken, Value: up.id},
 	)
 	set = append(set, up.missing(r)...)
 	if up.u.ClerkUpdatedAt.IsZero() { // else fields has it
@@ -117,7 +114,7 @@ func (up *upsert) adoptingUpdate(r *record, by string) bson.D {
 	if !up.u.LastSignInAt.IsZero() {
 		update = append(update, bson.E{Key: "$max", Value: bson.D{{Key: "lastSignInAt", Value: up.u.LastSignInAt}}})
 	}
-	return update
+	return r.replaceBarriers(update)
 }
 
 // tryAdopting is try for a user who may adopt a record.
@@ -227,7 +224,7 @@ func (up *upsert) adopt(ctx context.Context, c choice) (clerksync.Result, error)
 		options.FindOneAndUpdate().SetReturnDocument(options.After)).Raw()
 	switch {
 	case err == nil:
-		return clerksync.Result{Outcome: clerksync.Adopted, User: (&record{raw: raw}).user()}, nil
+		return clerksync.Result{Outcome: clerksync.Adopted, User: up.store.record(raw).user()}, nil
 	case errors.Is(err, mongo.ErrNoDocuments):
 		return clerksync.Result{}, up.notAdopted(ctx, a)
 	default:

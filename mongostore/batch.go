@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	"go.mongodb.org/mongo-driver/v2/mongo"
-	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/clerksync/clerksync-go/clerksync"
 )
@@ -20,6 +19,9 @@ import (
 // together and, if they need it, written together. If another writer comes in between,
 // or the server rejects a write, those records are settled one by one. After a batch
 // that was mostly left undecided, the next one is read first.
+//
+// If too few members confirm a command, each user whose record it wrote fails with that error,
+// as with Upsert. Doing it again is safe.
 //
 // If the server becomes unreachable, the error is still a [*clerksync.BatchError]; the
 // users not yet tried fail with the same cause.
@@ -71,6 +73,9 @@ type item struct {
 	result clerksync.Result // if the planned write succeeds
 	sent   bool             // a guarded upsert was sent, and the server did not say that it failed
 	passes bool             // a guarded upsert wrote it, or would have
+	// unconfirmed is the error of the last command that wrote the item, or may have: too few
+	// members confirmed it.
+	unconfirmed error
 }
 
 // apply upserts items of different users. Those that come again are read first, and
@@ -105,7 +110,10 @@ func (b *batch) decide(ctx context.Context, items []*item) bool {
 		model := b.plan(it, records[it.up.u.ClerkID])
 		switch model.(type) {
 		case nil:
-			b.results[it.index] = it.result
+			if o := it.result.Outcome; o != clerksync.Created && o != clerksync.Updated {
+				it.unconfirmed = nil // it is not this batch's write that the record shows
+			}
+			b.conclude(ctx, it)
 			continue
 		case *mongo.InsertOneModel:
 			inserts++
@@ -116,7 +124,10 @@ func (b *batch) decide(ctx context.Context, items []*item) bool {
 	}
 
 	if len(models) > 0 {
-		res, err := b.store.coll.BulkWrite(ctx, models, options.BulkWrite().SetOrdered(false))
+		res, err := b.store.coll.BulkWrite(ctx, models)
+		for _, it := range planned {
+			it.unconfirmed = unconfirmed(ctx, err)
+		}
 		if err != nil || res.InsertedCount != inserts || res.MatchedCount != updates {
 			var rest []*item
 			planned, rest = b.check(ctx, planned)
@@ -124,9 +135,32 @@ func (b *batch) decide(ctx context.Context, items []*item) bool {
 		}
 	}
 	for _, it := range planned {
-		b.results[it.index] = it.result
+		b.conclude(ctx, it)
 	}
 	return true
+}
+
+// conclude sets the result of an item that is written. If too few members confirmed it, that
+// is an error, as it is for Upsert.
+func (b *batch) conclude(ctx context.Context, it *item) {
+	switch {
+	case it.unconfirmed == nil:
+		b.results[it.index] = it.result
+	case transient(it.unconfirmed):
+		b.settle(ctx, []*item{it})
+	default:
+		b.errs[it.index] = it.unconfirmed
+	}
+}
+
+// unconfirmed returns what err says about the write concern of a whole bulk; nil if nothing.
+func unconfirmed(ctx context.Context, err error) error {
+	bulk := mongo.BulkWriteException{}
+	if !errors.As(err, &bulk) || bulk.WriteConcernError == nil {
+		return nil
+	}
+	bulk.WriteErrors = nil // of other users
+	return wrapDriverErr(ctx, "upsert batch", bulk)
 }
 
 // plan sets an item's result or error, and returns the write that it needs, nil for none. r
@@ -162,18 +196,19 @@ func (b *batch) plan(it *item, r *record) mongo.WriteModel {
 
 // wrote reports whether r equals u because this item's guarded upsert updated it.
 func (it *item) wrote(r *record) bool {
-	return it.sent && !r.is(it.up.id) && it.stamped(r)
+	return it.sent && !it.up.inserted(r) && it.stamped(r)
 }
 
 // stamped reports whether this item wrote r last, and not another call with the same user.
-// If the server did not say what it wrote, updatedAt tells.
-func (it *item) stamped(r *record) bool { return dateOf(r.raw, "updatedAt").Equal(it.up.time) }
+// If the server did not say what it wrote, updatedAt tells. If that is not stored, nothing does;
+// see guess.
+func (it *item) stamped(r *record) bool { return r.date("updatedAt").Equal(it.up.time) }
 
 // didWrite reports whether r, which equals u, is the result of the planned write.
 func (it *item) didWrite(r *record) bool {
 	switch it.result.Outcome {
 	case clerksync.Created:
-		return r.is(it.up.id)
+		return it.up.inserted(r)
 	case clerksync.Updated:
 		return it.stamped(r)
 	default:
@@ -186,11 +221,11 @@ func (it *item) wouldPass(r *record, outcome clerksync.Outcome) bool {
 	if len(it.up.u.Omit) > 0 {
 		return false
 	}
-	if r == nil || r.is(it.up.id) {
+	if r == nil || it.up.inserted(r) {
 		return true
 	}
-	return outcome == clerksync.Updated && !r.unconfirmed() && !dateOf(r.raw, "clerkUpdatedAt").Equal(it.up.u.ClerkUpdatedAt) &&
-		slices.Equal(extraFields(r.raw), it.up.extraNames())
+	return outcome == clerksync.Updated && !r.unconfirmed() && !r.date("clerkUpdatedAt").Equal(it.up.u.ClerkUpdatedAt) &&
+		slices.Equal(r.extraFields(), it.up.extraNames())
 }
 
 // check reads which of the planned writes succeeded. Errors and counts do not tell:

@@ -6,7 +6,8 @@ package mongostore_test
 // Sources:
 //   - commands, their options, and the versions that brought them: the pages under
 //     https://www.mongodb.com/docs/manual/reference/command/
-//   - Stable API V1: https://www.mongodb.com/docs/manual/reference/stable-api/
+//   - Stable API V1: https://www.mongodb.com/docs/manual/reference/stable-api/, and for the options of indexes
+//     https://github.com/mongodb/mongo/blob/master/src/mongo/db/create_indexes.idl ("stability: unstable")
 //   - Amazon DocumentDB: https://docs.aws.amazon.com/documentdb/latest/devguide/mongo-apis.html,
 //     https://docs.aws.amazon.com/documentdb/latest/devguide/functional-differences.html
 //   - Azure Cosmos DB: https://learn.microsoft.com/azure/cosmos-db/mongodb/feature-support-42
@@ -15,6 +16,9 @@ package mongostore_test
 type support struct {
 	since string // the MongoDB version that brought it
 	v1    bool   // part of Stable API V1
+	// strict is what happens to a client whose ServerAPI options are strict; only for what is
+	// not part of V1.
+	strict string
 	// rare is why not every server's run of the suite uses it; empty if each does.
 	rare string
 	// but is a server that is known not to take it, or not as MongoDB does, and what the
@@ -51,8 +55,12 @@ var commandList = map[string]map[string]support{
 		"indexes.key":    always,
 		"indexes.name":   always,
 		"indexes.unique": {since: "2.6", v1: true, but: "Azure Cosmos DB: only in an empty collection (67): Open says so"},
-		"indexes.sparse": {since: "2.6", v1: true, but: "Azure Cosmos DB does not have it, Amazon DocumentDB uses such an index " +
-			"only in queries with $exists: Open accepts a unique index that is not sparse, and the README says so"},
+		"indexes.sparse": {since: "2.6", strict: "error 323: Open says which index to create",
+			but: "Azure Cosmos DB does not have it, Amazon DocumentDB uses such an index " +
+				"only in queries with $exists: Open accepts a unique index that is not sparse, and the README says so"},
+		"indexes.partialFilterExpression": {since: "3.2", v1: true, but: "not everywhere: only sent if such an index exists"},
+		"indexes.storageEngine": {since: "3.0", strict: "error 323, which Open ignores: the index exists",
+			rare: "only sent if an index has it, as those of DocumentDB on PostgreSQL do"},
 	},
 	"find": {
 		"find": {since: "3.2", v1: true}, "filter": {since: "3.2", v1: true},
@@ -73,7 +81,7 @@ var commandList = map[string]map[string]support{
 			"only Open sends it, and tries without"},
 	},
 	"findAndModify": {"findAndModify": always, "query": always, "update": always, "new": always},
-	"aggregate":     {"aggregate": always, "pipeline": always, "cursor": always},
+	"aggregate":     {"aggregate": always, "pipeline": always, "cursor": always, "allowDiskUse": always},
 }
 
 // operatorList has the operators of filters, updates and pipelines.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -459,6 +460,67 @@ func TestUnconfirmed(t *testing.T) {
 	deactivate(t, s, "user_bob", hour(2))
 	if u, err := base.User(t.Context(), "user_bob"); err != nil || !u.DeletedAt.Equal(hour(1)) {
 		t.Errorf("the deletion: %+v, %v", u, err)
+	}
+}
+
+// TestUnconfirmedBatch is TestUnconfirmed for UpsertBatch, however the batch begins. The error is
+// only about the users whose records the batch wrote.
+func TestUnconfirmedBatch(t *testing.T) {
+	t.Parallel()
+	const passes, stays = 11602, 64 // another primary, too few members
+	for _, code := range []int{stays, passes} {
+		for guess := range 3 {
+			t.Run(fmt.Sprint(code, " guess ", guess), func(t *testing.T) {
+				t.Parallel()
+				base := newUniqueStore(t, "email")
+				coll, f := newFront(t, base.coll, replicaSet, retryWrites(false))
+				s := open(t, coll, &mongostore.Options{AllowUnique: []string{"email"}})
+				s.SetGuess(guess)
+				s.SetBackfillSize(1)
+				for _, name := range []string{"newer", "equal", "seen", "older", "holder"} {
+					upsert(t, base, person(name, 2), clerksync.Created)
+				}
+				us := []*clerksync.User{
+					person("new", 1), person("newer", 3), person("equal", 2), person("older", 1),
+					change(person("seen", 2), func(u *clerksync.User) { u.SyncedAt = hour(3) }),
+					change(person("rival", 1), func(u *clerksync.User) { u.Email = "holder@example.com" }),
+				}
+				written := []int{0, 1, 4}
+				rival := 5
+				times := 0
+				f.play(func(_ string, cmd bson.Raw) reaction {
+					if times++; !isWrite(cmd) || code == passes && times > 4 {
+						return reaction{}
+					}
+					return reaction{add: bson.D{{Key: "writeConcernError", Value: bson.D{{Key: "code", Value: code}, {Key: "errmsg", Value: "x"}}}}}
+				})
+				results, err := s.UpsertBatch(t.Context(), us)
+				var partly *clerksync.BatchError
+				if !errors.As(err, &partly) {
+					t.Fatalf("UpsertBatch: %v", err)
+				}
+				if code == passes {
+					written = nil
+					wantConflict(t, partly.Errs[rival], "email")
+				} else if partly.Errs[rival] == nil {
+					t.Error("a user whose address another one has was written")
+				}
+				for i, u := range us {
+					if i == rival {
+						continue
+					}
+					err, unconfirmed := partly.Errs[i], slices.Contains(written, i)
+					if unconfirmed != isCode(err, stays) || unconfirmed != (results[i] == clerksync.Result{}) || !unconfirmed && err != nil {
+						t.Errorf("%s: %v, %v", u.ClerkID, results[i].Outcome, err)
+					}
+				}
+				f.play(nil)
+				results, err = s.UpsertBatch(t.Context(), us[:rival])
+				if err != nil || results[3].Outcome != clerksync.Stale || results[0].Outcome != clerksync.Unchanged {
+					t.Errorf("again: %v, %v", results, err)
+				}
+			})
+		}
 	}
 }
 

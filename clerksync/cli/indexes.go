@@ -51,7 +51,8 @@ type index struct {
 	Sparse    bool       `json:"sparse"`
 	Partial   string     `json:"partial,omitempty"`   // the filter, as Extended JSON
 	Collation string     `json:"collation,omitempty"` // the locale
-	Role      string     `json:"role,omitempty"`      // what it means to clerksync; empty if nothing
+	Hidden    bool       `json:"hidden,omitempty"`
+	Role      string     `json:"role,omitempty"` // what it means to clerksync; empty if nothing
 }
 
 type indexKey struct {
@@ -65,17 +66,18 @@ const (
 	conflicts = "blocks a second record with the same value (409 conflict)"
 )
 
-// onClerkID reports whether the index alone makes every clerkId unique. mongostore.Open decides by
-// the same rule: if there is such an index, it does not make one.
+// onClerkID reports whether the index alone makes every clerkId unique, and lookups use it.
+// mongostore.Open decides by the same rule: if there is such an index, it does not make one.
 func (ix *index) onClerkID() bool {
-	if !ix.Unique || ix.Collation != "" || len(ix.Keys) != 1 || ix.Keys[0].Field != "clerkId" {
+	if !ix.Unique || ix.Hidden || ix.Collation != "" || len(ix.Keys) != 1 || ix.Keys[0].Field != "clerkId" {
 		return false
 	}
 	n, err := strconv.ParseFloat(ix.Keys[0].Direction, 64)
 	return err == nil && n != 0 && ix.coversClerkIDs()
 }
 
-// coversClerkIDs reports whether every record that has a clerkId is in the index.
+// coversClerkIDs reports whether every record that has a clerkId is in the index, and MongoDB knows
+// it. From a filter by type it does not.
 func (ix *index) coversClerkIDs() bool {
 	if ix.Partial == "" {
 		return true
@@ -87,18 +89,7 @@ func (ix *index) coversClerkIDs() bool {
 	elements, _ := filter.Elements()
 	condition, _ := filter.Lookup("clerkId").DocumentOK()
 	operators, _ := condition.Elements()
-	if len(elements) != 1 || len(operators) != 1 {
-		return false
-	}
-	switch v := operators[0].Value(); operators[0].Key() {
-	case "$exists":
-		return isTrue(v)
-	case "$type":
-		alias, _ := v.StringValueOK()
-		number, _ := v.AsFloat64OK()
-		return alias == "string" || number == float64(bson.TypeString)
-	}
-	return false
+	return len(elements) == 1 && len(operators) == 1 && operators[0].Key() == "$exists" && isTrue(operators[0].Value())
 }
 
 // assignRoles sets the Role of each index. Of several on clerkId it prefers one that is not
@@ -146,6 +137,9 @@ func (ix *index) kind() string {
 	if ix.Collation != "" {
 		kinds = append(kinds, "collation "+ix.Collation)
 	}
+	if ix.Hidden {
+		kinds = append(kinds, "hidden")
+	}
 	return strings.Join(kinds, ", ")
 }
 
@@ -163,6 +157,7 @@ func indexOf(spec bson.Raw) index {
 		ix.Keys = append(ix.Keys, indexKey{e.Key(), direction})
 	}
 	ix.Unique, ix.Sparse = isTrue(spec.Lookup("unique")), isTrue(spec.Lookup("sparse"))
+	ix.Hidden = isTrue(spec.Lookup("hidden"))
 	if partial, ok := spec.Lookup("partialFilterExpression").DocumentOK(); ok {
 		ix.Partial = partial.String()
 	}

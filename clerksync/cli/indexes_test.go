@@ -21,8 +21,10 @@ func TestOnClerkID(t *testing.T) {
 		unique + `, "collation": {"locale": "en"}`:                  false,
 		partial(`{"clerkId": {"$exists": true}}`):                   true,
 		partial(`{"clerkId": {"$exists": false}}`):                  false,
-		partial(`{"clerkId": {"$type": "string"}}`):                 true,
-		partial(`{"clerkId": {"$type": 2}}`):                        true,
+		partial(`{"clerkId": {"$type": "string"}}`):                 false, // MongoDB does not use it for lookups
+		partial(`{"clerkId": {"$type": 2}}`):                        false,
+		unique + `, "hidden": true`:                                 false,
+		unique + `, "hidden": false`:                                true,
 		partial(`{"clerkId": {"$type": "int"}}`):                    false,
 		partial(`{"clerkId": "user_1"}`):                            false,
 		partial(`{"clerkId": {"$gt": "m"}}`):                        false,
