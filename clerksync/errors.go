@@ -68,7 +68,8 @@ func withoutPrefix(err error) string { return strings.ReplaceAll(err.Error(), pr
 // ConflictError says that a record could not be written because of what the database holds.
 // Either another record has the value of a field on which the app has a unique index. Or the
 // record is one that clerksync has never written, and the app keeps something else under a
-// name of clerksync's: then Type is not empty.
+// name of clerksync's: then Type is not empty. Or a Store that adopts must not link the user to
+// the record that an external id names, or that has the e-mail address; see [AdoptStore].
 type ConflictError struct {
 	// Field is the field's path in the record, such as "email"; empty if the Store cannot
 	// tell.
@@ -82,7 +83,8 @@ type ConflictError struct {
 	//
 	// It is empty if a unique index is in the way.
 	Type string
-	// Err is the Store's own error; may be nil.
+	// Err is the Store's own error; may be nil. It matches [ErrUnlinked] if a record without a
+	// Clerk id has the user's e-mail address and is not adopted.
 	Err error
 }
 
@@ -90,6 +92,10 @@ type ConflictError struct {
 func (e *ConflictError) Error() string {
 	if e.Type != "" {
 		return fmt.Sprintf("clerksync: the app's record has %s of type %s, which clerksync would overwrite", cmp.Or(e.Field, "a field"), e.Type)
+	}
+	var adopting interface{ ConflictText() string } // the error of a Store that adopts
+	if errors.As(e.Err, &adopting) {
+		return prefix + adopting.ConflictText()
 	}
 	holder := "another record"
 	if e.Holder != "" {

@@ -66,6 +66,11 @@ type Options struct {
 	// Defaults to none: each field is under its own name.
 	Fields Fields
 
+	// Adopt links Clerk users to records that the app had before Clerk, at their first sync.
+	//
+	// Defaults to linking none.
+	Adopt *Adopt
+
 	// Now is the clock for createdAt, updatedAt and [clerksync.Decide]. If clerksync's
 	// Config.Now is set, set this to the same function.
 	//
@@ -82,6 +87,7 @@ type Store struct {
 	codec     *fieldMap
 	batchSize int
 	erase     bool
+	adopt     *adopter // nil adopts nothing
 	now       func() time.Time
 	unique    []uniqueIndex // those without clerkId and _id
 	// deadlocked admits one call at a time, of those whose write ended in a deadlock.
@@ -138,7 +144,11 @@ func Open(ctx context.Context, coll *mongo.Collection, opts *Options) (*Store, e
 	if opts.BatchSize < 0 {
 		return nil, fmt.Errorf("mongostore: open: BatchSize is %d; it must be positive, or 0 for the default", opts.BatchSize)
 	}
-	ctx, err := begin(ctx, "open")
+	adopt, err := newAdopter(opts.Adopt)
+	if err != nil {
+		return nil, err
+	}
+	ctx, err = begin(ctx, "open")
 	if err != nil {
 		return nil, err
 	}
@@ -154,6 +164,7 @@ func Open(ctx context.Context, coll *mongo.Collection, opts *Options) (*Store, e
 		codec:        fields,
 		batchSize:    opts.BatchSize,
 		erase:        opts.EraseOnDelete,
+		adopt:        adopt,
 		now:          opts.Now,
 		deadlocked:   make(chan struct{}, 1),
 		backfillSize: backfillSize,
