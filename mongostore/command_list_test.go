@@ -69,6 +69,7 @@ var commandList = map[string]map[string]support{
 		"collation": {since: "3.4", v1: true, but: "Azure Cosmos DB does not have it, and Amazon DocumentDB since 8.0 only: " +
 			"only sent if one of the app's unique indexes has one"},
 	},
+	"count": {"count": {since: "2.6", v1: true, but: "in Stable API V1 since MongoDB 5.0.9 only: only Inspect sends it"}},
 	"getMore": {
 		"getMore": {since: "3.2", v1: true}, "collection": {since: "3.2", v1: true}, "batchSize": {since: "3.2", v1: true},
 	},
@@ -103,5 +104,6 @@ var withoutClerkID = map[string]string{
 	"(*Store).Undeleted":     "reads all records",
 	"(*Store).duplicates":    "looks for records with the same Clerk id",
 	"(*adopter).look":        "looks for records without a Clerk id",
+	"(*inspector).survey":    "reads all records",
 	"(*upsert).findConflict": "looks for the holder of a value, whoever that is",
 }

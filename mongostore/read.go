@@ -105,12 +105,7 @@ func (s *Store) Undeleted(ctx context.Context) iter.Seq2[clerksync.Stamp, error]
 			yield(clerksync.Stamp{}, err)
 			return
 		}
-		defer func() {
-			// Also after ctx has ended: the server keeps an open cursor for ten minutes.
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
-			defer cancel()
-			_ = cursor.Close(ctx)
-		}()
+		defer closeCursor(ctx, cursor)
 		for cursor.Next(ctx) {
 			stamp := s.record(cursor.Current).stamp()
 			if stamp.ClerkID == "" || !stamp.DeletedAt.IsZero() {
@@ -128,6 +123,14 @@ func (s *Store) Undeleted(ctx context.Context) iter.Seq2[clerksync.Stamp, error]
 			yield(clerksync.Stamp{}, wrapDriverErr(ctx, op, err))
 		}
 	}
+}
+
+// closeCursor closes a cursor also after ctx has ended: the server keeps an open one for ten
+// minutes.
+func closeCursor(ctx context.Context, cursor *mongo.Cursor) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	defer cancel()
+	_ = cursor.Close(ctx)
 }
 
 // maxScanBatch bounds the memory for a batch of stamps, which are some 200 bytes each.

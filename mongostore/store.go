@@ -135,20 +135,41 @@ var (
 // names the servers and says why each does not answer. All other faults are reported
 // together, with [errors.Join].
 func Open(ctx context.Context, coll *mongo.Collection, opts *Options) (*Store, error) {
-	if coll == nil {
-		return nil, errors.New("mongostore: open: no collection")
-	}
 	if opts == nil {
 		opts = &Options{}
+	}
+	s, err := newStore(coll, opts)
+	if err != nil {
+		return nil, err
+	}
+	ctx, err = begin(ctx, "open")
+	if err != nil {
+		return nil, err
+	}
+	if err := coll.Database().Client().Ping(ctx, readpref.Primary()); err != nil {
+		return nil, wrapPingErr(ctx, err)
+	}
+	fault := s.checkWrites(ctx)
+	if errors.Is(fault, errUnacknowledged) { // look for further faults
+		s.coll.raw = s.coll.raw.Clone(options.Collection().SetWriteConcern(writeconcern.W1()))
+	} else if fault != nil {
+		return nil, fault
+	}
+	if err := errors.Join(fault, s.ensureIndexes(ctx, opts.AllowUnique)); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// newStore returns a Store on coll without asking the server. Its errors are about opts.
+func newStore(coll *mongo.Collection, opts *Options) (*Store, error) {
+	if coll == nil {
+		return nil, errors.New("mongostore: open: no collection")
 	}
 	if opts.BatchSize < 0 {
 		return nil, fmt.Errorf("mongostore: open: BatchSize is %d; it must be positive, or 0 for the default", opts.BatchSize)
 	}
 	adopt, err := newAdopter(opts.Adopt)
-	if err != nil {
-		return nil, err
-	}
-	ctx, err = begin(ctx, "open")
 	if err != nil {
 		return nil, err
 	}
@@ -174,18 +195,6 @@ func Open(ctx context.Context, coll *mongo.Collection, opts *Options) (*Store, e
 	}
 	if s.now == nil {
 		s.now = time.Now
-	}
-	if err := coll.Database().Client().Ping(ctx, readpref.Primary()); err != nil {
-		return nil, wrapPingErr(ctx, err)
-	}
-	fault := s.checkWrites(ctx)
-	if errors.Is(fault, errUnacknowledged) { // look for further faults
-		s.coll.raw = s.coll.raw.Clone(options.Collection().SetWriteConcern(writeconcern.W1()))
-	} else if fault != nil {
-		return nil, fault
-	}
-	if err := errors.Join(fault, s.ensureIndexes(ctx, opts.AllowUnique)); err != nil {
-		return nil, err
 	}
 	return s, nil
 }
