@@ -344,10 +344,8 @@ func TestClerkIDInAnArray(t *testing.T) {
 	t.Parallel()
 	s := newMappedStore(t, mongostore.Fields{"clerkId": "clerk.id", "deletedAt": "clerk.gone"})
 	insert(t, s.raw.coll, bson.D{{Key: "clerk", Value: bson.A{bson.D{{Key: "id", Value: "user_ada"}}}}, {Key: "credits", Value: 7}})
-	if n, err := s.raw.coll.CountDocuments(t.Context(), bson.D{{Key: "clerk.id", Value: "user_ada"}}); err != nil {
-		t.Fatal(err)
-	} else if n == 0 {
-		t.Skip("this server does not look for fields in arrays: FerretDB 1")
+	if _, err := s.raw.coll.InsertOne(t.Context(), bson.D{{Key: "clerk", Value: bson.D{{Key: "id", Value: "user_ada"}}}}); err == nil {
+		t.Skip("this server's unique index does not cover fields in arrays: FerretDB 1")
 	}
 	_, err := s.Store.Upsert(t.Context(), ada(1))
 	conflict := (*clerksync.ConflictError)(nil)
