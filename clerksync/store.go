@@ -205,6 +205,9 @@ func (o Outcome) String() string {
 	return names[o]
 }
 
+// wrote reports whether an Upsert wrote the user's fields.
+func (o Outcome) wrote() bool { return o == Created || o == Updated || o == Adopted }
+
 // Stamp is the part of a record that Reconcile compares. The times are as in [User].
 type Stamp struct {
 	ClerkID                                        string

@@ -138,7 +138,17 @@ func (s *Syncer) invalidateAfter(w upserted, gen uint64) {
 // deactivate marks the user deleted. The next visit sees it, even if the Store is down by
 // then.
 func (s *Syncer) deactivate(ctx context.Context, id string, at time.Time) (Result, error) {
-	res, err := s.store.Deactivate(ctx, id, at)
+	return s.deactivateExternal(ctx, id, "", at)
+}
+
+// deactivateExternal is deactivate for a user who had an external id. It may lead to a record
+// that was never linked.
+func (s *Syncer) deactivateExternal(ctx context.Context, id, externalID string, at time.Time) (res Result, err error) {
+	if adopter, ok := s.store.(AdoptStore); ok && externalID != "" {
+		res, err = adopter.DeactivateExternal(ctx, id, externalID, at)
+	} else {
+		res, err = s.store.Deactivate(ctx, id, at)
+	}
 	s.invalidate(id, func(cached *User, _ uint64) *User { return standbyAfterDeactivate(cached, id, at, err) })
 	return res, storeError(err)
 }
