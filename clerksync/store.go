@@ -213,4 +213,6 @@ type Stamp struct {
 	ClerkID                                        string
 	ClerkUpdatedAt, SyncedAt, CreatedAt, DeletedAt time.Time
 	IsActive                                       bool
+	// AdoptedAt is when the record was adopted; zero if it was not. See [AdoptStore].
+	AdoptedAt time.Time
 }

@@ -101,8 +101,9 @@ var operatorList = map[string]support{
 
 // withoutClerkID are the functions whose filters need no equality on the Clerk id, and why.
 var withoutClerkID = map[string]string{
-	"(*Store).Undeleted":     "reads all records",
+	"(*Store).scan":          "reads all records",
 	"(*Store).movedFrom":     "looks for Clerk ids at other paths",
+	"(*Store).sampleLegacy":  "reads some records, whoever's they are",
 	"(*Store).duplicates":    "looks for records with the same Clerk id",
 	"(*adopter).look":        "looks for records without a Clerk id",
 	"(*inspector).survey":    "reads all records",

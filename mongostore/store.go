@@ -106,11 +106,13 @@ type Store struct {
 	next atomic.Int32
 	// backfillSize is the least number of new users that makes a batch part of a backfill.
 	backfillSize int
+	legacy       bool // see HasLegacy
 }
 
 var (
 	_ clerksync.BatchStore   = (*Store)(nil)
 	_ clerksync.RestoreStore = (*Store)(nil)
+	_ clerksync.LegacyStore  = (*Store)(nil)
 )
 
 // Open returns a Store on coll. If opts is nil, the defaults apply. The collection does
@@ -142,6 +144,8 @@ var (
 // Open refuses a collection with a default collation: its indexes inherit the
 // collation, which may make the ids of two users equal.
 //
+// Last, Open looks at a hundred records for [Store.HasLegacy].
+//
 // If no server answers, Open fails at once. The error has the driver's text, which
 // names the servers and says why each does not answer. All other faults are reported
 // together, with [errors.Join].
@@ -161,21 +165,28 @@ func Open(ctx context.Context, coll *mongo.Collection, opts *Options) (*Store, e
 		return nil, wrapPingErr(ctx, err)
 	}
 	if s.readOnly {
-		if err := s.checkIndexes(ctx, opts.AllowUnique); err != nil {
-			return nil, err
-		}
-		return s, nil
+		err = s.checkIndexes(ctx, opts.AllowUnique)
+	} else {
+		err = s.prepare(ctx, opts.AllowUnique)
 	}
+	if err == nil {
+		err = s.sampleLegacy(ctx)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// prepare makes sure that the Store can write, and makes its indexes.
+func (s *Store) prepare(ctx context.Context, allowed []string) error {
 	fault := s.checkWrites(ctx)
 	if errors.Is(fault, errUnacknowledged) { // look for further faults
 		s.coll.raw = s.coll.raw.Clone(options.Collection().SetWriteConcern(writeconcern.W1()))
 	} else if fault != nil {
-		return nil, fault
+		return fault
 	}
-	if err := errors.Join(fault, s.ensureIndexes(ctx, opts.AllowUnique)); err != nil {
-		return nil, err
-	}
-	return s, nil
+	return errors.Join(fault, s.ensureIndexes(ctx, allowed))
 }
 
 // newStore returns a Store on coll without asking the server. Its errors are about opts.

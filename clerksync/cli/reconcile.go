@@ -28,7 +28,9 @@ func (r *reconcileFlags) bindShared(f *flag.FlagSet) {
 	f.StringVar(&o.Resume, "resume", "", "continue where an earlier run stopped: the `token` that it printed")
 	f.StringVar(&o.InstanceID, "instance", "", "refuse to work with a Clerk instance other than this `id`, ins_…")
 	f.DurationVar(&o.Holdback, "holdback", 0,
-		"never treat a record younger than this as one of a deleted user; 0s means none (default 10m0s)")
+		"never treat a record as one of a deleted user for this long after it was created, adopted or confirmed; 0s means none (default 10m0s)")
+	f.BoolVar(&o.IgnoreUnlinked, "ignore-unlinked", false,
+		"create users even if a record without a clerkId has their e-mail address: they then have two records")
 	f.IntVar(&o.PageSize, "page-size", 0, "`users` in one request to Clerk, from 1 to 500 (default 500)")
 	f.IntVar(&o.Writers, "writers", 0, "how many `pages` to compare at the same time, from 1 to 64 (default 4)")
 	f.Float64Var(&o.RequestsPerSecond, "rate", 0, "`requests` to Clerk per second; Clerk's limit is for your app and this command together "+
