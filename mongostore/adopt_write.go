@@ -83,7 +83,7 @@ func (up *upsert) adoption(c choice) adoption {
 	}
 	filter := asRead
 	if c.by == clerksync.ByEmail && a.trusted != nil {
-		filter = append(slices.Clip(asRead), bson.E{Key: "$and", Value: bson.A{a.trusted}})
+		filter = append(slices.Clip(asRead), a.isTrusted())
 	}
 	return adoption{asRead: asRead, filter: filter, update: up.adoptingUpdate(r, c.by)}
 }

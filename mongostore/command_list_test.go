@@ -103,5 +103,6 @@ var withoutClerkID = map[string]string{
 	"(*Store).Undeleted":     "reads all records",
 	"(*Store).duplicates":    "looks for records with the same Clerk id",
 	"(*adopter).look":        "looks for records without a Clerk id",
+	"(*Store).refuseSharded": "reads the cluster's metadata, and matches no record",
 	"(*upsert).findConflict": "looks for the holder of a value, whoever that is",
 }

@@ -156,6 +156,9 @@ func Open(ctx context.Context, coll *mongo.Collection, opts *Options) (*Store, e
 	if err != nil {
 		return nil, err
 	}
+	if err := adopt.checkFields(fields); err != nil {
+		return nil, err
+	}
 	s := &Store{
 		coll: collection{codec: fields, raw: coll.Clone(options.Collection().
 			SetReadPreference(readpref.Primary()).
@@ -184,7 +187,11 @@ func Open(ctx context.Context, coll *mongo.Collection, opts *Options) (*Store, e
 	} else if fault != nil {
 		return nil, fault
 	}
-	if err := errors.Join(fault, s.ensureIndexes(ctx, opts.AllowUnique)); err != nil {
+	err = errors.Join(fault, s.ensureIndexes(ctx, opts.AllowUnique))
+	if err == nil {
+		err = s.prepareAdopting(ctx)
+	}
+	if err != nil {
 		return nil, err
 	}
 	return s, nil
