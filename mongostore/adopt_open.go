@@ -140,9 +140,6 @@ func (s *Store) tryTrusted(ctx context.Context) error {
 	return err
 }
 
-// isTrusted is the condition that a record is trusted.
-func (a *adopter) isTrusted() bson.E { return bson.E{Key: "$and", Value: bson.A{a.trusted}} }
-
 // ensureLookup makes an index on a path unless there is one that serves lookups. Without one,
 // the first sync of each user would read the whole collection.
 func (s *Store) ensureLookup(ctx context.Context, indexes []index, path string) error {

@@ -78,8 +78,8 @@ type Options struct {
 	Now func() time.Time
 }
 
-// Store is a [clerksync.BatchStore] and a [clerksync.RestoreStore] on one collection;
-// [Open] returns one. It is safe for concurrent use, by any number of processes. It
+// Store is a [clerksync.BatchStore], a [clerksync.RestoreStore] and, with [Options].Adopt, a
+// [clerksync.AdoptStore] that adopts, on one collection; [Open] returns one. It is safe for concurrent use, by any number of processes. It
 // does not need to be closed: the client is the caller's. Its calls do not join a
 // session or transaction that their context holds.
 type Store struct {
@@ -102,6 +102,7 @@ type Store struct {
 var (
 	_ clerksync.BatchStore   = (*Store)(nil)
 	_ clerksync.RestoreStore = (*Store)(nil)
+	_ clerksync.AdoptStore   = (*Store)(nil)
 )
 
 // Open returns a Store on coll. If opts is nil, the defaults apply. The collection does
