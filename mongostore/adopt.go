@@ -117,6 +117,11 @@ func (a *adopter) applies(u *clerksync.User) bool {
 // external reports whether this external id may name a record.
 func (a *adopter) external(id string) bool { return a != nil && a.byExternalID != "" && id != "" }
 
+// isTrusted is the condition that a record is trusted.
+func (a *adopter) isTrusted() bson.E { return bson.E{Key: "$and", Value: bson.A{a.trusted}} }
+
+func (a *adopter) isUntrusted() bson.E { return bson.E{Key: "$nor", Value: bson.A{a.trusted}} }
+
 // choice is what to do for a user whose Clerk id has no record.
 type choice struct {
 	adopt *record // the record to link, nil to insert one
@@ -204,9 +209,9 @@ const (
 
 // Why a record that has the user's e-mail address is not linked.
 const (
-	unproven  = "the user has not proven to control the address"
-	ambiguous = "several records have the address"
-	untrusted = "the record is not trusted"
+	unproven        = "the user has not proven to control the address"
+	ambiguous       = "several records have the address"
+	untrustedRecord = "the record is not trusted"
 )
 
 func notLinked(why string) error {

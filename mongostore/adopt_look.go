@@ -15,8 +15,8 @@ type sighting struct {
 	own       map[string]*record   // by Clerk id
 	named     map[string][]*record // by externalKey
 	addressed map[string][]*record // by e-mail address
-	// partly says that there were more records than the search could return, so that a
-	// record which seems to be the only one may not be.
+	// partly says that the search may have left out records to adopt, so that one which seems
+	// to be the only one may not be.
 	partly bool
 }
 
@@ -34,12 +34,43 @@ func (a *adopter) look(ctx context.Context, s *Store, us []*clerksync.User) (*si
 	return found, nil
 }
 
+// lookFor is look with further attempts.
+func (a *adopter) lookFor(ctx context.Context, s *Store, op string, us []*clerksync.User) (found *sighting, err error) {
+	err = s.retry(ctx, op, func() (err error) {
+		found, err = a.look(ctx, s, us)
+		return err
+	})
+	return found, err
+}
+
+// lookEach is lookFor with a whole sighting for each of us. If one command cannot tell all, it
+// takes one for each.
+func (a *adopter) lookEach(ctx context.Context, s *Store, op string, us []*clerksync.User) (func(*clerksync.User) *sighting, error) {
+	found, err := a.lookFor(ctx, s, op, us)
+	if err != nil {
+		return nil, err
+	}
+	if !found.partly {
+		return func(*clerksync.User) *sighting { return found }, nil
+	}
+	each := make(map[*clerksync.User]*sighting, len(us))
+	for _, u := range us {
+		if each[u], err = a.lookFor(ctx, s, op, []*clerksync.User{u}); err != nil {
+			return nil, err
+		}
+	}
+	return func(u *clerksync.User) *sighting { return each[u] }, nil
+}
+
 // filter matches the records that a sighting of us has.
 func (a *adopter) filter(codec *fieldMap, us []*clerksync.User) bson.D {
 	ids := make(bson.A, len(us))
 	var external, emails bson.A
 	for i, u := range us {
 		ids[i] = u.ClerkID
+		if !a.applies(u) {
+			continue
+		}
 		if a.external(u.ExternalID) {
 			external = append(external, externalValues(u.ExternalID)...)
 		}

@@ -64,9 +64,12 @@ func (up *upsert) missing(r *record) bson.D {
 
 // adoption is the update that links a user to a record.
 type adoption struct {
+	of     *record
 	asRead bson.D // matches the record as long as the decision to adopt it holds, trusted or not
-	filter bson.D // asRead, if the record is trusted
+	filter bson.D // asRead, and that the record is trusted if it must be
 	update bson.D
+	// trusting says that the record must be trusted.
+	trusting bool
 }
 
 // adoption returns the update for a choice to adopt.
@@ -81,11 +84,11 @@ func (up *upsert) adoption(c choice) adoption {
 	if c.by == clerksync.ByExternalID {
 		asRead = append(asRead, bson.E{Key: "$and", Value: bson.A{a.namedBy(up.codec, up.u.ExternalID)}})
 	}
-	filter := asRead
-	if c.by == clerksync.ByEmail && a.trusted != nil {
-		filter = append(slices.Clip(asRead), bson.E{Key: "$and", Value: bson.A{a.trusted}})
+	filter, trusting := asRead, c.by == clerksync.ByEmail && a.trusted != nil
+	if trusting {
+		filter = append(slices.Clip(asRead), a.isTrusted())
 	}
-	return adoption{asRead: asRead, filter: filter, update: up.adoptingUpdate(r, c.by)}
+	return adoption{of: r, asRead: asRead, filter: filter, update: up.adoptingUpdate(r, c.by), trusting: trusting}
 }
 
 // namedBy matches the records that an external id names.
@@ -116,6 +119,10 @@ func (up *upsert) adoptingUpdate(r *record, by string) bson.D {
 	}
 	return r.replaceBarriers(update)
 }
+
+// mayAdopt reports whether the user may adopt a record. Then there is to be none inserted before
+// one was looked for.
+func (up *upsert) mayAdopt() bool { return up.store.adopt.applies(up.u) }
 
 // tryAdopting is try for a user who may adopt a record.
 func (up *upsert) tryAdopting(ctx context.Context) (clerksync.Result, error) {
@@ -235,17 +242,17 @@ func (up *upsert) adopt(ctx context.Context, c choice) (clerksync.Result, error)
 // notAdopted says why no record matched an adoption: the record is not trusted, or it has
 // changed since it was read.
 func (up *upsert) notAdopted(ctx context.Context, a adoption) error {
-	if len(a.filter) == len(a.asRead) {
+	if !a.trusting {
 		return errLostRace
 	}
-	err := up.store.coll.FindOne(ctx, a.asRead).Err()
+	err := up.store.coll.FindOne(ctx, append(slices.Clip(a.asRead), up.store.adopt.isUntrusted())).Err()
 	switch {
 	case errors.Is(err, mongo.ErrNoDocuments):
 		return errLostRace
 	case err != nil:
 		return err
 	default:
-		return notLinked(untrusted)
+		return notLinked(untrustedRecord)
 	}
 }
 

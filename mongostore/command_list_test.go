@@ -89,6 +89,7 @@ var commandList = map[string]map[string]support{
 var operatorList = map[string]support{
 	"$eq": {since: "3.0", v1: true}, "$gt": always, "$gte": always, "$lt": always, "$ne": always, "$in": always, "$exists": always,
 	"$and":  {since: "2.6", v1: true},
+	"$nor":  {since: "2.6", v1: true},
 	"$or":   {since: "2.6", v1: true, but: "Amazon DocumentDB uses indexes for it only if each branch has one: Open creates them"},
 	"$size": always,
 	"$type": {since: "3.2", v1: true}, // by name
@@ -105,7 +106,9 @@ var withoutClerkID = map[string]string{
 	"(*Store).movedFrom":     "looks for Clerk ids at other paths",
 	"(*Store).sampleLegacy":  "reads some records, whoever's they are",
 	"(*Store).duplicates":    "looks for records with the same Clerk id",
+	"(*adopter).untrusted":   "looks for records without a Clerk id that are not trusted",
 	"(*adopter).look":        "looks for records without a Clerk id",
 	"(*inspector).survey":    "reads all records",
+	"(*Store).refuseSharded": "reads the cluster's metadata, and matches no record",
 	"(*upsert).findConflict": "looks for the holder of a value, whoever that is",
 }

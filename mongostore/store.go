@@ -86,8 +86,8 @@ type Options struct {
 	Now func() time.Time
 }
 
-// Store is a [clerksync.BatchStore] and a [clerksync.RestoreStore] on one collection;
-// [Open] returns one. It is safe for concurrent use, by any number of processes. It
+// Store is a [clerksync.BatchStore], a [clerksync.RestoreStore] and, with [Options].Adopt, a
+// [clerksync.AdoptStore] that adopts, on one collection; [Open] returns one. It is safe for concurrent use, by any number of processes. It
 // does not need to be closed: the client is the caller's. Its calls do not join a
 // session or transaction that their context holds.
 type Store struct {
@@ -113,6 +113,7 @@ var (
 	_ clerksync.BatchStore   = (*Store)(nil)
 	_ clerksync.RestoreStore = (*Store)(nil)
 	_ clerksync.LegacyStore  = (*Store)(nil)
+	_ clerksync.AdoptStore   = (*Store)(nil)
 )
 
 // Open returns a Store on coll. If opts is nil, the defaults apply. The collection does
@@ -186,7 +187,10 @@ func (s *Store) prepare(ctx context.Context, allowed []string) error {
 	} else if fault != nil {
 		return fault
 	}
-	return errors.Join(fault, s.ensureIndexes(ctx, allowed))
+	if err := errors.Join(fault, s.ensureIndexes(ctx, allowed)); err != nil {
+		return err
+	}
+	return s.prepareAdopting(ctx)
 }
 
 // newStore returns a Store on coll without asking the server. Its errors are about opts.
@@ -203,6 +207,9 @@ func newStore(coll *mongo.Collection, opts *Options) (*Store, error) {
 	}
 	fields, err := newFieldMap(opts.Fields)
 	if err != nil {
+		return nil, err
+	}
+	if err := adopt.checkFields(fields); err != nil {
 		return nil, err
 	}
 	s := &Store{

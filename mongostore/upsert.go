@@ -104,7 +104,7 @@ func (up *upsert) run(ctx context.Context) (clerksync.Result, error) {
 // try makes one attempt; errLostRace asks for another. Only the first attempt writes
 // before it reads, because some servers deadlock on many upserts of one key at once.
 func (up *upsert) try(ctx context.Context) (clerksync.Result, error) {
-	if up.store.adopt.applies(up.u) {
+	if up.mayAdopt() {
 		return up.tryAdopting(ctx)
 	}
 	var duplicate error // or the record is rejected
