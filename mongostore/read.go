@@ -114,12 +114,7 @@ func pass[T any](ctx context.Context, s *Store, op string, fields bson.D, of fun
 			yield(none, err)
 			return
 		}
-		defer func() {
-			// Also after ctx has ended: the server keeps an open cursor for ten minutes.
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
-			defer cancel()
-			_ = cursor.Close(ctx)
-		}()
+		defer closeCursor(ctx, cursor)
 		r := s.record(nil) // one for all: they are millions
 		for cursor.Next(ctx) {
 			r.raw = cursor.Current
@@ -141,6 +136,14 @@ func pass[T any](ctx context.Context, s *Store, op string, fields bson.D, of fun
 	}
 }
 
+// closeCursor closes a cursor also after ctx has ended: the server keeps an open one for ten
+// minutes.
+func closeCursor(ctx context.Context, cursor *mongo.Cursor) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	defer cancel()
+	_ = cursor.Close(ctx)
+}
+
 // maxScanBatch bounds the memory for a batch of stamps, which are some 200 bytes each.
 const maxScanBatch = 20_000
 
@@ -157,28 +160,33 @@ func (s *Store) scan(ctx context.Context, op string, fields bson.D) (cursor *mon
 }
 
 // find reads at most limit records, in any order. If fields is nil it reads whole ones.
-func (s *Store) find(ctx context.Context, op string, limit int, filter, fields bson.D) ([]*record, error) {
+func (s *Store) find(ctx context.Context, op string, limit int, filter, fields bson.D) (records []*record, err error) {
+	err = s.retry(ctx, op, func() (err error) {
+		records, err = s.findOnce(ctx, limit, filter, fields)
+		return err
+	})
+	return records, err
+}
+
+// findOnce is find without other attempts.
+func (s *Store) findOnce(ctx context.Context, limit int, filter, fields bson.D) ([]*record, error) {
 	opts := options.Find().
 		SetLimit(int64(limit)).
 		SetBatchSize(int32(limit) + 1) // all in one reply; by default the first 101 come alone
 	if fields != nil {
 		opts.SetProjection(s.codec.keys(fields))
 	}
-	var records []*record
-	err := s.retry(ctx, op, func() error {
-		cursor, err := s.coll.Find(ctx, filter, opts)
-		if err != nil {
-			return err
-		}
-		var documents []bson.Raw
-		if err := cursor.All(ctx, &documents); err != nil {
-			return err
-		}
-		records = make([]*record, len(documents))
-		for i, raw := range documents {
-			records[i] = s.record(raw)
-		}
-		return nil
-	})
-	return records, err
+	cursor, err := s.coll.Find(ctx, filter, opts)
+	if err != nil {
+		return nil, err
+	}
+	var documents []bson.Raw
+	if err := cursor.All(ctx, &documents); err != nil {
+		return nil, err
+	}
+	records := make([]*record, len(documents))
+	for i, raw := range documents {
+		records[i] = s.record(raw)
+	}
+	return records, nil
 }

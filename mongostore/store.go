@@ -66,6 +66,19 @@ type Options struct {
 	// Defaults to none: each field is under its own name.
 	Fields Fields
 
+	// Adopt links Clerk users to records that the app had before Clerk, at their first sync.
+	//
+	// Defaults to linking none.
+	Adopt *Adopt
+
+	// ReadOnly is for a program that only reads, as a database user who may only read. Open
+	// then writes nothing and makes no index: if clerkId does not have a unique one, that is an
+	// error, unless the user may not list the indexes. Upsert, UpsertBatch, Deactivate and
+	// Restore fail.
+	//
+	// Defaults to false.
+	ReadOnly bool
+
 	// Now is the clock for createdAt, updatedAt and [clerksync.Decide]. If clerksync's
 	// Config.Now is set, set this to the same function.
 	//
@@ -73,8 +86,8 @@ type Options struct {
 	Now func() time.Time
 }
 
-// Store is a [clerksync.BatchStore] and a [clerksync.RestoreStore] on one collection;
-// [Open] returns one. It is safe for concurrent use, by any number of processes. It
+// Store is a [clerksync.BatchStore], a [clerksync.RestoreStore] and, with [Options].Adopt, a
+// [clerksync.AdoptStore] that adopts, on one collection; [Open] returns one. It is safe for concurrent use, by any number of processes. It
 // does not need to be closed: the client is the caller's. Its calls do not join a
 // session or transaction that their context holds.
 type Store struct {
@@ -82,6 +95,8 @@ type Store struct {
 	codec     *fieldMap
 	batchSize int
 	erase     bool
+	adopt     *adopter // nil adopts nothing
+	readOnly  bool
 	now       func() time.Time
 	unique    []uniqueIndex // those without clerkId and _id
 	// deadlocked admits one call at a time, of those whose write ended in a deadlock.
@@ -98,14 +113,17 @@ var (
 	_ clerksync.BatchStore   = (*Store)(nil)
 	_ clerksync.RestoreStore = (*Store)(nil)
 	_ clerksync.LegacyStore  = (*Store)(nil)
+	_ clerksync.AdoptStore   = (*Store)(nil)
 )
 
 // Open returns a Store on coll. If opts is nil, the defaults apply. The collection does
 // not need to exist yet.
 //
 // Open makes sure that clerkId is unique. It accepts an existing unique index on
-// clerkId alone, sparse or not. Otherwise it creates a sparse one, which allows records
-// without a clerkId; its name is clerkId_1 if that is free. If several records have the
+// clerkId alone that lookups use: one that is not hidden and, if it is partial, has the
+// filter {clerkId: {$exists: true}}. If the index is still being built, Open waits for it,
+// provided that the user may create indexes. Otherwise it creates a sparse one, which allows
+// records without a clerkId; its name is clerkId_1 if that is free. If several records have the
 // same clerkId, the error names some of them. If the user may not create indexes, the
 // error says which one to create.
 //
@@ -122,7 +140,7 @@ var (
 //
 // Open also tries a write that matches nothing. If the server refuses retryable writes,
 // which are the driver's default, the error says to add retryWrites=false to the connection
-// string. If the user may not write, it names the privileges.
+// string. If the user may not write, it names the privileges; see [Options].ReadOnly.
 //
 // Open refuses a collection with a default collation: its indexes inherit the
 // collation, which may make the ids of two users equal.
@@ -133,21 +151,65 @@ var (
 // names the servers and says why each does not answer. All other faults are reported
 // together, with [errors.Join].
 func Open(ctx context.Context, coll *mongo.Collection, opts *Options) (*Store, error) {
-	if coll == nil {
-		return nil, errors.New("mongostore: open: no collection")
-	}
 	if opts == nil {
 		opts = &Options{}
+	}
+	s, err := newStore(coll, opts)
+	if err != nil {
+		return nil, err
+	}
+	ctx, err = begin(ctx, "open")
+	if err != nil {
+		return nil, err
+	}
+	if err := coll.Database().Client().Ping(ctx, readpref.Primary()); err != nil {
+		return nil, wrapPingErr(ctx, err)
+	}
+	if s.readOnly {
+		err = s.checkIndexes(ctx, opts.AllowUnique)
+	} else {
+		err = s.prepare(ctx, opts.AllowUnique)
+	}
+	if err == nil {
+		err = s.sampleLegacy(ctx)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// prepare makes sure that the Store can write, and makes its indexes.
+func (s *Store) prepare(ctx context.Context, allowed []string) error {
+	fault := s.checkWrites(ctx)
+	if errors.Is(fault, errUnacknowledged) { // look for further faults
+		s.coll.raw = s.coll.raw.Clone(options.Collection().SetWriteConcern(writeconcern.W1()))
+	} else if fault != nil {
+		return fault
+	}
+	if err := errors.Join(fault, s.ensureIndexes(ctx, allowed)); err != nil {
+		return err
+	}
+	return s.prepareAdopting(ctx)
+}
+
+// newStore returns a Store on coll without asking the server. Its errors are about opts.
+func newStore(coll *mongo.Collection, opts *Options) (*Store, error) {
+	if coll == nil {
+		return nil, errors.New("mongostore: open: no collection")
 	}
 	if opts.BatchSize < 0 {
 		return nil, fmt.Errorf("mongostore: open: BatchSize is %d; it must be positive, or 0 for the default", opts.BatchSize)
 	}
-	ctx, err := begin(ctx, "open")
+	adopt, err := newAdopter(opts.Adopt)
 	if err != nil {
 		return nil, err
 	}
 	fields, err := newFieldMap(opts.Fields)
 	if err != nil {
+		return nil, err
+	}
+	if err := adopt.checkFields(fields); err != nil {
 		return nil, err
 	}
 	s := &Store{
@@ -158,6 +220,8 @@ func Open(ctx context.Context, coll *mongo.Collection, opts *Options) (*Store, e
 		codec:        fields,
 		batchSize:    opts.BatchSize,
 		erase:        opts.EraseOnDelete,
+		adopt:        adopt,
+		readOnly:     opts.ReadOnly,
 		now:          opts.Now,
 		deadlocked:   make(chan struct{}, 1),
 		backfillSize: backfillSize,
@@ -168,23 +232,11 @@ func Open(ctx context.Context, coll *mongo.Collection, opts *Options) (*Store, e
 	if s.now == nil {
 		s.now = time.Now
 	}
-	if err := coll.Database().Client().Ping(ctx, readpref.Primary()); err != nil {
-		return nil, wrapPingErr(ctx, err)
-	}
-	fault := s.checkWrites(ctx)
-	if errors.Is(fault, errUnacknowledged) { // look for further faults
-		s.coll.raw = s.coll.raw.Clone(options.Collection().SetWriteConcern(writeconcern.W1()))
-	} else if fault != nil {
-		return nil, fault
-	}
-	if err := errors.Join(fault, s.ensureIndexes(ctx, opts.AllowUnique)); err != nil {
-		return nil, err
-	}
-	if err := s.sampleLegacy(ctx); err != nil {
-		return nil, err
-	}
 	return s, nil
 }
+
+// errReadOnly is the error of the methods that write, with [Options].ReadOnly.
+var errReadOnly = errors.New("mongostore: the Store was opened with ReadOnly")
 
 // checkWrites finds out whether the server takes the Store's writes. It tries one that
 // matches no record, in up to three forms, because codes alone do not tell why a server

@@ -73,7 +73,7 @@ func (r *reconcileFlags) run(ctx context.Context, c *call, f *flag.FlagSet, args
 		return err
 	}
 	defer closeDatabase(ctx, db, &err)
-	if !r.drift || !r.versions {
+	if config.Map == nil && (!r.drift || !r.versions) {
 		if err := refuseMapped(ctx, db, c.command.name); err != nil {
 			return err
 		}
@@ -188,7 +188,7 @@ func (r *reconcileFlags) conclude(
 		failure:     failure,
 		interrupted: ctx.Err() != nil && !report.Complete,
 		outage:      outage,
-		command:     func(name string, plus ...string) string { return commandLine(f, name, plus...) },
+		command:     func(name string, plus ...string) string { return c.env.commandLine(f, name, plus...) },
 		collection:  r.settings.name(),
 	}
 	if r.settings.json {
@@ -234,5 +234,5 @@ func refuseMapped(ctx context.Context, db database, command string) error {
 	}
 	return fmt.Errorf("the app that writes this collection adds its own fields with Config.Map (the record of %s has extraFields). "+
 		"This command does not know that Map and would %s. Nothing was written. "+
-		"Call Syncer.Reconcile from a program that has the app's Config. drift -versions works here too", visible(id), harm)
+		"Run the commands from a program that calls cli.Main with the app's Config. drift -versions works here too", visible(id), harm)
 }
