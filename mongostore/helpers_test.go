@@ -419,7 +419,13 @@ func twice(t *testing.T) rawStore {
 	t.Helper()
 	base := newCollection(t)
 	open(t, base, nil)
-	hooked := newHooked(t, base, func(cmd bson.Raw) {
+	return rawStore{open(t, twiceOn(t, base), nil), base}
+}
+
+// twiceOn returns base on a client whose writes the server gets twice.
+func twiceOn(t *testing.T, base *mongo.Collection) *mongo.Collection {
+	t.Helper()
+	return newHooked(t, base, func(cmd bson.Raw) {
 		switch commandName(cmd) {
 		case "insert", "update", "findAndModify":
 			var d bson.D
@@ -434,7 +440,6 @@ func twice(t *testing.T) rawStore {
 			}
 		}
 	})
-	return rawStore{open(t, hooked, nil), base}
 }
 
 // interrupted is a Store that calls other just before its nth command of a kind. The test
