@@ -30,20 +30,39 @@ var legacyFields = bson.D{{Key: "syncedAt", Value: 1}, {Key: "deletedAt", Value:
 // UnlinkedEmails implements [clerksync.LegacyStore], in one pass over the collection, as
 // Undeleted. A record without a Clerk id has no clerkId, a null or an empty one. If the Clerk
 // id is the _id, an _id that is not text is none either. Records that are marked deleted are
-// left out. An email that is not text counts as none.
+// left out. Of an array it yields each address. Anything else that is not text counts as none.
 func (s *Store) UnlinkedEmails(ctx context.Context) iter.Seq2[string, error] {
-	return pass(ctx, s, "unlinked emails", unlinkedFields, func(r *record) (string, bool) {
-		return r.text("email"), r.unlinked()
-	})
+	return func(yield func(string, error) bool) {
+		for emails, err := range pass(ctx, s, "unlinked emails", unlinkedFields, (*record).unlinkedEmails) {
+			if err != nil {
+				emails = []string{""}
+			}
+			for _, email := range emails {
+				if !yield(email, err) {
+					return
+				}
+			}
+		}
+	}
 }
 
-// unlinked reports whether the record has no Clerk id and is not deleted.
-func (r *record) unlinked() bool {
+// unlinkedEmails returns the addresses of a record without a Clerk id, an empty one if there
+// are none. It reports whether the record is one, and not deleted.
+func (r *record) unlinkedEmails() (emails []string, unlinked bool) {
 	id := r.value("clerkId")
-	text, isText := id.StringValueOK()
-	absent := id.IsZero() || id.Type == bson.TypeNull
-	none := absent || isText && text == "" || !isText && r.codec.idIsClerkID()
-	return none && r.deletedAt().IsZero()
+	none := isNoID(id) || id.Type != bson.TypeString && r.codec.idIsClerkID()
+	if !none || !r.deletedAt().IsZero() {
+		return nil, false
+	}
+	for _, v := range r.values("email") {
+		if email, isText := v.StringValueOK(); isText {
+			emails = append(emails, email)
+		}
+	}
+	if len(emails) == 0 {
+		emails = []string{""}
+	}
+	return emails, true
 }
 
 // unlinkedFields is the projection that UnlinkedEmails needs.

@@ -26,7 +26,9 @@ func TestUnlinkedEmails(t *testing.T) {
 		"an empty one":              {bson.D{{Key: "clerkId", Value: ""}, {Key: "email", Value: "ada@example.com"}}, []string{"ada@example.com"}},
 		"no e-mail":                 {bson.D{{Key: "name", Value: "Ada"}}, []string{""}},
 		"an e-mail that is null":    {bson.D{{Key: "email", Value: nil}}, []string{""}},
-		"e-mails":                   {bson.D{{Key: "email", Value: bson.A{"ada@example.com"}}}, []string{""}},
+		"several e-mails":           {bson.D{{Key: "email", Value: bson.A{"ada@example.com", int32(1), "eve@example.com"}}}, []string{"ada@example.com", "eve@example.com"}},
+		"an empty list of them":     {bson.D{{Key: "email", Value: bson.A{}}}, []string{""}},
+		"a document of the app's":   {bson.D{{Key: "email", Value: bson.D{{Key: "address", Value: "ada@example.com"}}}}, []string{""}},
 		"a deletedAt that is null":  {bson.D{{Key: "email", Value: "ada@example.com"}, {Key: "deletedAt", Value: nil}}, []string{"ada@example.com"}},
 		"deleted is a flag":         {bson.D{{Key: "email", Value: "ada@example.com"}, {Key: "deletedAt", Value: false}}, []string{"ada@example.com"}},
 		"a record of clerksync's":   {bson.D{{Key: "email", Value: "ada@example.com"}, {Key: "syncedAt", Value: hour(1)}}, []string{"ada@example.com"}},
@@ -36,7 +38,7 @@ func TestUnlinkedEmails(t *testing.T) {
 		"a number":                  {bson.D{{Key: "clerkId", Value: int32(0)}, {Key: "email", Value: "ada@example.com"}}, nil},
 		"an array, of several ids":  {bson.D{{Key: "clerkId", Value: bson.A{"user_a", "user_b"}}}, nil},
 		"an ObjectID of the app's":  {bson.D{{Key: "clerkId", Value: bson.NewObjectID()}}, nil},
-		"a document of the app's":   {bson.D{{Key: "clerkId", Value: bson.D{}}}, nil},
+		"a document as clerkId":     {bson.D{{Key: "clerkId", Value: bson.D{}}}, nil},
 		"false, as an app may have": {bson.D{{Key: "clerkId", Value: false}}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
