@@ -25,7 +25,7 @@ func (s *Store) sampleLegacy(ctx context.Context) error {
 }
 
 // legacyFields is the projection that unconfirmed needs.
-var legacyFields = bson.D{{Key: "syncedAt", Value: 1}, {Key: "deletedAt", Value: 1}}
+var legacyFields = bson.D{{Key: "clerkId", Value: 1}, {Key: "syncedAt", Value: 1}, {Key: "deletedAt", Value: 1}}
 
 // UnlinkedEmails implements [clerksync.LegacyStore], in one pass over the collection, as
 // Undeleted. A record without a Clerk id has no clerkId, a null or an empty one. If the Clerk

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -130,6 +131,7 @@ func TestHasLegacy(t *testing.T) {
 		"the app's, with a Clerk id":  {bson.D{{Key: "clerkId", Value: "user_ada"}, {Key: "role", Value: "ADMIN"}}, true},
 		"syncedAt of another meaning": {bson.D{{Key: "clerkId", Value: "user_ada"}, {Key: "syncedAt", Value: "yesterday"}}, true},
 		"clerksync's":                 {bson.D{{Key: "clerkId", Value: "user_ada"}, {Key: "syncedAt", Value: hour(1)}}, false},
+		"synced, without a Clerk id":  {bson.D{{Key: "syncedAt", Value: hour(1)}}, true},
 		"a tombstone":                 {bson.D{{Key: "clerkId", Value: "user_ada"}, {Key: "deletedAt", Value: hour(1)}}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -142,9 +144,9 @@ func TestHasLegacy(t *testing.T) {
 			if got := open(t, monitored, nil).HasLegacy(); got != tt.want {
 				t.Errorf("%t, want %t", got, tt.want)
 			}
-			finds := slices.DeleteFunc(sent.take(), func(cmd bson.Raw) bool { return commandName(cmd) != "find" })
-			if len(finds) != 1 || !isPass(finds[0]) || finds[0].Lookup("limit").AsInt64() != 100 {
-				t.Errorf("Open reads with %v, want one find of at most a hundred records", finds)
+			samples := slices.DeleteFunc(sent.take(), func(cmd bson.Raw) bool { return !isPass(cmd) })
+			if len(samples) != 1 || samples[0].Lookup("limit").AsInt64() != 100 {
+				t.Errorf("Open reads with %v, want one find of at most a hundred records", samples)
 			}
 		})
 	}
@@ -217,7 +219,9 @@ func TestLegacyMapped(t *testing.T) {
 		"confirmed by another name": {mongostore.SnakeCase(),
 			bson.D{{Key: "clerk_id", Value: "user_ada"}, {Key: "syncedAt", Value: hour(1)}}, nil, true},
 		"deleted": {mongostore.SnakeCase(),
-			bson.D{{Key: "email", Value: "ada@example.com"}, {Key: "deleted_at", Value: hour(1)}}, nil, false},
+			bson.D{{Key: "clerk_id", Value: "user_ada"}, {Key: "deleted_at", Value: hour(1)}}, nil, false},
+		"deleted by the app": {mongostore.SnakeCase(),
+			bson.D{{Key: "email", Value: "ada@example.com"}, {Key: "deleted_at", Value: hour(1)}}, nil, true},
 		"nested": {mongostore.Fields{"clerkId": "auth.clerk", "email": "contact.mail"},
 			bson.D{{Key: "contact", Value: bson.D{{Key: "mail", Value: "ada@example.com"}}}, {Key: "auth", Value: nil}},
 			[]string{"ada@example.com"}, true},
@@ -247,5 +251,82 @@ func TestLegacyMapped(t *testing.T) {
 				t.Errorf("legacy: %t", s.HasLegacy())
 			}
 		})
+	}
+}
+
+// TestReconcileAdopts takes over a collection of an app that had users before Clerk. A dry run says
+// beforehand what the run does. A ghost sweep right afterwards deletes no adopted record, although
+// Clerk's list does not have the users yet and the records are old.
+func TestReconcileAdopts(t *testing.T) {
+	t.Parallel()
+	clerk, err := fakeclerk.Start(fakeclerk.Config{RateLimit: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = clerk.Close() })
+	coll := newCollection(t)
+	old := bson.E{Key: "createdAt", Value: hour(0)}
+	insert(t, coll,
+		bson.D{{Key: "email", Value: "ada@example.com"}, {Key: "plan", Value: "pro"}, old},
+		bson.D{{Key: "email", Value: "grace@example.com"}, {Key: "legacyId", Value: "a7"}, old},
+		bson.D{{Key: "email", Value: "twice@example.com"}}, bson.D{{Key: "email", Value: "twice@example.com"}},
+		bson.D{{Key: "email", Value: "Eve@Example.com"}})
+	ids := make(map[string]string)
+	for _, u := range []fakeclerk.NewUser{
+		{FirstName: "Ada", Email: "ada@example.com"},
+		{FirstName: "Grace", Email: "new@example.com", ExternalID: "a7"},
+		{FirstName: "Twice", Email: "twice@example.com"},
+		{FirstName: "Eve", Email: "eve@example.com"}, // Store.Upsert would not find the record
+		{FirstName: "New", Email: "somebody@example.com"},
+	} {
+		ids[u.FirstName] = clerk.CreateUser(u)
+	}
+	opts := &mongostore.Options{BatchSize: batchSize, Adopt: &mongostore.Adopt{ByExternalID: "legacyId", ByEmail: true, Trusted: bson.D{}}}
+	s, err := clerksync.New(clerksync.Config{Store: open(t, coll, opts), SecretKey: clerk.SecretKey(), APIURL: clerk.APIURL()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, dry := range []bool{true, false} {
+		report, err := s.Reconcile(t.Context(), clerksync.ReconcileOptions{DryRun: dry})
+		if !errors.Is(err, clerksync.ErrUnlinked) || !report.Complete {
+			t.Errorf("dry %t: %v, reports %+v", dry, err, report)
+		}
+		for what, tt := range map[string]struct {
+			got  clerksync.Tally
+			want []string
+		}{
+			"adopted":  {report.Adopted, []string{ids["Ada"], ids["Grace"]}},
+			"unlinked": {report.Unlinked, []string{ids["Twice"], ids["Eve"]}},
+			"created":  {report.Created, []string{ids["New"]}},
+			"others":   {report.Conflicts, nil},
+		} {
+			if !slices.Equal(slices.Sorted(slices.Values(tt.got.IDs)), slices.Sorted(slices.Values(tt.want))) {
+				t.Errorf("dry %t: %s are %v, want %v", dry, what, tt.got.IDs, tt.want)
+			}
+		}
+		n, err := coll.CountDocuments(t.Context(), bson.D{})
+		if want := map[bool]int64{true: 5, false: 6}[dry]; err != nil || n != want {
+			t.Errorf("dry %t: %d records, %v, want %d", dry, n, err, want)
+		}
+	}
+
+	// Clerk has lost them, as far as it says. The confirmation is from long ago, as a late event's.
+	for _, name := range []string{"Ada", "Grace"} {
+		if err := clerk.DeleteUser(ids[name]); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := coll.UpdateOne(t.Context(), bson.D{{Key: "clerkId", Value: ids[name]}},
+			bson.D{{Key: "$set", Value: bson.D{{Key: "syncedAt", Value: hour(1)}}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, tt := range []struct {
+		holdback      time.Duration
+		held, deleted int
+	}{{0, 2, 0}, {-1, 0, 2}} {
+		report, err := s.Reconcile(t.Context(), clerksync.ReconcileOptions{IgnoreUnlinked: true, Holdback: tt.holdback})
+		if report.HeldBack != tt.held || report.Deactivated.Count != tt.deleted {
+			t.Errorf("holdback %v: %v, reports %+v", tt.holdback, err, report)
+		}
 	}
 }
