@@ -278,7 +278,7 @@ func TestAdoptConcurrently(t *testing.T) {
 // exactly one call reports Adopted.
 func TestAdoptWritesMayComeTwice(t *testing.T) {
 	t.Parallel()
-	base := twice(t)
+	base := twice(t, nil)
 	s := rawStore{open(t, twiceOn(t, base.coll), &mongostore.Options{BatchSize: batchSize, Adopt: adoptAny()}), base.coll}
 	insert(t, s.coll, legacy(1), legacy(2, bson.E{Key: "email"}, bson.E{Key: "legacyId", Value: "a7"}))
 	upsert(t, s, proven(1), clerksync.Adopted)

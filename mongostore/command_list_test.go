@@ -102,6 +102,7 @@ var operatorList = map[string]support{
 // withoutClerkID are the functions whose filters need no equality on the Clerk id, and why.
 var withoutClerkID = map[string]string{
 	"(*Store).Undeleted":     "reads all records",
+	"(*Store).movedFrom":     "looks for Clerk ids at other paths",
 	"(*Store).duplicates":    "looks for records with the same Clerk id",
 	"(*adopter).untrusted":   "looks for records without a Clerk id that are not trusted",
 	"(*adopter).look":        "looks for records without a Clerk id",

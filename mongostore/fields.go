@@ -471,3 +471,14 @@ func forgetPlace(u *clerksync.User, forget func(*clerksync.Location)) {
 		forget(u.Location)
 	}
 }
+
+// Keeps reports whether the Store keeps a field: false for one that [Options].Fields drops, and
+// for a name in Extra that is taken by a mapped path. The path is one of
+// [clerksync.User.ClerkFields], or any other name of a record's field. A Reconcile ignores what
+// the Store does not keep.
+func (s *Store) Keeps(path string) bool {
+	if _, isField := recordFields[path]; isField {
+		return !s.codec.drops(path)
+	}
+	return !s.codec.taken(path)
+}

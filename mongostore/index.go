@@ -44,6 +44,11 @@ func (s *Store) ensureIndexes(ctx context.Context, allowed []string) error {
 		}
 		faults := s.judge(indexes, allowed)
 		kept := slices.IndexFunc(indexes, index.keepsClerkID)
+		if attempt == 1 {
+			if err := s.movedFrom(ctx, indexes, allowed, kept < 0); err != nil {
+				return err
+			}
+		}
 		switch {
 		case slices.ContainsFunc(indexes, index.setsCollation), s.codec.idIsClerkID(), kept >= 0 && indexes[kept].name == created:
 			return errors.Join(faults...)
@@ -135,13 +140,18 @@ func (s *Store) explain(ctx context.Context, err error, indexes []index) error {
 	return nil
 }
 
+// ownIndexPrefix begins the name of an index that Open creates if MongoDB's name for it is
+// taken, or would not tell that it is clerksync's; see ownClerkID.
+const ownIndexPrefix = "clerksync_"
+
 // clerkIDIndex returns the index that Open creates.
 func (s *Store) clerkIDIndex(indexes []index) index {
 	path := s.clerkIDPath()
 	keys, _ := bson.Marshal(bson.D{{Key: path, Value: 1}})
 	ix := index{name: path + "_1", keys: keys, unique: true, sparse: true, clerkID: path} // what MongoDB and Mongoose call it
-	if slices.ContainsFunc(indexes, func(other index) bool { return other.name == ix.name }) {
-		ix.name = "clerksync_" + path
+	taken := slices.ContainsFunc(indexes, func(other index) bool { return other.name == ix.name })
+	if taken || !ownClerkID(ix, path) {
+		ix.name = ownIndexPrefix + path
 	}
 	return ix
 }
