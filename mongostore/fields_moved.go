@@ -49,14 +49,19 @@ func (s *Store) movedFrom(ctx context.Context, indexes []index, allowed []string
 		return nil
 	}
 	found, err := s.anyMoved(ctx, "_id", "user_", func(r *record) bool {
-		_, inserted := r.value(insertToken).ObjectIDOK()
-		return inserted
+		return slices.ContainsFunc(usualTokens, func(path string) bool {
+			_, inserted := r.raw.Lookup(path).ObjectIDOK()
+			return inserted
+		})
 	})
 	if found {
 		return fmt.Errorf(`mongostore: open: records have their Clerk ids in _id, and none in %s: set Fields as it was, with "clerkId": "_id"`, s.clerkIDPath())
 	}
 	return err
 }
+
+// usualTokens are the paths at which other Fields have insertToken.
+var usualTokens = []string{insertToken, snakeCase(insertToken)}
 
 // otherClerkID returns the path of an index that may be on the Clerk ids of other Fields; empty
 // for any other index.
@@ -96,7 +101,9 @@ func (s *Store) anyMoved(ctx context.Context, path, from string, is func(*record
 	projection := bson.D{{Key: "clerkId", Value: 1}}
 	switch clerkID := s.clerkIDPath(); {
 	case path == "_id": // is always there
-		projection = append(projection, bson.E{Key: insertToken, Value: 1})
+		for _, token := range usualTokens {
+			projection = append(projection, bson.E{Key: s.codec.verbatim(token), Value: 1})
+		}
 	case strings.HasPrefix(clerkID, path+"."): // a projection takes no path inside another
 		projection[0].Key = s.codec.verbatim(path)
 	case !within(path, clerkID):

@@ -419,10 +419,12 @@ func upsert(t testing.TB, s clerksync.Store, u *clerksync.User, want clerksync.O
 
 // twice is a Store whose writes the server gets twice. The Store sees only the answer to
 // the second one, as if the first answer was lost and the driver sent the write again.
-func twice(t *testing.T) rawStore {
+func twice(t *testing.T, fields mongostore.Fields) rawStore {
 	t.Helper()
 	base := newCollection(t)
-	open(t, base, nil)
+	monitor.expect(base.Name(), fields["clerkId"])
+	opts := &mongostore.Options{BatchSize: batchSize, Fields: fields}
+	open(t, base, opts)
 	hooked := newHooked(t, base, func(cmd bson.Raw) {
 		switch commandName(cmd) {
 		case "insert", "update", "findAndModify":
@@ -438,7 +440,7 @@ func twice(t *testing.T) rawStore {
 			}
 		}
 	})
-	return rawStore{open(t, hooked, nil), base}
+	return rawStore{open(t, hooked, opts), base}
 }
 
 // interrupted is a Store that calls other just before its nth command of a kind. The test

@@ -39,9 +39,7 @@ func newCommandMonitor() *commandMonitor {
 func (m *commandMonitor) expect(collection, path string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if path != "" {
-		m.paths[collection] = path
-	}
+	m.paths[collection] = path
 }
 
 // clerkIDPath returns the path of clerkId in the collection that a command is about.
@@ -239,7 +237,8 @@ func namesClerkID(filter bson.Raw, path string) bool {
 		return true
 	}
 	condition, _ := id.DocumentOK()
-	if condition.Lookup("$eq").Type == bson.TypeArray {
+	parent, _, _ := strings.Cut(path, ".")
+	if condition.Lookup("$eq").Type == bson.TypeArray || filter.Lookup(parent, "$eq").Type == bson.TypeArray {
 		return true
 	}
 	ids, ok := condition.Lookup("$in").ArrayOK()
