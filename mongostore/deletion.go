@@ -29,6 +29,9 @@ func (s *Store) Deactivate(ctx context.Context, clerkID string, at time.Time) (c
 	if err != nil {
 		return clerksync.Result{}, err
 	}
+	if s.readOnly {
+		return clerksync.Result{}, errReadOnly
+	}
 	if clerkID == "" {
 		return clerksync.Result{}, errors.New("mongostore: deactivate: no clerkID")
 	}
@@ -158,6 +161,9 @@ func (s *Store) Restore(ctx context.Context, clerkID string, before time.Time) (
 	ctx, err := begin(ctx, op)
 	if err != nil {
 		return false, err
+	}
+	if s.readOnly {
+		return false, errReadOnly
 	}
 	if clerkID == "" {
 		return false, errors.New("mongostore: restore: no clerkID")

@@ -64,6 +64,9 @@ type upsert struct {
 }
 
 func (s *Store) newUpsert(u *clerksync.User) (*upsert, error) {
+	if s.readOnly {
+		return nil, errReadOnly
+	}
 	u, err := u.Canonical()
 	if err != nil {
 		return nil, fmt.Errorf("mongostore: upsert: %w", err)
