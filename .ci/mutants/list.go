@@ -301,7 +301,7 @@ var mutants = []mutant{
 		replace("f.key(e.Key)", "max(f.key(e.Key), e.Key)")},
 	{"mongostore: Extra writes into a mapped path", in("mongostore", "fieldMap.stored"),
 		replace("f.taken(name)", "false")},
-	{"mongostore: an insert with the Clerk id as _id does not recognize its record", in("mongostore", "upsert.inserted"),
+	{"mongostore: an insert with _id does not recognize its record", in("mongostore", "upsert.inserted"),
 		replace("r.codec.idIsClerkID()", "false")},
 	{"mongostore: Open makes an index beside the Clerk ids of other Fields", in("mongostore", "Store.ensureIndexes"),
 		replace("attempt == 1", "false")},
