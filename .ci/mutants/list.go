@@ -182,6 +182,8 @@ var mutants = []mutant{
 		replace("length == 0", "true")},
 	{"what was written is not seen if it cannot be read back", in("clerksync", "Syncer.readAndUpsert"),
 		replace("s.invalidateUpserted(m.user, gen, res, nil)", "_ = gen")},
+	{"a deletion during a visit's second lookup is not looked at", in("clerksync", "Syncer.lookup"),
+		replace("s.cache.knowsWorse(id, f.user, now)", "false")},
 	{"an earlier record is served after one that was not cached", in("clerksync", "recordCache.overtake"),
 		remove("c.generation(id).Add(1)")},
 	{"requests share the user", in("clerksync", "UserFromContext"),
