@@ -35,6 +35,10 @@ import (
 // With Omit, Upsert reads the record first. If there is none, the error matches
 // [clerksync.ErrNotFound].
 //
+// With [Options].Adopt, a user who may adopt a record is not inserted by the first command. It
+// only updates, and says whether there is a record. If not, a search follows, and then the record
+// is adopted or inserted; see [Adopt]. The Outcome of exactly one call is Adopted.
+//
 // The Result's User is nil for Updated, because the record is not read back.
 func (s *Store) Upsert(ctx context.Context, u *clerksync.User) (clerksync.Result, error) {
 	ctx, err := begin(ctx, "upsert")
@@ -314,6 +318,7 @@ func (up *upsert) written(outcome clerksync.Outcome) clerksync.Result {
 			u.UpdatedAt = time.Time{}
 		}
 		u.IsActive, u.DeletedAt, u.RoleFromClerk, u.Partial = true, time.Time{}, false, false
+		u.ExternalID, u.EmailProven = "", false
 		res.User = &u
 	}
 	return res
