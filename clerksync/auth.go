@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -43,13 +44,16 @@ type AuthConfig struct {
 	// needs the new one. Defaults to fetching the keys with SecretKey.
 	JWTKey string
 
-	// Issuer is the exact issuer that tokens must have: the Frontend API URL. Set it if
-	// Clerk is proxied. Defaults to any issuer of Clerk's form, https://clerk.<domain> or
+	// Issuer is the issuer that tokens must have: the Frontend API URL. Set it if Clerk is
+	// proxied. Tokens may have it as it is written here, or as Clerk writes it: scheme and
+	// host in lower case, no default port, no final slash. White space around it is ignored.
+	// Defaults to any issuer of Clerk's form, https://clerk.<domain> or
 	// https://<name>.clerk.accounts.dev.
 	Issuer string
 
-	// Leeway is how far this server's clock may be off Clerk's. Negative means not at
-	// all. Defaults to 5 seconds.
+	// Leeway is how far this server's clock may be off Clerk's. A token is accepted for so
+	// long after its end, and a token lives for 60 seconds, so over 5 minutes is an error.
+	// Negative means not at all. Defaults to 5 seconds.
 	Leeway time.Duration
 
 	// Cookie also accepts a session cookie if there is no bearer token. Clerk names it
@@ -64,7 +68,8 @@ type AuthConfig struct {
 	// PublishableKey is the instance's publishable key, "pk_live_…" or "pk_test_…", exactly
 	// as the frontend has it (CLERK_PUBLISHABLE_KEY). It tells which suffix is the
 	// instance's; cookies with other suffixes are then not looked at. White space around it
-	// is ignored. Defaults to trying the cookies of every suffix.
+	// is ignored. A live key beside a test SecretKey, or the reverse, is an error. Defaults to
+	// trying the cookies of every suffix.
 	PublishableKey string
 
 	// AllowPending accepts sessions with open tasks, such as choosing an organization.
@@ -90,6 +95,11 @@ type AuthConfig struct {
 	cookieSuffix string // of the instance's cookies; "" for any
 }
 
+const (
+	defaultLeeway = 5 * time.Second
+	maxLeeway     = 5 * time.Minute
+)
+
 // withDefaults returns a with its defaults filled in.
 func (a AuthConfig) withDefaults() AuthConfig {
 	a.AuthorizedParties = slices.Clone(a.AuthorizedParties) // read with each request
@@ -100,10 +110,11 @@ func (a AuthConfig) withDefaults() AuthConfig {
 	}
 	a.JWTKey = strings.TrimSpace(a.JWTKey)
 	a.PublishableKey = strings.TrimSpace(a.PublishableKey)
+	a.Issuer = strings.TrimSpace(a.Issuer)
 	a.cookieSuffix = cookieSuffix(a.PublishableKey)
 	switch {
 	case a.Leeway == 0:
-		a.Leeway = 5 * time.Second
+		a.Leeway = defaultLeeway
 	case a.Leeway < 0:
 		a.Leeway = 0
 	}
@@ -129,6 +140,9 @@ func (a *AuthConfig) validate(fault func(format string, args ...any)) {
 	}
 	if a.Cookie && len(a.AuthorizedParties) == 0 {
 		fault("Auth.Cookie needs Auth.AuthorizedParties: the cookie may have been made for another origin of the same site")
+	}
+	if a.Leeway > maxLeeway || a.Leeway > 0 && a.Leeway < time.Millisecond { // below, its unit was forgotten
+		fault("Auth.Leeway must be from 1ms to %v; 0 means %v, and a negative one means none", maxLeeway, defaultLeeway)
 	}
 	if is := a.publishableKeyFault(); is != "" {
 		fault("Auth.PublishableKey %s: take it from the Clerk Dashboard under API keys (CLERK_PUBLISHABLE_KEY)", is)
@@ -162,6 +176,19 @@ func (a *AuthConfig) publishableKeyFault() string {
 	return ""
 }
 
+// issuerForms are the ways in which tokens may write an issuer: as it is set, and as Clerk
+// writes a URL. There are none for none.
+func issuerForms(issuer string) []string {
+	u, err := url.Parse(issuer)
+	if issuer == "" || err != nil {
+		return nil // validate reports an error
+	}
+	host := strings.ToLower(u.Host)
+	u.Host = strings.TrimSuffix(host, ":"+defaultPorts[u.Scheme])
+	u.Path = strings.TrimRight(u.Path, "/")
+	return slices.Compact([]string{issuer, u.String()})
+}
+
 // publicKey is JWTKey decoded; nil if it is not a key that may be used.
 func (a *AuthConfig) publicKey() *rsa.PublicKey {
 	// In an environment variable, line breaks are often written as \n.
@@ -185,7 +212,7 @@ func newTokenVerifier(cfg *Config, api *clerkapi.Client, b *background) *session
 	return sessiontoken.NewVerifier(sessiontoken.Config{
 		AuthorizedParties: cfg.Auth.AuthorizedParties,
 		AllowNoParty:      cfg.Auth.AllowNoParty,
-		Issuer:            cfg.Auth.Issuer,
+		Issuers:           issuerForms(cfg.Auth.Issuer),
 		Leeway:            cfg.Auth.Leeway,
 		AllowPending:      cfg.Auth.AllowPending,
 		VersionClaim:      cfg.Auth.FreshnessClaim,
@@ -221,7 +248,9 @@ func (s *Syncer) RequireUser(next http.Handler) http.Handler { return s.authenti
 // request without a token or with a pending session goes through without a user. So does
 // one whose cookie is expired, does not say for which origin it was made, or is another
 // Clerk instance's (by its key, signature or issuer): a browser sends the cookies of all
-// apps on a host. A request with any other wrong token is refused all the same.
+// apps on a host. While Clerk does not answer, a cookie whose key this process does not know
+// counts as another instance's, unless the process does not have any keys yet: that is 503.
+// A request with any other wrong token is refused all the same.
 func (s *Syncer) WithUser(next http.Handler) http.Handler { return s.authenticated(next, true) }
 
 func (s *Syncer) authenticated(next http.Handler, optional bool) http.Handler {
@@ -231,11 +260,12 @@ func (s *Syncer) authenticated(next http.Handler, optional bool) http.Handler {
 		switch {
 		case err == nil:
 		case optional && signedOut(err, fromCookie):
-			s.logIgnoredCookie(ctx, err)
+			s.logSignedOut(ctx, err)
 			next.ServeHTTP(w, r)
 			return
 		default:
-			s.refuseSession(w, r, start, err)
+			s.sessionRefused(ctx, start, err)
+			s.answer(w, r, err)
 			return
 		}
 		u, err := s.visit(ctx, session.Claims.Subject, newVisitToken(session.Claims, session.Version))
@@ -249,8 +279,12 @@ func (s *Syncer) authenticated(next http.Handler, optional bool) http.Handler {
 
 // signedOut reports whether a request was refused because nobody is signed in here, rather
 // than because something is wrong with its token. A browser sends the cookies of all apps on
-// its host, so a cookie that another Clerk instance made does not count.
+// its host, so a cookie that another Clerk instance made does not count, or seems to have made
+// while Clerk cannot be asked.
 func signedOut(err error, fromCookie bool) bool {
+	if fromCookie && errors.Is(err, sessiontoken.ErrNotOurs) {
+		return true
+	}
 	var p *Problem
 	if !errors.As(err, &p) {
 		return false
@@ -267,28 +301,30 @@ func signedOut(err error, fromCookie bool) bool {
 	return false
 }
 
-// logIgnoredCookie warns of a cookie that counts as signed out although its session may be
-// alive. If everybody is signed out, this says why.
-func (s *Syncer) logIgnoredCookie(ctx context.Context, err error) {
-	p := problemOf(err)
-	if slices.Contains([]string{codeTokenMissing, codeSessionPending, codeTokenExpired}, p.Code) {
+// logSignedOut warns of a visitor who counts as signed out although the session may be alive.
+// If everybody is signed out, this says why.
+func (s *Syncer) logSignedOut(ctx context.Context, err error) {
+	p, trace := problemOf(err), refusalOfToken(err)
+	message := "clerksync: a session cookie counts as signed out"
+	switch {
+	case trace.check == checkScheme:
+		message = "clerksync: a request counts as signed out"
+	case slices.Contains([]string{codeTokenMissing, codeSessionPending, codeTokenExpired}, p.Code):
 		return
 	}
-	attrs := []slog.Attr{slog.String("code", p.Code)}
-	attrs = append(attrs, refusalOfToken(err).attrs...)
+	attrs := append([]slog.Attr{slog.String("code", p.Code)}, trace.attrs...)
 	attrs = append(attrs, slog.Any("error", p.Err))
-	s.logLimited(ctx, slog.LevelWarn, "ignored "+p.Code, "clerksync: a session cookie counts as signed out", attrs...)
+	s.logLimited(ctx, slog.LevelWarn, "ignored "+p.Code, message, attrs...)
 }
 
-// refuseSession answers a request that comes to no visit.
-func (s *Syncer) refuseSession(w http.ResponseWriter, r *http.Request, start time.Time, err error) {
+// sessionRefused leaves the trace of a request that comes to no visit.
+func (s *Syncer) sessionRefused(ctx context.Context, start time.Time, err error) {
 	trace := refusalOfToken(err)
 	if problemOf(err).Code == codeCrossOrigin {
 		want := "the server's own origin, or " + strings.Join(s.cfg.Auth.AuthorizedParties, " ")
 		trace.attrs = []slog.Attr{slog.String("want", want)}
 	}
-	s.refused(r.Context(), start, trace)
-	s.answer(w, r, err)
+	s.refused(ctx, start, trace)
 }
 
 // refusalOfToken is the trace of a token's refusal.
@@ -311,10 +347,13 @@ func refusalOfToken(err error) refusal {
 // claims are shared: callers may not modify them.
 //
 // The error is a [*Problem]. It matches [ErrUnauthenticated] if the token is missing or
-// refused, and [ErrUnavailable] if the instance's keys cannot be fetched.
+// refused, and [ErrUnavailable] if the instance's keys cannot be fetched. Each is observed and
+// logged as by RequireUser; a success is not observed.
 func (s *Syncer) Authenticate(r *http.Request) (*clerk.SessionClaims, error) {
+	start := s.clock.Now()
 	session, _, err := s.session(r)
 	if err != nil {
+		s.sessionRefused(r.Context(), start, err)
 		return nil, err
 	}
 	return session.Claims, nil

@@ -132,6 +132,43 @@ func TestNobodyWaitsForKeysInAnOutage(t *testing.T) {
 	fx.clock.Advance(clerksync.CallTimeout)
 }
 
+// While Clerk hangs, a request does not wait for keys that could not be had a moment ago.
+func TestHangingKeysAreNotWaitedForInARow(t *testing.T) {
+	t.Parallel()
+	for name, prepare := range map[string]func(*testing.T, *fixture) string{
+		"no keys": func(_ *testing.T, fx *fixture) string { return fx.clerk.SessionToken("user_1") },
+		"an unknown key": func(t *testing.T, fx *fixture) string {
+			fx.wantCode(t, fx.clerk.SessionToken("user_1"), "")
+			return fx.token(t, "user_1", fakeclerk.TokenOptions{KeyID: "ins_other"})
+		},
+		"a wrong signature": func(t *testing.T, fx *fixture) string {
+			fx.wantCode(t, fx.clerk.SessionToken("user_1"), "")
+			return fx.token(t, "user_1", fakeclerk.TokenOptions{WrongKey: true})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			fx := newFixture(t, nil)
+			token := prepare(t, fx)
+			fx.clock.Advance(10 * time.Second)
+			fx.hang(clerksync.CallTimeout, sessiontoken.FetchPatience)
+			ask := func() { fx.wantCode(t, token, "unavailable") }
+			for i, want := range []time.Duration{clerksync.CallTimeout, 0, 0, 0} {
+				if d := fx.waited(ask); d != want {
+					t.Errorf("request %d waited %v, want %v", i, d, want)
+				}
+			}
+			fx.clock.Advance(time.Second)
+			for i, want := range []time.Duration{sessiontoken.FetchPatience, 0, 0, 0} {
+				if d := fx.waited(ask); d != want {
+					t.Errorf("request %d of the next fetch waited %v, want %v", i, d, want)
+				}
+			}
+			fx.clock.Advance(clerksync.CallTimeout)
+		})
+	}
+}
+
 // If the cached keys have expired but include the token's key, a visit waits a second for new keys,
 // not as long as Clerk hangs.
 func TestExpiredKeysWaitASecond(t *testing.T) {
@@ -140,7 +177,7 @@ func TestExpiredKeysWaitASecond(t *testing.T) {
 	fx.wantCode(t, fx.clerk.SessionToken("user_1"), "")
 	fx.clock.Advance(time.Hour)
 	fx.clerk.SetFault(func(*http.Request) *fakeclerk.Fault {
-		go fx.clock.Advance(sessiontoken.ExpiredKeysWait)
+		go fx.clock.Advance(sessiontoken.FetchPatience)
 		return &fakeclerk.Fault{Hang: true}
 	})
 	fx.wantCode(t, fx.clerk.SessionToken("user_1"), "")

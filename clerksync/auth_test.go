@@ -216,6 +216,42 @@ func checkSDKClaims(t *testing.T, claims *clerk.SessionClaims, token string, fx 
 	}
 }
 
+// Auth.Issuer may be written in another way than in the tokens, as long as it is the same URL.
+func TestFormsOfTheIssuer(t *testing.T) {
+	t.Parallel()
+	fx := newFixture(t, nil)
+	for _, tt := range []struct {
+		set, issuer string
+		accepted    bool
+	}{
+		{proxyURL, proxyURL, true},
+		{proxyURL + "/", proxyURL, true},
+		{proxyURL + "//", proxyURL, true},
+		{"\t" + proxyURL + "/\n", proxyURL, true},
+		{proxyURL + "/", proxyURL + "/", true}, // if Clerk should have it
+		{proxyURL, proxyURL + "/", false},
+		{"HTTPS://App.Example.com/__clerk", "https://app.example.com/__clerk", true},
+		{"https://app.example.com:443/__clerk", "https://app.example.com/__clerk", true},
+		{"https://app.example.com:8443/__clerk/", "https://app.example.com:8443/__clerk", true},
+		{"https://app.example.com:8443/__clerk", "https://app.example.com/__clerk", false},
+		{"https://clerk.example.com/", "https://clerk.example.com", true},
+		{"https://clerk.example.com/", "https://clerk.example.org", false},
+		{"https://app.example.com/__Clerk", "https://app.example.com/__clerk", false},
+		{"https://app.example.com", "https://app.example.com/__clerk", false},
+		{"https://app.example.com", "", false},
+	} {
+		s := fx.syncer(t, func(c *clerksync.Config) { c.Auth.Issuer = tt.set })
+		code := "token_wrong_issuer"
+		if tt.accepted {
+			code = ""
+		}
+		token := fx.token(t, "user_1", fakeclerk.TokenOptions{Claims: map[string]any{"iss": tt.issuer}})
+		if got := authenticate(t, s, token); got != code {
+			t.Errorf("Issuer %q, and a token of %q: %q, want %q", tt.set, tt.issuer, got, code)
+		}
+	}
+}
+
 // A real server parses the header lines.
 func TestRequireUserThroughAServer(t *testing.T) {
 	t.Parallel()
@@ -233,13 +269,15 @@ func TestRequireUserThroughAServer(t *testing.T) {
 	}
 	token := fx.clerk.SessionToken(id)
 	for _, form := range []string{"Bearer ", "bearer ", "BEARER  ", " bEaReR "} {
-		if a := request(form + token); a.status != 200 || !strings.Contains(string(a.body), id) {
-			t.Errorf("%q: %d %s", form, a.status, a.body)
+		for _, values := range [][]string{{form + token}, {form + token, "Bearer " + token}, {form + token + ", Bearer " + token}} {
+			if a := request(values...); a.status != 200 || !strings.Contains(string(a.body), id) {
+				t.Errorf("%q, %d lines: %d %s", form, len(values), a.status, a.body)
+			}
 		}
 	}
 	served := handler.served.Load()
 	checkProblem(t, request(), 401, "token_missing")
-	checkProblem(t, request("Bearer "+token, "Bearer "+token), 401, "token_malformed")
+	checkProblem(t, request("Bearer "+token, "Bearer "+fx.clerk.SessionToken("user_2")), 401, "token_malformed")
 	checkProblem(t, request("Bearer "+token+" "+token), 401, "token_malformed")
 	checkProblem(t, request("Bearer "+fx.clerk.SessionToken("mch_1")), 401, "token_wrong_class")
 	if handler.served.Load() != served {
@@ -284,6 +322,7 @@ func TestWithUser(t *testing.T) {
 	t.Parallel()
 	type opts = fakeclerk.TokenOptions
 	expired := t0.Add(-90 * time.Second)
+	two := func(token string) []string { return []string{"Bearer " + token, "Bearer another"} }
 	twice := func(token string) []string { return []string{"Bearer " + token, "Bearer " + token} }
 	for name, tt := range map[string]struct {
 		opts   opts
@@ -306,7 +345,8 @@ func TestWithUser(t *testing.T) {
 		"not yet valid":     {opts: opts{IssuedAt: t0.Add(time.Minute)}, code: "token_not_yet_valid"},
 		"wrong class":       {opts: opts{Class: fakeclerk.TemplateToken}, code: "token_wrong_class"},
 		"wrong party":       {opts: opts{AuthorizedParty: otherOrigin}, code: "token_wrong_party"},
-		"two headers":       {header: twice, code: "token_malformed"},
+		"two headers":       {header: two, code: "token_malformed"},
+		"the same header":   {header: twice, user: true},
 		// A browser also sends the cookies of other apps on the host.
 		"cookie of another issuer": {opts: opts{Issuer: "https://evil.com"}},
 		"cookie of another key":    {opts: opts{WrongKey: true}},
@@ -638,13 +678,17 @@ func TestAuthenticateTouchesNoRecord(t *testing.T) {
 	for _, token := range []string{token, token, fx.clerk.SessionToken("user_ghost"), fx.clerk.SessionToken(id)} {
 		fx.wantCode(t, token, "")
 	}
+	if len(fx.seen.all) != 0 || fx.logs.String() != "" {
+		t.Errorf("it was observed (%+v) or logged (%s)", fx.seen.all, fx.logs)
+	}
 	fx.wantCode(t, "nonsense", "token_malformed")
 	fx.wantCode(t, fx.token(t, id, fakeclerk.TokenOptions{IssuedAt: t0.Add(-time.Hour)}), "token_expired")
 	if fx.store.users.Load() != 0 || fx.store.upserts.Load() != 0 || fx.clerk.Calls("") != fx.clerk.Calls(jwksRoute) {
 		t.Errorf("%s, want no call about a user", fx.calls())
 	}
-	if len(fx.seen.all) != 0 || fx.logs.String() != "" {
-		t.Errorf("it was observed (%+v) or logged (%s)", fx.seen.all, fx.logs)
+	checkTrace(t, fx, clerksync.OpVisit, "token_expired")
+	if len(fx.seen.all) != 2 || strings.Count(fx.logs.String(), "\n") != 2 {
+		t.Errorf("observed %+v, logged %s, want the two refusals", fx.seen.all, fx.logs)
 	}
 }
 
@@ -707,7 +751,7 @@ func TestTokensAtOnce(t *testing.T) {
 // Made-up key ids cost neither calls to Clerk nor memory. Not parallel: the test counts goroutines
 // and memory.
 func TestForgedKeyIDsCostNothing(t *testing.T) {
-	fx := newFixture(t, nil)
+	fx := newFixture(t, func(c *clerksync.Config) { c.Observe = nil }) // it would keep each refusal
 	genuine := fx.token(t, "user_1", fakeclerk.TokenOptions{ExpiresAt: t0.Add(time.Hour)})
 	fx.wantCode(t, genuine, "")
 	parts := strings.Split(genuine, ".")

@@ -198,7 +198,19 @@ func (cfg *Config) validate() error {
 	}
 	cfg.Auth.validate(fault)
 	cfg.Auth.validateWords(fault)
+	cfg.validatePair(fault)
 	return errors.Join(faults...)
+}
+
+// validatePair checks that two keys, each of which may be right, are not of two instances.
+func (cfg *Config) validatePair(fault func(format string, args ...any)) {
+	if cfg.Auth.publishableKeyFault() != "" || setting.SecretKey(cfg.SecretKey) != "" {
+		return
+	}
+	key, secret := setting.Environment(cfg.Auth.PublishableKey), setting.Environment(cfg.SecretKey)
+	if key != "" && secret != "" && key != secret {
+		fault("Auth.PublishableKey is a %s instance's, and SecretKey a %s instance's: take both from the same instance", key, secret)
+	}
 }
 
 // validateClerk checks how Clerk is called.

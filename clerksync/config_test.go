@@ -1,7 +1,9 @@
 package clerksync_test
 
 import (
+	"encoding/base64"
 	"log/slog"
+	"math"
 	"net/http"
 	"strings"
 	"testing"
@@ -80,6 +82,32 @@ func TestNewReportsEveryFault(t *testing.T) {
 		"key in PEM cut off": {
 			func(c *config) { c.Auth.JWTKey = "-----BEGIN PUBLIC KEY-----" }, []string{"Auth.JWTKey is cut off"},
 		},
+		"leeway of a day":      {func(c *config) { c.Auth.Leeway = 24 * time.Hour }, []string{"Auth.Leeway must be from 1ms to 5m0s"}},
+		"leeway over the most": {func(c *config) { c.Auth.Leeway = 5*time.Minute + 1 }, []string{"Auth.Leeway must be"}},
+		"leeway for ever":      {func(c *config) { c.Auth.Leeway = math.MaxInt64 }, []string{"Auth.Leeway must be"}},
+		"leeway, no unit":      {func(c *config) { c.Auth.Leeway = 30 }, []string{"Auth.Leeway must be"}},
+		"the most leeway":      {func(c *config) { c.Auth.Leeway = 5 * time.Minute }, nil},
+		"no leeway":            {func(c *config) { c.Auth.Leeway = -1 }, nil},
+		"live key beside a test secret": {
+			func(c *config) { c.Auth.PublishableKey = liveKey },
+			[]string{"Auth.PublishableKey is a production instance's, and SecretKey a development instance's"},
+		},
+		"test key beside a live secret": {
+			func(c *config) { c.SecretKey, c.Auth.PublishableKey = "sk_live_secret", ownKey },
+			[]string{"Auth.PublishableKey is a development instance's, and SecretKey a production instance's"},
+		},
+		"live key beside a test secret, and a backend": {
+			func(c *config) { c.Backend, c.Auth.PublishableKey = backend, liveKey },
+			[]string{"Auth.PublishableKey is a production instance's"},
+		},
+		"live keys": {func(c *config) { c.SecretKey, c.Auth.PublishableKey = "sk_live_secret", liveKey }, nil},
+		"test keys": {func(c *config) { c.Auth.PublishableKey = ownKey }, nil},
+		"live key beside a backend": {
+			func(c *config) { c.SecretKey, c.Backend, c.Auth.PublishableKey = "", backend, liveKey }, nil,
+		},
+		"live key beside a secret that does not say": {
+			func(c *config) { c.SecretKey, c.Auth.PublishableKey = "sk_secret", liveKey }, nil,
+		},
 		"negative cache size": {func(c *config) { c.CacheSize = -1 }, []string{"CacheSize is negative"}},
 		"unknown policy":      {func(c *config) { c.OnFailure = 7 }, []string{"OnFailure is neither"}},
 		"backend and URL": {func(c *config) {
@@ -120,6 +148,9 @@ func TestNewReportsEveryFault(t *testing.T) {
 	}
 }
 
+// liveKey is a production instance's publishable key.
+const liveKey = "pk_live_Y2xlcmsuY2xlcmsuZGV2JA"
+
 // nilBackend is a Backend that must not be called.
 type nilBackend struct{ clerk.Backend }
 
@@ -152,6 +183,12 @@ func TestWebhookHandlerReportsEveryFault(t *testing.T) {
 		"a blank secret":        {secrets(" \n"), []string{"Secrets[0] is empty"}},
 		"only the prefix":       {secrets("whsec_"), []string{"Secrets[0] is empty"}},
 		"the secret key":        {secrets("sk_test_c2VjcmV0"), []string{"Secrets[0] is not a signing secret"}},
+		"two characters":        {secrets("whsec_YQ=="), []string{"Secrets[0] is too short for a signing secret"}},
+		"15 bytes":              {secrets(secretOf(15)), []string{"Secrets[0] is too short for a signing secret"}},
+		"16 bytes":              {secrets(secretOf(16)), nil},
+		"24 bytes":              {secrets(secretOf(24)), nil},
+		"64 bytes":              {secrets(secretOf(64)), nil},
+		"cut off":               {secrets(testSecret[:14]), []string{"Secrets[0] is too short for a signing secret"}},
 		"not base64":            {secrets("whsec_???"), []string{"not base64"}},
 		"in quotes":             {secrets(`"` + testSecret + `"`), []string{"Secrets[0] has quotation marks"}},
 		"with its variable":     {secrets("CLERK_WEBHOOK_SECRET=" + testSecret), []string{"Secrets[0] has the name of a variable"}},
@@ -191,4 +228,9 @@ func TestWebhookHandlerReportsEveryFault(t *testing.T) {
 			}
 		})
 	}
+}
+
+// secretOf is a signing secret of n bytes.
+func secretOf(n int) string {
+	return "whsec_" + base64.StdEncoding.EncodeToString([]byte(strings.Repeat("s", n)))
 }

@@ -1,12 +1,14 @@
 package clerksync
 
 import (
+	"context"
 	"crypto/sha1"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"iter"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -31,7 +33,7 @@ func (s *Syncer) session(r *http.Request) (session *sessiontoken.Session, fromCo
 	token, ok := bearerToken(r.Header["Authorization"])
 	switch {
 	case !ok:
-		return nil, false, unauthenticated(codeTokenMalformed, errors.New("several bearer tokens"))
+		return nil, false, unauthenticated(codeTokenMalformed, errors.New("several bearer tokens that differ"))
 	case token != "":
 		session, err := s.tokens.Verify(r.Context(), token, sessiontoken.Header)
 		return session, false, tokenProblem(err)
@@ -43,28 +45,44 @@ func (s *Syncer) session(r *http.Request) (session *sessiontoken.Session, fromCo
 	if len(sessionCookies(r, s.cfg.Auth.cookieSuffix)) > 0 {
 		why += "; there is a session cookie, but Auth.Cookie is not set"
 	}
-	return nil, false, unauthenticated(codeTokenMissing, errors.New(why))
+	return nil, false, missingToken(r, why)
+}
+
+// checkScheme marks a request whose token is missing only because Bearer is not before it.
+const checkScheme = "scheme"
+
+// tokenShape matches what looks like a JWT: three parts, of which the first is a JSON object.
+var tokenShape = regexp.MustCompile(`eyJ[\w-]*\.[\w-]+\.[\w-]+`)
+
+// missingToken is the 401 for a request without a token. If its Authorization header has one
+// in another form, the error says so, without showing it.
+func missingToken(r *http.Request, why string) error {
+	e := &sessiontoken.Error{Code: sessiontoken.Code(codeTokenMissing), Why: why}
+	if slices.ContainsFunc(r.Header["Authorization"], tokenShape.MatchString) {
+		e.Check = checkScheme
+		e.Why += `; there is something like a token, but not in the form "Bearer <token>"`
+	}
+	return tokenProblem(e)
 }
 
 // cookieSession verifies the session cookies and returns the newest session that is accepted;
 // of equally new ones, that of the likelier cookie. Clerk's JavaScript SDKs prefer the
 // suffixed cookie too, unless the other one is newer. If none is accepted, the error is that
 // of the cookie that came nearest to it.
+//
+// Keys that are missing are fetched only if no cookie is accepted without them: another app's
+// cookie must not make the visitor wait, nor refuse the request if Clerk is down.
 func (s *Syncer) cookieSession(r *http.Request) (*sessiontoken.Session, error) {
-	var newest *sessiontoken.Session
-	var refusal error
-	for _, token := range sessionCookies(r, s.cfg.Auth.cookieSuffix) {
-		session, err := s.tokens.Verify(r.Context(), token, sessiontoken.Cookie)
-		switch {
-		case err != nil:
-			refusal = nearer(refusal, err)
-		case newest == nil || issuedAt(session) > issuedAt(newest):
-			newest = session
-		}
+	tokens := sessionCookies(r, s.cfg.Auth.cookieSuffix)
+	newest, undecided, refusal := newestSession(r, tokens, s.tokens.VerifyNow)
+	if newest == nil && len(undecided) > 0 {
+		var after error
+		newest, _, after = newestSession(r, undecided, s.tokens.Verify)
+		refusal = nearer(refusal, after)
 	}
 	switch {
 	case newest == nil && refusal == nil:
-		return nil, unauthenticated(codeTokenMissing, errors.New("neither a bearer token nor a session cookie"))
+		return nil, missingToken(r, "neither a bearer token nor a session cookie")
 	case newest == nil:
 		return nil, tokenProblem(refusal)
 	}
@@ -73,6 +91,26 @@ func (s *Syncer) cookieSession(r *http.Request) (*sessiontoken.Session, error) {
 		return nil, &Problem{Status: http.StatusForbidden, Code: codeCrossOrigin, Err: err}
 	}
 	return newest, nil
+}
+
+// newestSession returns the newest session that is accepted, the tokens that verify could not
+// decide on, and the error of the refused token that came nearest to being accepted.
+func newestSession(
+	r *http.Request, tokens []string,
+	verify func(context.Context, string, sessiontoken.Carrier) (*sessiontoken.Session, error),
+) (newest *sessiontoken.Session, undecided []string, refusal error) {
+	for _, token := range tokens {
+		session, err := verify(r.Context(), token, sessiontoken.Cookie)
+		switch {
+		case errors.Is(err, sessiontoken.ErrKeysNeeded):
+			undecided = append(undecided, token)
+		case err != nil:
+			refusal = nearer(refusal, err)
+		case newest == nil || issuedAt(session) > issuedAt(newest):
+			newest = session
+		}
+	}
+	return newest, undecided, refusal
 }
 
 // changing is r for the check of its origin. The check lets a GET through, and that is how a
@@ -102,7 +140,8 @@ var nearerLast = []sessiontoken.Code{
 }
 
 // nearer returns the error (nil: none) of the token that came nearer to being accepted; a if
-// both came equally near. A token that could not be checked may be a good one.
+// both came equally near. A token that could not be checked may be a good one, less likely if
+// another instance seems to have signed it.
 func nearer(a, b error) error {
 	rank := func(err error) int {
 		var refused *sessiontoken.Error
@@ -111,8 +150,10 @@ func nearer(a, b error) error {
 			return -1
 		case errors.As(err, &refused):
 			return slices.Index(nearerLast, refused.Code)
+		case errors.Is(err, sessiontoken.ErrNotOurs):
+			return len(nearerLast)
 		}
-		return len(nearerLast)
+		return len(nearerLast) + 1
 	}
 	if rank(b) > rank(a) {
 		return b
@@ -121,7 +162,8 @@ func nearer(a, b error) error {
 }
 
 // bearerToken returns the bearer token of a request's Authorization headers, "" for none.
-// RFC 6750 allows one. If there are several, it returns false.
+// RFC 6750 allows one. A proxy may have repeated it, but if there are different ones,
+// bearerToken returns false.
 func bearerToken(lines []string) (token string, ok bool) {
 	for _, line := range lines {
 		for credentials := range splitCredentials(line) {
@@ -130,7 +172,7 @@ func bearerToken(lines []string) (token string, ok bool) {
 			if !strings.EqualFold(scheme, "Bearer") || isNothing(rest) {
 				continue
 			}
-			if token != "" {
+			if token != "" && token != rest {
 				return "", false
 			}
 			token = rest

@@ -27,7 +27,11 @@ func TestBearerToken(t *testing.T) {
 		{[]string{"Token a"}, "", false},
 		{[]string{"Bearer a b"}, "a b", false}, // the verifier refuses it
 		{[]string{"Bearer a", "Bearer b"}, "", true},
-		{[]string{"Bearer a", "Bearer a"}, "", true},
+		{[]string{"Bearer a", "bearer  a "}, "a", false},
+		{[]string{"Bearer a, Bearer a"}, "a", false},
+		{[]string{"Bearer a, Basic x, Bearer a", "Bearer a"}, "a", false},
+		{[]string{"Bearer a", "Bearer A"}, "", true},
+		{[]string{"Bearer a", "Bearer a", "Bearer b"}, "", true},
 		{[]string{"Bearer a, Bearer b"}, "", true},
 		{[]string{"Basic x", "Bearer a"}, "a", false},
 		{[]string{"Bearer a", "Basic x"}, "a", false},

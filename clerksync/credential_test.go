@@ -2,10 +2,12 @@ package clerksync_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -13,6 +15,7 @@ import (
 
 	"github.com/clerksync/clerksync-go/clerksync"
 	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
+	"github.com/clerksync/clerksync-go/clerksync/internal/sessiontoken"
 )
 
 // The publishable key of clerk.clerk.dev, and the cookie that belongs to it.
@@ -142,6 +145,23 @@ func (a *twoApps) ask(t *testing.T, wrap func(http.Handler) http.Handler, cookie
 	return session, answered
 }
 
+// wantSession checks which session the handler gets, or with which code the request is refused.
+func (a *twoApps) wantSession(t *testing.T, wrap func(http.Handler) http.Handler, cookies, want string) {
+	t.Helper()
+	session, answered := a.ask(t, wrap, cookies)
+	got := session
+	if answered.status != 200 {
+		var p struct{ Code string }
+		if err := json.Unmarshal(answered.body, &p); err != nil {
+			t.Fatal(err)
+		}
+		got = p.Code
+	}
+	if got != want || (answered.status == 503) != (want == "unavailable") {
+		t.Errorf("got %q with status %d, want %q", got, answered.status, want)
+	}
+}
+
 // Whichever cookie is used, another origin's request may not use it. A cookie that is not
 // accepted does no harm, and does not keep a signed-out visitor out.
 func TestAnyCookieOfAnotherOriginsRequest(t *testing.T) {
@@ -175,24 +195,187 @@ func TestAnyCookieOfAnotherOriginsRequest(t *testing.T) {
 	}
 }
 
-// If a cookie cannot be checked because Clerk is down, the answer is 503. It may be valid, so the visitor
-// is neither refused with a 401 nor treated as signed out.
+// If a cookie cannot be checked because Clerk is down, it may be valid, so the answer is 503 and
+// never 401. A page for signed-out visitors too takes a cookie of an unknown key for another app's.
 func TestCookieInAnOutage(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		cookies            string
+		required, optional string // the session, or the code of the refusal; "" for none
+	}{
+		{"__session=EXPIRED; OWN=FOREIGN", "unavailable", ""},
+		{"__session=FOREIGN", "unavailable", ""},
+		{"__session=PENDING; OWN=FOREIGN", "unavailable", ""},
+		{"__session=nonsense; OWN=FOREIGN", "unavailable", ""},
+		{"__session=FORGED", "unavailable", "unavailable"}, // or signed with a new key under the old id
+		{"__session=FORGED; OWN=FOREIGN", "unavailable", "unavailable"},
+		{"__session=FOREIGN; OWN=FORGED", "unavailable", "unavailable"},
+		{"__session=FOREIGN; OWN=NEWER", "sess_newer", "sess_newer"},
+		{"__session=NEWER; OWN=FOREIGN", "sess_newer", "sess_newer"},
+		{"__session=FORGED; OWN=FOREIGN; __session=OLDER", "sess_older", "sess_older"},
+		{"__session=EXPIRED", "token_expired", ""},
+	} {
+		t.Run(tt.cookies, func(t *testing.T) {
+			t.Parallel()
+			a := newTwoApps(t, ownKey)
+			tokens := a.tokens(t)
+			line := tokens.cookies(strings.ReplaceAll(tt.cookies, "OWN", ownCookie))
+			a.wantSession(t, a.RequireUser, tokens.cookies("__session=NEWER"), "sess_newer")
+			a.clerk.SetFault(down)
+			a.clock.Advance(10 * time.Second)
+			a.wantSession(t, a.RequireUser, line, tt.required)
+			a.wantSession(t, a.WithUser, line, tt.optional)
+		})
+	}
+}
+
+// A process that has no keys yet cannot tell whose a cookie is.
+func TestCookieInAnOutageFromTheStart(t *testing.T) {
+	t.Parallel()
+	a := newTwoApps(t, ownKey)
+	a.clerk.SetFault(down)
+	for _, cookies := range []string{"__session=OLDER", "__session=FOREIGN", "__session=FOREIGN; __session=EXPIRED"} {
+		for _, wrap := range []func(http.Handler) http.Handler{a.RequireUser, a.WithUser} {
+			a.wantSession(t, wrap, a.tokens(t).cookies(cookies), "unavailable")
+		}
+	}
+}
+
+// A visitor who gave up waiting for the keys is not signed out.
+func TestVisitorWhoLeavesAForeignCookie(t *testing.T) {
 	t.Parallel()
 	a := newTwoApps(t, ownKey)
 	tokens := a.tokens(t)
-	if session, answered := a.ask(t, a.RequireUser, tokens.cookies("__session=NEWER")); session != "sess_newer" {
-		t.Fatalf("before the outage: %d %s", answered.status, answered.body)
-	}
-	a.clerk.SetFault(down)
+	a.wantSession(t, a.RequireUser, tokens.cookies("__session=NEWER"), "sess_newer")
 	a.clock.Advance(10 * time.Second)
-	for _, wrap := range []func(http.Handler) http.Handler{a.RequireUser, a.WithUser} {
-		_, answered := a.ask(t, wrap, tokens.cookies("__session=EXPIRED; "+ownCookie+"=FOREIGN"))
-		checkProblem(t, answered, 503, "unavailable")
-		if session, answered := a.ask(t, wrap, tokens.cookies("__session=FOREIGN; "+ownCookie+"=NEWER")); session != "sess_newer" {
-			t.Errorf("a known key, and a cookie of another app: %d %s", answered.status, answered.body)
-		}
+	ctx, leave := context.WithCancel(t.Context())
+	a.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { leave(); return &fakeclerk.Fault{Hang: true} })
+	r := bearing("").WithContext(ctx)
+	r.Header.Set("Cookie", tokens.cookies("__session=FOREIGN"))
+	handler := &me{}
+	checkProblem(t, answerOf(a.WithUser(handler), r), 503, "unavailable")
+	if handler.served.Load() != 0 {
+		t.Error("the handler ran")
 	}
+	a.clock.Advance(clerksync.CallTimeout)
+}
+
+// hang makes Clerk hang. With each call, the clock moves on by the next of these steps, after the
+// last one by CallTimeout, which ends the call.
+func (fx *fixture) hang(steps ...time.Duration) {
+	var mu sync.Mutex
+	fx.clerk.SetFault(func(*http.Request) *fakeclerk.Fault {
+		mu.Lock()
+		defer mu.Unlock()
+		step := clerksync.CallTimeout
+		if len(steps) > 0 {
+			step, steps = steps[0], steps[1:]
+		}
+		go fx.clock.Advance(step)
+		return &fakeclerk.Fault{Hang: true}
+	})
+}
+
+// waited runs f and returns how far the clock moved on meanwhile.
+func (fx *fixture) waited(f func()) time.Duration {
+	start := fx.clock.Now()
+	f()
+	return fx.clock.Now().Sub(start)
+}
+
+// While Clerk hangs, another app's cookie keeps nobody waiting who has a good one.
+func TestGoodCookieDoesNotWaitForAForeignOne(t *testing.T) {
+	t.Parallel()
+	for _, cookies := range []string{
+		"__session=FOREIGN; OWN=NEWER", "OWN=NEWER; __session=FOREIGN", "OWN=FOREIGN; __session=NEWER; __session=FORGED",
+	} {
+		a := newTwoApps(t, ownKey)
+		tokens := a.tokens(t)
+		line := tokens.cookies(strings.ReplaceAll(cookies, "OWN", ownCookie))
+		a.wantSession(t, a.RequireUser, tokens.cookies("__session=NEWER"), "sess_newer")
+		a.clock.Advance(10 * time.Second)
+		a.hang()
+		for range 10 {
+			for _, wrap := range []func(http.Handler) http.Handler{a.RequireUser, a.WithUser} {
+				if d := a.waited(func() { a.wantSession(t, wrap, line, "sess_newer") }); d != 0 {
+					t.Errorf("%s: waited %v", cookies, d)
+				}
+			}
+		}
+		a.wantKeyFetches(t, 1)
+	}
+}
+
+// If Clerk hangs, the first requests with another app's cookie share one wait. Those that come after
+// it do not wait for a fetch that has just failed, nor for long while another is tried.
+func TestForeignCookiesShareOneWait(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		wrap func(*twoApps) func(http.Handler) http.Handler
+		want string
+	}{
+		"RequireUser": {func(a *twoApps) func(http.Handler) http.Handler { return a.RequireUser }, "unavailable"},
+		"WithUser":    {func(a *twoApps) func(http.Handler) http.Handler { return a.WithUser }, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a := newTwoApps(t, ownKey)
+			tokens := a.tokens(t)
+			a.wantSession(t, a.RequireUser, tokens.cookies("__session=NEWER"), "sess_newer")
+			a.clock.Advance(10 * time.Second)
+			a.hang(clerksync.CallTimeout, sessiontoken.FetchPatience)
+			ask := func() { a.wantSession(t, tt.wrap(a), tokens.cookies("__session=FOREIGN"), tt.want) }
+			inARow := func() {
+				for range 50 {
+					ask()
+				}
+			}
+			atOnce := func() {
+				var all sync.WaitGroup
+				for range 50 {
+					all.Go(ask)
+				}
+				all.Wait()
+			}
+			for _, step := range []struct {
+				what    string
+				ask     func()
+				waited  time.Duration
+				fetches int
+			}{
+				{"the first at once", atOnce, clerksync.CallTimeout, 2},
+				{"in a row, after the failure", inARow, 0, 2},
+				{"at once, after the failure", atOnce, 0, 2},
+				{"a second later", func() { a.clock.Advance(time.Second) }, time.Second, 2},
+				{"at once, when the keys are tried again", atOnce, sessiontoken.FetchPatience, 3},
+				{"in a row, while that hangs", inARow, 0, 3},
+				{"at once, while that hangs", atOnce, 0, 3},
+			} {
+				if d := a.waited(step.ask); d != step.waited {
+					t.Errorf("%s: waited %v, want %v", step.what, d, step.waited)
+				}
+				a.wantKeyFetches(t, step.fetches)
+			}
+			a.clock.Advance(clerksync.CallTimeout)
+		})
+	}
+}
+
+// A cookie that was taken for another app's, because the keys could not be fetched, counts as soon as
+// they can be.
+func TestOwnCookieOfANewKeyAfterAnOutage(t *testing.T) {
+	t.Parallel()
+	a := newTwoApps(t, ownKey)
+	a.wantSession(t, a.WithUser, a.tokens(t).cookies("__session=OLDER"), "sess_older")
+	a.clerk.RotateKey()
+	line := a.tokens(t).cookies("__session=NEWER")
+	a.clock.Advance(10 * time.Second)
+	a.clerk.SetFault(down)
+	a.wantSession(t, a.WithUser, line, "")
+	a.wantSession(t, a.RequireUser, line, "unavailable")
+	a.clerk.SetFault(nil)
+	a.clock.Advance(time.Second)
+	a.wantSession(t, a.WithUser, line, "sess_newer")
 }
 
 // However many cookies a request has, a bounded number is verified.
@@ -261,6 +444,9 @@ func TestNewChecksThePublishableKey(t *testing.T) {
 		"QvfNY2dr":                        "is not the publishable key",
 	} {
 		cfg := clerksync.Config{Store: &generatedUsers{}, SecretKey: "sk_test_secret"}
+		if strings.HasPrefix(key, "pk_live_") {
+			cfg.SecretKey = "sk_live_secret"
+		}
 		cfg.Auth.PublishableKey = key
 		s, err := clerksync.New(cfg)
 		if want == "" {

@@ -451,7 +451,7 @@ func Example_testing() {
 		log.Fatal(err)
 	}
 	defer syncer.Close()
-	webhook, err := syncer.WebhookHandler(clerksync.WebhookConfig{Secrets: []string{"whsec_dGVzdA=="}})
+	webhook, err := syncer.WebhookHandler(clerksync.WebhookConfig{Secrets: []string{"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -459,7 +459,7 @@ func Example_testing() {
 	defer app.Close()
 
 	ctx := context.Background()
-	endpoint := server.AddEndpoint(app.URL, fakeclerk.EndpointOptions{Secret: "whsec_dGVzdA=="})
+	endpoint := server.AddEndpoint(app.URL, fakeclerk.EndpointOptions{Secret: "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"})
 	endpoint.SetOutage(true) // user.created meets an app that is down
 	id := server.CreateUser(fakeclerk.NewUser{FirstName: "Ada", Email: "ada@example.com"})
 	_ = server.Settle(ctx)

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -54,6 +55,7 @@ func TestExplore(t *testing.T) {
 	for _, what := range []string{
 		"let in", "refused", "unavailable", "two visits at once", "event", "sync",
 		"suspension", "ban", "deletion", "store failure", "clerk failure", "rate limit", "unconfirmed record", "eviction",
+		"unwritten ban",
 	} {
 		if seen[what] == 0 && *exploreSchedules >= 500 {
 			t.Errorf("no schedule had: %s", what)
@@ -217,6 +219,7 @@ func (s *schedule) begin() {
 		p.toggleSuspension()
 	case r < 20:
 		clerksync.Evict(p.syncer, exploredID)
+		p.learn(func(k *knowledge) { k.heard = heard{} })
 		s.note("%s: the cache drops the record", p.name)
 		s.saw("eviction")
 	default:
@@ -378,6 +381,7 @@ type exploredStore struct {
 	name      string
 	store     *memstore.Store
 	withholds bool // an Updated does not return the record, as with mongostore
+	answers   atomic.Int32
 }
 
 var errExploredStore = errors.New("the Store is down")
@@ -389,6 +393,7 @@ func (d *exploredStore) User(ctx context.Context, id string) (*clerksync.User, e
 	}
 	u, err := d.store.User(ctx, id)
 	d.schedule.park("%s: Store.User returns %v, %v", d.name, describeRecord(u), err)
+	d.answers.Add(1)
 	return u, err
 }
 
@@ -400,6 +405,7 @@ func (d *exploredStore) Upsert(ctx context.Context, u *clerksync.User) (clerksyn
 	if d.schedule.park("%s: Store.Upsert returns %v", d.name, res.Outcome) {
 		return clerksync.Result{}, errExploredStore // the answer is lost
 	}
+	d.answers.Add(1)
 	if d.withholds && res.Outcome == clerksync.Updated {
 		res.User = nil
 	}
@@ -438,6 +444,7 @@ type exploredProcess struct {
 
 	mu    sync.Mutex
 	knows knowledge
+	store *exploredStore
 }
 
 // knowledge is what completed operations of a process have shown it. A visit that begins
@@ -447,12 +454,22 @@ type knowledge struct {
 	confirmed  time.Time // the latest SyncedAt of that version
 	deleted    bool
 	suspension int // the index in schedule.suspended at the process's last Forget
+	heard      heard
+}
+
+// heard is what the last event said that could not be written, until the cache drops the record.
+type heard struct {
+	ban     int64 // the version of the ban
+	deleted bool
+	answers int // of the Store until then
+	at      time.Time
 }
 
 func newExploredProcess(t *testing.T, s *schedule, name string) *exploredProcess {
 	p := &exploredProcess{schedule: s, name: name}
+	p.store = &exploredStore{schedule: s, name: name, store: s.store, withholds: s.rng.IntN(3) > 0}
 	cfg := clerksync.Config{
-		Store:   &exploredStore{schedule: s, name: name, store: s.store, withholds: s.rng.IntN(3) > 0},
+		Store:   p.store,
 		Backend: s.clerk, CacheSize: 100, RefreshAfter: time.Hour,
 		Logger: slog.New(slog.DiscardHandler),
 		Auth:   clerksync.AuthConfig{TokenCacheSize: -1},
@@ -559,6 +576,7 @@ func (p *exploredProcess) checkLetIn(name string, before knowledge, u *clerksync
 	if u.SyncedAt.IsZero() {
 		s.violate("%s was let in, but Clerk has never confirmed the record", name)
 	}
+	p.checkHeard(name, before.heard, u)
 	if before.deleted {
 		s.violate("%s was let in, but the deletion was known before it began", name)
 	}
@@ -567,6 +585,40 @@ func (p *exploredProcess) checkLetIn(name string, before knowledge, u *clerksync
 	s.mu.Unlock()
 	if !slices.Contains(since, false) {
 		s.violate("%s was let in, but the suspension was known before it began", name)
+	}
+}
+
+// checkHeard checks that a visit was not let in against what events have said before it began, while
+// the Store has not answered since.
+func (p *exploredProcess) checkHeard(name string, h heard, u *clerksync.User) {
+	s := p.schedule
+	s.mu.Lock()
+	suspended := slices.Contains(s.suspended, true) // then the Store's record counts
+	s.mu.Unlock()
+	if time.Since(h.at) >= time.Hour || suspended || int(p.store.answers.Load()) != h.answers {
+		return
+	}
+	if h.deleted {
+		s.violate("%s was let in without the Store, but an event had said that the user is deleted", name)
+	}
+	later := slices.ContainsFunc(s.clerk.all(), func(st clerkState) bool { return st.version > h.ban && !st.banned })
+	if u.ClerkUpdatedAt.UnixMilli() < h.ban && !later {
+		s.violate("%s got version %d, but an event had said that version %d is banned", name, u.ClerkUpdatedAt.UnixMilli()%100_000, h.ban%100_000)
+	}
+}
+
+// hear notes what an event said that could not be written.
+func (p *exploredProcess) hear(kind string, version int64, banned bool) {
+	if kind == "user.deleted" {
+		p.schedule.saw("unwritten deletion")
+		p.learn(func(k *knowledge) {
+			k.heard = heard{0, true, int(p.store.answers.Load()), time.Now()}
+		})
+	} else if banned {
+		p.schedule.saw("unwritten ban")
+		p.learn(func(k *knowledge) {
+			k.heard = heard{version, false, int(p.store.answers.Load()), time.Now()}
+		})
 	}
 }
 
@@ -622,7 +674,13 @@ func (p *exploredProcess) apply(e clerksync.Event) func() {
 	return func() {
 		res, err := p.syncer.Apply(context.Background(), e)
 		s.note("%s: %v, %v", name, res.Outcome, err)
+		var u struct {
+			Banned    bool  `json:"banned"`
+			UpdatedAt int64 `json:"updated_at"`
+		}
+		_ = json.Unmarshal(e.Data, &u) // made by clerkState.json
 		if err != nil {
+			p.hear(e.Type, u.UpdatedAt, u.Banned)
 			return
 		}
 		s.saw("event")
@@ -630,10 +688,6 @@ func (p *exploredProcess) apply(e clerksync.Event) func() {
 			p.learn(func(k *knowledge) { k.deleted = true })
 			return
 		}
-		var u struct {
-			UpdatedAt int64 `json:"updated_at"`
-		}
-		_ = json.Unmarshal(e.Data, &u) // made by clerkState.json
 		p.learnVersion(u.UpdatedAt)
 	}
 }

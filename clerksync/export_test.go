@@ -43,8 +43,24 @@ func SameStripe(s *Syncer, a, b string) bool { return s.cache.generation(a) == s
 // Refresh re-reads a user, as the background does behind a visit.
 func Refresh(s *Syncer, id string) { s.refresh(context.Background(), id) }
 
+// Waiting is how many visits wait for a user's lookups.
+func Waiting(s *Syncer, id string) int {
+	s.audiences.mu.Lock()
+	defer s.audiences.mu.Unlock()
+	if those := s.audiences.of[id]; those != nil {
+		return those.waiting
+	}
+	return 0
+}
+
 // Evict drops a user from the cache, as the cache itself may at any time.
 func Evict(s *Syncer, id string) { s.cache.records.Invalidate(id) }
+
+// CachedRecords counts the records in the cache, those on standby too.
+func CachedRecords(s *Syncer) int {
+	s.cache.records.CleanUp()
+	return s.cache.records.EstimatedSize()
+}
 
 // SetMaxUnlisted bounds how many records that Clerk's list does not have a run remembers.
 func SetMaxUnlisted(opts *ReconcileOptions, n int) { opts.maxUnlisted = n }

@@ -24,8 +24,10 @@ import (
 // and the event is lost. Then the user who has the value now, the writer, cannot be written.
 // A handover asks Clerk for both in one call, and goes on with these answers:
 //
+// Each field goes its own way: what is wrong with one does not keep another from its user.
+//
 //  1. The holder loses the value, if Clerk has the writer with it, and has no holder or one
-//     with another value. A holder that Clerk has is written as Clerk has it, without the
+//     with another value. If the field of either could not be mapped, the value stays. A holder that Clerk has is written as Clerk has it, without the
 //     value and a millisecond older, so that Decide guards the write and the holder's own
 //     version repairs it. One that Clerk does not have loses only the field: a handover never
 //     deletes.
@@ -45,16 +47,19 @@ const (
 	holderTimeout = 3 * time.Second
 )
 
-// handover is one attempt to write a user whose value another record holds.
+// handover is one attempt to write a user whose values other records hold.
 type handover struct {
 	syncer *Syncer
 	store  Store
 	ask    func(ctx context.Context, ids []string) ([]clerkapi.ListedUser, time.Time, error)
-	known  map[string]mapped // as Clerk has them; without an id: Clerk does not have the user
+	known  map[string]mapped // as Clerk has them; the zero mapped: Clerk does not have the user
 
 	freed   map[freedField]bool
-	holders map[string]bool    // who lost a value
+	holders map[string]bool    // who was to lose a value
 	written map[string]Outcome // what became of each user who was written whole
+
+	clerkErr error // why Clerk could not be asked
+	storeErr error // of a write to a holder's record: trying again may help
 }
 
 type freedField struct{ id, field string }
@@ -69,20 +74,30 @@ func (s *Syncer) newHandover(
 	}
 }
 
-// handOver tries to write a user in spite of a conflict. ok is false if nothing was written
-// for the user, because there was an attempt less than a minute ago, the value is not free, or
-// Clerk or the Store did not answer in time.
-func (s *Syncer) handOver(ctx context.Context, u *User, conflict *ConflictError, upsert upsertFunc) (res Result, ok bool) {
-	value, now := fieldOf(u, conflict.Field), s.clock.Now()
-	if !askable(conflict, value) || s.pause.left(now) > 0 || !s.handovers.reserve(u.ClerkID, conflict.Field, value, now) {
-		return Result{}, false
+// handOver tries to write the fields of u that w could not. It leaves w as it is if there was
+// an attempt less than a minute ago, no value is free, or Clerk does not answer in time.
+func (s *Syncer) handOver(ctx context.Context, u *User, w writing, upsert upsertFunc) writing {
+	now, first := s.clock.Now(), w
+	first.conflicts = slices.DeleteFunc(slices.Clone(w.conflicts), func(conflict *ConflictError) bool {
+		value := fieldOf(u, conflict.Field)
+		return !askable(conflict, value) || s.pause.left(now) > 0 ||
+			!s.handovers.reserve(u.ClerkID, conflict.Field, value, now)
+	})
+	if len(first.conflicts) == 0 {
+		return w
 	}
-	res, err := s.newHandover(s.store, s.askAboutHolder).write(ctx, u, conflict, upsert)
-	if err != nil {
-		s.cfg.Logger.DebugContext(ctx, "clerksync: a value could not be handed over",
-			"clerk_id", u.ClerkID, "holder", conflict.Holder, "field", clipped(conflict.Field), "error", err)
+	h := s.newHandover(s.store, s.askAboutHolder)
+	handed := h.settle(ctx, u, first, upsert)
+	if handed.user == w.user { // nothing was free
+		handed = w
 	}
-	return res, err == nil
+	if err := cmp.Or(h.clerkErr, h.storeErr); err != nil {
+		s.cfg.Logger.DebugContext(ctx, "clerksync: a value could not be handed over", "clerk_id", u.ClerkID, "error", err)
+	}
+	if len(handed.conflicts) > 0 && h.storeErr != nil {
+		handed.err = h.storeErr
+	}
+	return handed
 }
 
 // askAboutHolder reads users from Clerk, within holderTimeout.
@@ -99,44 +114,49 @@ func askable(conflict *ConflictError, value any) bool {
 	return value != nil && clerkapi.ValidUserID(conflict.Holder)
 }
 
-// write takes the value from its holder and writes u, or the state of u that Clerk has now.
-// Then it writes the holders whole. The error is the conflict that remains, or a failure of
-// Clerk's or the Store's.
-func (h *handover) write(ctx context.Context, u *User, conflict *ConflictError, upsert upsertFunc) (Result, error) {
+// settle takes the values in w's conflicts from their holders, and writes u as Clerk has it
+// now. Then it writes the holders whole. It returns w if no value is free.
+func (h *handover) settle(ctx context.Context, u *User, w writing, upsert upsertFunc) writing {
 	var holders []string
-	for {
-		fresh, err := h.release(ctx, u, conflict)
-		if err != nil {
-			return Result{}, err
+	for len(w.conflicts) > 0 && (w.err == nil || permanent(w.err)) {
+		fresh, released := h.release(ctx, u, w.conflicts)
+		if fresh == nil {
+			break
 		}
-		holders = append(holders, conflict.Holder)
-		u = fresh
-		res, err := upsert(ctx, u)
-		if err == nil {
-			h.written[u.ClerkID] = res.Outcome
-			h.writeHolders(ctx, holders)
-			return res, nil
+		before := w
+		holders, u, w = append(holders, released...), fresh, without(ctx, fresh, upsert)
+		if w.res.Outcome == 0 {
+			w.res = before.res
 		}
-		if conflict = refusedField(err); conflict == nil {
-			return Result{}, err
+		if len(w.conflicts) == 0 && errors.Is(w.err, ErrNotFound) { // fresh has Omit, and no record
+			w.conflicts = before.conflicts
 		}
 	}
+	if w.err == nil && len(w.conflicts) == 0 {
+		h.written[u.ClerkID] = w.res.Outcome
+	}
+	h.writeHolders(ctx, holders)
+	return w
 }
 
 func (h *handover) upsert(ctx context.Context, u *User) (Result, error) {
 	return h.syncer.upsertTo(ctx, h.store, u)
 }
 
-// tryOne is write for one of several users who share the answers of Clerk and the log of what
-// was written.
-func (h *handover) tryOne(ctx context.Context, u *User, conflict *ConflictError) (Outcome, bool) {
+// tryOne is settle for one of several users who share the answers of Clerk and the log of what
+// was written. The error is nil if only conflicts remain, or nothing.
+func (h *handover) tryOne(ctx context.Context, u *User, conflict *ConflictError) (writing, error) {
 	if outcome, done := h.written[u.ClerkID]; done {
-		return outcome, true
+		return writing{res: Result{Outcome: outcome}, user: u}, nil
 	}
 	one := h.syncer.newHandover(h.store, h.ask)
 	one.known, one.written = h.known, h.written
-	res, err := one.write(ctx, u, conflict, h.upsert)
-	return res.Outcome, err == nil
+	w := one.settle(ctx, u, writing{user: u, conflicts: []*ConflictError{conflict}}, h.upsert)
+	err := cmp.Or(one.clerkErr, one.storeErr, w.err)
+	if len(w.conflicts) > 0 && permanent(err) && !errors.Is(err, ErrRejected) {
+		err = nil
+	}
+	return w, err
 }
 
 // writeHolders writes holders as Clerk has them. If a write fails, the record keeps Clerk's other
@@ -147,61 +167,87 @@ func (h *handover) writeHolders(ctx context.Context, ids []string) {
 		if _, done := h.written[id]; done || u == nil {
 			continue
 		}
-		res, err := h.upsert(ctx, u)
-		if conflict := refusedField(err); conflict != nil {
-			res, err = h.write(ctx, u, conflict, h.upsert)
+		w := h.settle(ctx, u, without(ctx, u, h.upsert), h.upsert)
+		if w.err != nil && !permanent(w.err) {
+			h.storeErr = w.err
 		}
-		if err != nil {
-			h.syncer.logOmitted(ctx, u, err)
-			continue
+		if err := cmp.Or(w.err, w.conflict()); err != nil {
+			h.syncer.logOmitted(ctx, w.user, err)
 		}
-		h.written[id] = res.Outcome
 	}
 }
 
-// release takes the value of a field of u's from the record that holds it, if Clerk says that
-// it is u's. It returns u as Clerk has it.
-func (h *handover) release(ctx context.Context, u *User, conflict *ConflictError) (*User, error) {
-	field, value, freed := conflict.Field, fieldOf(u, conflict.Field), freedField{conflict.Holder, conflict.Field}
-	if !askable(conflict, value) || h.freed[freed] || len(h.holders) >= maxHolders && !h.holders[conflict.Holder] {
-		return nil, conflict
+// release takes values from the records that hold them, as far as Clerk says that they are
+// u's. It returns u as Clerk has it, and who lost a value. It returns nil if no value is free.
+func (h *handover) release(ctx context.Context, u *User, conflicts []*ConflictError) (fresh *User, holders []string) {
+	conflicts = slices.DeleteFunc(slices.Clone(conflicts), func(c *ConflictError) bool {
+		return !askable(c, fieldOf(u, c.Field)) || h.freed[freedField{c.Holder, c.Field}] ||
+			len(h.holders) >= maxHolders && !h.holders[c.Holder]
+	})
+	if len(conflicts) == 0 || !h.learn(ctx, u.ClerkID, conflicts) {
+		return nil, nil
 	}
-	fresh, holder, err := h.learn(ctx, u.ClerkID, conflict.Holder)
-	if err != nil {
-		return nil, err
+	now := h.known[u.ClerkID].user
+	if now == nil || version(now) < version(u) { // unknown, not mapped, or Clerk's list lags behind
+		return nil, nil
 	}
-	if fresh == nil || version(fresh) < version(u) { // Clerk's list lags behind
-		return nil, conflict
+	for _, conflict := range conflicts {
+		field, value := conflict.Field, fieldOf(u, conflict.Field)
+		switch {
+		case now.omitsExtra(field): // it is not known what the user has
+		case !sameValue(fieldOf(now, field), value):
+			fresh = now // the user has another value by now
+		case h.releaseField(ctx, field, value, conflict.Holder):
+			fresh, holders = now, append(holders, conflict.Holder)
+		}
 	}
-	if !sameValue(fieldOf(fresh, field), value) {
-		return fresh, nil // the user has another value by now
+	return fresh, holders
+}
+
+// releaseField takes a value from the record of a holder, unless Clerk says that it is the
+// holder's, or what the holder has could not be mapped. It reports whether the value is free.
+func (h *handover) releaseField(ctx context.Context, field string, value any, id string) bool {
+	h.freed[freedField{id, field}], h.holders[id] = true, true
+	holder := h.known[id]
+	var err error
+	switch {
+	case holder.user == nil && holder.err == nil:
+		err = h.releaseUnknown(ctx, field, value, id)
+	case holder.user == nil, holder.user.omitsExtra(field), sameValue(fieldOf(holder.user, field), value):
+		return false
+	default:
+		err = h.releaseKnown(ctx, field, holder.user)
 	}
-	h.freed[freed], h.holders[conflict.Holder] = true, true
-	if holder == nil {
-		return fresh, h.releaseUnknown(ctx, field, value, conflict)
+	if err != nil && !permanent(err) {
+		h.storeErr = err
 	}
-	if sameValue(fieldOf(holder, field), value) {
-		return nil, conflict
-	}
+	return err == nil
+}
+
+// errKept says that a holder's record cannot be written without a value.
+var errKept error = &ConflictError{}
+
+// releaseKnown removes the value of a field from the record of a holder that Clerk has.
+func (h *handover) releaseKnown(ctx context.Context, field string, holder *User) error {
 	less := withoutField(holder, field)
 	if less == nil || less.ClerkUpdatedAt.IsZero() {
-		return nil, conflict
+		return errKept
 	}
 	less.ClerkUpdatedAt = less.ClerkUpdatedAt.Add(-time.Millisecond)
-	res, _, err := without(ctx, less, h.upsert)
-	if err == nil && res.Outcome == Stale {
+	w := without(ctx, less, h.upsert)
+	if w.err == nil && w.res.Outcome == Stale {
 		// The record has Clerk's version, or a later one, and still the value: only its own
 		// version can change that.
-		_, err = h.upsert(ctx, holder)
+		w = without(ctx, holder, h.upsert)
 	}
-	return fresh, err
+	return w.err
 }
 
 // releaseUnknown removes the value from the record of a user that Clerk does not have, and
 // changes nothing else: the record may be a deletion's whose event is lost. What clerksync has
 // never written stays.
-func (h *handover) releaseUnknown(ctx context.Context, field string, value any, conflict *ConflictError) error {
-	stored, err := h.store.User(ctx, conflict.Holder)
+func (h *handover) releaseUnknown(ctx context.Context, field string, value any, id string) error {
+	stored, err := h.store.User(ctx, id)
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return nil
@@ -210,11 +256,11 @@ func (h *handover) releaseUnknown(ctx context.Context, field string, value any, 
 	case !stored.DeletedAt.IsZero() || !sameValue(fieldOf(stored, field), value):
 		return nil // the value is free by now
 	case stored.SyncedAt.IsZero():
-		return conflict
+		return errKept
 	}
 	less := withoutField(stored, field)
 	if less == nil {
-		return conflict
+		return errKept
 	}
 	// SyncedAt as stored: Clerk has not confirmed the record, and Decide keeps a later
 	// confirmation.
@@ -227,21 +273,25 @@ func (h *handover) releaseUnknown(ctx context.Context, field string, value any, 
 	return err
 }
 
-// learn returns the users as Clerk has them, nil for one that it does not have. It asks for
-// both in one call. A user who cannot be mapped as a whole is an error, because what it has is
-// not known.
-func (h *handover) learn(ctx context.Context, writer, holder string) (w, o *User, err error) {
-	_, knowsWriter := h.known[writer]
-	_, knowsHolder := h.known[holder]
-	if !knowsWriter || !knowsHolder {
-		ids := []string{writer, holder}
-		users, asOf, err := h.ask(ctx, ids)
-		if err != nil {
-			return nil, nil, unavailable(err)
+// learn makes sure that it is known what Clerk has of a writer and of the holders in its
+// conflicts. It asks for all of them in one call.
+func (h *handover) learn(ctx context.Context, writer string, conflicts []*ConflictError) bool {
+	ids := []string{writer}
+	for _, conflict := range conflicts {
+		if _, has := h.known[conflict.Holder]; !has {
+			ids = append(ids, conflict.Holder)
 		}
-		h.keep(ids, users, asOf)
 	}
-	return h.known[writer].user, h.known[holder].user, cmp.Or(h.known[writer].err, h.known[holder].err)
+	if _, has := h.known[writer]; has && len(ids) == 1 {
+		return true
+	}
+	users, asOf, err := h.ask(ctx, ids)
+	if err != nil {
+		h.clerkErr = unavailable(err)
+		return false
+	}
+	h.keep(ids, users, asOf)
+	return true
 }
 
 // keep notes what Clerk answered about users.

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/clerk/clerk-sdk-go/v2"
 	gocmp "github.com/google/go-cmp/cmp"
 
 	"github.com/clerksync/clerksync-go/clerksync"
@@ -63,7 +64,13 @@ type movers struct {
 // newMovers makes n users, each with a record. The addresses are 0@example.com, 1@example.com …
 func newMovers(t testing.TB, n int) *movers {
 	t.Helper()
-	m := &movers{writeFixture: newWriteFixture(t, writeFault{})}
+	return newMoversWith(t, n, writeFault{})
+}
+
+// newMoversWith is newMovers whose mapping fails as in fault, once broken is set.
+func newMoversWith(t testing.TB, n int, fault writeFault) *movers {
+	t.Helper()
+	m := &movers{writeFixture: newWriteFixture(t, fault)}
 	m.store = &uniqueStore{pickyStore: m.picky, fields: []string{"email", "profile.phoneNumber"}}
 	m.picky.setRefuse(m.store.refuse)
 	for i := range n {
@@ -662,5 +669,221 @@ func TestHandoverWithAnOldList(t *testing.T) {
 	}
 	if log := m.logs.String(); !strings.Contains(log, "without some of its fields") {
 		t.Errorf("the omission is not in the log:\n%s", log)
+	}
+}
+
+// troubles are what else can be wrong with users of whom two exchange their addresses. They return
+// the addresses that follow.
+var troubles = map[string]struct {
+	arrange func(t *testing.T, m *movers)
+	extra   []int // users with a value that cannot be stored
+	noRole  []int // users for whom RoleOf fails
+	want    []string
+}{
+	"none":                                {want: []string{"1", "0", "2"}},
+	"a value of the writer's":             {extra: []int{0}, want: []string{"1", "0", "2"}},
+	"a value of the holder's":             {extra: []int{1}, want: []string{"1", "0", "2"}},
+	"values of both":                      {extra: []int{0, 1}, want: []string{"1", "0", "2"}},
+	"an odd name of the writer's":         {arrange: oddName(0), want: []string{"1", "0", "2"}},
+	"an odd name of the holder's":         {arrange: oddName(1), want: []string{"1", "0", "2"}},
+	"a number of the writer's that stays": {arrange: takenNumber(0), want: []string{"1", "0", "2"}},
+	"a number of the holder's that stays": {arrange: takenNumber(1), want: []string{"1", "0", "2"}},
+	"a number, and a value": {
+		arrange: takenNumber(0), extra: []int{0, 1}, want: []string{"1", "0", "2"},
+	},
+	"a name of the writer's": {arrange: refusedName(0), want: []string{"1", "0", "2"}},
+	"a name of the holder's": {arrange: refusedName(1), want: []string{"1", "0", "2"}},
+	"the role of the writer": {noRole: []int{0}, want: []string{"0", "1", "2"}},
+	"the role of the holder": {noRole: []int{1}, want: []string{"0", "1", "2"}},
+}
+
+func oddName(i int) func(*testing.T, *movers) {
+	return func(_ *testing.T, m *movers) {
+		_ = m.clerk.UpdateUserSilently(m.ids[i], func(u *fakeclerk.UserObject) { u.Extra = map[string]any{"first_name": 7} })
+	}
+}
+
+// takenNumber gives user i the number that user 2 has and keeps.
+func takenNumber(i int) func(*testing.T, *movers) {
+	return func(t *testing.T, m *movers) { m.setPhone(t, m.ids[i], "+15550100002") }
+}
+
+// refusedName has an index refuse the name of user i. It comes before the address, and the Store
+// cannot tell who has it.
+func refusedName(i int) func(*testing.T, *movers) {
+	return func(_ *testing.T, m *movers) {
+		m.picky.setRefuse(func(u *clerksync.User) error {
+			if u.ClerkID == m.ids[i] && !slices.Contains(u.Omit, "name") {
+				return &clerksync.ConflictError{Field: "name"}
+			}
+			return m.store.refuse(u)
+		})
+	}
+}
+
+// TestOneTroubleDoesNotBlockAHandover exchanges the addresses of users one of whose other fields
+// cannot be written.
+func TestOneTroubleDoesNotBlockAHandover(t *testing.T) {
+	t.Parallel()
+	paths := maps.Clone(arrivals)
+	for _, opts := range []clerksync.ReconcileOptions{{}, {Force: true}} {
+		paths[fmt.Sprint("Reconcile, force ", opts.Force)] = func(t *testing.T, m *movers, _ string) {
+			if _, err := m.Reconcile(t.Context(), opts); errors.Is(err, clerksync.ErrUnavailable) {
+				t.Error(err)
+			}
+		}
+	}
+	for name, trouble := range troubles {
+		for path, arrives := range paths {
+			if len(trouble.noRole) > 0 && path != "webhook" && !strings.HasPrefix(path, "Reconcile") {
+				continue // the user is not written at all
+			}
+			t.Run(name+", "+path, func(t *testing.T) {
+				t.Parallel()
+				var m *movers
+				has := func(users []int, id string) bool {
+					return slices.ContainsFunc(users, func(i int) bool { return m.ids[i] == id })
+				}
+				m = newMoversWith(t, 3, writeFault{
+					mapping: func(cu *clerk.User, u *clerksync.User) error {
+						if has(trouble.extra, cu.ID) {
+							u.Extra["tags"] = make(chan int)
+						}
+						return nil
+					},
+					roleOf: func(cu *clerk.User) clerksync.Role {
+						if has(trouble.noRole, cu.ID) {
+							panic("no role")
+						}
+						return "MEMBER"
+					},
+				})
+				m.give(t, 1, 0)
+				if trouble.arrange != nil {
+					trouble.arrange(t, m)
+				}
+				m.broken = true
+				if path == "webhook" && len(trouble.noRole) > 0 {
+					m.deliver(t, m.user(t, m.ids[0]))
+				} else {
+					arrives(t, m, m.ids[0])
+				}
+				m.waitForRefreshes()
+				if diff := gocmp.Diff(trouble.want, m.addresses(t)); diff != "" {
+					t.Errorf("addresses (-want +got):\n%s", diff)
+				}
+			})
+		}
+	}
+}
+
+// A handover during which the Store fails ends in a 503, so that Svix delivers again.
+func TestStoreFailsDuringAHandover(t *testing.T) {
+	t.Parallel()
+	for name, create := range map[string]bool{"a new user": true, "a user with a record": false} {
+		for end := range 3 {
+			t.Run(fmt.Sprint(name, ", write ", end), func(t *testing.T) {
+				t.Parallel()
+				m := newMovers(t, 2)
+				m.setEmail(t, m.ids[1], "free@example.com")
+				writer := m.ids[0]
+				if create {
+					writer = m.join(t, "1@example.com", "+15550109999")
+				} else {
+					m.setEmail(t, writer, "1@example.com")
+				}
+				m.clock.Advance(time.Second)
+				left := -1 // writes until the Store fails, once Clerk was asked
+				m.clerk.SetFault(func(r *http.Request) *fakeclerk.Fault {
+					if isPair(r) {
+						left = end
+					}
+					return nil
+				})
+				m.picky.setRefuse(func(u *clerksync.User) error {
+					if left == 0 {
+						return errDown
+					}
+					left--
+					return m.store.refuse(u)
+				})
+				a := m.deliver(t, m.user(t, writer))
+				if end < 2 { // neither the holder's first write nor the writer's succeeded
+					checkProblem(t, a, 503, "unavailable")
+				} else {
+					checkProblem(t, a, 204, "")
+				}
+				m.picky.setRefuse(m.store.refuse)
+				m.clock.Advance(time.Minute)
+				checkProblem(t, m.deliver(t, m.user(t, writer)), 204, "")
+				checkProblem(t, m.deliver(t, m.user(t, m.ids[1])), 204, "")
+				m.inStep(t)
+			})
+		}
+	}
+}
+
+// TestReconcileOutageDuringAHandover lets the Store fail while a Reconcile moves addresses: for a
+// moment, or for good.
+func TestReconcileOutageDuringAHandover(t *testing.T) {
+	t.Parallel()
+	for name, lasts := range map[string]bool{"for a moment": false, "for good": true} {
+		for at := range 3 {
+			t.Run(fmt.Sprint(name, ", write ", at), func(t *testing.T) {
+				t.Parallel()
+				fx := newBulkFixture(t, nil)
+				ids := fx.backfill(t, 2)
+				fx.store.UniqueEmail = true
+				fx.setEmail(t, ids[0], "ada1@example.com")
+				fx.setEmail(t, ids[1], "ada0@example.com")
+				left, failed := at, false
+				fx.store.fault = func(op string) error {
+					switch {
+					case failed && !lasts:
+						return nil
+					case op == "Upsert": // only a handover writes single users
+						left--
+					}
+					if failed = failed || left < 0; failed {
+						return errDown
+					}
+					return nil
+				}
+				report, err := fx.Reconcile(t.Context(), options{})
+				if !failed {
+					t.Fatal("the Store did not fail")
+				}
+				if lasts {
+					var conflict *clerksync.ConflictError
+					if !errors.Is(err, clerksync.ErrUnavailable) || errors.As(err, &conflict) || report.Complete {
+						t.Errorf("%v, %+v", err, report)
+					}
+					return
+				}
+				if err != nil {
+					t.Error(err)
+				}
+				wantCounts(t, report, tally{"seen": 2, "updated": 2})
+				fx.inStep(t)
+			})
+		}
+	}
+}
+
+// Clerk fails for good while a Reconcile asks about the holder of a further value.
+func TestReconcileClerkFailsDuringAHandover(t *testing.T) {
+	t.Parallel()
+	m := newMovers(t, 3)
+	m.give(t, 1, 0)
+	m.setPhone(t, m.ids[0], "+15550100002")
+	m.clerk.SetFault(func(r *http.Request) *fakeclerk.Fault {
+		if ids := r.URL.Query()["user_id"]; len(ids) == 2 && slices.Contains(ids, m.ids[2]) {
+			return fakeclerk.ErrorFault(500, "internal_clerk_error")
+		}
+		return nil
+	})
+	report, err := m.Reconcile(t.Context(), clerksync.ReconcileOptions{})
+	if !errors.Is(err, clerksync.ErrUnavailable) || report.Complete {
+		t.Errorf("%v, %+v", err, report)
 	}
 }

@@ -171,6 +171,15 @@ func undatedBan(u *User) *User {
 	return ban
 }
 
+// staleBan is the undatedBan of a user without a version for whom an Upsert had this Outcome: the
+// record has a version, so the Upsert did not write the ban. It is nil if nothing is missing.
+func staleBan(u *User, outcome Outcome) *User {
+	if outcome != Stale || !u.ClerkUpdatedAt.IsZero() {
+		return nil
+	}
+	return undatedBan(u)
+}
+
 // omitUnstorable takes those values out of u's Extra that no Store can keep, and has u's Omit
 // name them.
 func omitUnstorable(u *User) {

@@ -33,7 +33,7 @@ type Op string
 
 // The operations observed.
 const (
-	OpVisit     Op = "visit"     // Syncer.User and the middlewares on it, refused requests included
+	OpVisit     Op = "visit"     // Syncer.User and the middlewares on it, refused requests included, also by Authenticate
 	OpSync      Op = "sync"      // Syncer.Sync
 	OpRefresh   Op = "refresh"   // a re-read from Clerk in the background
 	OpWebhook   Op = "webhook"   // a delivery, refused or not, OnEvent included; a Syncer.Apply of the app's

@@ -197,6 +197,7 @@ type reconcileRun struct {
 	conflict        *ConflictError            // the last conflict, nil for none
 	resumeConflicts int                       // how many of conflicts come before until
 	inConflict      map[string]*ConflictError // why each of conflicts is one, by id
+	partly          map[string]*ConflictError // of users who are counted as failed, by id
 
 	rejectedInARow int // users whom the Store rejected since it last accepted one
 	warnings       int
@@ -214,6 +215,7 @@ func (s *Syncer) newReconcileRun(opts ReconcileOptions) (*reconcileRun, error) {
 		from: point.Position, until: point.Position,
 		conflicts: point.Conflicts, resumeConflicts: len(point.Conflicts),
 		finished: make(map[int]clerkapi.Position), inConflict: make(map[string]*ConflictError),
+		partly:   make(map[string]*ConflictError),
 		report:   Report{DryRun: opts.DryRun},
 		progress: Progress{Phase: PhaseUsers, Done: point.Passed},
 	}

@@ -17,11 +17,14 @@ type comparison struct {
 	page   clerkapi.Page
 	report Report // of this page
 
-	write     []*User
-	parts     []*User   // what can be written of users who cannot be written whole
-	handover  *handover // tried for users in conflict; nil before the end of the run
-	rejected  int       // how many of them match ErrRejected
-	rejection error     // of the last of these
+	write       []*User
+	conflicting []inConflict // of those to write
+	parts       []*User      // what can be written of users who cannot be written whole
+	refused     []inConflict // of these
+	kept        []inConflict // users to try again at the end of the run
+	handover    *handover    // tried for users in conflict; nil before the end of the run
+	rejected    int          // how many of those to write match ErrRejected
+	rejection   error        // of the last of these
 	// Of the users to write, by id:
 	fields   map[string][]string // the fields that differ, if whole records are compared
 	existing map[string]bool     // who has a record
@@ -49,6 +52,7 @@ func (r *reconcileRun) compareWith(ctx context.Context, page clerkapi.Page, h *h
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.keep(c)
 	r.report.add(&c.report)
 	return nil
 }
@@ -102,7 +106,7 @@ func (c *comparison) byVersion(ctx context.Context, ids []string) error {
 			if err := c.foundDeleted(ctx, listed, stamp.DeletedAt); err != nil {
 				return err
 			}
-		case offered > have:
+		case offered > have, listed.Version <= 0 && !c.run.opts.DryRun: // a ban may have to be written
 			c.existing[listed.ID] = true
 			c.offer(ctx, listed)
 		case offered < have:
@@ -143,6 +147,7 @@ func (c *comparison) byRecord(ctx context.Context, ids []string) error {
 		switch outcome, fields := c.run.decide(stored, u, now); {
 		case outcome == Stale:
 			c.report.Stale.add(u.ClerkID)
+			c.addPart(staleBan(u, outcome))
 		case outcome == Unchanged && !slices.Contains(fields, lastSignInAt):
 			c.report.Unchanged++
 		default:

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"slices"
 
 	"github.com/clerksync/clerksync-go/clerksync/internal/clerkapi"
@@ -39,6 +40,11 @@ func (c *comparison) writeAll(ctx context.Context) error {
 		c.failed(ctx, u.ClerkID, cause)
 		c.addBan(u, cause)
 	}
+	for _, one := range c.conflicting {
+		if err := c.resolve(ctx, one); err != nil {
+			return err
+		}
+	}
 	if err := c.writeParts(ctx); err != nil {
 		return err
 	}
@@ -58,8 +64,9 @@ func (c *comparison) writeBatch(ctx context.Context, users []*User) (failing []*
 		switch err := errs[i]; {
 		case err == nil:
 			c.written(u.ClerkID, results[i].Outcome)
+			c.addPart(staleBan(u, results[i].Outcome))
 		case errors.As(err, &conflict):
-			c.conflicting(ctx, u, conflict)
+			c.conflicting = append(c.conflicting, inConflict{u, conflict})
 		case errors.Is(err, ErrRejected):
 			c.rejected, c.rejection = c.rejected+1, err
 			c.failed(ctx, u.ClerkID, err)
@@ -125,8 +132,14 @@ func (c *comparison) written(id string, outcome Outcome) {
 // addBan has the ban of a user written alone, if the Store rejects the rest. The end of a ban
 // is left to events and visits: it is not worth a second write of each rejected user.
 func (c *comparison) addBan(u *User, err error) {
-	if ban := banAlone(u); ban != nil && u.Banned && errors.Is(err, ErrRejected) {
-		c.parts = append(c.parts, ban)
+	if u.Banned && errors.Is(err, ErrRejected) {
+		c.addPart(banAlone(u))
+	}
+}
+
+func (c *comparison) addPart(u *User) {
+	if u != nil {
+		c.parts = append(c.parts, u)
 	}
 }
 
@@ -154,55 +167,86 @@ func (c *comparison) offerParts(ctx context.Context, parts []*User, round int) (
 	if len(parts) == 0 {
 		return nil, nil
 	}
-	_, errs, err := c.upsertBatch(ctx, parts)
+	results, errs, err := c.upsertBatch(ctx, parts)
 	if err != nil {
 		return parts, err
 	}
 	for i, u := range parts {
-		var final *ConflictError
 		err := errs[i]
-		if conflict := refusedField(err); conflict != nil {
-			if less := omitNext(u, conflict, round); less != nil {
-				c.parts = append(c.parts, less)
-			}
-		} else if errors.Is(err, ErrRejected) {
+		conflict := refusedField(err)
+		switch {
+		case err == nil:
+			c.addPart(staleBan(u, results[i].Outcome))
+		case conflict != nil:
+			c.addPart(omitNext(u, conflict, round))
+			c.refused = append(c.refused, inConflict{u, conflict})
+		case errors.Is(err, ErrRejected):
 			c.addBan(u, err)
-		} else if err != nil && !errors.As(err, &final) && !errors.Is(err, ErrNotFound) {
+		case !permanent(err):
 			failing, cause = append(failing, u), err
 		}
 	}
 	return failing, cause
 }
 
-// conflicting deals with a user whom a conflict keeps out. What can be written of the user is
-// written with the page. The rest is tried again at the end of the run: by then, the other
-// user may have changed or be gone.
-func (c *comparison) conflicting(ctx context.Context, u *User, conflict *ConflictError) {
-	if c.handover != nil {
-		if outcome, ok := c.handover.tryOne(ctx, u, conflict); ok {
-			c.written(u.ClerkID, outcome)
-			return
-		}
-	}
-	if conflict.Type == "" {
-		c.parts = append(c.parts, omitRefused(u, conflict.Field))
-	}
-	c.keepConflict(u.ClerkID, conflict)
+// inConflict is a user whom a conflict keeps out.
+type inConflict struct {
+	user     *User
+	conflict *ConflictError
 }
 
-// keepConflict keeps a user for the end of the run.
-func (c *comparison) keepConflict(id string, err *ConflictError) {
-	r := c.run
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.conflict = err
-	if len(r.conflicts) == maxConflictsRetried {
-		c.report.Conflicts.add(id)
-		return
+// resolve deals with a user in conflict. What can be written of the user is written with the
+// page. The rest is tried again at the end of the run: by then, the other user may have changed
+// or be gone. The error is a failure of Clerk's or the Store's that lasts.
+func (c *comparison) resolve(ctx context.Context, one inConflict) error {
+	u := one.user
+	if c.handover != nil {
+		w, err := c.handover.tryOne(ctx, u, one.conflict)
+		var rejected *rejectedError
+		switch {
+		case errors.Is(err, ErrRejected), errors.As(err, &rejected):
+			c.failed(ctx, u.ClerkID, err)
+			c.addBan(u, err)
+			return nil
+		case err != nil:
+			return err
+		case len(w.conflicts) == 0:
+			c.written(u.ClerkID, w.res.Outcome)
+			return nil
+		}
 	}
-	r.conflicts = append(r.conflicts, id)
-	r.inConflict[id] = err
+	if one.conflict.Type == "" {
+		c.addPart(omitRefused(u, one.conflict.Field))
+	}
+	c.kept = append(c.kept, one)
 	c.report.Seen-- // it will be seen again
+	return nil
+}
+
+// keep keeps users for the end of the run: those in conflict, and those who could not be mapped
+// as a whole and whose remaining fields are refused. The caller holds mu.
+func (r *reconcileRun) keep(c *comparison) {
+	for _, one := range c.kept {
+		r.conflict = one.conflict
+		if len(r.conflicts) == maxConflictsRetried {
+			c.report.Seen++
+			c.report.Conflicts.add(one.user.ClerkID)
+			continue
+		}
+		r.conflicts = append(r.conflicts, one.user.ClerkID)
+		r.inConflict[one.user.ClerkID] = one.conflict
+	}
+	for _, one := range c.refused {
+		// Further fields of a user in conflict are refused too. Clerk is asked about one that it
+		// can tell about.
+		first, counted := r.inConflict[one.user.ClerkID]
+		switch {
+		case counted && !clerkapi.ValidUserID(first.Holder):
+			r.inConflict[one.user.ClerkID] = one.conflict
+		case !counted && len(r.partly) < maxConflictsRetried:
+			r.partly[one.user.ClerkID] = one.conflict
+		}
+	}
 }
 
 // retryConflicts tries the users in conflict again, as Clerk has them now, as long as that
@@ -231,28 +275,39 @@ func (r *reconcileRun) retryConflicts(ctx context.Context) error {
 // handOverConflicts writes users in conflict whose values other users hold. It asks Clerk for
 // 50 pairs at a time.
 func (r *reconcileRun) handOverConflicts(ctx context.Context) error {
-	ids := r.conflicts
+	ids := slices.Concat(r.conflicts, slices.Sorted(maps.Keys(r.partly)))
+	counted := len(r.conflicts)
 	r.conflicts = nil
 	written := make(map[string]Outcome) // by handovers
-	for len(ids) > 0 {
-		n := min(len(ids), clerkapi.MaxUserIDs/2)
-		if err := r.handOverPairs(ctx, ids[:n], written); err != nil {
-			r.conflicts = append(r.conflicts, ids...)
+	for start := 0; start < len(ids); start += clerkapi.MaxUserIDs / 2 {
+		some := ids[start:min(start+clerkapi.MaxUserIDs/2, len(ids))]
+		if err := r.handOverPairs(ctx, some, written); err != nil {
+			r.conflicts = append(r.conflicts, ids[min(start, counted):counted]...)
 			return err
 		}
-		ids = ids[n:]
 	}
 	return nil
 }
 
 func (r *reconcileRun) handOverPairs(ctx context.Context, ids []string, written map[string]Outcome) error {
-	writers := make(map[string]bool)
-	var pairs []string
+	rest := &comparison{run: r}
+	var writers, pairs []string
 	for _, id := range ids {
-		holder := r.inConflict[id].Holder
-		if _, done := written[id]; !done && clerkapi.ValidUserID(holder) {
-			writers[id] = true
-			pairs = append(pairs, id, holder)
+		conflict, counted := r.inConflict[id]
+		if !counted {
+			conflict = r.partly[id]
+		}
+		outcome, done := written[id] // as the holder of another user's value
+		switch {
+		case !done && clerkapi.ValidUserID(conflict.Holder):
+			writers = append(writers, id)
+			pairs = append(pairs, id, conflict.Holder)
+		case !counted:
+		case done:
+			rest.report.Seen++
+			rest.written(id, outcome)
+		default:
+			rest.kept = append(rest.kept, inConflict{&User{ClerkID: id}, conflict})
 		}
 	}
 	if len(pairs) > 0 {
@@ -262,28 +317,70 @@ func (r *reconcileRun) handOverPairs(ctx context.Context, ids []string, written 
 		if err != nil {
 			return err
 		}
-		h := r.syncer.newHandover(r.store, r.clerk.UsersByID)
+		h := r.syncer.newHandover(patientStore{r.store, r}, r.clerk.UsersByID)
 		h.written = written
 		h.keep(pairs, users, asOf)
-		users = slices.DeleteFunc(users, func(u clerkapi.ListedUser) bool { return !writers[u.ID] })
+		if err := r.handOverRest(ctx, h, writers); err != nil {
+			return err
+		}
+		users = slices.DeleteFunc(users, func(u clerkapi.ListedUser) bool {
+			return !slices.Contains(writers, u.ID) || r.inConflict[u.ID] == nil
+		})
 		if err := r.compareWith(ctx, clerkapi.Page{Users: users, AsOf: asOf}, h); err != nil {
 			return err
 		}
 	}
-	rest := &comparison{run: r}
-	for _, id := range ids {
-		if writers[id] {
-			continue
-		}
-		rest.report.Seen++
-		if outcome, done := written[id]; done { // as the holder of another user's value
-			rest.written(id, outcome)
-		} else {
-			rest.keepConflict(id, r.inConflict[id])
-		}
-	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.keep(rest)
 	r.report.add(&rest.report)
 	return nil
+}
+
+// handOverRest writes what is left of those writers who could not be mapped as a whole. They are
+// counted already.
+func (r *reconcileRun) handOverRest(ctx context.Context, h *handover, writers []string) error {
+	for _, id := range writers {
+		conflict, u := r.partly[id], h.known[id].user
+		if conflict == nil || u == nil {
+			continue
+		}
+		_, err := h.tryOne(ctx, u, conflict)
+		var rejected *rejectedError
+		if err != nil && !errors.Is(err, ErrRejected) && !errors.As(err, &rejected) {
+			return err
+		}
+	}
+	return nil
+}
+
+// patientStore retries as the rest of a Reconcile does.
+type patientStore struct {
+	Store
+	run *reconcileRun
+}
+
+func (s patientStore) User(ctx context.Context, id string) (u *User, err error) {
+	err = s.run.retry(ctx, func() (err error) {
+		if u, err = s.Store.User(ctx, id); errors.Is(err, ErrNotFound) {
+			return nil
+		}
+		return err
+	})
+	if err == nil && u == nil {
+		err = ErrNotFound
+	}
+	return u, err
+}
+
+func (s patientStore) Upsert(ctx context.Context, u *User) (res Result, err error) {
+	var final error
+	err = s.run.retryWrite(ctx, func() error {
+		res, final = s.Store.Upsert(ctx, u)
+		if permanent(final) && !errors.Is(final, ErrRejected) {
+			return nil
+		}
+		return final
+	})
+	return res, cmp.Or(err, final)
 }

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -343,6 +344,70 @@ func TestVisitorWhoLeftIsNotLogged(t *testing.T) {
 	}
 	if o := fx.seen.last(); o.Op != clerksync.OpVisit || o.Err == nil {
 		t.Errorf("observed %+v", o)
+	}
+}
+
+// If a lookup fails after its last visitor has left, the log says so. If a visitor hears of it, the
+// refusal is the only line.
+func TestLookupThatFailsUnheardIsLogged(t *testing.T) {
+	t.Parallel()
+	const unheard = "a user's lookup failed after the last request had left"
+	for name, tt := range map[string]struct {
+		leave, stay int
+		err         error
+		level, code string
+	}{
+		"one left":             {leave: 1, err: errDown, level: "ERROR", code: "unavailable"},
+		"all left":             {leave: 5, err: errDown, level: "ERROR", code: "unavailable"},
+		"all but one":          {leave: 4, stay: 1, err: errDown},
+		"nobody left":          {stay: 3, err: errDown},
+		"left, and no failure": {leave: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			fx := newFixture(t, nil)
+			id := fx.clerk.CreateUser(fakeclerk.NewUser{})
+			fx.createRecord(t, id)
+			fx.store.fail(tt.err)
+			began, ended := make(chan struct{}), make(chan struct{})
+			var once sync.Once
+			store := &busyStore{countingStore: fx.store, afterUser: func() {
+				once.Do(func() { close(began) })
+				<-ended
+			}}
+			s := fx.syncer(t, func(c *clerksync.Config) { c.Store = store })
+			ctx, leave := context.WithCancel(t.Context())
+			var left, stayed sync.WaitGroup
+			for range tt.leave {
+				left.Go(func() { _, _ = s.User(ctx, id) })
+			}
+			for range tt.stay {
+				stayed.Go(func() { _, _ = s.User(t.Context(), id) })
+			}
+			<-began
+			waitUntil(t, "all visitors wait", func() bool { return clerksync.Waiting(s, id) == tt.leave+tt.stay })
+			leave()
+			left.Wait()
+			close(ended)
+			stayed.Wait()
+			if tt.level != "" {
+				waitUntil(t, "the failure is logged", func() bool { return fx.logs.String() != "" })
+			}
+			clerksync.WaitBackground(s)
+			log := fx.logs.String()
+			want := tt.stay // each has its line
+			if tt.level != "" {
+				want = 1
+			}
+			if strings.Contains(log, unheard) != (tt.level != "") || strings.Count(log, "\n") != want {
+				t.Errorf("log: %s", log)
+			}
+			for _, want := range []string{"level=" + tt.level, " code=" + tt.code, " clerk_id=" + id} {
+				if tt.level != "" && !strings.Contains(log, want) {
+					t.Errorf("the log does not say %q: %s", want, log)
+				}
+			}
+		})
 	}
 }
 

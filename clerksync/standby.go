@@ -12,9 +12,9 @@ import (
 // nil: no record.
 //
 // Two rules run through them. A barred user stays barred: no outage may let in somebody
-// whom this process knows to be deleted, suspended or banned. (An event whose write failed
-// does not count yet: Svix delivers it again.) And a later state is never replaced by an
-// earlier one, because writes may end in another order than they began.
+// whom this process knows to be deleted, suspended or banned, even if that could not be
+// written. And a later state is never replaced by an earlier one, because writes may end in
+// another order than they began.
 
 // upserted is what this process knows after an Upsert.
 type upserted struct {
@@ -28,6 +28,7 @@ type upserted struct {
 	// way.
 	later   *User
 	caching bool // this process caches users who are not barred
+	open    bool // an outage lets in users of whom nothing is known
 	at      time.Time
 }
 
@@ -39,6 +40,9 @@ func (w *upserted) standby(cached *User) *User {
 	if cached != nil && !cached.DeletedAt.IsZero() {
 		return cached // the deletion came in between, and is final
 	}
+	if w.err != nil {
+		return w.unwritten(cached)
+	}
 	written := w.written()
 	if w.learnedNothing() {
 		return cached
@@ -47,6 +51,9 @@ func (w *upserted) standby(cached *User) *User {
 		return cached // another write came later
 	}
 	if written != nil && barred(written) {
+		if w.res.User == nil {
+			return w.ban(cached)
+		}
 		return written
 	}
 	if written == nil || w.overtaken || unconfirmed(written) {
@@ -61,6 +68,30 @@ func (w *upserted) standby(cached *User) *User {
 		return written
 	}
 	return nil // not cached, so nobody visits: do not start caching
+}
+
+// unwritten is standby for an Upsert that failed. If trying again may help, the outage may last:
+// what Clerk said about a ban counts all the same, if it is later than what is known. If nothing
+// is known, the ban may have ended long ago, so it counts only if the user would be let in. It
+// bars while the Store can be read too, until that shows a later state, or a re-read finds that
+// the ban is lifted; see banIsDue.
+func (w *upserted) unwritten(cached *User) *User {
+	switch {
+	case permanent(w.err), w.offered.omits("banned"), w.isOvertaken(cached, nil):
+		return cached
+	case w.offered.Banned && (cached != nil || w.open):
+		return w.ban(cached)
+	case cached != nil && cached.Banned && cached.IsActive:
+		return nil // Clerk has lifted the ban
+	}
+	return cached
+}
+
+// ban is the record that has only the ban of the Upsert, and the suspension of the cached user.
+func (w *upserted) ban(cached *User) *User {
+	ban := knownBan(w.offered)
+	ban.IsActive = cached == nil || cached.IsActive
+	return ban
 }
 
 // leavesBarred reports whether the Upsert has not changed what bars the cached user: a
@@ -172,15 +203,6 @@ func knownBan(u *User) *User {
 		ban.ClerkUpdatedAt = u.ClerkUpdatedAt.Add(-time.Millisecond)
 	}
 	return ban
-}
-
-// standbyAfterDeactivate returns the record to keep after a Deactivate returned err. After
-// an error the deletion may or may not be written, so nothing changes.
-func standbyAfterDeactivate(cached *User, id string, at time.Time, err error) *User {
-	if err != nil {
-		return cached
-	}
-	return &User{ClerkID: id, DeletedAt: at}
 }
 
 // standbyAfterForget returns the record to keep after a Forget. The app has changed the

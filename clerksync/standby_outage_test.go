@@ -93,6 +93,143 @@ func TestBarredUsersStayBarredInAnOutage(t *testing.T) {
 	}
 }
 
+// An event that says "banned" or "deleted" bars its user during an outage, even if the outage
+// keeps the event from being written.
+func TestUnwrittenEventsBar(t *testing.T) {
+	t.Parallel()
+	for name, event := range map[string]func(fx *fixture, id string) clerksync.Event{
+		"banned": func(fx *fixture, id string) clerksync.Event {
+			_ = fx.clerk.BanUser(id)
+			return fx.event(id)
+		},
+		"banned, in a session": func(fx *fixture, id string) clerksync.Event {
+			_ = fx.clerk.BanUser(id)
+			e := fx.event(id)
+			e.Type, e.Data = "session.created", json.RawMessage(`{"user":`+string(e.Data)+`}`)
+			return e
+		},
+		"banned, and Map fails": func(fx *fixture, id string) clerksync.Event {
+			_ = fx.clerk.BanUser(id)
+			return fx.event(id)
+		},
+		"deleted": func(fx *fixture, id string) clerksync.Event {
+			_ = fx.clerk.DeleteUser(id)
+			return clerksync.Event{Type: "user.deleted", Timestamp: fx.clock.Now(), Data: json.RawMessage(`{"id":"` + id + `"}`)}
+		},
+	} {
+		for _, policy := range []clerksync.FailurePolicy{clerksync.FailClosed, clerksync.FailOpen} {
+			for _, visited := range []bool{true, false} {
+				t.Run(fmt.Sprint(name, ", policy ", policy, ", visited before ", visited), func(t *testing.T) {
+					t.Parallel()
+					fx := newFixture(t, func(c *clerksync.Config) {
+						c.OnFailure = policy
+						if name == "banned, and Map fails" {
+							c.Map = func(_ *clerk.User, u *clerksync.User) error {
+								if u.Banned {
+									return errors.New("no plan")
+								}
+								return nil
+							}
+						}
+					})
+					id := fx.clerk.CreateUser(fakeclerk.NewUser{})
+					if visited {
+						visit(t, fx.Syncer, id)
+					} else {
+						fx.createRecord(t, id)
+					}
+					fx.clock.Advance(time.Minute)
+					fx.store.fail(errDown)
+					e := event(fx, id)
+					if _, err := fx.Apply(t.Context(), e); !errors.Is(err, clerksync.ErrUnavailable) {
+						t.Fatalf("the event: %v", err)
+					}
+					want := clerksync.ErrUserInactive
+					if e.Type != "user.deleted" && policy == clerksync.FailClosed && fx.store.users.Load() == 0 {
+						want = clerksync.ErrUnavailable // nothing is known, and nobody is let in
+					}
+					visitFails(t, fx.Syncer, id, want)
+					fx.clock.Advance(time.Hour)
+					visitFails(t, fx.Syncer, id, want)
+					fx.store.fail(nil)
+					_, _ = fx.Apply(t.Context(), e) // delivered again
+					visitFails(t, fx.Syncer, id, clerksync.ErrUserInactive)
+				})
+			}
+		}
+	}
+}
+
+// event is a user.updated of the user as Clerk has it now.
+func (fx *fixture) event(id string) clerksync.Event {
+	raw, _ := fx.clerk.User(id)
+	return clerksync.Event{Type: "user.updated", Timestamp: fx.clock.Now(), Data: raw}
+}
+
+// An event that comes late bars nobody whose ban has ended, and an event that ends a ban does so.
+func TestUnwrittenEventsDoNotBarForLong(t *testing.T) {
+	t.Parallel()
+	for name, of := range map[string]func(t *testing.T, fx *fixture, id string){
+		"a late ban": func(t *testing.T, fx *fixture, id string) {
+			_ = fx.clerk.BanUser(id)
+			ban := fx.event(id)
+			fx.clock.Advance(time.Minute)
+			_ = fx.clerk.UnbanUser(id)
+			if _, err := fx.Apply(t.Context(), fx.event(id)); err != nil {
+				t.Fatal(err)
+			}
+			visit(t, fx.Syncer, id)
+			fx.store.fail(errDown)
+			_, _ = fx.Apply(t.Context(), ban)
+			visit(t, fx.Syncer, id)
+		},
+		"a ban, and its end": func(t *testing.T, fx *fixture, id string) {
+			fx.store.fail(errDown)
+			_ = fx.clerk.BanUser(id)
+			_, _ = fx.Apply(t.Context(), fx.event(id))
+			visitFails(t, fx.Syncer, id, clerksync.ErrUserInactive)
+			fx.clock.Advance(time.Second)
+			_ = fx.clerk.UnbanUser(id)
+			_, _ = fx.Apply(t.Context(), fx.event(id))
+			visitFails(t, fx.Syncer, id, clerksync.ErrUnavailable)
+			fx.store.fail(nil)
+			visit(t, fx.Syncer, id)
+		},
+		"a deletion, and the Store's record": func(t *testing.T, fx *fixture, id string) {
+			fx.store.fail(errDown)
+			e := clerksync.Event{Type: "user.deleted", Timestamp: fx.clock.Now(), Data: json.RawMessage(`{"id":"` + id + `"}`)}
+			_, _ = fx.Apply(t.Context(), e)
+			visitFails(t, fx.Syncer, id, clerksync.ErrUserInactive)
+			fx.store.fail(nil)
+			visit(t, fx.Syncer, id) // until the event is delivered again
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			fx := newFixture(t, nil)
+			id := fx.clerk.CreateUser(fakeclerk.NewUser{})
+			visit(t, fx.Syncer, id)
+			fx.clock.Advance(time.Minute)
+			of(t, fx, id)
+		})
+	}
+}
+
+// The process does not take up memory for events that it could not write.
+func TestUnwrittenEventsAreBounded(t *testing.T) {
+	t.Parallel()
+	fx := newFixture(t, func(c *clerksync.Config) { c.CacheSize, c.OnFailure = 100, clerksync.FailOpen })
+	fx.store.fail(errDown)
+	for i := range 1000 {
+		data := fmt.Sprintf(`{"id":"user_%d","banned":true,"updated_at":%d}`, i, t0.UnixMilli())
+		_, _ = fx.Apply(t.Context(), clerksync.Event{Type: "user.updated", Timestamp: t0, Data: json.RawMessage(data)})
+		_, _ = fx.Apply(t.Context(), clerksync.Event{Type: "user.deleted", Data: json.RawMessage(fmt.Sprintf(`{"id":"user_gone%d"}`, i))})
+	}
+	if n := clerksync.CachedRecords(fx.Syncer); n == 0 || n > 100 {
+		t.Errorf("%d records", n)
+	}
+}
+
 // silentStore does not return the record of a write, like mongostore on an update.
 type silentStore struct{ *countingStore }
 

@@ -3,6 +3,7 @@ package clerksync
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strconv"
 	"testing"
 	"time"
@@ -38,12 +39,14 @@ func TestStandbyAfterUpsert(t *testing.T) {
 	one, two, three := standbyUser(1), standbyUser(2), standbyUser(3)
 	ban1, ban2, ban3 := standbyUser(1, banned), standbyUser(2, banned), standbyUser(3, banned)
 	susp1, gone1 := standbyUser(1, suspended), standbyUser(1, deleted)
-	down := errors.New("down")
+	down, rejected, conflict := errors.New("down"), fmt.Errorf("validator: %w", ErrRejected), &ConflictError{Field: "email"}
+	unknown := func(u *User) { u.Omit = []string{"banned"} }
+	unknownBan, undated := standbyUser(2, banned, unknown), standbyUser(2, banned, func(u *User) { u.ClerkUpdatedAt = time.Time{} })
 	for name, tt := range map[string]struct {
 		cached, offered *User
 		res             Result
 		err             error
-		kind            string // "no cache", "overtaken"
+		kind            string // "no cache", "overtaken", "open"
 		want            *User
 	}{
 		"newer":                               {one, two, Result{Updated, two}, nil, "", two},
@@ -75,9 +78,25 @@ func TestStandbyAfterUpsert(t *testing.T) {
 		"a late ban after its end":            {three, ban1, Result{Stale, nil}, nil, "", three},
 		"an earlier write that ends later":    {ban3, two, Result{Updated, two}, nil, "", ban3},
 		"the same, not read back":             {ban3, two, Result{Updated, nil}, nil, "", ban3},
-		"an error":                            {one, ban2, Result{}, down, "", one},
-		"an error, nobody visits":             {nil, ban2, Result{}, down, "", nil},
-		"an error after a ban":                {ban1, two, Result{}, down, "", ban1},
+		"an error":                            {one, two, Result{}, down, "", one},
+		"an error, nobody visits":             {nil, two, Result{}, down, "", nil},
+		"an unwritten ban":                    {one, ban2, Result{}, down, "", standbyUser(2, banOnly)},
+		"an unwritten ban, nobody visits":     {nil, ban2, Result{}, down, "", nil},
+		"the same, and an outage lets in":     {nil, ban2, Result{}, down, "open", standbyUser(2, banOnly)},
+		"an unwritten ban, overtaken":         {one, ban2, Result{}, down, "overtaken", standbyUser(2, banOnly)},
+		"an unwritten ban, suspended":         {susp1, ban2, Result{}, down, "", standbyUser(2, banOnly, suspended)},
+		"an unwritten ban after another":      {ban1, ban2, Result{}, down, "", standbyUser(2, banOnly)},
+		"a late unwritten ban":                {two, ban1, Result{}, down, "", two},
+		"a repeated one after its end":        {standbyUser(1, confirmed), ban1, Result{}, down, "", standbyUser(1, confirmed)},
+		"an unwritten ban that is undated":    {one, undated, Result{}, down, "", one},
+		"an unwritten ban that is unknown":    {one, unknownBan, Result{}, down, "", one},
+		"a ban that is rejected":              {one, ban2, Result{}, rejected, "", one},
+		"a ban in conflict":                   {one, ban2, Result{}, conflict, "", one},
+		"an unwritten end of a ban":           {ban1, two, Result{}, down, "", nil},
+		"a late unwritten end":                {ban3, two, Result{}, down, "", ban3},
+		"an unwritten end, suspended":         {standbyUser(1, banned, suspended), two, Result{}, down, "", standbyUser(1, banned, suspended)},
+		"an unwritten end that is unknown":    {ban1, standbyUser(2, unknown), Result{}, down, "", ban1},
+		"suspended, then banned, not re-read": {susp1, ban2, Result{Updated, nil}, nil, "", standbyUser(2, banOnly, suspended)},
 		"suspended by the app":                {one, two, Result{Updated, standbyUser(2, suspended)}, nil, "", standbyUser(2, suspended)},
 		"suspended before, not read back":     {susp1, two, Result{Updated, nil}, nil, "", susp1},
 		"no longer suspended":                 {susp1, two, Result{Updated, two}, nil, "", two},
@@ -92,31 +111,13 @@ func TestStandbyAfterUpsert(t *testing.T) {
 			t.Parallel()
 			w := upserted{
 				offered: tt.offered, res: tt.res, err: tt.err, at: now,
-				overtaken: tt.kind == "overtaken", caching: tt.kind != "no cache",
+				overtaken: tt.kind == "overtaken", caching: tt.kind != "no cache", open: tt.kind == "open",
 			}
 			got := w.standby(tt.cached)
 			if diff := cmp.Diff(tt.want, got, cmpopts.EquateEmpty()); diff != "" {
 				t.Errorf("standby (-want +got):\n%s", diff)
 			}
 		})
-	}
-}
-
-func TestStandbyAfterDeactivate(t *testing.T) {
-	t.Parallel()
-	tombstone := &User{ClerkID: "user_1", DeletedAt: standbyStart}
-	for name, tt := range map[string]struct {
-		cached *User
-		err    error
-		want   *User
-	}{
-		"deleted":                {standbyUser(1), nil, tombstone},
-		"deleted, nobody visits": {nil, nil, tombstone},
-		"an error":               {standbyUser(1), errors.New("down"), standbyUser(1)},
-	} {
-		if diff := cmp.Diff(tt.want, standbyAfterDeactivate(tt.cached, "user_1", standbyStart, tt.err)); diff != "" {
-			t.Errorf("%s: standby (-want +got):\n%s", name, diff)
-		}
 	}
 }
 

@@ -27,6 +27,7 @@ type Syncer struct {
 	writes     writesUnderWay
 	handovers  handoverLog
 	lookups    singleflight.Group // lookups under way, by load.key
+	audiences  audiences          // of the lookups
 	background *background
 	logLimit   *logLimit
 }
@@ -128,18 +129,19 @@ func (s *Syncer) invalidateUpserted(u *User, gen uint64, res Result, err error) 
 }
 
 func (s *Syncer) invalidateAfter(w upserted, gen uint64) {
-	w.caching, w.at = s.cfg.CacheTTL >= 0, s.clock.Now()
+	w.caching, w.open, w.at = s.cfg.CacheTTL >= 0, s.cfg.OnFailure == FailOpen, s.clock.Now()
 	s.invalidate(w.offered.ClerkID, func(cached *User, generation uint64) *User {
 		w.overtaken = generation != gen+1
 		return w.standby(cached)
 	})
 }
 
-// deactivate marks the user deleted. The next visit sees it, even if the Store is down by
-// then.
+// deactivate marks the user deleted. The next visit sees it, even if the Store is down then or
+// already now: Clerk has deleted the user.
 func (s *Syncer) deactivate(ctx context.Context, id string, at time.Time) (Result, error) {
 	res, err := s.store.Deactivate(ctx, id, at)
-	s.invalidate(id, func(cached *User, _ uint64) *User { return standbyAfterDeactivate(cached, id, at, err) })
+	// If the Store can be read, its record counts: see supersedes.
+	s.invalidate(id, func(*User, uint64) *User { return &User{ClerkID: id, DeletedAt: at} })
 	return res, storeError(err)
 }
 

@@ -46,8 +46,9 @@ import (
 // An event, a Sync, a Reconcile or a Forget invalidates: it increases the user's
 // generation in the cache, and from then on nothing is cached that was read before
 // (visit_cache.go). A visit that waited for such a read looks again, once: what the second
-// lookup read, it read after the visit had come, and that is good enough; from then on
-// nothing earlier is served. A load ends the other loads too if it finds the user newly
+// lookup read, it read after the visit had come, and that is good enough, unless the process
+// has learned meanwhile that the user is deleted or suspended; from then on nothing earlier
+// is served. A load ends the other loads too if it finds the user newly
 // barred, or no longer barred, or if it did not run in the user's one plain lookup. So the
 // versions that visits get do not go back: one that comes after another has ended gets the
 // same version or a later one. A lookup does not invalidate with its own write. If the
@@ -185,6 +186,9 @@ func (s *Syncer) lookup(ctx context.Context, id string, now time.Time, token vis
 	cached, ok := s.cache.standby(id, now)
 	newer := ok && s.needsReread(cached, now, token.version)
 	detached := s.background.detach(ctx)
+	heard, checked := true, false
+	s.audiences.join(id)
+	defer func() { s.logUnheard(detached, id, s.audiences.leave(id, heard)) }()
 	for first := true; ; first = false {
 		gen := s.cache.generation(id).Load()
 		l := load{id: id, gen: gen, token: token, newer: newer}
@@ -198,6 +202,8 @@ func (s *Syncer) lookup(ctx context.Context, id string, now time.Time, token vis
 				// before this visit: look again.
 			case res.Err == nil && !newer && s.needsReread(f.user, now, token.version):
 				newer = true // another visitor's lookup, which did not know what this token says
+			case res.Err == nil && !f.current && !checked && s.cache.knowsWorse(id, f.user, now):
+				checked = true // if the user is restored since, the Store says so
 			case res.Err == nil && !f.current:
 				s.cache.overtake(id, f.user)
 				return f, nil
@@ -205,6 +211,7 @@ func (s *Syncer) lookup(ctx context.Context, id string, now time.Time, token vis
 				return f, res.Err
 			}
 		case <-ctx.Done():
+			heard = false
 			return found{}, unavailable(context.Cause(ctx))
 		}
 	}
@@ -256,6 +263,9 @@ func (s *Syncer) load(ctx context.Context, l load) (found, error) {
 		}
 		return nil
 	})
+	if err != nil {
+		s.logUnheard(ctx, id, s.audiences.ended(id, err))
+	}
 	return f, err
 }
 
@@ -279,8 +289,10 @@ func (s *Syncer) loadFromStore(ctx context.Context, id string, token visitToken)
 	u, err := s.stored(ctx, id)
 	now := s.clock.Now()
 	switch {
-	case errors.Is(err, ErrNotFound), err == nil && unconfirmed(u) && u.IsActive:
+	case errors.Is(err, ErrNotFound):
 		return s.create(ctx, id, token)
+	case err == nil && unconfirmed(u) && u.IsActive:
+		return s.confirm(ctx, u, token)
 	case err != nil:
 		return found{}, storeError(err)
 	case unconfirmed(u): // the app suspended the user
@@ -327,6 +339,7 @@ func (s *Syncer) readAndUpsert(ctx context.Context, id string) (found, error) {
 		err = &Problem{Status: http.StatusServiceUnavailable, Code: p.Code, RetryAfter: failureFor, Err: p.Err}
 	}
 	if err != nil && res.Outcome == 0 {
+		s.liftUnwritten(m.user, gen, err)
 		return s.bannedInClerk(ctx, m, err)
 	}
 	if res.User == nil {
@@ -338,8 +351,9 @@ func (s *Syncer) readAndUpsert(ctx context.Context, id string) (found, error) {
 		res.User = u
 	}
 	switch {
+	case err == nil && unconfirmed(res.User):
+		res.User = s.rereads.recordConfirmed(res.User, m.user)
 	case err == nil:
-		res.User = confirmedBy(res.User, m.user)
 	case unconfirmed(res.User) && !barred(res.User):
 		return found{}, err // nothing that may be served
 	}
@@ -350,6 +364,17 @@ func (s *Syncer) readAndUpsert(ctx context.Context, id string) (found, error) {
 func (s *Syncer) upsertQuietly(ctx context.Context, u *User) (Result, error) {
 	res, err := s.store.Upsert(ctx, u)
 	return res, storeError(err)
+}
+
+// liftUnwritten ends a ban that this process knows, if Clerk has lifted it and that could not be
+// written.
+func (s *Syncer) liftUnwritten(u *User, gen uint64, err error) {
+	if u == nil || u.Banned {
+		return
+	}
+	if known, ok := s.cache.standby(u.ClerkID, s.clock.Now()); ok && known.Banned {
+		s.invalidateUpserted(u, gen, Result{}, err)
+	}
 }
 
 // bannedInClerk is the answer if nothing could be written. A user whom Clerk says is banned is

@@ -19,7 +19,8 @@ import (
 //
 // If that fails, each request would ask Clerk again. So a failure that trying again would not
 // change is remembered for a moment (lasts), unless an event for the user, a Reconcile or a
-// Forget takes it back before. And after a 429 the whole process leaves Clerk alone for as long as
+// Forget takes it back before. What Clerk said is remembered too if the record stays unconfirmed
+// all the same. And after a 429 the whole process leaves Clerk alone for as long as
 // Clerk asked: its limit is for the instance, not for a user. Events and Syncs still go
 // through.
 
@@ -39,16 +40,47 @@ const (
 // unconfirmed reports whether Clerk has never confirmed the record.
 func unconfirmed(u *User) bool { return u.SyncedAt.IsZero() && u.DeletedAt.IsZero() }
 
-// confirmedBy returns the record that the Store has after an Upsert of offered succeeded. If
-// it is still unconfirmed there, because a field was omitted or the record has a version of
-// its own, the copy that is served and cached counts as confirmed by offered.
-func confirmedBy(u, offered *User) *User {
-	if !unconfirmed(u) {
-		return u
+// confirmation is what Clerk said of a user whose record stays unconfirmed. The zero confirmation
+// is none.
+type confirmation struct {
+	at     time.Time
+	banned bool
+}
+
+// of returns the record as it may be served and cached.
+func (c confirmation) of(u *User) *User {
+	confirmed := u.Clone()
+	confirmed.SyncedAt, confirmed.Banned = c.at, u.Banned || c.banned
+	return confirmed
+}
+
+// recordConfirmed notes that an Upsert of offered succeeded, and yet the record u is unconfirmed:
+// a field was omitted, or the record has a version of its own. It returns the record to serve.
+func (l rereadLog) recordConfirmed(u, offered *User) *User {
+	c := confirmation{offered.SyncedAt, offered.Banned}
+	l.update(u.ClerkID, func(e reread, _ bool) (reread, bool) {
+		e.confirmed = c
+		return e, true
+	})
+	return c.of(u)
+}
+
+// confirmation returns what Clerk said of the user less than askAgainAfter ago.
+func (l rereadLog) confirmation(id string, now time.Time) (confirmation, bool) {
+	e, ok := l.entries.GetIfPresent(id)
+	since := now.Sub(e.confirmed.at)
+	return e.confirmed, ok && 0 <= since && since < askAgainAfter
+}
+
+// confirm has Clerk confirm a record that is unconfirmed in the Store.
+func (s *Syncer) confirm(ctx context.Context, u *User, token visitToken) (found, error) {
+	now := s.clock.Now()
+	if c, ok := s.rereads.confirmation(u.ClerkID, now); ok && !s.needsReread(u, now, token.version) {
+		return found{user: c.of(u), source: SourceStore}, nil
 	}
-	c := u.Clone()
-	c.SyncedAt, c.Banned = offered.SyncedAt, u.Banned || offered.Banned
-	return c
+	f, err := s.create(ctx, u.ClerkID, token)
+	f.reread = f.user != nil
+	return f, err
 }
 
 // create reads from Clerk a user who has no record that may be served.
@@ -67,7 +99,7 @@ func (s *Syncer) create(ctx context.Context, id string, token visitToken) (found
 		// user is banned.
 		err = nil
 	}
-	if f.outcome == 0 && length > 0 {
+	if length > 0 && (f.outcome == 0 || unconfirmed(f.user)) {
 		remembered := err
 		if f.user != nil {
 			remembered = inactive(f.user)
@@ -150,7 +182,7 @@ func (l rereadLog) recordFailure(id string, err error, now time.Time, length tim
 // or the app has changed the record.
 func (l rereadLog) recordKnown(id string) {
 	l.update(id, func(e reread, found bool) (reread, bool) {
-		e.failed = failed{}
+		e.failed, e.confirmed = failed{}, confirmation{}
 		return e, found
 	})
 }

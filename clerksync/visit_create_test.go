@@ -70,14 +70,35 @@ func unconfirmedCases() map[string]unconfirmedCase {
 	typeInTheWay := func(fx *fixture, c *clerksync.Config) { c.Store = &failingUpserts{fx.store, errTypeInTheWay} }
 	noMap := func(_ *fixture, c *clerksync.Config) { c.Map = unmappable }
 	noCache := func(_ *fixture, c *clerksync.Config) { c.CacheTTL = -1 }
+	type change = func(*fixture, *clerksync.Config)
+	both := func(a, b change) change {
+		return func(fx *fixture, c *clerksync.Config) { a(fx, c); b(fx, c) }
+	}
 	inactive, unknown, unavailable := clerksync.ErrUserInactive, clerksync.ErrUserUnknown, clerksync.ErrUnavailable
 	return map[string]unconfirmedCase{
 		"active in Clerk":                  {calls: 1},
 		"active in Clerk, without a cache": {change: noCache, calls: 1},
 		"banned in Clerk":                  {clerk: ban, want: inactive, calls: 1},
-		"banned by the app only":           {record: func(u *clerksync.User) { u.Banned = true }, calls: 1},
-		"suspended":                        {record: suspend, want: inactive},
-		"suspended, Clerk is down":         {record: suspend, clerk: down, want: inactive},
+		"a version of the app's, without a cache": {
+			record: func(u *clerksync.User) { u.ClerkUpdatedAt = t0.Add(time.Hour) }, change: noCache, calls: 1,
+		},
+		"a version of the app's, banned, without a cache": {
+			record: func(u *clerksync.User) { u.ClerkUpdatedAt = t0.Add(time.Hour) }, clerk: ban, change: noCache, want: inactive, calls: 1,
+		},
+		"the e-mail is taken, without a cache": {clerk: func(fx *fixture, _ string) { fx.takeEmail() }, change: noCache, calls: 1},
+		"the e-mail is taken, banned, without a cache": {clerk: func(fx *fixture, id string) {
+			fx.takeEmail()
+			ban(fx, id)
+		}, change: noCache, want: inactive, calls: 1},
+		"a type in the way, without a cache": {change: both(typeInTheWay, noCache), code: "conflict", calls: 1},
+		"a type in the way, banned, without a cache": {
+			clerk: ban, change: both(typeInTheWay, noCache), want: inactive, calls: 1,
+		},
+		"Map fails, without a cache":         {change: both(noMap, noCache), code: "mapping_failed", calls: 1},
+		"Map fails, banned, without a cache": {clerk: ban, change: both(noMap, noCache), want: inactive, calls: 1},
+		"banned by the app only":             {record: func(u *clerksync.User) { u.Banned = true }, calls: 1},
+		"suspended":                          {record: suspend, want: inactive},
+		"suspended, Clerk is down":           {record: suspend, clerk: down, want: inactive},
 		"unknown to Clerk": {clerk: func(fx *fixture, id string) { _ = fx.clerk.DeleteUser(id) },
 			want: unknown, calls: 1},
 		"Clerk is down":             {clerk: down, want: unavailable, calls: 3},
@@ -144,6 +165,41 @@ func (tt *unconfirmedCase) visit(t *testing.T, fx *fixture, id string) {
 			t.Errorf("visit: %+v, %v; want an admin whom Clerk has confirmed", u, err)
 		}
 	}
+}
+
+// What Clerk said of a record that stays unconfirmed is remembered for a minute, unless a token is
+// newer or something takes it back.
+func TestUnconfirmedRecordIsRemembered(t *testing.T) {
+	t.Parallel()
+	fx := newFixture(t, func(c *clerksync.Config) { c.CacheTTL, c.RefreshAfter = -1, -1 })
+	id := fx.clerk.CreateUser(fakeclerk.NewUser{Email: "ada@example.com"})
+	fx.importRecord(t, id, nil)
+	fx.takeEmail()
+	asks := func(what string, want int, visit func()) {
+		t.Helper()
+		before := fx.userCalls()
+		for range 5 {
+			visit()
+		}
+		if n := fx.userCalls() - before; n != want {
+			t.Errorf("%s: %d calls to Clerk, want %d", what, n, want)
+		}
+	}
+	plain := func() { visit(t, fx.Syncer, id) }
+	asks("at first", 1, plain)
+	fx.clock.Advance(59 * time.Second)
+	asks("within a minute", 0, plain)
+	fx.clock.Advance(time.Second)
+	asks("after a minute", 1, plain)
+	version := fx.version(t, id).UnixMilli()
+	asks("a newer token", 1, func() { fx.visitWith(t, fx.Syncer, id, version) })
+	fx.Forget(id)
+	asks("after Forget", 1, plain)
+	_ = fx.clerk.BanUser(id)
+	if _, err := fx.Apply(t.Context(), fx.event(id)); err != nil {
+		t.Fatal(err)
+	}
+	asks("after the event of a ban", 1, func() { visitFails(t, fx.Syncer, id, clerksync.ErrUserInactive) })
 }
 
 // However many visits come at once, Clerk is asked once, and none is served before it answers.

@@ -81,9 +81,10 @@ type rereadLog struct {
 
 // reread is what is remembered about one user.
 type reread struct {
-	at      time.Time // when Clerk was last asked, or a visit reserved to ask
-	failed  failed    // why the user could not be created
-	settled bool      // a re-read for a ban was due, and could not confirm it: serve the cached record meanwhile
+	at        time.Time    // when Clerk was last asked, or a visit reserved to ask
+	failed    failed       // why the user could not be created
+	confirmed confirmation // of a record that stays unconfirmed
+	settled   bool         // a re-read for a ban was due, and could not confirm it: serve the cached record meanwhile
 
 	token   time.Time // the latest token version that caused a re-read
 	version int64     // the version of the record that this re-read returned

@@ -22,7 +22,8 @@ type WebhookConfig struct {
 
 	// Secrets are the endpoint's signing secrets, "whsec_…", from the Clerk Dashboard. An
 	// event signed with any of them is accepted, so that a secret can be rotated. White
-	// space around them is ignored. At least one is required; an empty one is an error.
+	// space around them is ignored. At least one is required. One of fewer than 16 bytes is an
+	// error: Svix's have 24 (whsec_ and 32 characters).
 	Secrets []string
 
 	// InstanceID is the Clerk instance, "ins_…", whose events are accepted; others are
@@ -69,8 +70,9 @@ const (
 //
 // It answers 204 after it has applied an event, and to a repeated, stale or unknown one;
 // never before the write is done. A field that a unique index refuses, or that cannot be
-// stored, is left out of an existing record: that is 204 too, and logged. After any other answer Svix delivers again, and no
-// [Config].ErrorHandler can turn one of these into a success:
+// stored, is left out of an existing record: that is 204 too, and logged. After any other
+// answer Svix delivers again, and no [Config].ErrorHandler can turn one of these into a
+// success:
 //
 //   - 400 invalid_signature: signature missing or wrong, or its time off by more than
 //     Tolerance; unreadable_body.
@@ -83,8 +85,8 @@ const (
 //   - 500 mapping_failed: RoleOf or Map failed. A ban is written all the same.
 //   - 503 unavailable: the Store failed; event_hook_failed: OnEvent did.
 //
-// The answer does not reveal which check failed. The log does: at most ten lines of a kind at once, then one a minute. Each
-// delivery is one [Observation], refused ones included.
+// The answer does not reveal which check failed. The log does: at most ten lines of a kind at
+// once, then one a minute. Each delivery is one [Observation], refused ones included.
 //
 // A signature header that was split at its commas, repeated or joined on its way is read as
 // it was meant (RFC 9110, section 5.3).

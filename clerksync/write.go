@@ -17,7 +17,7 @@ import (
 // existing record out, because users can cause such problems themselves:
 //
 //   - A field that a unique index refuses is omitted. This write comes first, and never waits
-//     for Clerk. Then holders.go tries to make the way free for the whole record.
+//     for Clerk. Then holders.go tries to make the way free for each such field.
 //   - A field that cannot be mapped is omitted (mapping.go). After RoleOf or Map failed,
 //     everything but the ban is, and the call still fails.
 //   - If the Store rejects the record for good, the ban is tried alone: the reason may be a
@@ -30,6 +30,14 @@ import (
 // upsertFunc is Store.Upsert, or Syncer.upsert, which also invalidates.
 type upsertFunc func(context.Context, *User) (Result, error)
 
+// writing is what became of a user who was offered to the Store.
+type writing struct {
+	res       Result
+	user      *User            // as it was offered last
+	conflicts []*ConflictError // with unique indexes: these fields are not written
+	err       error            // nil if the record is written, with or without these fields
+}
+
 // write offers to the Store what Clerk said about a user. If the Outcome is not zero,
 // something was written or nothing had to be, also beside an error: then RoleOf or Map failed,
 // or the Store refused all but the ban.
@@ -37,22 +45,50 @@ func (s *Syncer) write(ctx context.Context, m mapped, upsert upsertFunc) (Result
 	if m.user == nil {
 		return Result{}, m.err
 	}
-	if m.err != nil {
-		return s.writePart(ctx, m, upsert)
+	w := without(ctx, m.user, upsert)
+	if len(w.conflicts) > 0 && !w.late() {
+		w = s.handOver(ctx, m.user, w, upsert)
 	}
-	res, err := upsert(ctx, m.user)
-	if err == nil {
-		return s.writeStaleBan(ctx, m.user, res, upsert)
+	if w.err == nil && !w.late() && (m.onlyFields || m.err == nil && len(w.conflicts) > 0) {
+		s.logOmitted(ctx, w.user, cmp.Or(m.err, w.conflict()))
 	}
-	if conflict := refusedField(err); conflict != nil {
-		return s.writeConflicting(ctx, m.user, conflict, err, upsert)
+	return w.res, w.answer(m)
+}
+
+// late reports whether the record has a later state than the user, so that nothing is missing.
+func (w *writing) late() bool {
+	return w.err == nil && (w.res.Outcome == Stale || w.res.Outcome == Deactivated)
+}
+
+// conflict is the first of the conflicts; nil if there is none.
+func (w *writing) conflict() error {
+	if len(w.conflicts) == 0 {
+		return nil
 	}
-	if ban := banAlone(m.user); ban != nil && errors.Is(err, ErrRejected) {
-		if written, banErr := upsert(ctx, ban); banErr == nil {
-			return written, err
-		}
+	return w.conflicts[0]
+}
+
+// answer is the error of a write of m. A transient one comes first, because then trying again
+// helps.
+func (w *writing) answer(m mapped) error {
+	switch {
+	case w.err == nil && m.onlyFields:
+		return nil
+	case w.err == nil:
+		return m.err
+	case !permanent(w.err):
+		return w.err
+	case errors.Is(w.err, ErrRejected):
+		return cmp.Or(w.conflict(), w.err)
 	}
-	return Result{}, err
+	return cmp.Or(m.err, w.conflict(), w.err)
+}
+
+// permanent reports whether an error of the Store's is about the user, or about the record that
+// it has or does not have. After any other error, trying again may help.
+func permanent(err error) bool {
+	var conflict *ConflictError
+	return errors.As(err, &conflict) || errors.Is(err, ErrRejected) || errors.Is(err, ErrNotFound)
 }
 
 // refusedField returns the conflict with a unique index that err is about, or nil. A conflict
@@ -74,75 +110,35 @@ func banAlone(u *User) *User {
 	return onlyBan(u)
 }
 
-// writePart writes what is left of a user who could not be mapped as a whole.
-func (s *Syncer) writePart(ctx context.Context, m mapped, upsert upsertFunc) (Result, error) {
-	res, u, err := without(ctx, m.user, upsert)
-	var conflict *ConflictError
-	switch {
-	case err == nil && m.onlyFields:
-		s.logOmitted(ctx, u, m.err)
-		return res, nil
-	case err == nil, errors.Is(err, ErrNotFound), errors.As(err, &conflict):
-		return res, m.err
-	default:
-		return res, err
-	}
-}
-
-// writeStaleBan sets the ban of a user who came without a version, if the record has one. It
-// returns the Result of the last write.
-func (s *Syncer) writeStaleBan(ctx context.Context, u *User, res Result, upsert upsertFunc) (Result, error) {
-	if res.Outcome != Stale || !u.ClerkUpdatedAt.IsZero() {
-		return res, nil
-	}
-	ban := undatedBan(u)
-	if ban == nil {
-		return res, nil
-	}
-	return upsert(ctx, ban)
-}
-
-// writeConflicting writes a user whom a unique index refuses. cause is the error.
-func (s *Syncer) writeConflicting(
-	ctx context.Context, u *User, conflict *ConflictError, cause error, upsert upsertFunc,
-) (Result, error) {
-	part, left, err := without(ctx, omitRefused(u, conflict.Field), upsert)
-	exists := err == nil
-	if exists && (part.Outcome == Stale || part.Outcome == Deactivated) {
-		return part, nil // there is a later state
-	}
-	if whole, ok := s.handOver(ctx, u, conflict, upsert); ok {
-		return whole, nil
-	}
-	if !exists {
-		return part, cause
-	}
-	s.logOmitted(ctx, left, conflict)
-	return part, nil
-}
-
 // maxRefusedFields is how many fields are omitted one after the other. After that, everything
 // but the ban is.
 const maxRefusedFields = 4
 
 // without upserts u, and omits what unique indexes refuse. If the Store rejects the rest, it
-// writes the ban alone, and the error is that rejection. It returns what it wrote.
-func without(ctx context.Context, u *User, upsert upsertFunc) (Result, *User, error) {
+// writes the ban alone, and the error is that rejection.
+func without(ctx context.Context, u *User, upsert upsertFunc) writing {
+	w := writing{user: u}
 	var rejection error
-	for n := 0; ; n++ {
-		res, err := upsert(ctx, u)
-		var less *User
-		switch conflict := refusedField(err); {
+	for less := u; less != nil; {
+		w.user = less
+		w.res, w.err = upsert(ctx, w.user)
+		conflict := refusedField(w.err)
+		switch {
+		case w.err == nil:
+			less = staleBan(w.user, w.res.Outcome)
 		case conflict != nil:
-			less = omitNext(u, conflict, n)
-		case errors.Is(err, ErrRejected):
-			rejection, less = err, banAlone(u)
+			less = omitNext(w.user, conflict, len(w.conflicts))
+			w.conflicts = append(w.conflicts, conflict)
+		case errors.Is(w.err, ErrRejected):
+			rejection, less = w.err, banAlone(w.user)
+		default:
+			less = nil
 		}
-		if less == nil {
-			return res, u, cmp.Or(rejection, err)
-		}
-		u = less
 	}
+	if w.err == nil || permanent(w.err) {
+		w.err = cmp.Or(rejection, w.err)
+	}
+	return w
 }
 
 // omitNext is omitRefused after n more fields were refused.

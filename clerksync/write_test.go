@@ -524,6 +524,70 @@ func TestBanWithoutAVersion(t *testing.T) {
 	}
 }
 
+// A Reconcile sets such a ban too, and only then.
+func TestReconcileBanWithoutAVersion(t *testing.T) {
+	t.Parallel()
+	for name, updatedAt := range map[string]any{
+		"far ahead": t0.AddDate(1, 0, 0).UnixMilli(), "text": "2026-03-01", "a float": 1.5, "null": nil, "negative": -1,
+	} {
+		for _, banned := range []bool{true, false} {
+			for _, force := range []bool{true, false} {
+				t.Run(fmt.Sprintf("%s, banned %t, force %t", name, banned, force), func(t *testing.T) {
+					t.Parallel()
+					w := newWriteFixture(t, writeFault{})
+					id := w.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Ada"})
+					visit(t, w.Syncer, id)
+					w.clock.Advance(time.Minute)
+					w.rename(t, id, "Late")
+					late := w.user(t, id)
+					w.clock.Advance(time.Minute)
+					if banned {
+						_ = w.clerk.BanUser(id)
+					}
+					_ = w.clerk.UpdateUserSilently(id, func(u *fakeclerk.UserObject) { u.Extra = map[string]any{"updated_at": updatedAt} })
+					before := w.stored(t, id)
+					opts := clerksync.ReconcileOptions{Force: force}
+					_, _ = w.Reconcile(t.Context(), opts)
+					if !banned {
+						if diff := gocmp.Diff(before, w.stored(t, id)); diff != "" {
+							t.Errorf("the record changed (-before +after):\n%s", diff)
+						}
+						return
+					}
+					w.checkBanned(t, id, "after the run")
+					checkProblem(t, w.deliver(t, late), 204, "")
+					w.checkBanned(t, id, "after a late event")
+				})
+			}
+		}
+	}
+}
+
+// If the Store rejects the record, and fails as the ban is written alone, trying again helps.
+func TestBanAloneThatFails(t *testing.T) {
+	t.Parallel()
+	for name, first := range map[string]error{
+		"rejected":    clerksync.ErrRejected,
+		"in conflict": &clerksync.ConflictError{Field: "name"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWriteFixture(t, writeFault{})
+			id := w.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Ada"})
+			visit(t, w.Syncer, id)
+			w.clock.Advance(time.Minute)
+			_ = w.clerk.BanUser(id)
+			w.picky.setRefuse(func(u *clerksync.User) error {
+				if len(u.Omit) > 0 {
+					return errDown
+				}
+				return first
+			})
+			checkProblem(t, w.deliver(t, w.user(t, id)), 503, "unavailable")
+		})
+	}
+}
+
 // A user who is not banned is not written without a version, and nothing lifts a ban.
 func TestNoBanWithoutAVersion(t *testing.T) {
 	t.Parallel()
@@ -804,5 +868,25 @@ func TestUnwrittenBanEnds(t *testing.T) {
 		_, _ = w.User(t.Context(), id)
 		w.waitForRefreshes()
 	}
+	visit(t, w.Syncer, id)
+}
+
+// The same while the Store can be read but not written.
+func TestUnwrittenBanEndsWhileWritesFail(t *testing.T) {
+	t.Parallel()
+	w := newWriteFixture(t, writeFault{})
+	id := w.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Ada"})
+	visit(t, w.Syncer, id)
+	w.clock.Advance(time.Minute)
+	w.picky.setRefuse(func(*clerksync.User) error { return errDown })
+	_ = w.clerk.BanUser(id)
+	checkProblem(t, w.deliver(t, w.user(t, id)), 503, "unavailable")
+	visitFails(t, w.Syncer, id, clerksync.ErrUserInactive)
+	w.clock.Advance(2 * time.Minute)
+	visitFails(t, w.Syncer, id, clerksync.ErrUserInactive) // Clerk confirms the ban
+	if err := w.clerk.UnbanUser(id); err != nil {
+		t.Fatal(err)
+	}
+	w.clock.Advance(time.Minute + time.Second)
 	visit(t, w.Syncer, id)
 }

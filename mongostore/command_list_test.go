@@ -55,7 +55,7 @@ var commandList = map[string]map[string]support{
 		"indexes.key":    always,
 		"indexes.name":   always,
 		"indexes.unique": {since: "2.6", v1: true, but: "Azure Cosmos DB: only in an empty collection (67): Open says so"},
-		"indexes.sparse": {since: "2.6", strict: "error 323: Open says which index to create",
+		"indexes.sparse": {since: "2.6", strict: "error 323, also for one that exists: Open says which index to create",
 			but: "Azure Cosmos DB does not have it, Amazon DocumentDB uses such an index " +
 				"only in queries with $exists: Open accepts a unique index that is not sparse, and the README says so"},
 		"indexes.partialFilterExpression": {since: "3.2", v1: true, but: "not everywhere: only sent if such an index exists"},

@@ -33,6 +33,9 @@ func (s *Store) deactivate(ctx context.Context, clerkID, externalID string, at t
 	if err != nil {
 		return clerksync.Result{}, err
 	}
+	if s.readOnly {
+		return clerksync.Result{}, errReadOnly
+	}
 	if clerkID == "" {
 		return clerksync.Result{}, errors.New("mongostore: deactivate: no clerkID")
 	}
@@ -179,6 +182,9 @@ func (s *Store) Restore(ctx context.Context, clerkID string, before time.Time) (
 	ctx, err := begin(ctx, op)
 	if err != nil {
 		return false, err
+	}
+	if s.readOnly {
+		return false, errReadOnly
 	}
 	if clerkID == "" {
 		return false, errors.New("mongostore: restore: no clerkID")

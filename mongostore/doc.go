@@ -7,6 +7,33 @@
 // Only [Open] returns a Store, because everything that clerksync promises depends on one
 // unique index on clerkId: Open creates it, or checks that it exists.
 //
+// # The record
+//
+// These are the names of the record's fields. [Options].Fields takes them, and errors name fields
+// so; in the collection each may have another path. The README of this package says more about
+// the sources of the values.
+//
+//	clerkId                                    string, unique   Clerk
+//	email, name                                string           Clerk
+//	profile.firstName, profile.lastName, profile.fullName, profile.imageUrl,
+//	profile.phoneNumber, profile.birthday, profile.gender
+//	                                           string           Clerk
+//	emailVerified, phoneVerified, banned       bool             Clerk
+//	clerkCreatedAt, clerkUpdatedAt             date             Clerk
+//	lastSignInAt                               date             Clerk
+//	role                                       string           the app; Clerk with RoleOf
+//	location.country, location.city, location.state, location.timezone
+//	                                           string           the app
+//	isActive                                   bool             the app
+//	createdAt, updatedAt                       date             the Store
+//	syncedAt, deletedAt                        date             the Store
+//	extraFields                                list of strings  the Store
+//	clerkJobs                                  document         the Store
+//	adoptedAt, adoptedBy                       date, string     the Store
+//	clerkInsert                                ObjectID         the Store, only if the _id is the Clerk id
+//
+// The names in Extra are further top-level fields, which belong to Clerk.
+//
 // # What it needs from the server
 //
 // MongoDB 4.4 or later, or a server that speaks its protocol. The Store uses only what

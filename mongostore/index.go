@@ -53,7 +53,7 @@ func (s *Store) ensureIndexes(ctx context.Context, allowed []string) error {
 		case slices.ContainsFunc(indexes, index.setsCollation), s.codec.idIsClerkID(), kept >= 0 && indexes[kept].name == created:
 			return errors.Join(faults...)
 		case kept >= 0:
-			return errors.Join(append(faults, s.awaitBuild(ctx, indexes[kept]))...)
+			return errors.Join(append(faults, s.awaitBuild(ctx, indexes[kept], indexes))...)
 		case created != "":
 			return errors.Join(append(faults, fmt.Errorf("mongostore: open: the index %q on %s was created, and the server does not list it as one that makes every %[2]s unique", created, s.clerkIDPath()))...)
 		}
@@ -77,6 +77,28 @@ func (s *Store) ensureIndexes(ctx context.Context, allowed []string) error {
 	}
 }
 
+// checkIndexes is ensureIndexes for a user who may only read. What the user may not list does not
+// matter to reads.
+func (s *Store) checkIndexes(ctx context.Context, allowed []string) error {
+	indexes, err := s.indexes(ctx)
+	switch {
+	case hasCode(err, codeUnauthorized):
+		return nil
+	case err != nil:
+		return err
+	}
+	missing := !slices.ContainsFunc(indexes, index.keepsClerkID) && !s.codec.idIsClerkID()
+	if err := s.movedFrom(ctx, indexes, allowed, missing); err != nil {
+		return err
+	}
+	faults := s.judge(indexes, allowed)
+	if missing {
+		faults = append(faults, fmt.Errorf("mongostore: open: %s has no unique index that lookups use, and with ReadOnly Open makes none; have it created: %s",
+			s.clerkIDPath(), s.createLine(s.clerkIDIndex(indexes))))
+	}
+	return errors.Join(faults...)
+}
+
 // awaitBuild waits until the index is built. MongoDB lists it before that, and lets some
 // duplicates in. A createIndexes of the same index waits for the build; if the index is
 // ready, it does nothing.
@@ -84,7 +106,7 @@ func (s *Store) ensureIndexes(ctx context.Context, allowed []string) error {
 //
 // If the server refuses the command for another reason (the user may not create indexes, for
 // one), the index counts as built: only an administrator could tell.
-func (s *Store) awaitBuild(ctx context.Context, ix index) error {
+func (s *Store) awaitBuild(ctx context.Context, ix index, indexes []index) error {
 	command := bson.D{{Key: "createIndexes", Value: s.coll.Name()}, {Key: "indexes", Value: bson.A{ix.spec}}}
 	err := s.retry(ctx, fmt.Sprintf("open: wait until the index %q on %s is built", ix.name, ix.clerkIDPath()), func() error {
 		return s.coll.Database().RunCommand(ctx, command).Err()
@@ -94,6 +116,8 @@ func (s *Store) awaitBuild(ctx context.Context, ix index) error {
 		return nil
 	case !answered(err), mongo.IsTimeout(err), transient(err), hasCode(err, notBuilt...):
 		return err
+	case hasCode(err, codeStableAPI) && ix.sparse:
+		return s.refusedIndex(ctx, notUsed, err, s.partialForStrict(indexes))
 	case !isUniqueViolation(err):
 		return nil
 	}
@@ -109,6 +133,7 @@ func (s *Store) awaitBuild(ctx context.Context, ix index) error {
 const (
 	notUnique  = "%s cannot be made unique"
 	notCreated = "the unique index on %s cannot be created"
+	notUsed    = "lookups do not use the unique index on %s"
 )
 
 // refusedIndex returns the error for an index on clerkId that the server refuses. The advice

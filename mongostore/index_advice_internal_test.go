@@ -142,8 +142,8 @@ func TestCollatedClerkID(t *testing.T) {
 func TestReplaceOnClerkID(t *testing.T) {
 	keys := bson.D{{Key: "clerkId", Value: int32(1)}}
 	theirs := bson.D{{Key: "name", Value: "theirs"}}
-	uniquely := append(theirs[:1:1], bson.E{Key: "unique", Value: true})
-	wanted := append(uniquely[:2:2], bson.E{Key: "sparse", Value: true})
+	uniquely := bson.D{theirs[0], {Key: "unique", Value: true}}
+	wanted := bson.D{theirs[0], uniquely[1], {Key: "sparse", Value: true}}
 	ofType := bson.D{{Key: "clerkId", Value: bson.D{{Key: "$type", Value: "string"}}}}
 	hidden := bson.D{{Key: "hidden", Value: true}}
 	swap := func(old bson.D) []ShellCall {

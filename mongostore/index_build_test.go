@@ -72,8 +72,12 @@ func TestOpenDuringIndexBuild(t *testing.T) {
 					return reaction{}
 				})
 				_, err := mongostore.Open(t.Context(), coll, nil)
-				if c.want != "" {
-					wantError(t, err, c.want)
+				want := c.want
+				if name == "StrictStableAPI" && kind == "Sparse" { // MongoDB does not use it for this client
+					want = "lookups do not use the unique index on clerkId (server error 323)"
+				}
+				if want != "" {
+					wantError(t, err, want)
 				} else if err != nil {
 					t.Error(err)
 				}

@@ -71,6 +71,14 @@ type Options struct {
 	// Defaults to linking none.
 	Adopt *Adopt
 
+	// ReadOnly is for a program that only reads, as a database user who may only read. Open
+	// then writes nothing and makes no index: if clerkId does not have a unique one, that is an
+	// error, unless the user may not list the indexes. Upsert, UpsertBatch, Deactivate and
+	// Restore fail.
+	//
+	// Defaults to false.
+	ReadOnly bool
+
 	// Now is the clock for createdAt, updatedAt and [clerksync.Decide]. If clerksync's
 	// Config.Now is set, set this to the same function.
 	//
@@ -88,6 +96,7 @@ type Store struct {
 	batchSize int
 	erase     bool
 	adopt     *adopter // nil adopts nothing
+	readOnly  bool
 	now       func() time.Time
 	unique    []uniqueIndex // those without clerkId and _id
 	// deadlocked admits one call at a time, of those whose write ended in a deadlock.
@@ -109,8 +118,10 @@ var (
 // not need to exist yet.
 //
 // Open makes sure that clerkId is unique. It accepts an existing unique index on
-// clerkId alone, sparse or not. Otherwise it creates a sparse one, which allows records
-// without a clerkId; its name is clerkId_1 if that is free. If several records have the
+// clerkId alone that lookups use: one that is not hidden and, if it is partial, has the
+// filter {clerkId: {$exists: true}}. If the index is still being built, Open waits for it,
+// provided that the user may create indexes. Otherwise it creates a sparse one, which allows
+// records without a clerkId; its name is clerkId_1 if that is free. If several records have the
 // same clerkId, the error names some of them. If the user may not create indexes, the
 // error says which one to create.
 //
@@ -127,7 +138,7 @@ var (
 //
 // Open also tries a write that matches nothing. If the server refuses retryable writes,
 // which are the driver's default, the error says to add retryWrites=false to the connection
-// string. If the user may not write, it names the privileges.
+// string. If the user may not write, it names the privileges; see [Options].ReadOnly.
 //
 // Open refuses a collection with a default collation: its indexes inherit the
 // collation, which may make the ids of two users equal.
@@ -174,6 +185,7 @@ func Open(ctx context.Context, coll *mongo.Collection, opts *Options) (*Store, e
 		batchSize:    opts.BatchSize,
 		erase:        opts.EraseOnDelete,
 		adopt:        adopt,
+		readOnly:     opts.ReadOnly,
 		now:          opts.Now,
 		deadlocked:   make(chan struct{}, 1),
 		backfillSize: backfillSize,
@@ -186,6 +198,12 @@ func Open(ctx context.Context, coll *mongo.Collection, opts *Options) (*Store, e
 	}
 	if err := coll.Database().Client().Ping(ctx, readpref.Primary()); err != nil {
 		return nil, wrapPingErr(ctx, err)
+	}
+	if s.readOnly {
+		if err := s.checkIndexes(ctx, opts.AllowUnique); err != nil {
+			return nil, err
+		}
+		return s, nil
 	}
 	fault := s.checkWrites(ctx)
 	if errors.Is(fault, errUnacknowledged) { // look for further faults
@@ -202,6 +220,9 @@ func Open(ctx context.Context, coll *mongo.Collection, opts *Options) (*Store, e
 	}
 	return s, nil
 }
+
+// errReadOnly is the error of the methods that write, with [Options].ReadOnly.
+var errReadOnly = errors.New("mongostore: the Store was opened with ReadOnly")
 
 // checkWrites finds out whether the server takes the Store's writes. It tries one that
 // matches no record, in up to three forms, because codes alone do not tell why a server

@@ -71,6 +71,14 @@ type upsert struct {
 }
 
 func (s *Store) newUpsert(u *clerksync.User) (*upsert, error) {
+	if s.readOnly {
+		return nil, errReadOnly
+	}
+	return s.plannedUpsert(u)
+}
+
+// plannedUpsert is newUpsert for one that is not run.
+func (s *Store) plannedUpsert(u *clerksync.User) (*upsert, error) {
 	u, err := u.Canonical()
 	if err != nil {
 		return nil, fmt.Errorf("mongostore: upsert: %w", err)

@@ -78,13 +78,32 @@ func (d *mongoDatabase) open(ctx context.Context, s settings, o *mongostore.Opti
 	}
 	openCtx, cancelOpen := context.WithTimeout(ctx, openTimeout)
 	defer cancelOpen()
-	d.opened, err = mongostore.Open(openCtx, d.coll, o)
+	d.opened, err = mongostore.Open(openCtx, d.coll, s.storeOptions(o))
 	return err
 }
 
-// checkIndex returns an error if Open would make the index on clerkId.
+// storeOptions returns o as the command needs it: one that writes nothing works as a database user
+// who may only read.
+func (s settings) storeOptions(o *mongostore.Options) *mongostore.Options {
+	if !s.writesNothing {
+		return o
+	}
+	var reading mongostore.Options
+	if o != nil {
+		reading = *o
+	}
+	reading.ReadOnly = true
+	return &reading
+}
+
+// checkIndex returns an error if Open would have to make the index on clerkId. A user who may not
+// list the indexes may still read.
 func (d *mongoDatabase) checkIndex(ctx context.Context, s settings) error {
-	indexes, err := d.indexes(ctx)
+	specs, err := d.indexSpecs(ctx)
+	if isUnauthorized(err) {
+		return nil
+	}
+	indexes, err := readIndexes(specs, err)
 	if err != nil {
 		return err
 	}
@@ -146,13 +165,22 @@ func (d *mongoDatabase) mapped(ctx context.Context) (string, error) {
 }
 
 func (d *mongoDatabase) indexes(ctx context.Context) ([]index, error) {
+	return readIndexes(d.indexSpecs(ctx))
+}
+
+// indexSpecs returns the documents of listIndexes. The error is the driver's.
+func (d *mongoDatabase) indexSpecs(ctx context.Context) (specs []bson.Raw, err error) {
 	ctx, cancel := context.WithTimeout(ctx, d.timeout)
 	defer cancel()
 	cursor, err := d.coll.Indexes().List(ctx)
-	var specs []bson.Raw
-	if err == nil {
-		err = cursor.All(ctx, &specs)
+	if err != nil {
+		return nil, err
 	}
+	err = cursor.All(ctx, &specs)
+	return specs, err
+}
+
+func readIndexes(specs []bson.Raw, err error) ([]index, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listing the indexes: %s", mongostore.Describe(err))
 	}
@@ -161,6 +189,12 @@ func (d *mongoDatabase) indexes(ctx context.Context) ([]index, error) {
 		indexes[i] = indexOf(spec)
 	}
 	return indexes, nil
+}
+
+// isUnauthorized reports whether the server says that the database user may not do it.
+func isUnauthorized(err error) bool {
+	server := mongo.ServerError(nil)
+	return errors.As(err, &server) && server.HasErrorCode(13)
 }
 
 func (d *mongoDatabase) close(ctx context.Context) error {

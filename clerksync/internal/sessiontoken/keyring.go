@@ -3,6 +3,8 @@ package sessiontoken
 import (
 	"context"
 	"crypto/rsa"
+	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -10,24 +12,24 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/singleflight"
-
 	"github.com/clerksync/clerksync-go/clerksync/internal/clock"
 )
 
 const (
 	// keysMaxAge is how long fetched keys count as current.
 	keysMaxAge = time.Hour
-	// fetchInterval is the least time between two fetches, however many unknown key ids
-	// arrive. Wrong signatures have an interval of their own, so that they never delay the
-	// fetch for an unknown key id.
+	// fetchInterval is the least time between the beginnings of two fetches, however many
+	// unknown key ids arrive. Wrong signatures have an interval of their own, so that they never
+	// delay the fetch for an unknown key id.
 	fetchInterval = 10 * time.Second
-	// fetchIntervalAfterFailure is the same after a fetch that failed.
+	// fetchIntervalAfterFailure is the least time between the end of a fetch that failed and
+	// the next fetch, whatever the causes are.
 	fetchIntervalAfterFailure = time.Second
 
-	// ExpiredKeysWait is how long a request waits for new keys if the expired ones have
-	// the key it needs.
-	ExpiredKeysWait = time.Second
+	// FetchPatience is how long after a fetch began requests wait for it if they can do
+	// without, because the expired keys have the key they need, or should not, because the
+	// fetch before failed. A fetch itself may take much longer.
+	FetchPatience = time.Second
 )
 
 // keySet is the public keys of one Clerk instance at one time. It is immutable.
@@ -57,13 +59,28 @@ type Keyring struct {
 	detached  func(func(context.Context) error) error
 	clock     clock.Clock
 	current   atomic.Pointer[keySet]
-	fetching  singleflight.Group // by cause
-	oneFetch  sync.Mutex         // held during a fetch
 
-	mu      sync.Mutex
-	triedAt [causes]time.Time // the last fetch for each cause; zero: never
-	failure error             // of the last fetch
+	mu       sync.Mutex
+	inFlight [causes]*fetch
+	triedAt  [causes]time.Time // when the last fetch for each cause began; zero: never
+	failure  error             // of the fetch that ended last; nil: it did not fail
+	failedAt time.Time         // when that was
 }
+
+// fetch is one reading of the keys, which any number of requests wait for.
+type fetch struct {
+	began time.Time
+	again error         // of the fetch before; nil: it did not fail
+	done  chan struct{} // closed at the end
+	err   error         // set before done is closed
+}
+
+// ErrKeysNeeded says that the keys at hand do not tell whether a token is good.
+var ErrKeysNeeded = errors.New("the keys at hand do not tell")
+
+// ErrNotOurs says that the keys could not be fetched, and that those at hand, though perhaps
+// too old, do not include the token's. Most likely another Clerk instance signed it.
+var ErrNotOurs = errors.New("the token's key is not among the known ones")
 
 // cause is why the keys are fetched.
 type cause int
@@ -105,38 +122,32 @@ func (k *Keyring) usable(now time.Time) *keySet {
 	return set
 }
 
-// key returns the key with this id and the set it is from. It fetches the keys if it has
-// none, if they lack the id, and if they are too old. If they are only too old, it falls
-// back to them if Clerk is down or slower than ExpiredKeysWait. The error is an *Error if the
-// key is unknown, else that of the fetch.
-func (k *Keyring) key(ctx context.Context, id string) (*rsa.PublicKey, *keySet, error) {
+// key returns the key with this id and the set it is from. If there are no keys, if they lack
+// the id, or if they are too old, key fetches them. If they are only too old, it falls back to
+// them if Clerk is down or slower than FetchPatience. Without mayFetch it does not fetch for an
+// id that they lack.
+//
+// The error is an *Error if the key is unknown, ErrKeysNeeded if that could not be found out
+// without a fetch, or that of the fetch, which matches ErrNotOurs if there are keys.
+func (k *Keyring) key(ctx context.Context, id string, mayFetch bool) (*rsa.PublicKey, *keySet, error) {
 	if k.fetchKeys == nil {
 		set := k.current.Load()
 		return set.byID[anyKeyID], set, nil
 	}
-	if set := k.usable(k.clock.Now()); set != nil && set.byID[id] != nil {
+	if set := k.usable(k.clock.Now()); set.has(id) {
 		return set.byID[id], set, nil
 	}
-	fetched := k.fetch(missingKey)
-	waitedEnough := make(chan struct{})
-	if set := k.current.Load(); set != nil && set.byID[id] != nil {
-		if k.failing() {
-			return set.byID[id], set, nil // the last fetch failed: do not wait
-		}
-		defer k.clock.AfterFunc(ExpiredKeysWait, func() { close(waitedEnough) })()
+	expired := k.current.Load().has(id)
+	if !expired && !mayFetch {
+		return nil, nil, ErrKeysNeeded
 	}
-	var failure error
-	select {
-	case res := <-fetched:
-		failure = res.Err
-	case <-waitedEnough:
-	case <-ctx.Done():
-		failure = context.Cause(ctx)
-	}
+	failure := k.wait(ctx, k.fetch(missingKey), expired)
 	set := k.current.Load()
 	switch {
-	case set != nil && set.byID[id] != nil:
+	case set.has(id):
 		return set.byID[id], set, nil
+	case failure != nil && set != nil && ctx.Err() == nil:
+		return nil, nil, fmt.Errorf("%w: %w", ErrNotOurs, failure)
 	case failure != nil:
 		return nil, nil, failure
 	default:
@@ -147,27 +158,30 @@ func (k *Keyring) key(ctx context.Context, id string) (*rsa.PublicKey, *keySet, 
 // renewed returns the key that has taken the place of used under the same id, and the set it
 // is from. Clerk's key id is the instance's id, so a rotation may keep it. renewed fetches the
 // keys, within the limits, unless that was done meanwhile. It returns nil if used is still the
-// key, and the error of the fetch if that is not known.
-func (k *Keyring) renewed(ctx context.Context, id string, used *rsa.PublicKey) (*rsa.PublicKey, *keySet, error) {
+// key, and the error of the fetch if that is not known. Without mayFetch that is ErrKeysNeeded.
+func (k *Keyring) renewed(
+	ctx context.Context, id string, used *rsa.PublicKey, mayFetch bool,
+) (*rsa.PublicKey, *keySet, error) {
 	if k.fetchKeys == nil {
 		return nil, nil, nil
 	}
 	if set := k.current.Load(); set.replaced(id, used) {
 		return set.byID[id], set, nil
 	}
-	select {
-	case res := <-k.fetch(wrongSignature):
-		if res.Err != nil {
-			return nil, nil, res.Err
-		}
-	case <-ctx.Done():
-		return nil, nil, context.Cause(ctx)
+	if !mayFetch {
+		return nil, nil, ErrKeysNeeded
+	}
+	if err := k.wait(ctx, k.fetch(wrongSignature), false); err != nil {
+		return nil, nil, err
 	}
 	if set := k.current.Load(); set.replaced(id, used) {
 		return set.byID[id], set, nil
 	}
 	return nil, nil, nil
 }
+
+// has reports whether the key with this id is in the set (nil: no keys).
+func (s *keySet) has(id string) bool { return s != nil && s.byID[id] != nil }
 
 // replaced reports whether the key with this id is another than used.
 func (s *keySet) replaced(id string, used *rsa.PublicKey) bool {
@@ -184,52 +198,86 @@ func unknownKey(set *keySet) error {
 	return e
 }
 
-// failing reports whether the last fetch failed.
-func (k *Keyring) failing() bool {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.failure != nil
+// wait waits for a fetch and returns its error. A request that has expired keys to fall back
+// to waits until FetchPatience after the fetch began, or not at all if the fetch before
+// failed; any error will do for it. Another request waits to the end, or only until
+// FetchPatience if the fetch before failed, and then gets that one's error: in an outage, in
+// which each fetch may hang, it must not wait for one after the other.
+func (k *Keyring) wait(ctx context.Context, f *fetch, expired bool) error {
+	var enough chan struct{}
+	if expired || f.again != nil {
+		left := f.began.Add(FetchPatience).Sub(k.clock.Now())
+		if left <= 0 || expired && f.again != nil {
+			return f.soFar()
+		}
+		enough = make(chan struct{})
+		defer k.clock.AfterFunc(left, func() { close(enough) })()
+	}
+	select {
+	case <-f.done:
+		return f.err
+	case <-enough:
+		return f.soFar()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// soFar is what is known of the fetch now: its error if it has ended, else that of the one
+// before.
+func (f *fetch) soFar() error {
+	select {
+	case <-f.done:
+		return f.err
+	default:
+		return f.again
+	}
 }
 
 // fetch reads the keys from Clerk, for each cause at most once per fetchInterval. In between
-// it returns the error of the last attempt. One fetch runs at a time.
-func (k *Keyring) fetch(why cause) <-chan singleflight.Result {
-	return k.fetching.DoChan(string('0'+rune(why)), func() (any, error) {
-		k.oneFetch.Lock()
-		defer k.oneFetch.Unlock()
-		now, recent, failure := k.begin(why)
-		if recent {
-			return nil, failure
+// it returns the fetch that ended last, as far as that matters.
+func (k *Keyring) fetch(why cause) *fetch {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, f := range k.inFlight[:why+1] { // a fetch for missing keys counts for wrong signatures too
+		if f != nil {
+			return f
 		}
-		err := k.detached(func(ctx context.Context) error {
-			keys, err := k.fetchKeys(ctx)
-			if err == nil {
-				k.current.Store(k.current.Load().next(keys, now))
-			}
-			return err
-		})
-		k.mu.Lock()
-		k.failure = err
-		k.mu.Unlock()
-		return nil, err
+	}
+	f := &fetch{began: k.clock.Now(), again: k.failure, done: make(chan struct{})}
+	if k.tooSoon(why, f.began) {
+		f.err = k.failure
+		close(f.done)
+		return f
+	}
+	k.triedAt[why], k.inFlight[why] = f.began, f
+	go k.run(f, why)
+	return f
+}
+
+// tooSoon reports whether the limits forbid a fetch. k.mu is held.
+func (k *Keyring) tooSoon(why cause, now time.Time) bool {
+	if k.failure != nil {
+		return now.Sub(k.failedAt) < fetchIntervalAfterFailure
+	}
+	return slices.ContainsFunc(k.triedAt[:why+1], func(tried time.Time) bool {
+		return !tried.IsZero() && now.Sub(tried) < fetchInterval
 	})
 }
 
-// begin records an attempt. If there was one within the minimum interval, it returns the error
-// of the last attempt instead.
-func (k *Keyring) begin(why cause) (now time.Time, recent bool, failure error) {
+// run does the fetch f.
+func (k *Keyring) run(f *fetch, why cause) {
+	var keys map[string]*rsa.PublicKey
+	f.err = k.detached(func(ctx context.Context) (err error) {
+		keys, err = k.fetchKeys(ctx)
+		return err
+	})
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	wait := fetchInterval
-	if k.failure != nil {
-		wait = fetchIntervalAfterFailure
+	if set := k.current.Load(); f.err == nil && (set == nil || !f.began.Before(set.fetchedAt)) {
+		k.current.Store(set.next(keys, f.began)) // a fetch that began before the set's may have older keys
 	}
-	now = k.clock.Now()
-	for _, tried := range k.triedAt[:why+1] { // a fetch for missing keys counts for wrong signatures too
-		recent = recent || !tried.IsZero() && now.Sub(tried) < wait
-	}
-	if !recent {
-		k.triedAt[why] = now
-	}
-	return now, recent, k.failure
+	k.failure, k.failedAt = f.err, k.clock.Now()
+	k.inFlight[why] = nil
+	close(f.done)
 }

@@ -24,7 +24,7 @@ import (
 type Config struct {
 	AuthorizedParties []string                  // accepted values of azp; empty for any
 	AllowNoParty      bool                      // accept header tokens without azp, whatever AuthorizedParties are
-	Issuer            string                    // "" for any of the form that Clerk's have
+	Issuers           []string                  // accepted values of iss; empty for any of the form that Clerk's have
 	Leeway            time.Duration             // how far the clocks may be apart
 	AllowPending      bool                      // accept sessions with open tasks
 	VersionClaim      string                    // the claim that holds the user's version
@@ -72,10 +72,21 @@ func NewVerifier(cfg Config) *Verifier {
 
 // Verify verifies a token, or finds that it was verified before; the answer is the same.
 // The error is an [*Error] if the token is refused, [ErrCustomClaims], or that of a failed
-// fetch of the keys.
+// fetch of the keys, which may match [ErrNotOurs].
 func (v *Verifier) Verify(ctx context.Context, token string, from Carrier) (*Session, error) {
+	return v.remembered(ctx, token, from, true)
+}
+
+// VerifyNow is [Verifier.Verify] with the keys at hand. If only a fetch could tell, the error
+// is [ErrKeysNeeded]. Keys that are too old are fetched again all the same, and VerifyNow
+// waits for them until [FetchPatience] at most.
+func (v *Verifier) VerifyNow(ctx context.Context, token string, from Carrier) (*Session, error) {
+	return v.remembered(ctx, token, from, false)
+}
+
+func (v *Verifier) remembered(ctx context.Context, token string, from Carrier, mayFetch bool) (*Session, error) {
 	if v.cache == nil {
-		return v.verify(ctx, token, from)
+		return v.verify(ctx, token, from, mayFetch)
 	}
 	hash := sha256.Sum256([]byte(token))
 	now := v.cfg.Clock.Now()
@@ -87,7 +98,7 @@ func (v *Verifier) Verify(ctx context.Context, token string, from Carrier) (*Ses
 		}
 		v.cache.Invalidate(hash)
 	}
-	s, err := v.verify(ctx, token, from)
+	s, err := v.verify(ctx, token, from, mayFetch)
 	if err == nil {
 		v.cache.Set(hash, s)
 	}
@@ -96,12 +107,12 @@ func (v *Verifier) Verify(ctx context.Context, token string, from Carrier) (*Ses
 
 // verify checks a token in full. The order of the checks decides the code: form and class,
 // key and signature, class again by the category and the claims, issuer, party, state, time.
-func (v *Verifier) verify(ctx context.Context, token string, from Carrier) (*Session, error) {
+func (v *Verifier) verify(ctx context.Context, token string, from Carrier, mayFetch bool) (*Session, error) {
 	t, err := parse(token)
 	if err != nil {
 		return nil, err
 	}
-	keys, err := v.verifySignature(ctx, t)
+	keys, err := v.verifySignature(ctx, t, mayFetch)
 	if err != nil {
 		return nil, err
 	}
@@ -123,15 +134,15 @@ func (v *Verifier) verify(ctx context.Context, token string, from Carrier) (*Ses
 }
 
 // verifySignature returns the keys that verified the signature.
-func (v *Verifier) verifySignature(ctx context.Context, t *parsedToken) (*keySet, error) {
-	key, keys, err := v.cfg.Keys.key(ctx, t.keyID)
+func (v *Verifier) verifySignature(ctx context.Context, t *parsedToken, mayFetch bool) (*keySet, error) {
+	key, keys, err := v.cfg.Keys.key(ctx, t.keyID, mayFetch)
 	if err != nil {
 		return nil, err
 	}
 	if t.verify(key) == nil {
 		return keys, nil
 	}
-	key, keys, err = v.cfg.Keys.renewed(ctx, t.keyID, key)
+	key, keys, err = v.cfg.Keys.renewed(ctx, t.keyID, key, mayFetch)
 	if err != nil {
 		return nil, err
 	}
@@ -169,13 +180,13 @@ func (v *Verifier) checkClaims(c *clerk.SessionClaims, more *moreClaims) error {
 	case more.FormatVersion != nil && *more.FormatVersion != 1 && *more.FormatVersion != 2:
 		return refuse(Malformed, "its version is neither 1 nor 2")
 	}
-	want := v.cfg.Issuer
-	if want != "" && c.Issuer == want || want == "" && clerkIssuer(c.Issuer) {
+	want := v.cfg.Issuers
+	if slices.Contains(want, c.Issuer) || len(want) == 0 && clerkIssuer(c.Issuer) {
 		return nil
 	}
 	return &Error{
 		Code: WrongIssuer, Why: "another issuer",
-		Want: printable(cmp.Or(want, "https://clerk.<domain> or https://<name>.clerk.accounts.dev")),
+		Want: printable(cmp.Or(strings.Join(want, " "), "https://clerk.<domain> or https://<name>.clerk.accounts.dev")),
 	}
 }
 

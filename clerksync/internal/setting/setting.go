@@ -9,6 +9,7 @@ package setting
 
 import (
 	"encoding/base64"
+	"fmt"
 	"net/url"
 	"reflect"
 	"regexp"
@@ -126,6 +127,23 @@ func PublishableKey(value string) string {
 	return key(value, "the publishable key", "pk_", "pk_test_", "pk_live_")
 }
 
+// Environment is the kind of instance that a secret or publishable key belongs to; "" if the
+// key does not say.
+func Environment(key string) string {
+	switch {
+	case strings.HasPrefix(key, "sk_live_"), strings.HasPrefix(key, "pk_live_"):
+		return "production"
+	case strings.HasPrefix(key, "sk_test_"), strings.HasPrefix(key, "pk_test_"):
+		return "development"
+	}
+	return ""
+}
+
+// minSecretBytes is what a signing secret has at least. Svix's have 24 bytes, and the Standard
+// Webhooks specification asks for 24 to 64. A shorter one can only be cut off or made up: from
+// 16 bytes on, it cannot be guessed.
+const minSecretBytes = 16
+
 // WebhookSecret checks the signing secret of a webhook endpoint.
 func WebhookSecret(value string) string {
 	const prefix = "whsec_"
@@ -136,8 +154,11 @@ func WebhookSecret(value string) string {
 	if fault != "" {
 		return fault
 	}
-	if _, err := base64.StdEncoding.DecodeString(value[len(prefix):]); err != nil {
+	switch key, err := base64.StdEncoding.DecodeString(value[len(prefix):]); {
+	case err != nil:
 		return "is not a signing secret: what follows whsec_ is not base64"
+	case len(key) < minSecretBytes:
+		return fmt.Sprintf("is too short for a signing secret: it has fewer than %d bytes, and Svix's have 24", minSecretBytes)
 	}
 	return ""
 }

@@ -129,6 +129,30 @@ func TestKeysOfClerk(t *testing.T) {
 	}
 }
 
+// A secret that is long enough not to be guessed may be Svix's; a shorter one is cut off or made up.
+func TestLengthOfASigningSecret(t *testing.T) {
+	t.Parallel()
+	for n := 1; n <= 64; n++ {
+		got := setting.WebhookSecret("whsec_" + base64.StdEncoding.EncodeToString([]byte(strings.Repeat("s", n))))
+		if tooShort := strings.Contains(got, "is too short"); tooShort != (n < 16) || !tooShort && got != "" {
+			t.Errorf("%d bytes: %q", n, got)
+		}
+	}
+}
+
+func TestEnvironment(t *testing.T) {
+	t.Parallel()
+	for key, want := range map[string]string{
+		"sk_live_" + secret: "production", "pk_live_" + secret: "production",
+		"sk_test_" + secret: "development", "pk_test_" + secret: "development",
+		"sk_" + secret: "", "pk_prod_" + secret: "", "whsec_live_": "", "": "",
+	} {
+		if got := setting.Environment(key); got != want {
+			t.Errorf("%q: %q, want %q", key, got, want)
+		}
+	}
+}
+
 func TestURLAndPEM(t *testing.T) {
 	t.Parallel()
 	const pem = "-----BEGIN PUBLIC KEY-----\nMII\n-----END PUBLIC KEY-----"
