@@ -71,11 +71,14 @@
 // deleting one, restoring one, and a batch of users who are new or newer. An event that
 // was applied before takes two (three if it moves a time and Extra has lists or maps), and
 // one that is out of date three. A user with Omit takes two. A record that clerksync has
-// never written takes four, once.
+// never written takes four, once. With [Options].Adopt, the first sync of a user takes three:
+// one finds that there is no record, one searches for those to adopt, and one writes. A batch
+// takes one search. Known users take what they take without.
 //
 // Filters name the clerkIds that they are about, so commands on a collection that is
-// sharded on clerkId go to single shards. There are three exceptions. Undeleted and
-// UnlinkedEmails read the whole collection. Open looks at a hundred records. If a unique
-// index of the app's own rejects an Upsert, it looks on every shard for another user's record
-// with the same value, and has deleted records give it up.
+// sharded on clerkId go to single shards. There are four exceptions. Undeleted and
+// UnlinkedEmails read the whole collection. Open looks at a hundred records. With Adopt, the
+// search for records without a Clerk id asks every shard. If a unique index of the app's own
+// rejects an Upsert, it looks on every shard for another user's record with the same value,
+// and has deleted records give it up.
 package mongostore

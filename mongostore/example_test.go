@@ -6,6 +6,7 @@ import (
 	"os"
 	"time"
 
+	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
@@ -95,6 +96,26 @@ func ExampleFields_clerkIDAsID() {
 	}
 	store, err := mongostore.Open(context.Background(), client.Database("app").Collection("users"), &mongostore.Options{
 		Fields: mongostore.Fields{"clerkId": "_id"},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	_ = store
+}
+
+// This app had users before Clerk. Those whom its migration imported have its own id as Clerk's
+// external id; the others are found by their verified addresses.
+func ExampleAdopt() {
+	client, err := mongo.Connect(options.Client().ApplyURI("mongodb://127.0.0.1:27017"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	store, err := mongostore.Open(context.Background(), client.Database("app").Collection("users"), &mongostore.Options{
+		Adopt: &mongostore.Adopt{
+			ByExternalID: "_id",
+			ByEmail:      true,
+			Trusted:      bson.D{{Key: "emailVerified", Value: true}},
+		},
 	})
 	if err != nil {
 		log.Fatal(err)
