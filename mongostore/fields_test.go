@@ -577,7 +577,7 @@ func TestEraseMapped(t *testing.T) {
 func TestMappedReconcile(t *testing.T) {
 	t.Parallel()
 	base := newCollection(t)
-	clerk, _, _ := newApp(t, newCollection(t))
+	clerk, _, _ := newApp(t, newCollection(t), nil)
 	store := open(t, base, &mongostore.Options{BatchSize: batchSize, Fields: mongostore.Fields{
 		"email": "contact.mail", "emailVerified": "", "lastSignInAt": "", "updatedAt": "", "profile.imageUrl": "",
 	}})
