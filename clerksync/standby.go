@@ -154,8 +154,7 @@ func (w *upserted) learnedNothing() bool {
 // written is the record after the Upsert, as far as it is known: the one that the Store
 // returned, or the ban that it has just written; else nil.
 func (w *upserted) written() *User {
-	outcome := w.res.Outcome
-	if w.res.User == nil && w.offered.Banned && !w.offered.omits("banned") && (outcome == Created || outcome == Updated) {
+	if w.res.User == nil && w.offered.Banned && !w.offered.omits("banned") && w.res.Outcome.wrote() {
 		return knownBan(w.offered)
 	}
 	return w.res.User

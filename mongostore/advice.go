@@ -53,7 +53,8 @@ var advices = map[int]advice{
 	14031: {text: "the server's disk is full"},
 
 	// Indexes.
-	67: {text: "the server does not create this index; Azure Cosmos DB creates a unique one only in an empty collection: " +
+	67: {text: "the server does not create this index. On MongoDB, a unique index of a sharded collection must begin with the " +
+		"shard key: shard the collection on clerkId, ranged. Azure Cosmos DB creates a unique one only in an empty collection: " +
 		"make a new collection, call Open on it, and copy the records into it"},
 	codeIndexOptionsConflict:  {text: otherIndex},
 	codeIndexKeySpecsConflict: {text: otherIndex},
@@ -89,7 +90,7 @@ const (
 	perhapsRetryWrites = "if the server does not support retryable writes, as Azure Cosmos DB may not, add retryWrites=false to the connection string"
 	unsupported        = "the server does not support this command or option; mongostore is written for MongoDB 4.4 and later"
 	writeConcern       = `the deployment cannot satisfy the write concern: use w: 1 or "majority"`
-	stableAPI          = "the client's ServerAPI options forbid it: use version 1"
+	stableAPI          = "the client's ServerAPI options forbid it: use version 1, and see mongostore's README on strict"
 	otherIndex         = "an index with the same name or keys and other options exists: compare getIndexes()"
 	newPrimary         = "the replica set has no primary at the moment"
 	tooLarge           = "the record is larger than the server takes, 16 MB on MongoDB: have Map add less"

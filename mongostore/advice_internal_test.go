@@ -53,7 +53,8 @@ func TestAdvice(t *testing.T) {
 func TestAdviceByCode(t *testing.T) {
 	for code, want := range map[int]string{
 		301: "retryWrites=false", 20: "retryWrites=false", 9: "retryWrites=false", 2: "retryWrites=false",
-		13: "find, insert, update and listIndexes", 18: "authSource", 67: "empty collection",
+		13: "find, insert, update and listIndexes", 18: "authSource", 67: "shard key",
+		322: "version 1", 323: "strict",
 		26: "create it", 59: "4.4", 115: "4.4", 85: "getIndexes()", 86: "getIndexes()", 121: "validator",
 	} {
 		if got := Describe(mongo.CommandError{Code: int32(code)}); !strings.Contains(got, want) {

@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	"go.mongodb.org/mongo-driver/v2/mongo"
-	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/clerksync/clerksync-go/clerksync"
 )
@@ -20,6 +19,9 @@ import (
 // together and, if they need it, written together. If another writer comes in between,
 // or the server rejects a write, those records are settled one by one. After a batch
 // that was mostly left undecided, the next one is read first.
+//
+// If too few members confirm a command, each user whose record it wrote fails with that error,
+// as with Upsert. Doing it again is safe.
 //
 // If the server becomes unreachable, the error is still a [*clerksync.BatchError]; the
 // users not yet tried fail with the same cause.
@@ -71,6 +73,10 @@ type item struct {
 	result clerksync.Result // if the planned write succeeds
 	sent   bool             // a guarded upsert was sent, and the server did not say that it failed
 	passes bool             // a guarded upsert wrote it, or would have
+	adopts *adoption        // if that is the planned write
+	// unconfirmed is the error of the last command that wrote the item, or may have: too few
+	// members confirmed it.
+	unconfirmed error
 }
 
 // apply upserts items of different users. Those that come again are read first, and
@@ -93,19 +99,23 @@ func (b *batch) apply(ctx context.Context, items []*item, first bool) {
 // decide reads items and writes those that need it. It reports whether they could be
 // read.
 func (b *batch) decide(ctx context.Context, items []*item) bool {
-	records, err := b.records(ctx, items)
+	found, err := b.look(ctx, items)
 	if err != nil {
 		b.fail(items, err)
 		return false
 	}
+	items, alone := found.complete(items)
 	var planned []*item
 	var models []mongo.WriteModel
 	var inserts, updates int64
 	for _, it := range items {
-		model := b.plan(it, records[it.up.u.ClerkID])
+		model := b.plan(it, found)
 		switch model.(type) {
 		case nil:
-			b.results[it.index] = it.result
+			if o := it.result.Outcome; o != clerksync.Created && o != clerksync.Updated && o != clerksync.Adopted {
+				it.unconfirmed = nil // it is not this batch's write that the record shows
+			}
+			b.conclude(ctx, it)
 			continue
 		case *mongo.InsertOneModel:
 			inserts++
@@ -116,23 +126,49 @@ func (b *batch) decide(ctx context.Context, items []*item) bool {
 	}
 
 	if len(models) > 0 {
-		res, err := b.store.coll.BulkWrite(ctx, models, options.BulkWrite().SetOrdered(false))
+		res, err := b.store.coll.BulkWrite(ctx, models)
+		for _, it := range planned {
+			it.unconfirmed = unconfirmed(ctx, err)
+		}
 		if err != nil || res.InsertedCount != inserts || res.MatchedCount != updates {
 			var rest []*item
 			planned, rest = b.check(ctx, planned)
-			b.settle(ctx, rest)
+			alone = append(alone, b.refuseUntrusted(ctx, rest)...)
 		}
 	}
 	for _, it := range planned {
-		b.results[it.index] = it.result
+		b.conclude(ctx, it)
 	}
+	b.settle(ctx, alone)
 	return true
 }
 
-// plan sets an item's result or error, and returns the write that it needs, nil for none. r
-// is the record as read, nil if there is none.
-func (b *batch) plan(it *item, r *record) mongo.WriteModel {
-	up := it.up
+// conclude sets the result of an item that is written. If too few members confirmed it, that
+// is an error, as it is for Upsert.
+func (b *batch) conclude(ctx context.Context, it *item) {
+	switch {
+	case it.unconfirmed == nil:
+		b.results[it.index] = it.result
+	case transient(it.unconfirmed):
+		b.settle(ctx, []*item{it})
+	default:
+		b.errs[it.index] = it.unconfirmed
+	}
+}
+
+// unconfirmed returns what err says about the write concern of a whole bulk; nil if nothing.
+func unconfirmed(ctx context.Context, err error) error {
+	bulk := mongo.BulkWriteException{}
+	if !errors.As(err, &bulk) || bulk.WriteConcernError == nil {
+		return nil
+	}
+	bulk.WriteErrors = nil // of other users
+	return wrapDriverErr(ctx, "upsert batch", bulk)
+}
+
+// plan sets an item's result or error, and returns the write that it needs, nil for none.
+func (b *batch) plan(it *item, found *sighting) mongo.WriteModel {
+	up, r := it.up, found.own[it.up.u.ClerkID]
 	outcome := r.decide(up.u, up.time)
 	if outcome == clerksync.Unchanged && it.wrote(r) {
 		it.result, it.passes = up.written(clerksync.Updated), true
@@ -142,6 +178,17 @@ func (b *batch) plan(it *item, r *record) mongo.WriteModel {
 	if r == nil && len(up.u.Omit) > 0 {
 		b.errs[it.index] = errNoRecord
 		return nil
+	}
+	if r == nil && up.mayAdopt() {
+		switch c := b.store.adopt.choose(up.u, found); {
+		case c.err != nil:
+			b.errs[it.index] = c.err
+			return nil
+		case c.adopt != nil:
+			a := up.adoption(c)
+			it.adopts, it.result = &a, clerksync.Result{Outcome: clerksync.Adopted}
+			return mongo.NewUpdateOneModel().SetFilter(a.filter).SetUpdate(a.update)
+		}
 	}
 	if r == nil {
 		it.result = up.written(outcome)
@@ -162,18 +209,21 @@ func (b *batch) plan(it *item, r *record) mongo.WriteModel {
 
 // wrote reports whether r equals u because this item's guarded upsert updated it.
 func (it *item) wrote(r *record) bool {
-	return it.sent && !r.is(it.up.id) && it.stamped(r)
+	return it.sent && !it.up.inserted(r) && it.stamped(r)
 }
 
 // stamped reports whether this item wrote r last, and not another call with the same user.
-// If the server did not say what it wrote, updatedAt tells.
-func (it *item) stamped(r *record) bool { return dateOf(r.raw, "updatedAt").Equal(it.up.time) }
+// If the server did not say what it wrote, updatedAt tells. If that is not stored, nothing does;
+// see guess.
+func (it *item) stamped(r *record) bool { return r.date("updatedAt").Equal(it.up.time) }
 
 // didWrite reports whether r, which equals u, is the result of the planned write.
 func (it *item) didWrite(r *record) bool {
 	switch it.result.Outcome {
 	case clerksync.Created:
-		return r.is(it.up.id)
+		return it.up.inserted(r)
+	case clerksync.Adopted:
+		return it.up.adopted(r)
 	case clerksync.Updated:
 		return it.stamped(r)
 	default:
@@ -186,11 +236,14 @@ func (it *item) wouldPass(r *record, outcome clerksync.Outcome) bool {
 	if len(it.up.u.Omit) > 0 {
 		return false
 	}
-	if r == nil || r.is(it.up.id) {
+	if r == nil {
+		return !it.up.mayAdopt()
+	}
+	if it.up.inserted(r) {
 		return true
 	}
-	return outcome == clerksync.Updated && !r.unconfirmed() && !dateOf(r.raw, "clerkUpdatedAt").Equal(it.up.u.ClerkUpdatedAt) &&
-		slices.Equal(extraFields(r.raw), it.up.extraNames())
+	return outcome == clerksync.Updated && !r.unconfirmed() && !r.date("clerkUpdatedAt").Equal(it.up.u.ClerkUpdatedAt) &&
+		slices.Equal(r.extraFields(), it.up.extraNames())
 }
 
 // check reads which of the planned writes succeeded. Errors and counts do not tell:

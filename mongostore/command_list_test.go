@@ -6,7 +6,8 @@ package mongostore_test
 // Sources:
 //   - commands, their options, and the versions that brought them: the pages under
 //     https://www.mongodb.com/docs/manual/reference/command/
-//   - Stable API V1: https://www.mongodb.com/docs/manual/reference/stable-api/
+//   - Stable API V1: https://www.mongodb.com/docs/manual/reference/stable-api/, and for the options of indexes
+//     https://github.com/mongodb/mongo/blob/master/src/mongo/db/create_indexes.idl ("stability: unstable")
 //   - Amazon DocumentDB: https://docs.aws.amazon.com/documentdb/latest/devguide/mongo-apis.html,
 //     https://docs.aws.amazon.com/documentdb/latest/devguide/functional-differences.html
 //   - Azure Cosmos DB: https://learn.microsoft.com/azure/cosmos-db/mongodb/feature-support-42
@@ -15,6 +16,9 @@ package mongostore_test
 type support struct {
 	since string // the MongoDB version that brought it
 	v1    bool   // part of Stable API V1
+	// strict is what happens to a client whose ServerAPI options are strict; only for what is
+	// not part of V1.
+	strict string
 	// rare is why not every server's run of the suite uses it; empty if each does.
 	rare string
 	// but is a server that is known not to take it, or not as MongoDB does, and what the
@@ -51,8 +55,12 @@ var commandList = map[string]map[string]support{
 		"indexes.key":    always,
 		"indexes.name":   always,
 		"indexes.unique": {since: "2.6", v1: true, but: "Azure Cosmos DB: only in an empty collection (67): Open says so"},
-		"indexes.sparse": {since: "2.6", v1: true, but: "Azure Cosmos DB does not have it, Amazon DocumentDB uses such an index " +
-			"only in queries with $exists: Open accepts a unique index that is not sparse, and the README says so"},
+		"indexes.sparse": {since: "2.6", strict: "error 323, also for one that exists: Open says which index to create",
+			but: "Azure Cosmos DB does not have it, Amazon DocumentDB uses such an index " +
+				"only in queries with $exists: Open accepts a unique index that is not sparse, and the README says so"},
+		"indexes.partialFilterExpression": {since: "3.2", v1: true, but: "not everywhere: only sent if such an index exists"},
+		"indexes.storageEngine": {since: "3.0", strict: "error 323, which Open ignores: the index exists",
+			rare: "only sent if an index has it, as those of DocumentDB on PostgreSQL do"},
 	},
 	"find": {
 		"find": {since: "3.2", v1: true}, "filter": {since: "3.2", v1: true},
@@ -61,6 +69,7 @@ var commandList = map[string]map[string]support{
 		"collation": {since: "3.4", v1: true, but: "Azure Cosmos DB does not have it, and Amazon DocumentDB since 8.0 only: " +
 			"only sent if one of the app's unique indexes has one"},
 	},
+	"count": {"count": {since: "2.6", v1: true, but: "in Stable API V1 since MongoDB 5.0.9 only: only Inspect sends it"}},
 	"getMore": {
 		"getMore": {since: "3.2", v1: true}, "collection": {since: "3.2", v1: true}, "batchSize": {since: "3.2", v1: true},
 	},
@@ -73,13 +82,15 @@ var commandList = map[string]map[string]support{
 			"only Open sends it, and tries without"},
 	},
 	"findAndModify": {"findAndModify": always, "query": always, "update": always, "new": always},
-	"aggregate":     {"aggregate": always, "pipeline": always, "cursor": always},
+	"aggregate":     {"aggregate": always, "pipeline": always, "cursor": always, "allowDiskUse": always},
 }
 
 // operatorList has the operators of filters, updates and pipelines.
 var operatorList = map[string]support{
 	"$eq": {since: "3.0", v1: true}, "$gt": always, "$gte": always, "$lt": always, "$ne": always, "$in": always, "$exists": always,
-	"$and":  {since: "2.6", v1: true, rare: "for partial indexes, which FerretDB 1 does not have"},
+	"$and":  {since: "2.6", v1: true},
+	"$nor":  {since: "2.6", v1: true},
+	"$or":   {since: "2.6", v1: true, but: "Amazon DocumentDB uses indexes for it only if each branch has one: Open creates them"},
 	"$size": always,
 	"$type": {since: "3.2", v1: true}, // by name
 	"$not":  {since: "2.6", v1: true, but: "Amazon DocumentDB uses no index for it: the clerkId beside it has one"},
@@ -91,7 +102,13 @@ var operatorList = map[string]support{
 
 // withoutClerkID are the functions whose filters need no equality on the Clerk id, and why.
 var withoutClerkID = map[string]string{
-	"(*Store).Undeleted":     "reads all records",
+	"(*Store).scan":          "reads all records",
+	"(*Store).movedFrom":     "looks for Clerk ids at other paths",
+	"(*Store).sampleLegacy":  "reads some records, whoever's they are",
 	"(*Store).duplicates":    "looks for records with the same Clerk id",
+	"(*adopter).untrusted":   "looks for records without a Clerk id that are not trusted",
+	"(*adopter).look":        "looks for records without a Clerk id",
+	"(*inspector).survey":    "reads all records",
+	"(*Store).refuseSharded": "reads the cluster's metadata, and matches no record",
 	"(*upsert).findConflict": "looks for the holder of a value, whoever that is",
 }

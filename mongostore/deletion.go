@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strings"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -25,10 +24,17 @@ import (
 // has never written, a value of another type than clerksync's is the app's too. A record
 // that is already deleted stays as it is.
 func (s *Store) Deactivate(ctx context.Context, clerkID string, at time.Time) (clerksync.Result, error) {
+	return s.deactivate(ctx, clerkID, "", at)
+}
+
+func (s *Store) deactivate(ctx context.Context, clerkID, externalID string, at time.Time) (clerksync.Result, error) {
 	const op = "deactivate"
 	ctx, err := begin(ctx, op)
 	if err != nil {
 		return clerksync.Result{}, err
+	}
+	if s.readOnly {
+		return clerksync.Result{}, errReadOnly
 	}
 	if clerkID == "" {
 		return clerksync.Result{}, errors.New("mongostore: deactivate: no clerkID")
@@ -37,7 +43,7 @@ func (s *Store) Deactivate(ctx context.Context, clerkID string, at time.Time) (c
 	if at.Before(epoch) { // to the filters, such a date is not a tombstone
 		at = now
 	}
-	d := &deactivation{store: s, erase: s.erase, clerkID: clerkID, id: bson.NewObjectID(), time: now, at: at}
+	d := &deactivation{store: s, erase: s.erase, clerkID: clerkID, externalID: externalID, id: bson.NewObjectID(), time: now, at: at}
 	res := clerksync.Result{Outcome: clerksync.Deactivated}
 	err = s.retry(ctx, op, func() (err error) {
 		res.User, err = d.try(ctx)
@@ -54,6 +60,7 @@ type deactivation struct {
 	store      *Store
 	erase      bool
 	clerkID    string
+	externalID string        // may name a record to adopt
 	id         bson.ObjectID // of the tombstone, if this call inserts it
 	time       time.Time     // when the call began
 	at         time.Time     // of the deletion
@@ -63,12 +70,18 @@ type deactivation struct {
 
 // try makes one attempt. It returns the record if it was deleted before.
 func (d *deactivation) try(ctx context.Context) (*clerksync.User, error) {
+	if d.store.adopt.external(d.externalID) {
+		return d.tryAdopting(ctx)
+	}
 	if d.attempts++; d.attempts == 1 && !d.erase {
 		filter := bson.D{{Key: "clerkId", Value: d.clerkID}, undeleted}
 		onInsert := bson.D{{Key: "_id", Value: d.id}, {Key: "createdAt", Value: d.time}}
+		if d.store.codec.idIsClerkID() {
+			onInsert = onInsert[1:] // the filter has the _id
+		}
 		update := bson.D{{Key: "$set", Value: d.fields()}, {Key: "$setOnInsert", Value: onInsert}}
 		_, err := d.store.write(ctx, filter, update, true)
-		if !refusedRecord(err) {
+		if !refusedRecord(err) && !d.store.perhapsBarred(err) {
 			return nil, err
 		}
 	}
@@ -78,28 +91,53 @@ func (d *deactivation) try(ctx context.Context) (*clerksync.User, error) {
 		return nil, err
 	case r == nil:
 		return nil, d.insertTombstone(ctx)
-	case !deletedAt(r.raw).IsZero():
+	default:
+		return d.settle(ctx, r)
+	}
+}
+
+// settle marks a record deleted that was read. It returns the record if it was deleted before.
+func (d *deactivation) settle(ctx context.Context, r *record) (*clerksync.User, error) {
+	if !r.deletedAt().IsZero() {
 		return r.user(), nil
 	}
-	update := bson.D{{Key: "$set", Value: d.fields()}}
-	var erased []string
-	if d.erase {
-		erased = erasure(r)
-		unset := make(bson.D, len(erased))
-		for i, path := range erased {
-			unset[i] = bson.E{Key: path, Value: ""}
-		}
-		if len(unset) > 0 { // before MongoDB 5.0 an operator must not be empty
-			update = append(update, bson.E{Key: "$unset", Value: unset})
-		}
+	update, erased := d.update(r)
+	if parent, _ := r.barrier("clerkId"); parent != "" { // keep the id: a parent is replaced as a whole
+		update[0].Value = append(d.fields(), bson.E{Key: "clerkId", Value: d.clerkID})
 	}
-	_, err = d.store.write(ctx, r.asRead(erased), update, false)
+	_, err := d.store.write(ctx, r.asRead(erased), r.replaceBarriers(update), false)
 	return nil, err
+}
+
+// update returns the update that marks r deleted, and the paths that it erases.
+func (d *deactivation) update(r *record) (update bson.D, erased []string) {
+	update = bson.D{{Key: "$set", Value: d.fields()}}
+	if !d.erase {
+		return update, nil
+	}
+	erased = erasure(r)
+	unset := make(bson.D, len(erased))
+	for i, path := range erased {
+		unset[i] = bson.E{Key: path, Value: ""}
+	}
+	if len(unset) > 0 { // before MongoDB 5.0 an operator must not be empty
+		update = append(update, bson.E{Key: "$unset", Value: unset})
+	}
+	return update, erased
+}
+
+// perhapsBarred reports whether the server may have refused a write because a record has
+// something else in place of the parent of a mapped field.
+func (s *Store) perhapsBarred(err error) bool {
+	return s.codec != nil && answered(err) && !transient(err)
 }
 
 func (d *deactivation) insertTombstone(ctx context.Context) error {
 	tombstone := bson.D{{Key: "_id", Value: d.id}, {Key: "clerkId", Value: d.clerkID}, {Key: "createdAt", Value: d.time}}
-	_, err := d.store.coll.InsertOne(ctx, append(tombstone, d.fields()...))
+	if d.store.codec.idIsClerkID() {
+		tombstone = tombstone[1:]
+	}
+	_, err := d.store.coll.InsertOne(ctx, d.store.codec.document(append(tombstone, d.fields()...)))
 	if mongo.IsDuplicateKeyError(err) {
 		return d.store.unexplained(ctx, "deactivate", err, &d.duplicates)
 	}
@@ -118,7 +156,7 @@ func erasure(r *record) []string {
 	nobody := &clerksync.User{}
 	paths := []string{"lastSignInAt", "extraFields"}
 	for path, value := range nobody.ClerkFields() {
-		if value == nil && !(strings.HasPrefix(path, "profile.") && r.flatProfile()) {
+		if barrier, _ := r.barrier(path); value == nil && barrier == "" {
 			paths = append(paths, path)
 		}
 	}
@@ -144,6 +182,9 @@ func (s *Store) Restore(ctx context.Context, clerkID string, before time.Time) (
 	ctx, err := begin(ctx, op)
 	if err != nil {
 		return false, err
+	}
+	if s.readOnly {
+		return false, errReadOnly
 	}
 	if clerkID == "" {
 		return false, errors.New("mongostore: restore: no clerkID")

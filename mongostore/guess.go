@@ -6,7 +6,6 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
-	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/clerksync/clerksync-go/clerksync"
 )
@@ -35,7 +34,10 @@ const backfillSize = 100
 func (b *batch) guess(items []*item) guess {
 	g := guess(b.store.next.Load())
 	if g == guessNew && len(items) < b.store.backfillSize {
-		return guessWritable
+		g = guessWritable
+	}
+	if g == guessWritable && b.store.codec.drops("updatedAt") { // the item could not tell what it wrote
+		return guessReadFirst
 	}
 	return g
 }
@@ -68,22 +70,27 @@ func (b *batch) tryUnread(ctx context.Context, items []*item, g guess) (rest []*
 	if len(models) == 0 {
 		return rest
 	}
-	res, err := b.store.coll.BulkWrite(ctx, models, options.BulkWrite().SetOrdered(false))
+	res, err := b.store.coll.BulkWrite(ctx, models)
 	told := readBulk(res, err, len(models))
+	unconfirmed := unconfirmed(ctx, err)
+	for _, it := range sent {
+		it.unconfirmed = unconfirmed
+	}
 	for _, i := range told.failed {
-		sent[i].sent = false
+		sent[i].sent, sent[i].unconfirmed = false, nil
 	}
 	for _, it := range sent {
 		switch {
-		case told.upserted[it.up.id], told.all && g == guessNew:
-			b.results[it.index] = it.up.written(clerksync.Created)
+		case told.upserted[it.up.recordID()], told.all && g == guessNew:
+			it.result = it.up.written(clerksync.Created)
 		case told.all:
-			b.results[it.index] = it.up.written(clerksync.Updated)
+			it.result = it.up.written(clerksync.Updated)
 		default:
 			rest = append(rest, it)
 			continue
 		}
 		it.passes = true
+		b.conclude(ctx, it)
 	}
 	return rest
 }
@@ -96,11 +103,10 @@ func unreadModels(items []*item, g guess) (sent []*item, models []mongo.WriteMod
 		case len(it.up.u.Omit) > 0: // the write depends on the record
 			rest = append(rest, it)
 			continue
-		case g == guessNew:
+		case g == guessNew && !it.up.mayAdopt():
 			models = append(models, mongo.NewInsertOneModel().SetDocument(it.up.document()))
 		case g == guessWritable && it.up.guardable():
-			models = append(models, mongo.NewUpdateOneModel().
-				SetFilter(it.up.guard()).SetUpdate(it.up.guardedUpdate()).SetUpsert(true))
+			models = append(models, it.up.guardedModel())
 			it.sent = true
 		default:
 			rest = append(rest, it)
@@ -111,12 +117,22 @@ func unreadModels(items []*item, g guess) (sent []*item, models []mongo.WriteMod
 	return sent, models, rest
 }
 
+// guardedModel is the write of a user who is new or newer. It does not insert one who may adopt
+// a record.
+func (up *upsert) guardedModel() mongo.WriteModel {
+	model := mongo.NewUpdateOneModel().SetFilter(up.guard())
+	if up.mayAdopt() {
+		return model.SetUpdate(up.update(nil))
+	}
+	return model.SetUpdate(up.guardedUpdate()).SetUpsert(true)
+}
+
 // bulkAnswer is what a server's answer to an unordered bulk says for certain.
 type bulkAnswer struct {
 	all bool // every model was written
 	// upserted holds the _ids of new records. Servers get these right, even if they
 	// number the models of a bulk wrongly.
-	upserted map[bson.ObjectID]bool
+	upserted map[any]bool
 	failed   []int // indexes of models; none if the counts do not add up
 }
 
@@ -128,10 +144,11 @@ func readBulk(res *mongo.BulkWriteResult, err error, n int) bulkAnswer {
 	written := int(res.InsertedCount + res.MatchedCount + res.UpsertedCount)
 	answer := bulkAnswer{
 		all:      err == nil && written == n && int(res.UpsertedCount) == len(res.UpsertedIDs),
-		upserted: make(map[bson.ObjectID]bool, len(res.UpsertedIDs)),
+		upserted: make(map[any]bool, len(res.UpsertedIDs)),
 	}
 	for _, id := range res.UpsertedIDs {
-		if id, ok := id.(bson.ObjectID); ok {
+		switch id.(type) {
+		case bson.ObjectID, string: // others may be no keys of a map
 			answer.upserted[id] = true
 		}
 	}

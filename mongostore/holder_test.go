@@ -39,7 +39,14 @@ func TestConflictHolder(t *testing.T) {
 		"NullClerkID":     {bson.D{{Key: "clerkId", Value: nil}}, ""},
 		"NumberAsClerkID": {bson.D{{Key: "clerkId", Value: 7}}, ""},
 		// Soft deletion by the app, before Clerk: not clerksync's to change.
-		"DeletedByTheApp": {bson.D{{Key: "note", Value: "the app's"}, {Key: "deletedAt", Value: hour(1)}}, ""},
+		"DeletedByTheApp":            {bson.D{{Key: "note", Value: "the app's"}, {Key: "deletedAt", Value: hour(1)}}, ""},
+		"DeletedByTheAppWithClerkID": {bson.D{{Key: "clerkId", Value: "user_ada"}, {Key: "deletedAt", Value: hour(1)}}, ""},
+		"DeletedByTheAppInactive": {bson.D{
+			{Key: "clerkId", Value: "user_ada"}, {Key: "deletedAt", Value: hour(1)}, {Key: "isActive", Value: false},
+		}, ""},
+		"DeletedByTheAppTimestamps": {bson.D{
+			{Key: "clerkId", Value: "user_ada"}, {Key: "deletedAt", Value: hour(1)}, {Key: "updatedAt", Value: hour(1)},
+		}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newUniqueStore(t, "email")
@@ -62,6 +69,19 @@ func TestConflictHolder(t *testing.T) {
 				t.Errorf("%d records have the address, %v", n, err)
 			}
 		})
+	}
+}
+
+// TestReleaseOfAGhost has records that the app made, whose users Clerk has deleted before any
+// sync. Once clerksync has marked them deleted, they give up the address.
+func TestReleaseOfAGhost(t *testing.T) {
+	t.Parallel()
+	s := newUniqueStore(t, "email")
+	insert(t, s.coll, bson.D{{Key: "clerkId", Value: "user_ghost"}, {Key: "email", Value: "ada@example.com"}, {Key: "plan", Value: "pro"}})
+	deactivate(t, s, "user_ghost", hour(1))
+	upsert(t, s, ada(2), clerksync.Created)
+	if f := s.fields(t, "user_ghost"); f["email"] != nil || f["plan"] != "pro" || f["deletedAt"] != hour(1) {
+		t.Errorf("the ghost: %v", f)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
 )
 
 // TestReplaceByPartial checks the lines for indexes of every kind as what they say, in the
@@ -32,7 +33,7 @@ func TestReplaceByPartial(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := offline(t)
-			s.coll = s.coll.Database().Collection(`the "users"`)
+			s.coll.raw = s.coll.Database().Collection(`the "users"`)
 			old := index{name: c.named, keys: mustMarshal(t, c.keys), unique: true}
 			options := bson.D{{Key: "name", Value: c.named}, {Key: "unique", Value: true}}
 			filter := bson.D{}
@@ -55,7 +56,7 @@ func TestReplaceByPartial(t *testing.T) {
 			want := []ShellCall{
 				call("createIndex", c.keys, partial), call("dropIndex", c.named),
 				call("dropIndex", c.named), call("createIndex", c.keys, partial), call("createIndex", c.keys, options),
-				{"schema", "index", []any{c.keys, partial}},
+				{"schema", "index", []any{c.keys, partial}}, clerkIDSchema("clerkId_1"),
 			}
 			faults := s.judge([]index{old}, nil)
 			if len(faults) != 1 {
@@ -73,6 +74,12 @@ func TestReplaceByPartial(t *testing.T) {
 			}
 		})
 	}
+}
+
+// clerkIDSchema is the line for the index that Open makes.
+func clerkIDSchema(name string) ShellCall {
+	options := bson.D{{Key: "name", Value: name}, {Key: "unique", Value: true}, {Key: "sparse", Value: true}}
+	return ShellCall{"schema", "index", []any{bson.D{{Key: "clerkId", Value: int32(1)}}, options}}
 }
 
 func checkCalls(t *testing.T, fault error, want []ShellCall) {
@@ -93,13 +100,18 @@ func TestReplaceByPartialOnTheWay(t *testing.T) {
 	keys := mustMarshal(t, bson.D{{Key: "email", Value: 1}})
 	old := index{name: "email_1", keys: keys, unique: true}
 	partial := old.partialForm(nil)
-	faults := s.judge([]index{old, partial}, nil)
+	theirs := s.clerkIDIndex(nil)
+	theirs.name = "theirs"
+	faults := s.judge([]index{old, partial, theirs}, nil)
 	if len(faults) != 1 {
 		t.Fatalf("faults: %v", faults)
 	}
 	calls, err := ShellCalls(faults[0].Error())
-	if err != nil || len(calls) != 2 || calls[0].Method != "dropIndex" || calls[1].Method != "index" {
+	if err != nil || len(calls) != 3 || calls[0].Method != "dropIndex" || calls[1].Method != "index" {
 		t.Errorf("%v, %v", faults[0], err)
+	}
+	if d := cmp.Diff(clerkIDSchema("theirs"), calls[2]); d != "" {
+		t.Errorf("the schema's line for clerkId:\n%s", d)
 	}
 
 	taken := partial
@@ -117,9 +129,69 @@ func TestCollatedClerkID(t *testing.T) {
 	options := bson.D{{Key: "name", Value: "clerkId_1"}, {Key: "unique", Value: true}, {Key: "sparse", Value: true}}
 	checkCalls(t, errors.Join(s.judge([]index{collated}, nil)...), []ShellCall{
 		{"users", "createIndex", []any{keys, options}}, {"users", "dropIndex", []any{"theirs"}},
+		clerkIDSchema("clerkId_1"),
 	})
-	faults := s.judge([]index{collated, clerkIDIndex(nil)}, nil)
+	faults := s.judge([]index{collated, s.clerkIDIndex(nil)}, nil)
 	if len(faults) != 1 || !strings.HasSuffix(faults[0].Error(), `drop it: db.getCollection("users").dropIndex("theirs")`) {
 		t.Errorf("%v", faults)
+	}
+}
+
+// TestReplaceOnClerkID checks the advice on an index on clerkId that is not enough, on a server
+// that allows one index on the same keys.
+func TestReplaceOnClerkID(t *testing.T) {
+	keys := bson.D{{Key: "clerkId", Value: int32(1)}}
+	theirs := bson.D{{Key: "name", Value: "theirs"}}
+	uniquely := bson.D{theirs[0], {Key: "unique", Value: true}}
+	wanted := bson.D{theirs[0], uniquely[1], {Key: "sparse", Value: true}}
+	ofType := bson.D{{Key: "clerkId", Value: bson.D{{Key: "$type", Value: "string"}}}}
+	hidden := bson.D{{Key: "hidden", Value: true}}
+	swap := func(old bson.D) []ShellCall {
+		return []ShellCall{
+			{"users", "dropIndex", []any{"theirs"}}, {"users", "createIndex", []any{keys, wanted}}, {"users", "createIndex", []any{keys, old}},
+			clerkIDSchema("theirs"),
+		}
+	}
+	for name, c := range map[string]struct {
+		index index
+		says  string
+		want  []ShellCall
+	}{
+		"NotUnique": {index{}, "does not make every clerkId unique", swap(theirs)},
+		"Type": {index{unique: true, partial: mustMarshal(t, ofType)}, "keeps MongoDB from using it",
+			swap(append(uniquely[:2:2], bson.E{Key: "partialFilterExpression", Value: ofType}))},
+		"Hidden": {index{unique: true, others: mustMarshal(t, hidden)}, "is hidden",
+			[]ShellCall{{"users", "unhideIndex", []any{"theirs"}}}},
+		"HiddenSparse": {index{unique: true, sparse: true, others: mustMarshal(t, hidden)}, "is hidden",
+			[]ShellCall{{"users", "unhideIndex", []any{"theirs"}}}},
+		"HiddenType": {index{unique: true, partial: mustMarshal(t, ofType), others: mustMarshal(t, hidden)}, "keeps MongoDB from using it",
+			swap(append(uniquely[:2:2], bson.E{Key: "partialFilterExpression", Value: ofType}, hidden[0]))},
+		"HiddenNotUnique": {index{others: mustMarshal(t, hidden)}, "does not make every clerkId unique",
+			swap(append(theirs[:1:1], hidden[0]))},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c.index.name, c.index.keys = "theirs", mustMarshal(t, keys)
+			text := offline(t).replaceOnClerkID(c.index)
+			if !strings.Contains(text, c.says) {
+				t.Errorf("%s\nwant %q", text, c.says)
+			}
+			checkCalls(t, errors.New(text), c.want)
+		})
+	}
+}
+
+// TestExplainStrictStableAPI has a client whose ServerAPI options are strict.
+func TestExplainStrictStableAPI(t *testing.T) {
+	s := offline(t)
+	err := s.explain(t.Context(), mongo.CommandError{Code: codeStableAPI, Name: "APIStrictError"}, nil)
+	keys := bson.D{{Key: "clerkId", Value: int32(1)}}
+	partial := bson.D{
+		{Key: "name", Value: "clerkId_1"}, {Key: "unique", Value: true},
+		{Key: "partialFilterExpression", Value: bson.D{{Key: "clerkId", Value: bson.D{{Key: "$exists", Value: true}}}}},
+	}
+	checkCalls(t, err, []ShellCall{{"users", "createIndex", []any{keys, partial}}, {"schema", "index", []any{keys, partial}}})
+	made := index{name: "clerkId_1", keys: mustMarshal(t, keys), unique: true, partial: mustMarshal(t, partial[2].Value)}
+	if !made.keepsClerkID() {
+		t.Error("Open does not accept the index that it advises")
 	}
 }

@@ -50,8 +50,10 @@ func TestJudge(t *testing.T) {
 		"Compound":          {index{keys: on(1, "clerkId", "email"), unique: true}, false, ""},
 		"PartialExists":     {condition("$exists", true), true, ""},
 		"PartialExists1":    {condition("$exists", 1), true, ""},
-		"PartialString":     {condition("$type", "string"), true, ""},
-		"PartialType2":      {condition("$type", 2), true, ""},
+		"PartialString":     {condition("$type", "string"), false, ""}, // unique, and not used for lookups
+		"PartialType2":      {condition("$type", 2), false, ""},
+		"Hidden":            {index{keys: on(1, "clerkId"), unique: true, others: raw(bson.D{{Key: "hidden", Value: true}})}, false, ""},
+		"NotHidden":         {index{keys: on(1, "clerkId"), unique: true, others: raw(bson.D{{Key: "hidden", Value: false}})}, true, ""},
 		"PartialExistsNot":  {condition("$exists", false), false, ""},
 		"PartialNumber":     {condition("$type", "int"), false, ""},
 		"PartialRange":      {condition("$gt", "m"), false, ""},
@@ -142,8 +144,8 @@ func TestExplainWithoutPermission(t *testing.T) {
 	s := offline(t)
 	unauthorized := mongo.CommandError{Code: codeUnauthorized, Name: "Unauthorized", Message: "not authorized on app"}
 	err := s.explain(t.Context(), unauthorized, nil)
-	want := "mongostore: open: clerkId has no unique index and this user may not create one; have it created: " +
-		`db.getCollection("users").createIndex({clerkId: 1}, {unique: true, sparse: true}): server error 13, Unauthorized: ` + advices[13].text
+	want := "mongostore: open: clerkId has no unique index that lookups use, and this user may not create one; have it created: " +
+		`db.getCollection("users").createIndex({"clerkId": 1}, {name: "clerkId_1", unique: true, sparse: true}): server error 13, Unauthorized: ` + advices[13].text
 	if err == nil || err.Error() != want {
 		t.Errorf("error\n%v, want\n%v", err, want)
 	}

@@ -1,6 +1,7 @@
 package mongostore_test
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
@@ -25,12 +26,28 @@ var monitor = newCommandMonitor()
 type commandMonitor struct {
 	mu     sync.Mutex
 	faults []string
-	used   map[string]bool // entries of the lists
-	exempt map[string]bool // of withoutClerkID
+	used   map[string]bool   // entries of the lists
+	exempt map[string]bool   // of withoutClerkID
+	paths  map[string]string // of clerkId, by the collections that have Fields
 }
 
 func newCommandMonitor() *commandMonitor {
-	return &commandMonitor{used: make(map[string]bool), exempt: make(map[string]bool)}
+	return &commandMonitor{used: make(map[string]bool), exempt: make(map[string]bool), paths: make(map[string]string)}
+}
+
+// expect sets the path of clerkId in a collection; empty for that name.
+func (m *commandMonitor) expect(collection, path string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.paths[collection] = path
+}
+
+// clerkIDPath returns the path of clerkId in the collection that a command is about.
+func (m *commandMonitor) clerkIDPath(cmd bson.Raw) string {
+	collection, _ := cmd.Index(0).Value().StringValueOK()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return cmp.Or(m.paths[collection], "clerkId")
 }
 
 // watch adds m to the monitor that o has.
@@ -81,7 +98,7 @@ func (m *commandMonitor) check(cmd bson.Raw, functions []string) {
 	if exception := exceptionFor(functions); exception != "" {
 		c.used[exception] = true
 	} else {
-		c.names(cmd)
+		c.names(cmd, m.clerkIDPath(cmd))
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -180,10 +197,10 @@ func (c *commandCheck) operators(value bson.RawValue) {
 }
 
 // names checks that each filter, or new document, names the Clerk ids that it is about.
-func (c *commandCheck) names(cmd bson.Raw) {
+func (c *commandCheck) names(cmd bson.Raw, path string) {
 	filter := func(doc bson.Raw) {
-		if !namesClerkID(doc) {
-			c.fault("a filter of %s without an equality on clerkId", commandName(cmd))
+		if !namesClerkID(doc, path) {
+			c.fault("a filter of %s without an equality on %s", commandName(cmd), path)
 		}
 	}
 	each := func(list, key string) {
@@ -209,15 +226,23 @@ func (c *commandCheck) names(cmd bson.Raw) {
 	}
 }
 
-// namesClerkID reports whether filter has a Clerk id, a list of them, or the array that a record
-// of the app's has in the place of one.
-func namesClerkID(filter bson.Raw) bool {
-	id := filter.Lookup("clerkId")
-	if id.Type == bson.TypeString {
+// namesClerkID reports whether filter has a Clerk id at the path, a list of them, the array that a
+// record of the app's has in the place of one, or the _id of a record to adopt.
+func namesClerkID(filter bson.Raw, path string) bool {
+	id := filter.Lookup(path)
+	if id.IsZero() { // a new document
+		id = filter.Lookup(strings.Split(path, ".")...)
+	}
+	if id.Type == bson.TypeString || path == "_id" && id.Type == bson.TypeObjectID {
 		return true
 	}
 	condition, _ := id.DocumentOK()
-	if condition.Lookup("$eq").Type == bson.TypeArray {
+	parent, _, _ := strings.Cut(path, ".")
+	if condition.Lookup("$eq").Type == bson.TypeArray || filter.Lookup(parent, "$eq").Type == bson.TypeArray {
+		return true
+	}
+	none := condition.Lookup("$eq")
+	if empty, _ := none.StringValueOK(); !filter.Lookup("_id").IsZero() && !none.IsZero() && empty == "" {
 		return true
 	}
 	ids, ok := condition.Lookup("$in").ArrayOK()
@@ -294,14 +319,14 @@ func isFullRun() bool {
 }
 
 // TestCommandLists checks the lists themselves: what mongostore's documentation promises is
-// MongoDB 4.4, and clients with the Stable API V1.
+// MongoDB 4.4, and clients with the Stable API V1. For the rest, the list says what happens.
 func TestCommandLists(t *testing.T) {
 	t.Parallel()
 	lists := maps.Clone(commandList)
 	lists["any command"], lists["operators"] = anyCommand, operatorList
 	for name, list := range lists {
 		for entry, s := range list {
-			if s.since == "" || s.since > "4.4" || !s.v1 {
+			if s.since == "" || s.since > "4.4" || s.v1 != (s.strict == "") {
 				t.Errorf("%s, %s: %+v", name, entry, s)
 			}
 		}
@@ -337,8 +362,10 @@ func TestMonitorFindsFaults(t *testing.T) {
 		"no equality":      {filter(bson.D{{Key: "$gt", Value: ""}}), nil, "a filter of find without an equality on clerkId"},
 		"null":             {filter(nil), nil, "a filter of find without an equality on clerkId"},
 		"a list with null": {filter(bson.D{{Key: "$in", Value: bson.A{"x", nil}}}), nil, "a filter of find without an equality on clerkId"},
+		"one to adopt":     {oneToAdopt(nil), nil, ""},
+		"of a user":        {oneToAdopt(bson.D{{Key: "$exists", Value: true}}), nil, "a filter of find without an equality on clerkId"},
 		"no filter":        {bson.D{{Key: "insert", Value: "users"}, {Key: "documents", Value: bson.A{bson.D{}}}}, nil, "a filter of insert without an equality on clerkId"},
-		"an exception":     {filter(bson.D{{Key: "$gt", Value: ""}}), []string{"(*Store).find", "(*Store).Undeleted.func1"}, ""},
+		"an exception":     {filter(bson.D{{Key: "$gt", Value: ""}}), []string{"(*Store).find", "(*Store).scan.func1"}, ""},
 		"of another":       {filter(bson.D{{Key: "$gt", Value: ""}}), []string{"(*Store).find", "(*Store).Users"}, "a filter of find without an equality on clerkId"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -354,6 +381,15 @@ func TestMonitorFindsFaults(t *testing.T) {
 			}
 		})
 	}
+}
+
+// oneToAdopt finds a record by its _id and by what it has as its clerkId.
+func oneToAdopt(clerkID any) bson.D {
+	condition, isDocument := clerkID.(bson.D)
+	if !isDocument {
+		condition = bson.D{{Key: "$eq", Value: clerkID}}
+	}
+	return bson.D{{Key: "find", Value: "users"}, {Key: "filter", Value: bson.D{{Key: "_id", Value: 1}, {Key: "clerkId", Value: condition}}}}
 }
 
 // TestMonitorTellsWhoCalls checks that the tests' own commands do not count.
@@ -376,7 +412,7 @@ func TestMonitorTellsWhoCalls(t *testing.T) {
 	if err != nil || len(results) != 0 {
 		t.Error(results, err)
 	}
-	for _, want := range []string{"listIndexes cursor", "update updates.hint", "find filter", "(*Store).Undeleted"} {
+	for _, want := range []string{"listIndexes cursor", "update updates.hint", "find filter", "(*Store).scan"} {
 		if !m.used[want] {
 			t.Errorf("the Store's %s does not count: %v", want, slices.Sorted(maps.Keys(m.used)))
 		}

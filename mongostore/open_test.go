@@ -99,12 +99,10 @@ func TestOpenCreatesSparseUniqueIndex(t *testing.T) {
 		t.Errorf("a second user_1: %v, want a duplicate key error", err)
 	}
 
-	again, sent := newMonitored(t, coll)
-	open(t, again, nil)
-	for _, cmd := range sent.take() {
-		if commandName(cmd) == "createIndexes" {
-			t.Error("the second Open creates the index again")
-		}
+	before := indexSpecs(t, coll)
+	open(t, coll, nil)
+	if d := cmp.Diff(before, indexSpecs(t, coll)); d != "" {
+		t.Errorf("the second Open changes the indexes:\n%s", d)
 	}
 }
 
@@ -119,8 +117,6 @@ func TestOpenAcceptsUniqueIndex(t *testing.T) {
 	if partialIndexes() {
 		cases["PartialExists"] = mongo.IndexModel{Keys: ascending("clerkId"), Options: options.Index().SetUnique(true).
 			SetPartialFilterExpression(exists("clerkId"))}
-		cases["PartialString"] = mongo.IndexModel{Keys: ascending("clerkId"), Options: options.Index().SetUnique(true).
-			SetPartialFilterExpression(bson.D{{Key: "clerkId", Value: bson.D{{Key: "$type", Value: "string"}}}})}
 	}
 	for name, model := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -186,10 +182,11 @@ func mayStandInTheWay(t *testing.T, coll *mongo.Collection, name string) {
 	}
 }
 
+// threeCalls returns the lines for mongosh. After them comes the one for Mongoose.
 func threeCalls(t *testing.T, err error) (drop, create, restore mongostore.ShellCall) {
 	t.Helper()
 	calls, err := mongostore.ShellCalls(err.Error())
-	if err != nil || len(calls) != 3 {
+	if err != nil || len(calls) != 4 || calls[3].Collection != "schema" {
 		t.Fatalf("%v, %v", calls, err)
 	}
 	return calls[0], calls[1], calls[2]
@@ -203,7 +200,14 @@ func TestOpenNamesDuplicates(t *testing.T) {
 			insert(t, coll, bson.D{{Key: "clerkId", Value: fmt.Sprintf("user_%d", i)}, {Key: "email", Value: "ada@example.com"}})
 		}
 	}
-	_, err := mongostore.Open(t.Context(), coll, nil)
+	monitored, sent := newMonitored(t, coll)
+	_, err := mongostore.Open(t.Context(), monitored, nil)
+	for _, cmd := range sent.take() {
+		// Before MongoDB 6.0 a $group of more than 100 MB fails without it.
+		if allowed, _ := cmd.Lookup("allowDiskUse").BooleanOK(); commandName(cmd) == "aggregate" && !allowed {
+			t.Errorf("the search for duplicates must fit into memory: %s", cmd)
+		}
+	}
 	wantError(t, err, `8 records have "user_7", 7 records have "user_6"`, `"user_3", and others`,
 		"keep one record of each", coll.Name())
 	for _, wrong := range []string{"user_2", "user_0", "example.com"} {

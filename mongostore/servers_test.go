@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/clerksync/clerksync-go/clerksync"
@@ -154,6 +156,83 @@ func TestOpenRefused(t *testing.T) {
 					}
 				})
 			})
+		}
+	}
+}
+
+// TestOpenReadOnly has a database user who may only read. With ReadOnly the Store reads; without
+// it, Open refuses. A user who may not create indexes is refused only if one is missing.
+func TestOpenReadOnly(t *testing.T) {
+	t.Parallel()
+	opened := newStore(t)
+	upsert(t, opened, ada(1), clerksync.Created)
+	fresh := newCollection(t)
+	insert(t, fresh, bson.D{{Key: "clerkId", Value: "user_ada"}})
+	creates := func(cmd bson.Raw) bool { return commandName(cmd) == "createIndexes" }
+	changes := func(cmd bson.Raw) bool { return isWrite(cmd) || creates(cmd) }
+	changesOrLists := func(cmd bson.Raw) bool { return changes(cmd) || commandName(cmd) == "listIndexes" }
+	lists := func(cmd bson.Raw) bool { return commandName(cmd) == "listIndexes" }
+	const missing = "clerkId has no unique index that lookups use"
+	for name, c := range map[string]struct {
+		coll     *mongo.Collection
+		refused  func(bson.Raw) bool
+		readOnly bool
+		want     string // part of Open's error; empty if Open succeeds
+	}{
+		"Reads":               {opened.coll, changes, true, ""},
+		"ReadsUnlisted":       {opened.coll, changesOrLists, true, ""},
+		"ReadsWithoutIndex":   {fresh, changes, true, missing},
+		"MissingAndUnlisted":  {fresh, changesOrLists, true, ""},
+		"Writes":              {opened.coll, changes, false, "find, insert, update and listIndexes"},
+		"WritesUnlisted":      {opened.coll, lists, false, "privilege listIndexes"},
+		"WritesWithIndex":     {opened.coll, creates, false, ""},
+		"WritesWithoutIndex":  {fresh, creates, false, missing},
+		"ReadsAsOneWhoWrites": {opened.coll, func(bson.Raw) bool { return false }, true, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			coll, f := newFront(t, c.coll, replicaSet, nil)
+			f.play(func(_ string, cmd bson.Raw) reaction {
+				if c.refused(cmd) {
+					return failed(13)
+				}
+				return reaction{}
+			})
+			s, err := mongostore.Open(t.Context(), coll, &mongostore.Options{ReadOnly: c.readOnly})
+			if c.want != "" {
+				wantError(t, err, c.want)
+			} else if err != nil {
+				t.Fatal(err)
+			} else if c.readOnly {
+				wantReadOnly(t, s)
+			}
+			for _, cmd := range f.commands() {
+				if c.readOnly && changes(cmd) {
+					t.Errorf("with ReadOnly the Store sends %s", cmd)
+				}
+			}
+		})
+	}
+}
+
+// wantReadOnly checks that the Store reads and refuses to write.
+func wantReadOnly(t *testing.T, s *mongostore.Store) {
+	t.Helper()
+	if u, err := s.User(t.Context(), "user_ada"); err != nil || u.ClerkID != "user_ada" {
+		t.Errorf("User: %v, %v", u, err)
+	}
+	for _, err := range s.Undeleted(t.Context()) {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	_, errUpsert := s.Upsert(t.Context(), ada(2))
+	_, errBatch := s.UpsertBatch(t.Context(), []*clerksync.User{ada(2)})
+	_, errDelete := s.Deactivate(t.Context(), "user_ada", hour(1))
+	_, errRestore := s.Restore(t.Context(), "user_ada", hour(1))
+	for name, err := range map[string]error{"Upsert": errUpsert, "UpsertBatch": errBatch, "Deactivate": errDelete, "Restore": errRestore} {
+		if err == nil || !strings.Contains(err.Error(), "ReadOnly") {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
@@ -460,6 +539,66 @@ func TestUnconfirmed(t *testing.T) {
 	if u, err := base.User(t.Context(), "user_bob"); err != nil || !u.DeletedAt.Equal(hour(1)) {
 		t.Errorf("the deletion: %+v, %v", u, err)
 	}
+}
+
+// TestUnconfirmedBatch is TestUnconfirmed for UpsertBatch, however the batch begins. The error is
+// only about the users whose records the batch wrote.
+func TestUnconfirmedBatch(t *testing.T) {
+	t.Parallel()
+	const passes, stays = 11602, 64 // another primary, too few members
+	for _, code := range []int{stays, passes} {
+		for guess := range 3 {
+			t.Run(fmt.Sprint(code, " guess ", guess), func(t *testing.T) {
+				t.Parallel()
+				base := newUniqueStore(t, "email")
+				coll, f := newFront(t, base.coll, replicaSet, retryWrites(false))
+				s := open(t, coll, &mongostore.Options{AllowUnique: []string{"email"}})
+				s.SetGuess(guess)
+				s.SetBackfillSize(1)
+				for _, name := range []string{"newer", "equal", "seen", "older", "holder"} {
+					upsert(t, base, person(name, 2), clerksync.Created)
+				}
+				times := 0
+				f.play(func(_ string, cmd bson.Raw) reaction {
+					if times++; !isWrite(cmd) || code == passes && times > 4 {
+						return reaction{}
+					}
+					return reaction{add: bson.D{{Key: "writeConcernError", Value: bson.D{{Key: "code", Value: code}, {Key: "errmsg", Value: "x"}}}}}
+				})
+				us, written, rival := unconfirmedUsers()
+				results, err := s.UpsertBatch(t.Context(), us)
+				var partly *clerksync.BatchError
+				if !errors.As(err, &partly) || partly.Errs[rival] == nil {
+					t.Fatalf("UpsertBatch: %v", err)
+				}
+				if code == passes {
+					written = nil
+					wantConflict(t, partly.Errs[rival], "email")
+				}
+				for i, u := range us[:rival] {
+					err := partly.Errs[i]
+					if failed := slices.Contains(written, i); failed != isCode(err, stays) || failed != (results[i] == clerksync.Result{}) || failed == (err == nil) {
+						t.Errorf("%s: %v, %v", u.ClerkID, results[i].Outcome, err)
+					}
+				}
+				f.play(nil)
+				results, err = s.UpsertBatch(t.Context(), us[:rival])
+				if err != nil || results[3].Outcome != clerksync.Stale || results[0].Outcome != clerksync.Unchanged {
+					t.Errorf("again: %v, %v", results, err)
+				}
+			})
+		}
+	}
+}
+
+// unconfirmedUsers returns users of every kind, the indexes of those whose records a batch
+// writes, and that of the last one, whose address another user has.
+func unconfirmedUsers() (us []*clerksync.User, written []int, rival int) {
+	return []*clerksync.User{
+		person("new", 1), person("newer", 3), person("equal", 2), person("older", 1),
+		change(person("seen", 2), func(u *clerksync.User) { u.SyncedAt = hour(3) }),
+		change(person("rival", 1), func(u *clerksync.User) { u.Email = "holder@example.com" }),
+	}, []int{0, 1, 4}, 5
 }
 
 // TestReleaseRejected has a validator that requires an address, so that a deleted record

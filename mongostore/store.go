@@ -42,6 +42,43 @@ type Options struct {
 	// Defaults to false: a deleted record keeps its fields.
 	EraseOnDelete bool
 
+	// Fields says where the record's fields are in the collection, for one that has names of
+	// its own; see [Fields].
+	//
+	// Open refuses a name that is not a field's, two fields on one path, a path inside another
+	// field's, and a path with "$", an empty segment or a number for a segment. A field that
+	// is not mapped keeps its name, so that is its path. Fields that clerksync decides by may
+	// be renamed and not dropped: clerkId, clerkUpdatedAt, syncedAt, createdAt, deletedAt,
+	// isActive, banned, extraFields, clerkJobs, adoptedAt, adoptedBy and clerkInsert.
+	//
+	// "clerkId": "_id" makes the Clerk id the _id. Each string in _id is then taken for a Clerk
+	// id, and other types for records without one. A new record gets an ObjectID in
+	// clerkInsert, by which an insert recognizes its own record if the answer was lost.
+	//
+	// Extra may not use the first part of a mapped path. It may not use the name of a field
+	// either, also if that field has another path. A user with such an Extra is written without
+	// it if the record exists; if not, the error is a [*clerksync.ConflictError].
+	//
+	// Errors name clerksync's fields as [clerksync.User.ClerkFields] does, and everything else
+	// by its path in the collection. Filters of the app's, such as those of an index, are in
+	// the collection's names. Open copies the map.
+	//
+	// Defaults to none: each field is under its own name.
+	Fields Fields
+
+	// Adopt links Clerk users to records that the app had before Clerk, at their first sync.
+	//
+	// Defaults to linking none.
+	Adopt *Adopt
+
+	// ReadOnly is for a program that only reads, as a database user who may only read. Open
+	// then writes nothing and makes no index: if clerkId does not have a unique one, that is an
+	// error, unless the user may not list the indexes. Upsert, UpsertBatch, Deactivate and
+	// Restore fail.
+	//
+	// Defaults to false.
+	ReadOnly bool
+
 	// Now is the clock for createdAt, updatedAt and [clerksync.Decide]. If clerksync's
 	// Config.Now is set, set this to the same function.
 	//
@@ -49,14 +86,17 @@ type Options struct {
 	Now func() time.Time
 }
 
-// Store is a [clerksync.BatchStore] and a [clerksync.RestoreStore] on one collection;
-// [Open] returns one. It is safe for concurrent use, by any number of processes. It
+// Store is a [clerksync.BatchStore], a [clerksync.RestoreStore] and, with [Options].Adopt, a
+// [clerksync.AdoptStore] that adopts, on one collection; [Open] returns one. It is safe for concurrent use, by any number of processes. It
 // does not need to be closed: the client is the caller's. Its calls do not join a
 // session or transaction that their context holds.
 type Store struct {
-	coll      *mongo.Collection
+	coll      collection
+	codec     *fieldMap
 	batchSize int
 	erase     bool
+	adopt     *adopter // nil adopts nothing
+	readOnly  bool
 	now       func() time.Time
 	unique    []uniqueIndex // those without clerkId and _id
 	// deadlocked admits one call at a time, of those whose write ended in a deadlock.
@@ -66,19 +106,24 @@ type Store struct {
 	next atomic.Int32
 	// backfillSize is the least number of new users that makes a batch part of a backfill.
 	backfillSize int
+	legacy       bool // see HasLegacy
 }
 
 var (
 	_ clerksync.BatchStore   = (*Store)(nil)
 	_ clerksync.RestoreStore = (*Store)(nil)
+	_ clerksync.LegacyStore  = (*Store)(nil)
+	_ clerksync.AdoptStore   = (*Store)(nil)
 )
 
 // Open returns a Store on coll. If opts is nil, the defaults apply. The collection does
 // not need to exist yet.
 //
 // Open makes sure that clerkId is unique. It accepts an existing unique index on
-// clerkId alone, sparse or not. Otherwise it creates a sparse one, which allows records
-// without a clerkId; its name is clerkId_1 if that is free. If several records have the
+// clerkId alone that lookups use: one that is not hidden and, if it is partial, has the
+// filter {clerkId: {$exists: true}}. If the index is still being built, Open waits for it,
+// provided that the user may create indexes. Otherwise it creates a sparse one, which allows
+// records without a clerkId; its name is clerkId_1 if that is free. If several records have the
 // same clerkId, the error names some of them. If the user may not create indexes, the
 // error says which one to create.
 //
@@ -95,35 +140,88 @@ var (
 //
 // Open also tries a write that matches nothing. If the server refuses retryable writes,
 // which are the driver's default, the error says to add retryWrites=false to the connection
-// string. If the user may not write, it names the privileges.
+// string. If the user may not write, it names the privileges; see [Options].ReadOnly.
 //
 // Open refuses a collection with a default collation: its indexes inherit the
 // collation, which may make the ids of two users equal.
+//
+// Last, Open looks at a hundred records for [Store.HasLegacy].
 //
 // If no server answers, Open fails at once. The error has the driver's text, which
 // names the servers and says why each does not answer. All other faults are reported
 // together, with [errors.Join].
 func Open(ctx context.Context, coll *mongo.Collection, opts *Options) (*Store, error) {
-	if coll == nil {
-		return nil, errors.New("mongostore: open: no collection")
-	}
 	if opts == nil {
 		opts = &Options{}
+	}
+	s, err := newStore(coll, opts)
+	if err != nil {
+		return nil, err
+	}
+	ctx, err = begin(ctx, "open")
+	if err != nil {
+		return nil, err
+	}
+	if err := coll.Database().Client().Ping(ctx, readpref.Primary()); err != nil {
+		return nil, wrapPingErr(ctx, err)
+	}
+	if s.readOnly {
+		err = s.checkIndexes(ctx, opts.AllowUnique)
+	} else {
+		err = s.prepare(ctx, opts.AllowUnique)
+	}
+	if err == nil {
+		err = s.sampleLegacy(ctx)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// prepare makes sure that the Store can write, and makes its indexes.
+func (s *Store) prepare(ctx context.Context, allowed []string) error {
+	fault := s.checkWrites(ctx)
+	if errors.Is(fault, errUnacknowledged) { // look for further faults
+		s.coll.raw = s.coll.raw.Clone(options.Collection().SetWriteConcern(writeconcern.W1()))
+	} else if fault != nil {
+		return fault
+	}
+	if err := errors.Join(fault, s.ensureIndexes(ctx, allowed)); err != nil {
+		return err
+	}
+	return s.prepareAdopting(ctx)
+}
+
+// newStore returns a Store on coll without asking the server. Its errors are about opts.
+func newStore(coll *mongo.Collection, opts *Options) (*Store, error) {
+	if coll == nil {
+		return nil, errors.New("mongostore: open: no collection")
 	}
 	if opts.BatchSize < 0 {
 		return nil, fmt.Errorf("mongostore: open: BatchSize is %d; it must be positive, or 0 for the default", opts.BatchSize)
 	}
-	ctx, err := begin(ctx, "open")
+	adopt, err := newAdopter(opts.Adopt)
 	if err != nil {
 		return nil, err
 	}
+	fields, err := newFieldMap(opts.Fields)
+	if err != nil {
+		return nil, err
+	}
+	if err := adopt.checkFields(fields); err != nil {
+		return nil, err
+	}
 	s := &Store{
-		coll: coll.Clone(options.Collection().
+		coll: collection{codec: fields, raw: coll.Clone(options.Collection().
 			SetReadPreference(readpref.Primary()).
 			SetRegistry(bson.NewRegistry()).
-			SetBSONOptions(&options.BSONOptions{})),
+			SetBSONOptions(&options.BSONOptions{}))},
+		codec:        fields,
 		batchSize:    opts.BatchSize,
 		erase:        opts.EraseOnDelete,
+		adopt:        adopt,
+		readOnly:     opts.ReadOnly,
 		now:          opts.Now,
 		deadlocked:   make(chan struct{}, 1),
 		backfillSize: backfillSize,
@@ -134,20 +232,11 @@ func Open(ctx context.Context, coll *mongo.Collection, opts *Options) (*Store, e
 	if s.now == nil {
 		s.now = time.Now
 	}
-	if err := coll.Database().Client().Ping(ctx, readpref.Primary()); err != nil {
-		return nil, wrapPingErr(ctx, err)
-	}
-	fault := s.checkWrites(ctx)
-	if errors.Is(fault, errUnacknowledged) { // look for further faults
-		s.coll = s.coll.Clone(options.Collection().SetWriteConcern(writeconcern.W1()))
-	} else if fault != nil {
-		return nil, fault
-	}
-	if err := errors.Join(fault, s.ensureIndexes(ctx, opts.AllowUnique)); err != nil {
-		return nil, err
-	}
 	return s, nil
 }
+
+// errReadOnly is the error of the methods that write, with [Options].ReadOnly.
+var errReadOnly = errors.New("mongostore: the Store was opened with ReadOnly")
 
 // checkWrites finds out whether the server takes the Store's writes. It tries one that
 // matches no record, in up to three forms, because codes alone do not tell why a server
@@ -160,7 +249,7 @@ func (s *Store) checkWrites(ctx context.Context) error {
 	}
 	// The server may only not know hints.
 	err = s.retry(ctx, op, func() error {
-		_, err := s.coll.UpdateOne(ctx, s.nothing(), noChange)
+		_, err := s.coll.UpdateOne(ctx, s.nothing(), s.noChange())
 		return err
 	})
 	if err == nil || !answered(err) || transient(err) { // what passes says nothing about retryable writes
@@ -174,7 +263,7 @@ func (s *Store) checkWrites(ctx context.Context) error {
 	}
 	// The same without a transaction number, as with retryWrites=false.
 	command := bson.D{{Key: "update", Value: s.coll.Name()}, {Key: "updates", Value: bson.A{
-		bson.D{{Key: "q", Value: s.nothing()}, {Key: "u", Value: noChange}},
+		bson.D{{Key: "q", Value: s.codec.filter(s.nothing())}, {Key: "u", Value: s.codec.update(s.noChange())}},
 	}}}
 	if s.coll.Database().RunCommand(ctx, command).Err() != nil {
 		return err
@@ -185,17 +274,27 @@ func (s *Store) checkWrites(ctx context.Context) error {
 
 // nothing matches no record.
 func (s *Store) nothing() bson.D {
-	return bson.D{{Key: "clerkId", Value: ""}, {Key: "_id", Value: bson.NewObjectID()}}
+	id := bson.E{Key: "_id", Value: bson.NewObjectID()}
+	if s.codec.idIsClerkID() {
+		return bson.D{id}
+	}
+	return bson.D{{Key: "clerkId", Value: ""}, id}
 }
 
-var noChange = bson.D{{Key: "$set", Value: bson.D{{Key: "clerkId", Value: ""}}}}
+func (s *Store) noChange() bson.D {
+	field := "clerkId"
+	if s.codec.idIsClerkID() { // no update may set it
+		field = insertToken
+	}
+	return bson.D{{Key: "$set", Value: bson.D{{Key: field, Value: ""}}}}
+}
 
 // checkAcknowledged refuses write concern 0. The driver does not tell which write
 // concern a collection has. An unacknowledged write cannot be sent to find out: some
 // servers answer it anyway, and the client takes the answer for that to its next
 // command. But the driver refuses to send an unacknowledged write that has a hint.
 func (s *Store) checkAcknowledged(ctx context.Context) error {
-	res, err := s.coll.UpdateOne(ctx, s.nothing(), noChange, options.UpdateOne().SetHint("_id_"))
+	res, err := s.coll.UpdateOne(ctx, s.nothing(), s.noChange(), options.UpdateOne().SetHint("_id_"))
 	switch {
 	case err == nil && res.Acknowledged:
 		return nil

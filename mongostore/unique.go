@@ -32,17 +32,18 @@ type uniqueKey struct {
 // key returns the entry in an index of the record as it is after u was written. It is nil
 // if none of the values comes from u, or if no other record can have the same.
 func (up *upsert) key(after bson.Raw, ix uniqueIndex) *uniqueKey {
-	if ix.has("clerkId") || ix.has("_id") {
+	fields := up.codec
+	if ix.has(fields.path("clerkId")) || ix.has("_id") {
 		return nil
 	}
 	k := &uniqueKey{index: ix}
 	for _, field := range ix.fields {
 		for path, value := range up.u.ClerkFields() {
-			if value != nil && within(field, path) {
+			if value != nil && within(field, fields.path(path)) {
 				k.paths = append(k.paths, path)
 			}
 		}
-		k.filter = append(k.filter, bson.E{Key: field, Value: sameEntry(after, field)})
+		k.filter = append(k.filter, bson.E{Key: fields.verbatim(field), Value: sameEntry(after, field)})
 	}
 	if k.paths == nil {
 		return nil
@@ -111,10 +112,10 @@ func (up *upsert) after(r *record) (bson.Raw, error) {
 		return nil, err
 	}
 	set, unset := up.fields(r)
-	for _, e := range set {
+	for _, e := range up.codec.keys(set) {
 		doc = setPath(doc, strings.Split(e.Key, "."), e.Value)
 	}
-	for _, e := range unset {
+	for _, e := range up.codec.keys(unset) {
 		doc = setPath(doc, strings.Split(e.Key, "."), nil) // an index takes null for absent
 	}
 	for _, name := range r.lost(up.u) {
@@ -139,8 +140,8 @@ func setPath(doc bson.D, path []string, value any) bson.D {
 }
 
 // holders returns the records of others that have a key. It compares as the index does, and
-// leaves out records that are not in the index.
-func (up *upsert) holders(ctx context.Context, k *uniqueKey) (holders []*record, err error) {
+// leaves out records that are not in the index, and r, to which u is to be written.
+func (up *upsert) holders(ctx context.Context, k *uniqueKey, r *record) (holders []*record, err error) {
 	filter := slices.Clone(k.filter)
 	opts := options.Find().SetLimit(maxHolders)
 	if k.index.collation != nil {
@@ -160,8 +161,10 @@ func (up *upsert) holders(ctx context.Context, k *uniqueKey) (holders []*record,
 		return nil, err
 	}
 	for _, raw := range documents {
-		if r := (&record{raw: raw}); r.clerkID() != up.u.ClerkID {
-			holders = append(holders, r)
+		holder := up.store.record(raw)
+		itself := r != nil && r.raw.Lookup("_id").Equal(raw.Lookup("_id"))
+		if !itself && holder.clerkID() != up.u.ClerkID {
+			holders = append(holders, holder)
 		}
 	}
 	return holders, nil
@@ -169,7 +172,10 @@ func (up *upsert) holders(ctx context.Context, k *uniqueKey) (holders []*record,
 
 // collationOf returns a collation as the driver takes it.
 func collationOf(raw bson.Raw) *options.Collation {
-	text := func(name string) string { return textOf(raw, name) }
+	text := func(name string) string {
+		s, _ := raw.Lookup(name).StringValueOK()
+		return s
+	}
 	truth := func(name string) bool { return isTrue(raw.Lookup(name)) }
 	strength, _ := raw.Lookup("strength").AsInt64OK()
 	return &options.Collation{
@@ -190,10 +196,11 @@ func collationOf(raw bson.Raw) *options.Collation {
 func (s *Store) candidates(err error) []uniqueIndex {
 	keys := duplicateKeys(err)
 	if keys == nil {
-		if slices.ContainsFunc(s.unique, func(ix uniqueIndex) bool { return ix.has("email") }) {
+		email := s.codec.path("email")
+		if email == "" || slices.ContainsFunc(s.unique, func(ix uniqueIndex) bool { return ix.has(email) }) {
 			return s.unique
 		}
-		return append(slices.Clone(s.unique), uniqueIndex{fields: []string{"email"}}) // perhaps made after Open
+		return append(slices.Clone(s.unique), uniqueIndex{fields: []string{email}}) // perhaps made after Open
 	}
 	var named []uniqueIndex
 	for _, ix := range s.unique {
@@ -203,7 +210,7 @@ func (s *Store) candidates(err error) []uniqueIndex {
 	}
 	if named == nil {
 		ix := uniqueIndex{fields: keys}
-		ix.collation, _ = firstWriteError(err).Raw.Lookup("collation").DocumentOK()
+		ix.collation, _ = errorDocument(err).Lookup("collation").DocumentOK()
 		named = append(named, ix)
 	}
 	return named
@@ -212,11 +219,7 @@ func (s *Store) candidates(err error) []uniqueIndex {
 // duplicateKeys returns the fields of the index that err is about. MongoDB has told them
 // since 4.4; other servers do not.
 func duplicateKeys(err error) []string {
-	we := firstWriteError(err)
-	if we == nil {
-		return nil
-	}
-	pattern, _ := we.Raw.Lookup("keyPattern").DocumentOK()
+	pattern, _ := errorDocument(err).Lookup("keyPattern").DocumentOK()
 	if len(pattern) == 0 {
 		return nil
 	}

@@ -51,22 +51,33 @@ func (s *Store) Upsert(ctx context.Context, u *clerksync.User) (clerksync.Result
 // upsert is one call of Upsert, over all its attempts.
 type upsert struct {
 	store *Store
+	codec *fieldMap
 	u     *clerksync.User // canonical, and not shared
 	time  time.Time       // when the call began
-	// id is the _id of the record if this call creates it. All attempts use the same
-	// one, so that the call recognizes a record that it inserted if the answer was lost.
+	// id is the _id of the record if this call creates it, or else its insertToken: see
+	// identity. All attempts use the same one, so that the call recognizes a record that it
+	// inserted if the answer was lost.
 	id         bson.ObjectID
 	attempts   int
 	duplicates int // duplicate key errors that no record explained
 	released   []released
+	// lookedAgain says that a search for a record to adopt was repeated because an index
+	// showed that there is one.
+	lookedAgain bool
 }
 
 func (s *Store) newUpsert(u *clerksync.User) (*upsert, error) {
+	if s.readOnly {
+		return nil, errReadOnly
+	}
 	u, err := u.Canonical()
 	if err != nil {
 		return nil, fmt.Errorf("mongostore: upsert: %w", err)
 	}
-	return &upsert{store: s, u: u, time: s.nowMillis(), id: bson.NewObjectID()}, nil
+	if u, err = s.codec.stored(u); err != nil {
+		return nil, err
+	}
+	return &upsert{store: s, codec: s.codec, u: u, time: s.nowMillis(), id: bson.NewObjectID()}, nil
 }
 
 // errNoRecord is the error of an Upsert with Omit if there is no record.
@@ -93,6 +104,9 @@ func (up *upsert) run(ctx context.Context) (clerksync.Result, error) {
 // try makes one attempt; errLostRace asks for another. Only the first attempt writes
 // before it reads, because some servers deadlock on many upserts of one key at once.
 func (up *upsert) try(ctx context.Context) (clerksync.Result, error) {
+	if up.mayAdopt() {
+		return up.tryAdopting(ctx)
+	}
 	var duplicate error // or the record is rejected
 	if up.attempts++; up.attempts == 1 && up.guardable() {
 		outcome, err := up.store.write(ctx, up.guard(), up.guardedUpdate(), true)
@@ -100,31 +114,42 @@ func (up *upsert) try(ctx context.Context) (clerksync.Result, error) {
 			return up.written(outcome), up.diagnose(ctx, err)
 		}
 		duplicate = err
-		if r, err := up.confirm(ctx, duplicate); err != nil {
+		if r, err := up.confirmRefused(ctx, duplicate); err != nil {
 			return clerksync.Result{}, err
 		} else if r != nil {
 			return up.unchanged(r), nil
 		}
 	}
 	r, err := up.store.read(ctx, up.u.ClerkID)
-	if err == nil && r == nil && len(up.u.Omit) > 0 {
-		return clerksync.Result{}, errNoRecord
-	}
-	if err == nil && r == nil && duplicate == nil {
-		_, err = up.store.coll.InsertOne(ctx, up.document())
-		if !mongo.IsDuplicateKeyError(err) {
-			return up.written(clerksync.Created), up.checkSize(err)
-		}
-		duplicate = err
-		r, err = up.store.read(ctx, up.u.ClerkID)
-	}
-	if err != nil {
+	switch {
+	case err != nil:
 		return clerksync.Result{}, err
-	}
-	if r == nil {
+	case r != nil:
+		return up.settle(ctx, r)
+	case len(up.u.Omit) > 0:
+		return clerksync.Result{}, errNoRecord
+	case duplicate != nil:
 		return clerksync.Result{}, up.insertError(ctx, duplicate)
+	default:
+		return up.insert(ctx)
 	}
-	return up.settle(ctx, r)
+}
+
+// insert creates the record, or settles on one that another call has created.
+func (up *upsert) insert(ctx context.Context) (clerksync.Result, error) {
+	_, err := up.store.coll.InsertOne(ctx, up.document())
+	if !mongo.IsDuplicateKeyError(err) {
+		return up.written(clerksync.Created), up.checkSize(err)
+	}
+	r, readErr := up.store.read(ctx, up.u.ClerkID)
+	switch {
+	case readErr != nil:
+		return clerksync.Result{}, readErr
+	case r == nil:
+		return clerksync.Result{}, up.insertError(ctx, err)
+	default:
+		return up.settle(ctx, r)
+	}
 }
 
 // insertError returns the error for a record that could not be inserted.
@@ -193,8 +218,9 @@ func (up *upsert) plan(r *record) (plan, error) {
 	}
 	switch {
 	case r.unconfirmed():
+		p.update = r.replaceBarriers(p.update)
 		p.filter = r.asRead(r.checkedPaths(up.u))
-	case p.result.Outcome == clerksync.Updated:
+	case p.result.Outcome == clerksync.Updated && !r.codec.drops("updatedAt"):
 		p.filter = r.asRead(nil)
 	default: // another call may write other fields of the same version and the same syncedAt
 		p.filter = append(r.asRead(nil), r.unchanged(fieldPaths(up.u))...)
@@ -218,15 +244,20 @@ func (s *Store) write(ctx context.Context, filter, update bson.D, insert bool) (
 	}
 }
 
-// confirm moves the two times forward if the record has u's version and fields: the
-// same event came again. refusal is the server's error for the upsert before. It returns
-// the record as it was before, or nil if the record differs, or if a filter cannot tell.
-// The fields are part of the filter because syncedAt says as of when they are known to
-// equal Clerk's: moved alone, it would keep out the evidence that corrects them.
-func (up *upsert) confirm(ctx context.Context, refusal error) (*record, error) {
+// confirmRefused is confirm after the server refused the upsert.
+func (up *upsert) confirmRefused(ctx context.Context, refusal error) (*record, error) {
 	if !mongo.IsDuplicateKeyError(refusal) {
 		return nil, nil // rejected: the filter may be too large as well
 	}
+	return up.confirm(ctx)
+}
+
+// confirm moves the two times forward if the record has u's version and fields: the
+// same event came again. It returns the record as it was before, or nil if the record differs,
+// or if a filter cannot tell. The fields are part of the filter because syncedAt says as of
+// when they are known to equal Clerk's: moved alone, it would keep out the evidence that
+// corrects them.
+func (up *upsert) confirm(ctx context.Context) (*record, error) {
 	update := up.moveTimes(nil)
 	filter, exact := up.equalFilter()
 	if update == nil || !exact {
@@ -240,11 +271,37 @@ func (up *upsert) confirm(ctx context.Context, refusal error) (*record, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &record{raw: raw}
+	r := up.store.record(raw)
 	if r.decide(up.u, up.time) != clerksync.Unchanged {
 		return nil, nil // equal by the rules of this server only
 	}
 	return r, nil
+}
+
+// inserted reports whether this call inserted the record.
+func (up *upsert) inserted(r *record) bool {
+	v := r.raw.Lookup("_id")
+	if r.codec.idIsClerkID() {
+		v = r.value(insertToken)
+	}
+	id, _ := v.ObjectIDOK()
+	return id == up.id
+}
+
+// identity returns the fields that tell a record that this call inserts from all others.
+func (up *upsert) identity() [2]bson.E {
+	if up.codec.idIsClerkID() {
+		return [2]bson.E{{Key: "clerkId", Value: up.u.ClerkID}, {Key: insertToken, Value: up.id}}
+	}
+	return [2]bson.E{{Key: "_id", Value: up.id}, {Key: "clerkId", Value: up.u.ClerkID}}
+}
+
+// recordID returns the _id of the record if this call inserts it.
+func (up *upsert) recordID() any {
+	if up.codec.idIsClerkID() {
+		return up.u.ClerkID
+	}
+	return up.id
 }
 
 // written returns the Result of a write that applied u without reading.
@@ -253,19 +310,33 @@ func (up *upsert) written(outcome clerksync.Outcome) clerksync.Result {
 	if outcome == clerksync.Created {
 		u := *up.u
 		u.ID, u.CreatedAt, u.UpdatedAt = up.id.Hex(), up.time, up.time
+		if up.codec.idIsClerkID() {
+			u.ID = u.ClerkID
+		}
+		if up.codec.drops("updatedAt") {
+			u.UpdatedAt = time.Time{}
+		}
 		u.IsActive, u.DeletedAt, u.RoleFromClerk, u.Partial = true, time.Time{}, false, false
+		u.ExternalID, u.EmailProven = "", false
 		res.User = &u
 	}
 	return res
 }
 
-// outcome returns decided, or Created if this call inserted r by a write whose answer was
-// lost: exactly one call must report Created, whatever others did to the record since.
+// outcome returns decided, or Created or Adopted if this call inserted or adopted r by a write
+// whose answer was lost: exactly one call must report that, whatever others did to the record
+// since.
 func (up *upsert) outcome(r *record, decided clerksync.Outcome) clerksync.Outcome {
-	if r.is(up.id) && decided != clerksync.Deactivated {
+	switch {
+	case decided == clerksync.Deactivated:
+		return decided
+	case up.inserted(r):
 		return clerksync.Created
+	case up.adopted(r):
+		return clerksync.Adopted
+	default:
+		return decided
 	}
-	return decided
 }
 
 // unchanged returns the Result for a record that equals u.

@@ -21,15 +21,17 @@ func TestOnClerkID(t *testing.T) {
 		unique + `, "collation": {"locale": "en"}`:                  false,
 		partial(`{"clerkId": {"$exists": true}}`):                   true,
 		partial(`{"clerkId": {"$exists": false}}`):                  false,
-		partial(`{"clerkId": {"$type": "string"}}`):                 true,
-		partial(`{"clerkId": {"$type": 2}}`):                        true,
+		partial(`{"clerkId": {"$type": "string"}}`):                 false, // MongoDB does not use it for lookups
+		partial(`{"clerkId": {"$type": 2}}`):                        false,
+		unique + `, "hidden": true`:                                 false,
+		unique + `, "hidden": false`:                                true,
 		partial(`{"clerkId": {"$type": "int"}}`):                    false,
 		partial(`{"clerkId": "user_1"}`):                            false,
 		partial(`{"clerkId": {"$gt": "m"}}`):                        false,
 		partial(`{"isActive": true}`):                               false,
 		partial(`{"clerkId": {"$exists": true}, "isActive": true}`): false,
 	} {
-		if ix := parseIndex(t, "{"+spec+"}"); ix.onClerkID() != want {
+		if ix := parseIndex(t, "{"+spec+"}"); ix.onClerkID("clerkId") != want {
 			t.Errorf("onClerkID() of {%s} is %t", spec, !want)
 		}
 	}

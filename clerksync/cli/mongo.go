@@ -30,6 +30,8 @@ type database interface {
 	mapped(ctx context.Context) (clerkID string, err error)
 	// indexes lists the indexes of the collection.
 	indexes(ctx context.Context) ([]index, error)
+	// inspect looks at the collection. It does not need store.
+	inspect(ctx context.Context, look mongostore.InspectOptions) (mongostore.Inspection, error)
 	// close closes the connections, even if ctx is done.
 	close(ctx context.Context) error
 }
@@ -47,8 +49,9 @@ const (
 type mongoDatabase struct {
 	client  *mongo.Client
 	coll    *mongo.Collection
-	opened  *mongostore.Store
-	timeout time.Duration // commandTimeout
+	options *mongostore.Options // may be nil
+	opened  *mongostore.Store   // nil if the settings say looksOnly
+	timeout time.Duration       // commandTimeout
 }
 
 // openMongo connects and opens the Store. Its errors do not contain secrets.
@@ -57,19 +60,24 @@ func openMongo(ctx context.Context, s settings, o *mongostore.Options) (_ databa
 	if err != nil {
 		return nil, usagef("%s cannot be used: %s", mongoURIVar, withoutSecrets(err, s.mongoURI))
 	}
-	d := &mongoDatabase{client: client, coll: client.Database(s.database).Collection(s.collection), timeout: commandTimeout}
-	if err := d.open(ctx, s, o); err != nil {
+	d := &mongoDatabase{
+		client: client, coll: client.Database(s.database).Collection(s.collection), options: o, timeout: commandTimeout,
+	}
+	if err := d.open(ctx, s); err != nil {
 		return nil, errors.Join(err, d.close(ctx))
 	}
 	return d, nil
 }
 
-func (d *mongoDatabase) open(ctx context.Context, s settings, o *mongostore.Options) (err error) {
+func (d *mongoDatabase) open(ctx context.Context, s settings) (err error) {
 	// The timeout is for the connection only: building an index may take longer.
 	pingCtx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	if err := d.client.Ping(pingCtx, readpref.Primary()); err != nil {
 		return fmt.Errorf("MongoDB cannot be reached with %s (-timeout is %v): %s", mongoURIVar, s.timeout, withoutSecrets(err, s.mongoURI))
+	}
+	if s.looksOnly {
+		return d.checkExists(ctx, s)
 	}
 	if s.writesNothing {
 		if err := d.checkIndex(ctx, s); err != nil {
@@ -78,20 +86,67 @@ func (d *mongoDatabase) open(ctx context.Context, s settings, o *mongostore.Opti
 	}
 	openCtx, cancelOpen := context.WithTimeout(ctx, openTimeout)
 	defer cancelOpen()
-	d.opened, err = mongostore.Open(openCtx, d.coll, o)
+	d.opened, err = mongostore.Open(openCtx, d.coll, s.storeOptions(d.options))
 	return err
 }
 
-// checkIndex returns an error if Open would make the index on clerkId.
-func (d *mongoDatabase) checkIndex(ctx context.Context, s settings) error {
+// checkExists returns an error if there is no such collection: then -db is most likely wrong.
+func (d *mongoDatabase) checkExists(ctx context.Context, s settings) error {
 	indexes, err := d.indexes(ctx)
+	if err == nil && len(indexes) == 0 { // every collection has the one on _id
+		err = usagef("the collection %s does not exist; is -db right?", s.name())
+	}
+	return err
+}
+
+func (d *mongoDatabase) inspect(ctx context.Context, look mongostore.InspectOptions) (mongostore.Inspection, error) {
+	return mongostore.Inspect(ctx, d.coll, d.options, look)
+}
+
+func (d *mongoDatabase) path(field string) string { return pathIn(d.options, field) }
+
+// pathIn returns the path in the collection of one of clerksync's fields that Fields cannot map
+// to nothing. o may be nil.
+func pathIn(o *mongostore.Options, field string) string {
+	if o != nil {
+		if path, mapped := o.Fields[field]; mapped {
+			return path
+		}
+	}
+	return field
+}
+
+// storeOptions returns o as the command needs it: one that writes nothing works as a database user
+// who may only read.
+func (s settings) storeOptions(o *mongostore.Options) *mongostore.Options {
+	if !s.writesNothing {
+		return o
+	}
+	var reading mongostore.Options
+	if o != nil {
+		reading = *o
+	}
+	reading.ReadOnly = true
+	return &reading
+}
+
+// checkIndex returns an error if Open would have to make the index on clerkId. A user who may not
+// list the indexes may still read.
+func (d *mongoDatabase) checkIndex(ctx context.Context, s settings) error {
+	specs, err := d.indexSpecs(ctx)
+	if isUnauthorized(err) {
+		return nil
+	}
+	indexes, err := readIndexes(specs, err)
 	if err != nil {
 		return err
 	}
 	if len(indexes) == 0 { // every collection has the one on _id
-		return usagef("the collection %s does not exist; is -db right? If it is, run `clerksync indexes` first, which creates it", s.name())
+		return usagef("the collection %s does not exist; is -db right? If it is, run `%s indexes` first, which creates it",
+			s.name(), s.program)
 	}
-	if slices.ContainsFunc(indexes, func(ix index) bool { return ix.onClerkID() }) {
+	clerkID := d.path("clerkId")
+	if slices.ContainsFunc(indexes, func(ix index) bool { return ix.onClerkID(clerkID) }) {
 		return nil
 	}
 	empty, err := d.empty(ctx)
@@ -99,11 +154,11 @@ func (d *mongoDatabase) checkIndex(ctx context.Context, s settings) error {
 		return err
 	}
 	if empty {
-		return usagef("the collection %s is empty and has no unique index on clerkId; is -db right? If it is, "+
-			"run `clerksync indexes` first, which creates the index", s.name())
+		return usagef("the collection %s is empty and has no unique index on %s; is -db right? If it is, "+
+			"run `%s indexes` first, which creates the index", s.name(), clerkID, s.program)
 	}
-	return fmt.Errorf("the collection %s has no unique index on clerkId, and this command writes nothing: "+
-		"run `clerksync indexes` first, which creates the index", s.name())
+	return fmt.Errorf("the collection %s has no unique index on %s, and this command writes nothing: "+
+		"run `%s indexes` first, which creates the index", s.name(), clerkID, s.program)
 }
 
 func (d *mongoDatabase) store() clerksync.Store { return d.opened }
@@ -125,8 +180,9 @@ func (d *mongoDatabase) empty(ctx context.Context) (bool, error) {
 }
 
 func (d *mongoDatabase) mapped(ctx context.Context) (string, error) {
-	filter := bson.D{{Key: "extraFields.0", Value: bson.D{{Key: "$exists", Value: true}}}}
-	onlyClerkID := options.FindOne().SetProjection(bson.D{{Key: "clerkId", Value: 1}})
+	filter := bson.D{{Key: d.path("extraFields") + ".0", Value: bson.D{{Key: "$exists", Value: true}}}}
+	clerkID := d.path("clerkId")
+	onlyClerkID := options.FindOne().SetProjection(bson.D{{Key: clerkID, Value: 1}})
 	bounded, cancel := context.WithTimeout(ctx, d.timeout)
 	defer cancel()
 	raw, err := d.coll.FindOne(bounded, filter, onlyClerkID).Raw()
@@ -138,21 +194,30 @@ func (d *mongoDatabase) mapped(ctx context.Context) (string, error) {
 	case err != nil:
 		return "", fmt.Errorf("looking for records that a Map wrote: %s", mongostore.Describe(err))
 	}
-	id, ok := raw.Lookup("clerkId").StringValueOK()
+	id, ok := raw.Lookup(strings.Split(clerkID, ".")...).StringValueOK()
 	if !ok {
-		id = "one without a clerkId"
+		id = "one without a " + clerkID
 	}
 	return id, nil
 }
 
 func (d *mongoDatabase) indexes(ctx context.Context) ([]index, error) {
+	return readIndexes(d.indexSpecs(ctx))
+}
+
+// indexSpecs returns the documents of listIndexes. The error is the driver's.
+func (d *mongoDatabase) indexSpecs(ctx context.Context) (specs []bson.Raw, err error) {
 	ctx, cancel := context.WithTimeout(ctx, d.timeout)
 	defer cancel()
 	cursor, err := d.coll.Indexes().List(ctx)
-	var specs []bson.Raw
-	if err == nil {
-		err = cursor.All(ctx, &specs)
+	if err != nil {
+		return nil, err
 	}
+	err = cursor.All(ctx, &specs)
+	return specs, err
+}
+
+func readIndexes(specs []bson.Raw, err error) ([]index, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listing the indexes: %s", mongostore.Describe(err))
 	}
@@ -161,6 +226,12 @@ func (d *mongoDatabase) indexes(ctx context.Context) ([]index, error) {
 		indexes[i] = indexOf(spec)
 	}
 	return indexes, nil
+}
+
+// isUnauthorized reports whether the server says that the database user may not do it.
+func isUnauthorized(err error) bool {
+	server := mongo.ServerError(nil)
+	return errors.As(err, &server) && server.HasErrorCode(13)
 }
 
 func (d *mongoDatabase) close(ctx context.Context) error {

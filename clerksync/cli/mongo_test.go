@@ -98,6 +98,24 @@ func TestMongoCommandsThatWriteNothing(t *testing.T) {
 	}
 }
 
+// A command that writes nothing works as a database user who may only read. The test servers do
+// not have access control; mongostore tests ReadOnly.
+func TestStoreOptions(t *testing.T) {
+	t.Parallel()
+	for _, o := range []*mongostore.Options{nil, {BatchSize: 7}} {
+		reading := settings{writesNothing: true}.storeOptions(o)
+		if !reading.ReadOnly || o != nil && (reading.BatchSize != 7 || o.ReadOnly) {
+			t.Errorf("options %+v become %+v", o, reading)
+		}
+		if got := (settings{}).storeOptions(o); got != o {
+			t.Errorf("a command that writes: options %+v become %+v", o, got)
+		}
+	}
+	if !isUnauthorized(mongo.CommandError{Code: 13}) || isUnauthorized(mongo.CommandError{Code: 8}) || isUnauthorized(nil) {
+		t.Error("isUnauthorized does not tell")
+	}
+}
+
 func TestMongoIndexes(t *testing.T) {
 	t.Parallel()
 	f, coll := newOnMongoDB(t)
