@@ -368,6 +368,25 @@ func TestUnlinkedWhileClerkIsDown(t *testing.T) {
 	}
 }
 
+// While Clerk asks to be left alone, an event does not ask.
+func TestUnlinkedDuringAPause(t *testing.T) {
+	t.Parallel()
+	a := newAdoption(t, true)
+	other := a.clerk.CreateUser(fakeclerk.NewUser{})
+	limit := fakeclerk.ErrorFault(http.StatusTooManyRequests, "too_many_requests")
+	limit.Header.Set("Retry-After", "30")
+	a.answerUsersWith(limit)
+	visitFails(t, a.Syncer, other, clerksync.ErrUnavailable)
+	a.clerk.SetFault(nil)
+	calls := a.userCalls()
+	event := a.data(false)
+	checkProblem(t, a.deliver(t, "user.created", event), http.StatusConflict, "conflict")
+	a.wantCalls(t, calls, "during the pause")
+	a.clock.Advance(31 * time.Second)
+	checkProblem(t, a.deliver(t, "user.created", event), http.StatusNoContent, "")
+	a.wantAdopted(t)
+}
+
 // A user whom Clerk says is banned is refused as banned, and nothing is written.
 func TestUnlinkedAndBanned(t *testing.T) {
 	t.Parallel()

@@ -117,7 +117,7 @@ func (s *Syncer) applyEvent(ctx context.Context, e Event) (string, Result, error
 	ctx, cancel := clock.WithTimeout(ctx, s.clock, callTimeout)
 	defer cancel()
 	id, res, err := s.apply(ctx, e)
-	res.User = res.User.Clone() // the cache may have it
+	res.User = handedOut(res.User) // the cache may have it
 	return id, res, err
 }
 

@@ -202,6 +202,9 @@ func (h *handover) release(ctx context.Context, u *User, conflict *ConflictError
 // never written stays.
 func (h *handover) releaseUnknown(ctx context.Context, field string, value any, conflict *ConflictError) error {
 	stored, err := h.store.User(ctx, conflict.Holder)
+	if failed, ok := withFailure(stored, err); ok {
+		stored, err = failed, nil
+	}
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return nil

@@ -49,9 +49,10 @@ func (w *upserted) standby(cached *User) *User {
 	if written != nil && barred(written) {
 		return written
 	}
-	if written == nil || w.overtaken || unconfirmed(written) {
-		// The Store did not return the record (as mongostore after an update), it may be out
-		// of date, or Clerk has never confirmed it: keep nothing but what bars the user.
+	if written == nil || w.overtaken || unconfirmed(written) || lacksRecord(written, cached) {
+		// The Store did not return the record (as mongostore after an update) or its Record (in
+		// a batch), it may be out of date, or Clerk has never confirmed it: keep nothing but
+		// what bars the user.
 		if w.leavesBarred(cached) {
 			return cached
 		}
@@ -61,6 +62,12 @@ func (w *upserted) standby(cached *User) *User {
 		return written
 	}
 	return nil // not cached, so nobody visits: do not start caching
+}
+
+// lacksRecord reports whether the Store made a Record for the cached user, but not for the
+// written one.
+func lacksRecord(written, cached *User) bool {
+	return cached != nil && cached.Record != nil && written.Record == nil
 }
 
 // leavesBarred reports whether the Upsert has not changed what bars the cached user: a

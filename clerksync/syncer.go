@@ -89,7 +89,7 @@ func (s *Syncer) Sync(ctx context.Context, clerkID string) (Result, error) {
 	if err != nil {
 		return Result{}, err // the ban may be written
 	}
-	res.User = res.User.Clone() // the cache may have it
+	res.User = handedOut(res.User) // the cache may have it
 	return res, nil
 }
 
