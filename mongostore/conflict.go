@@ -48,7 +48,7 @@ func (up *upsert) barrier(r *record) (path string, v bson.RawValue) {
 	if r == nil {
 		return "", bson.RawValue{}
 	}
-	for _, name := range append(fieldPaths(up.u), bookkeeping...) {
+	for _, name := range append(fieldPaths(up.u), "clerkUpdatedAt", "syncedAt", "lastSignInAt", "updatedAt", "extraFields") {
 		if path, v := r.barrier(name); path != "" {
 			return path, v
 		}

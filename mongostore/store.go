@@ -30,8 +30,8 @@ type Options struct {
 
 	// AllowUnique names unique indexes that Open would otherwise refuse because they
 	// let in only one record without the field. List an index only if every user,
-	// deleted ones included, is certain to have a value. Names of indexes that do not
-	// exist are ignored.
+	// deleted ones included, is certain to have a value. Open also does not look for Clerk
+	// ids in them; see Fields. Names of indexes that do not exist are ignored.
 	//
 	// Defaults to none.
 	AllowUnique []string

@@ -146,12 +146,13 @@ func (r *record) unchanged(names []string) (filter bson.D) {
 		for ; in != nil && i < len(segments)-1; i++ {
 			key := r.codec.verbatim(strings.Join(segments[:i+1], "."))
 			v := in.Lookup(segments[i])
-			condition := onlyEqualTo(key, v)
-			if in, _ = v.DocumentOK(); in != nil { // the app may change what else is in it
-				condition.Value = bson.D{{Key: "$type", Value: "object"}, notArray}
-			}
-			if !has(key) {
-				filter = append(filter, condition)
+			in, _ = v.DocumentOK()
+			switch {
+			case has(key):
+			case in != nil: // the app may change what else is in it
+				filter = append(filter, bson.E{Key: key, Value: bson.D{{Key: "$type", Value: "object"}, notArray}})
+			default:
+				filter = append(filter, onlyEqualTo(key, v))
 			}
 		}
 		if in != nil && segments != nil {
