@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -98,7 +99,7 @@ func (a *app) expect(id any, want map[string]string) {
 	a.t.Helper()
 	raw := a.record(id)
 	for name, value := range want {
-		if got, _ := raw.Lookup(name).StringValueOK(); got != value {
+		if got, _ := raw.Lookup(strings.Split(name, ".")...).StringValueOK(); got != value {
 			a.t.Errorf("%s = %q, want %q", name, got, value)
 		}
 	}
