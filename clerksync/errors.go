@@ -97,6 +97,9 @@ func (e *ConflictError) Error() string {
 	if errors.As(e.Err, &adopting) {
 		return prefix + adopting.ConflictText()
 	}
+	if errors.Is(e.Err, ErrUnlinked) {
+		return prefix + withoutPrefix(e.Err)
+	}
 	holder := "another record"
 	if e.Holder != "" {
 		holder = "the record of " + e.Holder
@@ -109,6 +112,14 @@ func (e *ConflictError) Error() string {
 
 // Unwrap returns Err.
 func (e *ConflictError) Unwrap() error { return e.Err }
+
+// ofIndex reports whether a unique index is in the way, so that the user could be written
+// without the field, or after another user has given the value up. In the way of an adoption
+// there is a record of the app's: Clerk cannot say whose it is.
+func (e *ConflictError) ofIndex() bool {
+	var adopting interface{ ConflictText() string }
+	return e.Type == "" && !errors.Is(e.Err, ErrUnlinked) && !errors.As(e.Err, &adopting)
+}
 
 // BatchError says which users of an UpsertBatch could not be written.
 type BatchError struct {

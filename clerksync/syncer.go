@@ -33,7 +33,8 @@ type Syncer struct {
 }
 
 // New returns a Syncer, or an error that names every fault of cfg. It does no I/O and
-// starts no goroutine.
+// starts no goroutine. If the Store is a [LegacyStore] that came upon records which clerksync
+// has never written, New logs a warning.
 func New(cfg Config) (*Syncer, error) {
 	cfg = cfg.withDefaults()
 	if err := cfg.validate(); err != nil {
@@ -53,7 +54,19 @@ func New(cfg Config) (*Syncer, error) {
 		}),
 	}
 	s.tokens = newTokenVerifier(&s.cfg, s.api, s.background)
+	s.warnOfLegacy()
 	return s, nil
+}
+
+// legacyAdvice says what to do before records of the app's are synced.
+const legacyAdvice = `read the guide "Existing users", ` +
+	"https://github.com/clerksync/clerksync-go/blob/main/mongostore/EXISTING_USERS.md, and run `clerksync inspect`"
+
+// warnOfLegacy warns of records that clerksync has never written.
+func (s *Syncer) warnOfLegacy() {
+	if legacy, ok := s.store.(LegacyStore); ok && legacy.HasLegacy() {
+		s.cfg.Logger.Warn("clerksync: the Store has records that clerksync has never written: " + legacyAdvice)
+	}
 }
 
 // Sync reads one user from Clerk now and brings the record in step, as after an event. The
@@ -77,7 +90,7 @@ func (s *Syncer) Sync(ctx context.Context, clerkID string) (Result, error) {
 	if err != nil {
 		return Result{}, err // the ban may be written
 	}
-	res.User = res.User.Clone() // the cache may have it
+	res.User = handedOut(res.User) // the cache may have it
 	return res, nil
 }
 
@@ -139,7 +152,17 @@ func (s *Syncer) invalidateAfter(w upserted, gen uint64) {
 // deactivate marks the user deleted. The next visit sees it, even if the Store is down then or
 // already now: Clerk has deleted the user.
 func (s *Syncer) deactivate(ctx context.Context, id string, at time.Time) (Result, error) {
-	res, err := s.store.Deactivate(ctx, id, at)
+	return s.deactivateExternal(ctx, id, "", at)
+}
+
+// deactivateExternal is deactivate for a user who had an external id. It may lead to a record
+// that was never linked.
+func (s *Syncer) deactivateExternal(ctx context.Context, id, externalID string, at time.Time) (res Result, err error) {
+	if adopter, ok := s.store.(AdoptStore); ok && externalID != "" {
+		res, err = adopter.DeactivateExternal(ctx, id, externalID, at)
+	} else {
+		res, err = s.store.Deactivate(ctx, id, at)
+	}
 	// If the Store can be read, its record counts: see supersedes.
 	s.invalidate(id, func(*User, uint64) *User { return &User{ClerkID: id, DeletedAt: at} })
 	return res, storeError(err)

@@ -76,7 +76,9 @@
 // takes one search. Known users take what they take without.
 //
 // Filters name the clerkIds that they are about, so commands on a collection that is
-// sharded on clerkId go to single shards. There are three exceptions. Undeleted reads the
-// whole collection. With Adopt, the search for records without a Clerk id asks every shard. If a unique index of the app's own rejects an Upsert, it looks on every
-// shard for another user's record with the same value, and has deleted records give it up.
+// sharded on clerkId go to single shards. There are four exceptions. Undeleted and
+// UnlinkedEmails read the whole collection. Open looks at a hundred records. With Adopt, the
+// search for records without a Clerk id asks every shard. If a unique index of the app's own
+// rejects an Upsert, it looks on every shard for another user's record with the same value,
+// and has deleted records give it up.
 package mongostore

@@ -106,11 +106,13 @@ type Store struct {
 	next atomic.Int32
 	// backfillSize is the least number of new users that makes a batch part of a backfill.
 	backfillSize int
+	legacy       bool // see HasLegacy
 }
 
 var (
 	_ clerksync.BatchStore   = (*Store)(nil)
 	_ clerksync.RestoreStore = (*Store)(nil)
+	_ clerksync.LegacyStore  = (*Store)(nil)
 	_ clerksync.AdoptStore   = (*Store)(nil)
 )
 
@@ -148,24 +150,63 @@ var (
 // on clerkId, as far as the user may know that. It makes plain indexes on the e-mail address and
 // on the field of the external id, each unless an index serves such lookups.
 //
+// Last, Open looks at a hundred records for [Store.HasLegacy].
+//
 // If no server answers, Open fails at once. The error has the driver's text, which
 // names the servers and says why each does not answer. All other faults are reported
 // together, with [errors.Join].
 func Open(ctx context.Context, coll *mongo.Collection, opts *Options) (*Store, error) {
-	if coll == nil {
-		return nil, errors.New("mongostore: open: no collection")
-	}
 	if opts == nil {
 		opts = &Options{}
+	}
+	s, err := newStore(coll, opts)
+	if err != nil {
+		return nil, err
+	}
+	ctx, err = begin(ctx, "open")
+	if err != nil {
+		return nil, err
+	}
+	if err := coll.Database().Client().Ping(ctx, readpref.Primary()); err != nil {
+		return nil, wrapPingErr(ctx, err)
+	}
+	if s.readOnly {
+		err = s.checkIndexes(ctx, opts.AllowUnique)
+	} else {
+		err = s.prepare(ctx, opts.AllowUnique)
+	}
+	if err == nil {
+		err = s.sampleLegacy(ctx)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// prepare makes sure that the Store can write, and makes its indexes.
+func (s *Store) prepare(ctx context.Context, allowed []string) error {
+	fault := s.checkWrites(ctx)
+	if errors.Is(fault, errUnacknowledged) { // look for further faults
+		s.coll.raw = s.coll.raw.Clone(options.Collection().SetWriteConcern(writeconcern.W1()))
+	} else if fault != nil {
+		return fault
+	}
+	if err := errors.Join(fault, s.ensureIndexes(ctx, allowed)); err != nil {
+		return err
+	}
+	return s.prepareAdopting(ctx)
+}
+
+// newStore returns a Store on coll without asking the server. Its errors are about opts.
+func newStore(coll *mongo.Collection, opts *Options) (*Store, error) {
+	if coll == nil {
+		return nil, errors.New("mongostore: open: no collection")
 	}
 	if opts.BatchSize < 0 {
 		return nil, fmt.Errorf("mongostore: open: BatchSize is %d; it must be positive, or 0 for the default", opts.BatchSize)
 	}
 	adopt, err := newAdopter(opts.Adopt)
-	if err != nil {
-		return nil, err
-	}
-	ctx, err = begin(ctx, "open")
 	if err != nil {
 		return nil, err
 	}
@@ -195,28 +236,6 @@ func Open(ctx context.Context, coll *mongo.Collection, opts *Options) (*Store, e
 	}
 	if s.now == nil {
 		s.now = time.Now
-	}
-	if err := coll.Database().Client().Ping(ctx, readpref.Primary()); err != nil {
-		return nil, wrapPingErr(ctx, err)
-	}
-	if s.readOnly {
-		if err := s.checkIndexes(ctx, opts.AllowUnique); err != nil {
-			return nil, err
-		}
-		return s, nil
-	}
-	fault := s.checkWrites(ctx)
-	if errors.Is(fault, errUnacknowledged) { // look for further faults
-		s.coll.raw = s.coll.raw.Clone(options.Collection().SetWriteConcern(writeconcern.W1()))
-	} else if fault != nil {
-		return nil, fault
-	}
-	err = errors.Join(fault, s.ensureIndexes(ctx, opts.AllowUnique))
-	if err == nil {
-		err = s.prepareAdopting(ctx)
-	}
-	if err != nil {
-		return nil, err
 	}
 	return s, nil
 }
