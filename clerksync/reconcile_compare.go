@@ -5,6 +5,8 @@ import (
 	"context"
 	"fmt"
 	"reflect"
+	"slices"
+	"time"
 
 	"github.com/clerksync/clerksync-go/clerksync/internal/clerkapi"
 )
@@ -142,16 +144,16 @@ func (c *comparison) byRecord(ctx context.Context, ids []string) error {
 		if u == nil {
 			continue
 		}
-		switch outcome := Decide(stored, u, now); {
+		switch outcome, fields := c.run.decide(stored, u, now); {
 		case outcome == Stale:
 			c.report.Stale.add(u.ClerkID)
 			c.addPart(staleBan(u, outcome))
-		case outcome == Unchanged && !u.LastSignInAt.After(stored.LastSignInAt):
+		case outcome == Unchanged && !slices.Contains(fields, lastSignInAt):
 			c.report.Unchanged++
 		default:
 			if stored != nil {
 				c.existing[u.ClerkID] = true
-				c.fields[u.ClerkID] = differences(stored, u)
+				c.fields[u.ClerkID] = fields
 			}
 			c.write = append(c.write, u)
 		}
@@ -160,6 +162,27 @@ func (c *comparison) byRecord(ctx context.Context, ids []string) error {
 }
 
 const lastSignInAt = "lastSignInAt"
+
+// keeper is a [Store] that may not keep all fields of a User; see there.
+type keeper interface{ Keeps(path string) bool }
+
+// decide is Decide, with the fields that an Upsert of u would change. It ignores what the
+// Store does not keep.
+func (r *reconcileRun) decide(stored, u *User, now time.Time) (Outcome, []string) {
+	outcome := Decide(stored, u, now)
+	if stored == nil {
+		return outcome, nil
+	}
+	fields := differences(stored, u)
+	if k, ok := r.syncer.store.(keeper); ok {
+		fields = slices.DeleteFunc(fields, func(path string) bool { return !k.Keeps(path) })
+		same := !slices.ContainsFunc(fields, func(path string) bool { return path != lastSignInAt })
+		if outcome == Updated && same && version(stored) == version(u) {
+			outcome = Unchanged
+		}
+	}
+	return outcome, fields
+}
 
 // differences lists the fields, by path, that an Upsert of u would change.
 func differences(stored, u *User) (paths []string) {

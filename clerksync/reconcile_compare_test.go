@@ -1,6 +1,7 @@
 package clerksync_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -319,5 +320,44 @@ func TestReconcileLeavesNewerRecords(t *testing.T) {
 		if diff := gocmp.Diff(before, fx.records(t, ids)); diff != "" {
 			t.Errorf("records (-before +after):\n%s", diff)
 		}
+	}
+}
+
+// lossyStore keeps neither addresses nor sign-ins.
+type lossyStore struct{ *bulkStore }
+
+func (s lossyStore) Keeps(path string) bool { return path != "email" && path != "lastSignInAt" }
+
+func (s lossyStore) UpsertBatch(ctx context.Context, us []*clerksync.User) ([]clerksync.Result, error) {
+	kept := make([]*clerksync.User, len(us))
+	for i, u := range us {
+		kept[i] = u.Clone()
+		kept[i].Email, kept[i].LastSignInAt = "", time.Time{}
+	}
+	return s.bulkStore.UpsertBatch(ctx, kept)
+}
+
+// TestReconcileIgnoresWhatTheStoreDoesNotKeep compares whole records.
+func TestReconcileIgnoresWhatTheStoreDoesNotKeep(t *testing.T) {
+	t.Parallel()
+	fx := newBulkFixture(t, nil)
+	fx.Syncer = fx.syncer(t, func(cfg *clerksync.Config) { cfg.Store = lossyStore{fx.store} })
+	ids := fx.backfill(t, 3)
+	fx.updateSilently(t, ids[0], func(u *fakeclerk.UserObject) {
+		at := fx.clock.Now().UnixMilli()
+		u.LastSignInAt = &at
+	})
+	if u := fx.get(t, ids[0]); u.Email != "" {
+		t.Fatalf("the Store keeps %q", u.Email)
+	}
+	wantCounts(t, fx.reconcile(t, options{Force: true}), tally{"seen": 3, "unchanged": 3})
+	if n := fx.store.writes(); n != 0 {
+		t.Errorf("%d writes", n)
+	}
+	fx.edit(t, ids[1], func(u *clerksync.User) { u.Name = "Byron" })
+	report := fx.reconcile(t, options{Force: true})
+	wantCounts(t, report, tally{"seen": 3, "unchanged": 2, "updated": 1})
+	if diff := gocmp.Diff(map[string]int{"name": 1}, report.Fields); diff != "" {
+		t.Errorf("fields (-want +got):\n%s", diff)
 	}
 }

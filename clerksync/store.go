@@ -21,6 +21,11 @@ import (
 // "the Store is unavailable". An error's text holds no personal data, because it is
 // logged.
 //
+// A Store may leave out fields of its choice, except those that it decides by. Then it has a
+// method Keeps(path string) bool, and a Reconcile ignores what it does not keep. The paths are
+// those of [User.ClerkFields], and "lastSignInAt". Such a Store reads these fields as absent,
+// and neither writes nor compares them.
+//
 // Package storetest checks all of this for any Store.
 type Store interface {
 	// User returns the record of a user, active or not, deleted or not. If there is none,

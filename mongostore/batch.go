@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	"go.mongodb.org/mongo-driver/v2/mongo"
-	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/clerksync/clerksync-go/clerksync"
 )
@@ -125,7 +124,7 @@ func (b *batch) decide(ctx context.Context, items []*item) bool {
 	}
 
 	if len(models) > 0 {
-		res, err := b.store.coll.BulkWrite(ctx, models, options.BulkWrite().SetOrdered(false))
+		res, err := b.store.coll.BulkWrite(ctx, models)
 		for _, it := range planned {
 			it.unconfirmed = unconfirmed(ctx, err)
 		}
@@ -197,18 +196,19 @@ func (b *batch) plan(it *item, r *record) mongo.WriteModel {
 
 // wrote reports whether r equals u because this item's guarded upsert updated it.
 func (it *item) wrote(r *record) bool {
-	return it.sent && !r.is(it.up.id) && it.stamped(r)
+	return it.sent && !it.up.inserted(r) && it.stamped(r)
 }
 
 // stamped reports whether this item wrote r last, and not another call with the same user.
-// If the server did not say what it wrote, updatedAt tells.
-func (it *item) stamped(r *record) bool { return dateOf(r.raw, "updatedAt").Equal(it.up.time) }
+// If the server did not say what it wrote, updatedAt tells. If that is not stored, nothing does;
+// see guess.
+func (it *item) stamped(r *record) bool { return r.date("updatedAt").Equal(it.up.time) }
 
 // didWrite reports whether r, which equals u, is the result of the planned write.
 func (it *item) didWrite(r *record) bool {
 	switch it.result.Outcome {
 	case clerksync.Created:
-		return r.is(it.up.id)
+		return it.up.inserted(r)
 	case clerksync.Updated:
 		return it.stamped(r)
 	default:
@@ -221,11 +221,11 @@ func (it *item) wouldPass(r *record, outcome clerksync.Outcome) bool {
 	if len(it.up.u.Omit) > 0 {
 		return false
 	}
-	if r == nil || r.is(it.up.id) {
+	if r == nil || it.up.inserted(r) {
 		return true
 	}
-	return outcome == clerksync.Updated && !r.unconfirmed() && !dateOf(r.raw, "clerkUpdatedAt").Equal(it.up.u.ClerkUpdatedAt) &&
-		slices.Equal(extraFields(r.raw), it.up.extraNames())
+	return outcome == clerksync.Updated && !r.unconfirmed() && !r.date("clerkUpdatedAt").Equal(it.up.u.ClerkUpdatedAt) &&
+		slices.Equal(r.extraFields(), it.up.extraNames())
 }
 
 // check reads which of the planned writes succeeded. Errors and counts do not tell:

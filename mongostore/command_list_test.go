@@ -100,6 +100,7 @@ var operatorList = map[string]support{
 // withoutClerkID are the functions whose filters need no equality on the Clerk id, and why.
 var withoutClerkID = map[string]string{
 	"(*Store).Undeleted":     "reads all records",
+	"(*Store).movedFrom":     "looks for Clerk ids at other paths",
 	"(*Store).duplicates":    "looks for records with the same Clerk id",
 	"(*upsert).findConflict": "looks for the holder of a value, whoever that is",
 }

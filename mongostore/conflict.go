@@ -28,8 +28,13 @@ func (up *upsert) diagnose(ctx context.Context, err error) error {
 	if readErr != nil {
 		return err
 	}
-	if r != nil && !r.unconfirmed() && r.flatProfile() {
-		return up.removeFlatProfile(ctx, r)
+	if parent, v := up.barrier(r); parent != "" {
+		if !r.unconfirmed() {
+			return up.removeBarrier(ctx, parent, v)
+		}
+		if up.attempts == 1 { // the filter took it for confirmed
+			return errLostRace
+		}
 	}
 	if !mongo.IsDuplicateKeyError(err) && !hasCode(err, codeInternal) {
 		return err
@@ -37,11 +42,26 @@ func (up *upsert) diagnose(ctx context.Context, err error) error {
 	return up.conflict(ctx, r, err)
 }
 
-// removeFlatProfile removes a profile that is not a document, such as the null that a
-// Mongoose model may leave. Neither clerksync nor an app can read it as a profile.
-func (up *upsert) removeFlatProfile(ctx context.Context, r *record) error {
-	filter := bson.D{{Key: "clerkId", Value: up.u.ClerkID}, r.equal("profile")}
-	update := bson.D{{Key: "$unset", Value: bson.D{{Key: "profile", Value: ""}}}}
+// barrier returns what r has in place of the parent of a field that u writes, see
+// record.barrier. r may be nil.
+func (up *upsert) barrier(r *record) (path string, v bson.RawValue) {
+	if r == nil {
+		return "", bson.RawValue{}
+	}
+	for _, name := range append(fieldPaths(up.u), bookkeeping...) {
+		if path, v := r.barrier(name); path != "" {
+			return path, v
+		}
+	}
+	return "", bson.RawValue{}
+}
+
+// removeBarrier removes a parent that is not a document, such as the null that a Mongoose
+// model may leave for profile. Neither clerksync nor an app can read it as one.
+func (up *upsert) removeBarrier(ctx context.Context, parent string, v bson.RawValue) error {
+	key := up.codec.verbatim(parent)
+	filter := bson.D{{Key: "clerkId", Value: up.u.ClerkID}, equalTo(key, v)}
+	update := bson.D{{Key: "$unset", Value: bson.D{{Key: key, Value: ""}}}}
 	if _, err := up.store.write(ctx, filter, update, false); err != nil {
 		return err
 	}
@@ -122,7 +142,7 @@ func (up *upsert) findConflict(ctx context.Context, r *record, refusal error) (*
 
 // undeletedID returns the Clerk id of a record, empty if its user is deleted.
 func undeletedID(r *record) string {
-	if !deletedAt(r.raw).IsZero() {
+	if !r.deletedAt().IsZero() {
 		return ""
 	}
 	return r.clerkID()
@@ -157,7 +177,7 @@ func (up *upsert) unexplained(ctx context.Context, err error) error {
 // value; empty if the field is not Clerk's.
 func (up *upsert) source(field string) string {
 	for path := range up.u.ClerkFields() {
-		if within(field, path) {
+		if within(field, up.codec.path(path)) {
 			return path
 		}
 	}
@@ -169,12 +189,12 @@ func (up *upsert) source(field string) string {
 // counts those of the call.
 func (s *Store) unexplained(ctx context.Context, op string, err error, count *int) error {
 	*count++
-	if *count <= maxUnexplained || slices.Contains(duplicateKeys(err), "clerkId") {
+	if *count <= maxUnexplained || slices.Contains(duplicateKeys(err), s.codec.path("clerkId")) {
 		return errLostRace
 	}
 	conflict := &clerksync.ConflictError{Err: wrapDriverErr(ctx, op, err)}
 	if fields := s.refusedFields(err); len(fields) > 0 {
-		conflict.Field = fields[0]
+		conflict.Field = s.codec.name(fields[0])
 	}
 	return conflict
 }

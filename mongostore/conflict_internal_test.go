@@ -105,7 +105,7 @@ func TestAfter(t *testing.T) {
 			want["seat"], want["profile.color"] = "7", "red"
 		}
 		for path, text := range want {
-			if got := textOf(after, strings.Split(path, ".")...); got != text {
+			if got := (&record{raw: after}).text(path); got != text {
 				t.Errorf("%s: %q, want %q", path, got, text)
 			}
 		}

@@ -2,6 +2,7 @@ package mongostore
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -9,25 +10,64 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync"
 )
 
-// record is a document as it was read from the database.
+// record is a document as it was read from the database. Its methods take names of the
+// record's fields; only raw has the collection's.
 type record struct {
 	raw     bson.Raw
+	codec   *fieldMap
 	decoded *clerksync.User
 }
+
+// lookup returns the value of a field. The error says that the record does not have it.
+func (r *record) lookup(name string) (bson.RawValue, error) {
+	if r.codec != nil {
+		return r.raw.LookupErr(r.codec.segmentsOf(name)...) // without a path, that is an error
+	}
+	if head, rest, nested := strings.Cut(name, "."); nested {
+		return r.raw.LookupErr(head, rest)
+	}
+	return r.raw.LookupErr(name)
+}
+
+// value is lookup, with a zero value for an absent field.
+func (r *record) value(name string) bson.RawValue {
+	v, _ := r.lookup(name)
+	return v
+}
+
+func (r *record) text(name string) string {
+	s, _ := r.value(name).StringValueOK()
+	return s
+}
+
+func (r *record) truth(name string, absent bool) bool {
+	if b, ok := r.value(name).BooleanOK(); ok {
+		return b
+	}
+	return absent
+}
+
+func (r *record) date(name string) time.Time { return timeOf(r.value(name)) }
 
 // user returns the document decoded.
 func (r *record) user() *clerksync.User {
 	if r.decoded == nil {
-		r.decoded = decode(r.raw)
+		r.decoded = r.decode()
 	}
 	return r.decoded
 }
 
 // clerkID returns the clerkId, empty if it is not a string.
-func (r *record) clerkID() string { return textOf(r.raw, "clerkId") }
+func (r *record) clerkID() string { return r.text("clerkId") }
 
-// is reports whether the record has this _id.
-func (r *record) is(id bson.ObjectID) bool { return idOf(r.raw.Lookup("_id")) == id.Hex() }
+// key returns the conditions for this record alone.
+func (r *record) key() bson.D {
+	key := bson.D{{Key: "_id", Value: r.raw.Lookup("_id")}}
+	if r.codec.idIsClerkID() {
+		return key
+	}
+	return append(key, bson.E{Key: "clerkId", Value: r.clerkID()})
+}
 
 // decide is [clerksync.Decide] for a record that may be nil. It decodes the whole record
 // only at equal versions and with Omit, because most users of a batch are newer.
@@ -35,7 +75,7 @@ func (r *record) decide(u *clerksync.User, now time.Time) clerksync.Outcome {
 	if r == nil {
 		return clerksync.Decide(nil, u, now)
 	}
-	brief := &clerksync.User{ClerkUpdatedAt: dateOf(r.raw, "clerkUpdatedAt"), DeletedAt: deletedAt(r.raw)}
+	brief := &clerksync.User{ClerkUpdatedAt: r.date("clerkUpdatedAt"), DeletedAt: r.deletedAt()}
 	if brief.ClerkUpdatedAt.Equal(u.ClerkUpdatedAt) || len(u.Omit) > 0 {
 		return clerksync.Decide(r.user(), u, now)
 	}
@@ -47,10 +87,14 @@ func (r *record) decide(u *clerksync.User, now time.Time) clerksync.Outcome {
 // same version and the same evidence. It compares the stored values, because several of
 // them may decode to the same one. paths are those that the write is
 // about: if the record is not confirmed, what the app has there is part of the decision.
+// So it is if updatedAt is not stored.
 func (r *record) asRead(paths []string) bson.D {
 	filter := bson.D{{Key: "clerkId", Value: r.clerkID()}}
-	if filter[0].Value == "" { // an array that holds the id
+	if filter[0].Value == "" { // an array that holds the id, or that has it in a document
 		filter[0] = r.equal("clerkId")
+		if parent, v := r.barrier("clerkId"); parent != "" {
+			filter[0] = equalTo(r.codec.verbatim(parent), v)
+		}
 	}
 	state := []string{"clerkUpdatedAt", "syncedAt", "updatedAt", "extraFields", "deletedAt"}
 	if r.unconfirmed() {
@@ -64,25 +108,38 @@ func (r *record) asRead(paths []string) bson.D {
 }
 
 // equal matches documents whose field has the same value as r's, or is absent if r's is.
-// Without the operator, a filter would take some values for conditions.
-func (r *record) equal(field string) bson.E {
+func (r *record) equal(field string) bson.E { return equalTo(field, r.value(field)) }
+
+// equalTo matches documents that have this value; a zero one stands for none. Without the
+// operator, a filter would take some values for conditions.
+func equalTo(key string, v bson.RawValue) bson.E {
 	var value any // null also matches an absent field
-	if v, err := r.raw.LookupErr(field); err == nil {
+	if !v.IsZero() {
 		value = v
 	}
-	return bson.E{Key: field, Value: bson.D{{Key: "$eq", Value: value}}}
+	return bson.E{Key: key, Value: bson.D{{Key: "$eq", Value: value}}}
 }
 
-// flatProfile reports whether the record has a profile that is not a document. No update
-// can write into it.
-func (r *record) flatProfile() bool {
-	v, err := r.raw.LookupErr("profile")
-	return err == nil && v.Type != bson.TypeEmbeddedDocument
+// barrier returns the first parent of a field, as a path of the collection, that is in the
+// record and not a document. No update can write through it. The path is empty if there is
+// none.
+func (r *record) barrier(name string) (path string, v bson.RawValue) {
+	segments := r.codec.segmentsOf(name)
+	for i := 1; i < len(segments); i++ {
+		v, err := r.raw.LookupErr(segments[:i]...)
+		if err != nil {
+			return "", bson.RawValue{}
+		}
+		if v.Type != bson.TypeEmbeddedDocument {
+			return strings.Join(segments[:i], "."), v
+		}
+	}
+	return "", bson.RawValue{}
 }
 
 // lost returns the names of the record's Extra that u neither has nor omits.
 func (r *record) lost(u *clerksync.User) []string {
-	return slices.DeleteFunc(extraFields(r.raw), func(name string) bool {
+	return slices.DeleteFunc(r.extraFields(), func(name string) bool {
 		_, kept := u.Extra[name]
 		return kept || slices.Contains(u.Omit, name) || slices.Contains(u.Omit, "extraFields")
 	})
@@ -113,49 +170,45 @@ func latest(a, b time.Time) time.Time {
 
 // decode reads a document that others may have written: a field of a wrong type counts
 // as absent.
-func decode(raw bson.Raw) *clerksync.User {
-	text := func(path ...string) string { return textOf(raw, path...) }
-	date := func(field string) time.Time { return dateOf(raw, field) }
-	truth := func(field string, absent bool) bool { return truthOf(raw, field, absent) }
-
+func (r *record) decode() *clerksync.User {
 	u := &clerksync.User{
-		ID:      idOf(raw.Lookup("_id")),
-		ClerkID: text("clerkId"),
-		Email:   text("email"),
-		Name:    text("name"),
-		Role:    clerksync.Role(text("role")),
+		ID:      idOf(r.raw.Lookup("_id")),
+		ClerkID: r.clerkID(),
+		Email:   r.text("email"),
+		Name:    r.text("name"),
+		Role:    clerksync.Role(r.text("role")),
 		Profile: clerksync.Profile{
-			FirstName:   text("profile", "firstName"),
-			LastName:    text("profile", "lastName"),
-			FullName:    text("profile", "fullName"),
-			ImageURL:    text("profile", "imageUrl"),
-			PhoneNumber: text("profile", "phoneNumber"),
-			Birthday:    text("profile", "birthday"),
-			Gender:      text("profile", "gender"),
+			FirstName:   r.text("profile.firstName"),
+			LastName:    r.text("profile.lastName"),
+			FullName:    r.text("profile.fullName"),
+			ImageURL:    r.text("profile.imageUrl"),
+			PhoneNumber: r.text("profile.phoneNumber"),
+			Birthday:    r.text("profile.birthday"),
+			Gender:      r.text("profile.gender"),
 		},
-		LastSignInAt:   date("lastSignInAt"),
-		CreatedAt:      date("createdAt"),
-		UpdatedAt:      date("updatedAt"),
-		EmailVerified:  truth("emailVerified", false),
-		PhoneVerified:  truth("phoneVerified", false),
-		IsActive:       truth("isActive", true),
-		Banned:         truth("banned", false),
-		ClerkCreatedAt: date("clerkCreatedAt"),
-		ClerkUpdatedAt: date("clerkUpdatedAt"),
-		SyncedAt:       date("syncedAt"),
-		DeletedAt:      deletedAt(raw),
+		LastSignInAt:   r.date("lastSignInAt"),
+		CreatedAt:      r.date("createdAt"),
+		UpdatedAt:      r.date("updatedAt"),
+		EmailVerified:  r.truth("emailVerified", false),
+		PhoneVerified:  r.truth("phoneVerified", false),
+		IsActive:       r.truth("isActive", true),
+		Banned:         r.truth("banned", false),
+		ClerkCreatedAt: r.date("clerkCreatedAt"),
+		ClerkUpdatedAt: r.date("clerkUpdatedAt"),
+		SyncedAt:       r.date("syncedAt"),
+		DeletedAt:      r.deletedAt(),
 	}
 	location := clerksync.Location{
-		Country:  text("location", "country"),
-		City:     text("location", "city"),
-		State:    text("location", "state"),
-		Timezone: text("location", "timezone"),
+		Country:  r.text("location.country"),
+		City:     r.text("location.city"),
+		State:    r.text("location.state"),
+		Timezone: r.text("location.timezone"),
 	}
 	if location != (clerksync.Location{}) {
 		u.Location = &location
 	}
-	for _, name := range extraFields(raw) {
-		if v := valueOf(raw.Lookup(name)); v != nil {
+	for _, name := range r.extraFields() {
+		if v := valueOf(r.raw.Lookup(name)); v != nil {
 			if u.Extra == nil {
 				u.Extra = make(map[string]any)
 			}
@@ -167,8 +220,8 @@ func decode(raw bson.Raw) *clerksync.User {
 
 // deletedAt returns the time of the deletion, zero before 1970: the filters take only later
 // dates for tombstones.
-func deletedAt(raw bson.Raw) time.Time {
-	at := dateOf(raw, "deletedAt")
+func (r *record) deletedAt() time.Time {
+	at := r.date("deletedAt")
 	if at.Before(epoch) {
 		return time.Time{}
 	}
@@ -176,13 +229,14 @@ func deletedAt(raw bson.Raw) time.Time {
 }
 
 // extraFields returns the names that clerksync wrote from an Extra. It leaves out names
-// that clerksync cannot have written, so that no record makes it remove an _id.
-func extraFields(raw bson.Raw) []string {
-	list, _ := raw.Lookup("extraFields").ArrayOK()
+// that clerksync cannot have written, so that no record makes it remove an _id, and names
+// that a field is mapped to: they were in Extra before.
+func (r *record) extraFields() []string {
+	list, _ := r.value("extraFields").ArrayOK()
 	values, _ := list.Values()
 	var names []string
 	for _, v := range values {
-		if name, ok := v.StringValueOK(); ok {
+		if name, ok := v.StringValueOK(); ok && !r.codec.taken(name) {
 			names = append(names, name)
 		}
 	}
@@ -214,20 +268,6 @@ func idOf(v bson.RawValue) string {
 	return v.String()
 }
 
-func textOf(raw bson.Raw, path ...string) string {
-	s, _ := raw.Lookup(path...).StringValueOK()
-	return s
-}
-
-func truthOf(raw bson.Raw, field string, absent bool) bool {
-	if b, ok := raw.Lookup(field).BooleanOK(); ok {
-		return b
-	}
-	return absent
-}
-
-func dateOf(raw bson.Raw, field string) time.Time { return timeOf(raw.Lookup(field)) }
-
 func timeOf(v bson.RawValue) time.Time {
 	if ms, ok := v.DateTimeOK(); ok {
 		return time.UnixMilli(ms).UTC()
@@ -240,9 +280,9 @@ func timeOf(v bson.RawValue) time.Time {
 func (r *record) stamp() clerksync.Stamp {
 	return clerksync.Stamp{
 		ClerkID:        r.clerkID(),
-		ClerkUpdatedAt: dateOf(r.raw, "clerkUpdatedAt"), SyncedAt: dateOf(r.raw, "syncedAt"),
-		CreatedAt: dateOf(r.raw, "createdAt"), DeletedAt: deletedAt(r.raw),
-		IsActive: truthOf(r.raw, "isActive", true),
+		ClerkUpdatedAt: r.date("clerkUpdatedAt"), SyncedAt: r.date("syncedAt"),
+		CreatedAt: r.date("createdAt"), DeletedAt: r.deletedAt(),
+		IsActive: r.truth("isActive", true),
 	}
 }
 

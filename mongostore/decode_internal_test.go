@@ -47,17 +47,22 @@ func FuzzDecode(f *testing.F) {
 		if bson.Raw(raw).Validate() != nil {
 			return // not a document
 		}
-		r := &record{raw: raw}
-		if c, err := r.user().Canonical(); err == nil && c.ClerkID != r.clerkID() {
-			t.Errorf("clerkId %q is not kept", r.clerkID())
+		for _, fields := range []*fieldMap{nil, mapped(t, SnakeCase()), mapped(t, Fields{"clerkId": "_id", "deletedAt": "profile.at"})} {
+			checkReadable(t, &record{raw: raw, codec: fields})
 		}
-		u := &clerksync.User{ClerkID: "user_1", ClerkUpdatedAt: time.Unix(1, 0).UTC()}
-		_ = r.decide(u, time.Unix(2, 0))
-		_ = r.lost(u)
-		_ = r.checkWritable(u)
-		_ = r.asRead(r.checkedPaths(allFields()))
-		_ = erasure(r)
-		_ = r.flatProfile()
-		_ = r.stamp()
 	})
+}
+
+func checkReadable(t *testing.T, r *record) {
+	if c, err := r.user().Canonical(); err == nil && c.ClerkID != r.clerkID() {
+		t.Errorf("clerkId %q is not kept", r.clerkID())
+	}
+	u := &clerksync.User{ClerkID: "user_1", ClerkUpdatedAt: time.Unix(1, 0).UTC()}
+	_ = r.decide(u, time.Unix(2, 0))
+	_ = r.lost(u)
+	_ = r.checkWritable(u)
+	_ = r.asRead(r.checkedPaths(allFields()))
+	_ = erasure(r)
+	_, _ = r.barrier("profile.firstName")
+	_ = r.stamp()
 }

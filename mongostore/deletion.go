@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strings"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -69,9 +68,12 @@ func (d *deactivation) try(ctx context.Context) (*clerksync.User, error) {
 	if d.attempts++; d.attempts == 1 && !d.erase {
 		filter := bson.D{{Key: "clerkId", Value: d.clerkID}, undeleted}
 		onInsert := bson.D{{Key: "_id", Value: d.id}, {Key: "createdAt", Value: d.time}}
+		if d.store.codec.idIsClerkID() {
+			onInsert = onInsert[1:] // the filter has the _id
+		}
 		update := bson.D{{Key: "$set", Value: d.fields()}, {Key: "$setOnInsert", Value: onInsert}}
 		_, err := d.store.write(ctx, filter, update, true)
-		if !refusedRecord(err) {
+		if !refusedRecord(err) && !d.store.perhapsBarred(err) {
 			return nil, err
 		}
 	}
@@ -81,7 +83,7 @@ func (d *deactivation) try(ctx context.Context) (*clerksync.User, error) {
 		return nil, err
 	case r == nil:
 		return nil, d.insertTombstone(ctx)
-	case !deletedAt(r.raw).IsZero():
+	case !r.deletedAt().IsZero():
 		return r.user(), nil
 	}
 	update := bson.D{{Key: "$set", Value: d.fields()}}
@@ -96,13 +98,25 @@ func (d *deactivation) try(ctx context.Context) (*clerksync.User, error) {
 			update = append(update, bson.E{Key: "$unset", Value: unset})
 		}
 	}
-	_, err = d.store.write(ctx, r.asRead(erased), update, false)
+	if parent, _ := r.barrier("clerkId"); parent != "" { // keep the id: a parent is replaced as a whole
+		update[0].Value = append(d.fields(), bson.E{Key: "clerkId", Value: d.clerkID})
+	}
+	_, err = d.store.write(ctx, r.asRead(erased), r.replaceBarriers(update), false)
 	return nil, err
+}
+
+// perhapsBarred reports whether the server may have refused a write because a record has
+// something else in place of the parent of a mapped field.
+func (s *Store) perhapsBarred(err error) bool {
+	return s.codec != nil && answered(err) && !transient(err)
 }
 
 func (d *deactivation) insertTombstone(ctx context.Context) error {
 	tombstone := bson.D{{Key: "_id", Value: d.id}, {Key: "clerkId", Value: d.clerkID}, {Key: "createdAt", Value: d.time}}
-	_, err := d.store.coll.InsertOne(ctx, append(tombstone, d.fields()...))
+	if d.store.codec.idIsClerkID() {
+		tombstone = tombstone[1:]
+	}
+	_, err := d.store.coll.InsertOne(ctx, d.store.codec.document(append(tombstone, d.fields()...)))
 	if mongo.IsDuplicateKeyError(err) {
 		return d.store.unexplained(ctx, "deactivate", err, &d.duplicates)
 	}
@@ -121,7 +135,7 @@ func erasure(r *record) []string {
 	nobody := &clerksync.User{}
 	paths := []string{"lastSignInAt", "extraFields"}
 	for path, value := range nobody.ClerkFields() {
-		if value == nil && !(strings.HasPrefix(path, "profile.") && r.flatProfile()) {
+		if barrier, _ := r.barrier(path); value == nil && barrier == "" {
 			paths = append(paths, path)
 		}
 	}

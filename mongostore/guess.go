@@ -6,7 +6,6 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
-	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/clerksync/clerksync-go/clerksync"
 )
@@ -35,7 +34,10 @@ const backfillSize = 100
 func (b *batch) guess(items []*item) guess {
 	g := guess(b.store.next.Load())
 	if g == guessNew && len(items) < b.store.backfillSize {
-		return guessWritable
+		g = guessWritable
+	}
+	if g == guessWritable && b.store.codec.drops("updatedAt") { // the item could not tell what it wrote
+		return guessReadFirst
 	}
 	return g
 }
@@ -68,7 +70,7 @@ func (b *batch) tryUnread(ctx context.Context, items []*item, g guess) (rest []*
 	if len(models) == 0 {
 		return rest
 	}
-	res, err := b.store.coll.BulkWrite(ctx, models, options.BulkWrite().SetOrdered(false))
+	res, err := b.store.coll.BulkWrite(ctx, models)
 	told := readBulk(res, err, len(models))
 	unconfirmed := unconfirmed(ctx, err)
 	for _, it := range sent {
@@ -79,7 +81,7 @@ func (b *batch) tryUnread(ctx context.Context, items []*item, g guess) (rest []*
 	}
 	for _, it := range sent {
 		switch {
-		case told.upserted[it.up.id], told.all && g == guessNew:
+		case told.upserted[it.up.recordID()], told.all && g == guessNew:
 			it.result = it.up.written(clerksync.Created)
 		case told.all:
 			it.result = it.up.written(clerksync.Updated)
@@ -121,7 +123,7 @@ type bulkAnswer struct {
 	all bool // every model was written
 	// upserted holds the _ids of new records. Servers get these right, even if they
 	// number the models of a bulk wrongly.
-	upserted map[bson.ObjectID]bool
+	upserted map[any]bool
 	failed   []int // indexes of models; none if the counts do not add up
 }
 
@@ -133,10 +135,11 @@ func readBulk(res *mongo.BulkWriteResult, err error, n int) bulkAnswer {
 	written := int(res.InsertedCount + res.MatchedCount + res.UpsertedCount)
 	answer := bulkAnswer{
 		all:      err == nil && written == n && int(res.UpsertedCount) == len(res.UpsertedIDs),
-		upserted: make(map[bson.ObjectID]bool, len(res.UpsertedIDs)),
+		upserted: make(map[any]bool, len(res.UpsertedIDs)),
 	}
 	for _, id := range res.UpsertedIDs {
-		if id, ok := id.(bson.ObjectID); ok {
+		switch id.(type) {
+		case bson.ObjectID, string: // others may be no keys of a map
 			answer.upserted[id] = true
 		}
 	}

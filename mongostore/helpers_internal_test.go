@@ -28,7 +28,16 @@ func offline(t *testing.T) *Store {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = client.Disconnect(t.Context()) })
-	return &Store{coll: client.Database("app").Collection("users"), now: time.Now, batchSize: 500}
+	return &Store{coll: collection{raw: client.Database("app").Collection("users")}, now: time.Now, batchSize: 500}
+}
+
+func mapped(t *testing.T, fields Fields) *fieldMap {
+	t.Helper()
+	f, err := newFieldMap(fields)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
 }
 
 // SetBackfillSize sets how many new users make a batch part of a backfill, so that tests

@@ -72,6 +72,10 @@ type rawStore struct {
 }
 
 func (s rawStore) SetFields(ctx context.Context, clerkID string, fields map[string]any) error {
+	return s.setFields(ctx, bson.D{{Key: "clerkId", Value: clerkID}}, fields)
+}
+
+func (s rawStore) setFields(ctx context.Context, filter bson.D, fields map[string]any) error {
 	var set, unset bson.D
 	for path, v := range fields {
 		switch v.(type) {
@@ -91,7 +95,7 @@ func (s rawStore) SetFields(ctx context.Context, clerkID string, fields map[stri
 		update = append(update, bson.E{Key: "$unset", Value: unset})
 	}
 	for {
-		_, err := s.coll.UpdateOne(ctx, bson.D{{Key: "clerkId", Value: clerkID}}, update, options.UpdateOne().SetUpsert(true))
+		_, err := s.coll.UpdateOne(ctx, filter, update, options.UpdateOne().SetUpsert(true))
 		if !isCode(err, 112) && !isCode(err, 16908292) { // a conflict with the Store's own writes
 			return err
 		}
@@ -415,10 +419,12 @@ func upsert(t testing.TB, s clerksync.Store, u *clerksync.User, want clerksync.O
 
 // twice is a Store whose writes the server gets twice. The Store sees only the answer to
 // the second one, as if the first answer was lost and the driver sent the write again.
-func twice(t *testing.T) rawStore {
+func twice(t *testing.T, fields mongostore.Fields) rawStore {
 	t.Helper()
 	base := newCollection(t)
-	open(t, base, nil)
+	monitor.expect(base.Name(), fields["clerkId"])
+	opts := &mongostore.Options{BatchSize: batchSize, Fields: fields}
+	open(t, base, opts)
 	hooked := newHooked(t, base, func(cmd bson.Raw) {
 		switch commandName(cmd) {
 		case "insert", "update", "findAndModify":
@@ -434,7 +440,7 @@ func twice(t *testing.T) rawStore {
 			}
 		}
 	})
-	return rawStore{open(t, hooked, nil), base}
+	return rawStore{open(t, hooked, opts), base}
 }
 
 // interrupted is a Store that calls other just before its nth command of a kind. The test

@@ -1,6 +1,7 @@
 package mongostore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,7 +34,7 @@ var notBuilt = []int{
 const indexAttempts = 6
 
 // ensureIndexes makes sure that clerkId is unique and that no other index keeps records
-// out. It returns all faults, joined.
+// out. It returns all faults, joined. If clerkId is the _id, it is unique anyway.
 func (s *Store) ensureIndexes(ctx context.Context, allowed []string) error {
 	created := ""
 	for attempt := 1; ; attempt++ {
@@ -43,15 +44,20 @@ func (s *Store) ensureIndexes(ctx context.Context, allowed []string) error {
 		}
 		faults := s.judge(indexes, allowed)
 		kept := slices.IndexFunc(indexes, index.keepsClerkID)
+		if attempt == 1 {
+			if err := s.movedFrom(ctx, indexes, allowed, kept < 0); err != nil {
+				return err
+			}
+		}
 		switch {
-		case slices.ContainsFunc(indexes, index.setsCollation), kept >= 0 && indexes[kept].name == created:
+		case slices.ContainsFunc(indexes, index.setsCollation), s.codec.idIsClerkID(), kept >= 0 && indexes[kept].name == created:
 			return errors.Join(faults...)
 		case kept >= 0:
 			return errors.Join(append(faults, s.awaitBuild(ctx, indexes[kept], indexes))...)
 		case created != "":
-			return errors.Join(append(faults, fmt.Errorf("mongostore: open: the index %q on clerkId was created, and the server does not list it as one that makes every clerkId unique", created))...)
+			return errors.Join(append(faults, fmt.Errorf("mongostore: open: the index %q on %s was created, and the server does not list it as one that makes every %[2]s unique", created, s.clerkIDPath()))...)
 		}
-		wanted := clerkIDIndex(indexes)
+		wanted := s.clerkIDIndex(indexes)
 		_, err = s.coll.Indexes().CreateOne(ctx, mongo.IndexModel{
 			Keys:    wanted.keys,
 			Options: options.Index().SetName(wanted.name).SetUnique(wanted.unique).SetSparse(wanted.sparse),
@@ -65,7 +71,7 @@ func (s *Store) ensureIndexes(ctx context.Context, allowed []string) error {
 			continue
 		}
 		if fault == nil {
-			fault = wrapDriverErr(ctx, "open: create the unique index on clerkId", err)
+			fault = wrapDriverErr(ctx, "open: create the unique index on "+s.clerkIDPath(), err)
 		}
 		return errors.Join(append(faults, fault)...)
 	}
@@ -82,9 +88,9 @@ func (s *Store) checkIndexes(ctx context.Context, allowed []string) error {
 		return err
 	}
 	faults := s.judge(indexes, allowed)
-	if !slices.ContainsFunc(indexes, index.keepsClerkID) {
-		faults = append(faults, errors.New("mongostore: open: clerkId has no unique index that lookups use, and with ReadOnly Open makes none; have it created: "+
-			s.createLine(clerkIDIndex(indexes))))
+	if !s.codec.idIsClerkID() && !slices.ContainsFunc(indexes, index.keepsClerkID) {
+		faults = append(faults, fmt.Errorf("mongostore: open: %s has no unique index that lookups use, and with ReadOnly Open makes none; have it created: %s",
+			s.clerkIDPath(), s.createLine(s.clerkIDIndex(indexes))))
 	}
 	return errors.Join(faults...)
 }
@@ -98,7 +104,7 @@ func (s *Store) checkIndexes(ctx context.Context, allowed []string) error {
 // one), the index counts as built: only an administrator could tell.
 func (s *Store) awaitBuild(ctx context.Context, ix index, indexes []index) error {
 	command := bson.D{{Key: "createIndexes", Value: s.coll.Name()}, {Key: "indexes", Value: bson.A{ix.spec}}}
-	err := s.retry(ctx, fmt.Sprintf("open: wait until the index %q on clerkId is built", ix.name), func() error {
+	err := s.retry(ctx, fmt.Sprintf("open: wait until the index %q on %s is built", ix.name, ix.clerkIDPath()), func() error {
 		return s.coll.Database().RunCommand(ctx, command).Err()
 	})
 	switch {
@@ -107,12 +113,12 @@ func (s *Store) awaitBuild(ctx context.Context, ix index, indexes []index) error
 	case !answered(err), mongo.IsTimeout(err), transient(err), hasCode(err, notBuilt...):
 		return err
 	case hasCode(err, codeStableAPI) && ix.sparse:
-		return refusedIndex(ctx, notUsed, err, s.partialForStrict(indexes))
+		return s.refusedIndex(ctx, notUsed, err, s.partialForStrict(indexes))
 	case !isUniqueViolation(err):
 		return nil
 	}
 	if duplicates := s.duplicates(ctx); duplicates != "" {
-		return refusedIndex(ctx, notUnique, err, duplicates)
+		return s.refusedIndex(ctx, notUnique, err, duplicates)
 	}
 	if mongo.IsDuplicateKeyError(err) { // of records that are gone by now
 		return err
@@ -121,15 +127,15 @@ func (s *Store) awaitBuild(ctx context.Context, ix index, indexes []index) error
 }
 
 const (
-	notUnique  = "clerkId cannot be made unique"
-	notCreated = "the unique index on clerkId cannot be created"
-	notUsed    = "lookups do not use the unique index on clerkId"
+	notUnique  = "%s cannot be made unique"
+	notCreated = "the unique index on %s cannot be created"
+	notUsed    = "lookups do not use the unique index on %s"
 )
 
 // refusedIndex returns the error for an index on clerkId that the server refuses. The advice
 // comes last, so that nothing follows its lines.
-func refusedIndex(ctx context.Context, text string, err error, advice string) error {
-	op := fmt.Sprintf("open: %s (%s)", text, describe(err))
+func (s *Store) refusedIndex(ctx context.Context, text string, err error, advice string) error {
+	op := fmt.Sprintf("open: "+text+" (%s)", s.clerkIDPath(), describe(err))
 	return &databaseError{op: op, cause: append(ctxCauses(ctx), err), text: advice}
 }
 
@@ -137,33 +143,41 @@ func refusedIndex(ctx context.Context, text string, err error, advice string) er
 // another attempt may succeed.
 func (s *Store) explain(ctx context.Context, err error, indexes []index) error {
 	if hasCode(err, codeUnauthorized) {
-		return wrapDriverErr(ctx, "open: clerkId has no unique index that lookups use, and this user may not create one; have it created: "+
-			s.createLine(clerkIDIndex(indexes)), err)
+		return wrapDriverErr(ctx, "open: "+s.clerkIDPath()+" has no unique index that lookups use, and this user may not create one; have it created: "+
+			s.createLine(s.clerkIDIndex(indexes)), err)
 	}
 	if hasCode(err, codeStableAPI) {
-		return refusedIndex(ctx, notCreated, err, s.partialForStrict(indexes))
+		return s.refusedIndex(ctx, notCreated, err, s.partialForStrict(indexes))
 	}
 	// Servers give different codes for duplicates, so look for them.
 	if duplicates := s.duplicates(ctx); duplicates != "" {
-		return refusedIndex(ctx, notUnique, err, duplicates)
+		return s.refusedIndex(ctx, notUnique, err, duplicates)
 	}
 	if hasCode(err, codeIndexOptionsConflict, codeIndexKeySpecsConflict) {
 		if i := slices.IndexFunc(indexes, index.onClerkID); i >= 0 {
-			return refusedIndex(ctx, notCreated, err, s.replaceOnClerkID(indexes[i]))
+			return s.refusedIndex(ctx, notCreated, err, s.replaceOnClerkID(indexes[i]))
 		}
 	}
 	return nil
 }
 
+// ownIndexPrefix begins the name of an index that Open creates if MongoDB's name for it is
+// taken, or would not tell that it is clerksync's; see ownClerkID.
+const ownIndexPrefix = "clerksync_"
+
 // clerkIDIndex returns the index that Open creates.
-func clerkIDIndex(indexes []index) index {
-	keys, _ := bson.Marshal(bson.D{{Key: "clerkId", Value: 1}})
-	ix := index{name: "clerkId_1", keys: keys, unique: true, sparse: true} // what MongoDB and Mongoose call it
-	if slices.ContainsFunc(indexes, func(other index) bool { return other.name == ix.name }) {
-		ix.name = "clerksync_clerkId"
+func (s *Store) clerkIDIndex(indexes []index) index {
+	path := s.clerkIDPath()
+	keys, _ := bson.Marshal(bson.D{{Key: path, Value: 1}})
+	ix := index{name: path + "_1", keys: keys, unique: true, sparse: true, clerkID: path} // what MongoDB and Mongoose call it
+	taken := slices.ContainsFunc(indexes, func(other index) bool { return other.name == ix.name })
+	if taken || !ownClerkID(ix, path) {
+		ix.name = ownIndexPrefix + path
 	}
 	return ix
 }
+
+func (s *Store) clerkIDPath() string { return s.codec.path("clerkId") }
 
 func (s *Store) indexes(ctx context.Context) ([]index, error) {
 	var specs []bson.Raw
@@ -181,6 +195,7 @@ func (s *Store) indexes(ctx context.Context) ([]index, error) {
 	indexes := make([]index, len(specs))
 	for i, spec := range specs {
 		ix := &indexes[i]
+		ix.clerkID = s.clerkIDPath()
 		ix.spec = without(spec, "v", "ns", "background")
 		ix.name, _ = spec.Lookup("name").StringValueOK()
 		ix.keys, _ = spec.Lookup("key").DocumentOK()
@@ -205,6 +220,7 @@ type index struct {
 	partial        bson.Raw // nil if the index covers every record
 	collation      bson.Raw // nil for the simple, binary one
 	others         bson.Raw // options that mean nothing here, such as hidden
+	clerkID        string   // the path of clerkId; empty for that name
 }
 
 // isTrue takes any number but 0 for true, as createIndexes does.
@@ -226,9 +242,12 @@ func (ix index) fields() []string {
 
 // onClerkID reports whether the index is an ordinary one on clerkId alone.
 func (ix index) onClerkID() bool {
-	n, ok := ix.keys.Lookup("clerkId").AsFloat64OK() // not "hashed", "text"
-	return ok && n != 0 && slices.Equal(ix.fields(), []string{"clerkId"})
+	path := ix.clerkIDPath()
+	n, ok := ix.keys.Lookup(path).AsFloat64OK() // not "hashed", "text"
+	return ok && n != 0 && slices.Equal(ix.fields(), []string{path})
 }
+
+func (ix index) clerkIDPath() string { return cmp.Or(ix.clerkID, "clerkId") }
 
 // keepsClerkID reports whether the index makes every clerkId unique, and lookups use it.
 func (ix index) keepsClerkID() bool {
@@ -264,7 +283,7 @@ func (ix index) makesUnique() bool {
 // condition on clerkId.
 func (ix index) condition() (operator string, v bson.RawValue) {
 	elements, _ := ix.partial.Elements()
-	condition, _ := ix.partial.Lookup("clerkId").DocumentOK()
+	condition, _ := ix.partial.Lookup(ix.clerkIDPath()).DocumentOK()
 	operators, _ := condition.Elements()
 	if len(elements) != 1 || len(operators) != 1 {
 		return "", v
@@ -304,9 +323,9 @@ func (s *Store) judge(indexes []index, allowed []string) (faults []error) {
 				s.coll.Name(), ix.collation))
 		case !ix.unique || slices.Equal(fields, []string{"_id"}):
 		case ix.onClerkID() && ix.collation != nil && !inherited:
-			faults = append(faults, fmt.Errorf("mongostore: open: the unique index %q on clerkId has a collation, by which two users' ids may be equal; %s",
-				ix.name, s.dropCollated(ix, indexes)))
-		case slices.Contains(fields, "clerkId"): // no other record has the same key
+			faults = append(faults, fmt.Errorf("mongostore: open: the unique index %q on %s has a collation, by which two users' ids may be equal; %s",
+				ix.name, s.clerkIDPath(), s.dropCollated(ix, indexes)))
+		case slices.Contains(fields, s.clerkIDPath()): // no other record has the same key
 		case !ix.leavesOutAbsent() && !slices.Contains(allowed, ix.name):
 			faults = append(faults, fmt.Errorf("mongostore: open: the unique index %q on %s is neither sparse nor partial: only one record may be without a value, so users without one, and tombstones of deleted users, could not be stored; %s",
 				ix.name, strings.Join(fields, ", "), s.replaceByPartial(ix, indexes)))

@@ -79,11 +79,11 @@ func (s *Store) replaceByPartial(old index, indexes []index) string {
 	partial := old.partialForm(indexes)
 	if slices.ContainsFunc(indexes, partial.equals) {
 		return fmt.Sprintf("the index %q takes its place; drop this one, in mongosh:", partial.name) +
-			lines(s.dropLine(old)) + inMongoose(partial, indexes)
+			lines(s.dropLine(old)) + s.inMongoose(partial, indexes)
 	}
 	return "replace it by a partial one, in mongosh:" + lines(andThen(s.createLine(partial), s.dropLine(old))) +
 		"\nOnly if that fails with code 85 or 86 (" + oneIndexPerKey + "), drop the old index first. " +
-		s.swap(old, partial) + inMongoose(partial, indexes)
+		s.swap(old, partial) + s.inMongoose(partial, indexes)
 }
 
 // dropCollated says how to get rid of a unique index on clerkId that has a collation.
@@ -91,7 +91,7 @@ func (s *Store) dropCollated(old index, indexes []index) string {
 	if slices.ContainsFunc(indexes, index.keepsClerkID) {
 		return "drop it: " + s.dropLine(old)
 	}
-	wanted := clerkIDIndex(indexes)
+	wanted := s.clerkIDIndex(indexes)
 	return "make one without, and drop it then, in mongosh:" + lines(andThen(s.createLine(wanted), s.dropLine(old))) +
 		mongooseClerkID(wanted)
 }
@@ -105,29 +105,30 @@ func (s *Store) swap(old, replacement index) string {
 // replaceOnClerkID says what to do about an index on clerkId that is not enough and does not
 // let another one be made beside it.
 func (s *Store) replaceOnClerkID(old index) string {
-	wanted := clerkIDIndex(nil)
+	wanted := s.clerkIDIndex(nil)
 	wanted.name = old.name
+	path := s.clerkIDPath()
 	shown := old
 	shown.others = without(old.others, "hidden")
 	switch {
 	case shown.keepsClerkID():
-		return fmt.Sprintf("the index %q on clerkId is hidden, so that every lookup reads the whole collection; show it to the server, in mongosh:",
-			old.name) + lines(fmt.Sprintf("%s.unhideIndex(%s)", s.shell(), shellText(old.name)))
+		return fmt.Sprintf("the index %q on %s is hidden, so that every lookup reads the whole collection; show it to the server, in mongosh:",
+			old.name, path) + lines(fmt.Sprintf("%s.unhideIndex(%s)", s.shell(), shellText(old.name)))
 	case old.makesUnique():
-		return fmt.Sprintf("the index %q on clerkId, whose filter keeps MongoDB from using it for lookups, stands in the way of one that it uses; replace it, in mongosh. %s",
-			old.name, s.swap(old, wanted)) + mongooseClerkID(wanted)
+		return fmt.Sprintf("the index %q on %s, whose filter keeps MongoDB from using it for lookups, stands in the way of one that it uses; replace it, in mongosh. %s",
+			old.name, path, s.swap(old, wanted)) + mongooseClerkID(wanted)
 	}
-	return fmt.Sprintf("the index %q on clerkId, which does not make every clerkId unique, stands in the way of one that does; replace it, in mongosh. %s",
-		old.name, s.swap(old, wanted)) + mongooseClerkID(wanted)
+	return fmt.Sprintf("the index %q on %s, which does not make every %[2]s unique, stands in the way of one that does; replace it, in mongosh. %[3]s",
+		old.name, path, s.swap(old, wanted)) + mongooseClerkID(wanted)
 }
 
 // partialForStrict says which index a client with strict ServerAPI options needs. Sparse ones
 // are not in the Stable API: such a client can neither create nor use them.
 // https://www.mongodb.com/docs/manual/reference/stable-api/
 func (s *Store) partialForStrict(indexes []index) string {
-	ix := clerkIDIndex(indexes)
+	ix := s.clerkIDIndex(indexes)
 	ix.sparse = false
-	ix.partial, _ = bson.Marshal(bson.D{{Key: "clerkId", Value: bson.D{{Key: "$exists", Value: true}}}})
+	ix.partial, _ = bson.Marshal(bson.D{{Key: ix.clerkIDPath(), Value: bson.D{{Key: "$exists", Value: true}}}})
 	return "the client's ServerAPI options are strict, and sparse indexes are not in the Stable API; make a partial one, in mongosh:" +
 		lines(s.createLine(ix)) + mongooseClerkID(ix)
 }
@@ -135,20 +136,20 @@ func (s *Store) partialForStrict(indexes []index) string {
 // inMongoose says what goes into a Mongoose schema. Mongoose makes the indexes of the schema
 // when the app starts, and Model.syncIndexes drops all others.
 // https://mongoosejs.com/docs/guide.html#indexes
-func inMongoose(ix index, indexes []index) string {
-	own := clerkIDIndex(indexes)
+func (s *Store) inMongoose(ix index, indexes []index) string {
+	own := s.clerkIDIndex(indexes)
 	if i := slices.IndexFunc(indexes, index.keepsClerkID); i >= 0 {
 		own = indexes[i]
 	}
 	return "\nIn a Mongoose schema, remove the old index (unique: true at the field, or a schema.index of these keys): " +
 		"with it, Mongoose fails or makes the old index again. Write:" + lines(schemaLine(ix)) +
-		"\nIf you call syncIndexes, which drops what the schema does not have, add the unique index on clerkId:" +
+		"\nIf you call syncIndexes, which drops what the schema does not have, add the unique index on " + s.clerkIDPath() + ":" +
 		lines(schemaLine(own))
 }
 
 // mongooseClerkID is inMongoose for an index on clerkId.
 func mongooseClerkID(ix index) string {
-	return "\nIn a Mongoose schema, remove any other index on clerkId. If you call syncIndexes, which drops what the schema " +
+	return "\nIn a Mongoose schema, remove any other index on " + ix.clerkIDPath() + ". If you call syncIndexes, which drops what the schema " +
 		"does not have, add this one:" + lines(schemaLine(ix))
 }
 
@@ -187,10 +188,11 @@ func (ix index) equals(other index) bool {
 // It is empty if there are none, or if they cannot be read.
 func (s *Store) duplicates(ctx context.Context) string {
 	const most = 5
+	path := s.clerkIDPath()
 	cursor, err := s.coll.Aggregate(ctx, bson.A{
-		bson.D{{Key: "$match", Value: bson.D{{Key: "clerkId", Value: bson.D{{Key: "$exists", Value: true}}}}}},
+		bson.D{{Key: "$match", Value: bson.D{{Key: path, Value: bson.D{{Key: "$exists", Value: true}}}}}},
 		bson.D{{Key: "$group", Value: bson.D{
-			{Key: "_id", Value: "$clerkId"},
+			{Key: "_id", Value: "$" + path},
 			{Key: "n", Value: bson.D{{Key: "$sum", Value: 1}}},
 		}}},
 		bson.D{{Key: "$match", Value: bson.D{{Key: "n", Value: bson.D{{Key: "$gt", Value: 1}}}}}},
@@ -210,7 +212,7 @@ func (s *Store) duplicates(ctx context.Context) string {
 		n, _ := g.Lookup("n").AsInt64OK()
 		if isNoID(id) {
 			none = append(none, fmt.Sprintf("%d records have %s, which an index takes for a value; remove the field from them, in mongosh:", n, shellValue(id))+
-				lines(fmt.Sprintf("%s.updateMany({clerkId: %s}, {$unset: {clerkId: 1}})", s.shell(), shellValue(id))))
+				lines(fmt.Sprintf("%s.updateMany({%[2]s: %[3]s}, {$unset: {%[2]s: 1}})", s.shell(), shellName(path), shellValue(id))))
 			continue
 		}
 		users = append(users, fmt.Sprintf("%d records have %s", n, id))
@@ -221,8 +223,8 @@ func (s *Store) duplicates(ctx context.Context) string {
 	if users == nil {
 		return strings.Join(none, "\n")
 	}
-	return strings.Join(append([]string{fmt.Sprintf("%s; keep one record of each, the one that the app refers to, and remove clerkId from the others; %s.find({clerkId: …}) shows them",
-		strings.Join(users, ", "), s.shell())}, none...), "\n")
+	return strings.Join(append([]string{fmt.Sprintf("%s; keep one record of each, the one that the app refers to, and remove %s from the others; %s.find({%s: …}) shows them",
+		strings.Join(users, ", "), path, s.shell(), shellName(path))}, none...), "\n")
 }
 
 // isNoID reports whether a clerkId stands for none. Such records are the app's own.

@@ -33,7 +33,7 @@ func TestReplaceByPartial(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := offline(t)
-			s.coll = s.coll.Database().Collection(`the "users"`)
+			s.coll.raw = s.coll.Database().Collection(`the "users"`)
 			old := index{name: c.named, keys: mustMarshal(t, c.keys), unique: true}
 			options := bson.D{{Key: "name", Value: c.named}, {Key: "unique", Value: true}}
 			filter := bson.D{}
@@ -100,7 +100,7 @@ func TestReplaceByPartialOnTheWay(t *testing.T) {
 	keys := mustMarshal(t, bson.D{{Key: "email", Value: 1}})
 	old := index{name: "email_1", keys: keys, unique: true}
 	partial := old.partialForm(nil)
-	theirs := clerkIDIndex(nil)
+	theirs := s.clerkIDIndex(nil)
 	theirs.name = "theirs"
 	faults := s.judge([]index{old, partial, theirs}, nil)
 	if len(faults) != 1 {
@@ -131,7 +131,7 @@ func TestCollatedClerkID(t *testing.T) {
 		{"users", "createIndex", []any{keys, options}}, {"users", "dropIndex", []any{"theirs"}},
 		clerkIDSchema("clerkId_1"),
 	})
-	faults := s.judge([]index{collated, clerkIDIndex(nil)}, nil)
+	faults := s.judge([]index{collated, s.clerkIDIndex(nil)}, nil)
 	if len(faults) != 1 || !strings.HasSuffix(faults[0].Error(), `drop it: db.getCollection("users").dropIndex("theirs")`) {
 		t.Errorf("%v", faults)
 	}

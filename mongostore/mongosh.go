@@ -30,6 +30,16 @@ func shellText(text string) string {
 // operator matches the names that are not quoted, so that they stand out.
 var operator = regexp.MustCompile(`^\$[A-Za-z]+$`)
 
+// plainName matches paths that JavaScript takes unquoted.
+var plainName = regexp.MustCompile(`^[A-Za-z_]\w*$`)
+
+func shellName(path string) string {
+	if plainName.MatchString(path) {
+		return path
+	}
+	return shellText(path)
+}
+
 func shellDocument(d bson.Raw) string {
 	elements, _ := d.Elements()
 	parts := make([]string, len(elements))

@@ -1,6 +1,7 @@
 package mongostore_test
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
@@ -25,12 +26,28 @@ var monitor = newCommandMonitor()
 type commandMonitor struct {
 	mu     sync.Mutex
 	faults []string
-	used   map[string]bool // entries of the lists
-	exempt map[string]bool // of withoutClerkID
+	used   map[string]bool   // entries of the lists
+	exempt map[string]bool   // of withoutClerkID
+	paths  map[string]string // of clerkId, by the collections that have Fields
 }
 
 func newCommandMonitor() *commandMonitor {
-	return &commandMonitor{used: make(map[string]bool), exempt: make(map[string]bool)}
+	return &commandMonitor{used: make(map[string]bool), exempt: make(map[string]bool), paths: make(map[string]string)}
+}
+
+// expect sets the path of clerkId in a collection; empty for that name.
+func (m *commandMonitor) expect(collection, path string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.paths[collection] = path
+}
+
+// clerkIDPath returns the path of clerkId in the collection that a command is about.
+func (m *commandMonitor) clerkIDPath(cmd bson.Raw) string {
+	collection, _ := cmd.Index(0).Value().StringValueOK()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return cmp.Or(m.paths[collection], "clerkId")
 }
 
 // watch adds m to the monitor that o has.
@@ -81,7 +98,7 @@ func (m *commandMonitor) check(cmd bson.Raw, functions []string) {
 	if exception := exceptionFor(functions); exception != "" {
 		c.used[exception] = true
 	} else {
-		c.names(cmd)
+		c.names(cmd, m.clerkIDPath(cmd))
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -180,10 +197,10 @@ func (c *commandCheck) operators(value bson.RawValue) {
 }
 
 // names checks that each filter, or new document, names the Clerk ids that it is about.
-func (c *commandCheck) names(cmd bson.Raw) {
+func (c *commandCheck) names(cmd bson.Raw, path string) {
 	filter := func(doc bson.Raw) {
-		if !namesClerkID(doc) {
-			c.fault("a filter of %s without an equality on clerkId", commandName(cmd))
+		if !namesClerkID(doc, path) {
+			c.fault("a filter of %s without an equality on %s", commandName(cmd), path)
 		}
 	}
 	each := func(list, key string) {
@@ -209,15 +226,19 @@ func (c *commandCheck) names(cmd bson.Raw) {
 	}
 }
 
-// namesClerkID reports whether filter has a Clerk id, a list of them, or the array that a record
-// of the app's has in the place of one.
-func namesClerkID(filter bson.Raw) bool {
-	id := filter.Lookup("clerkId")
-	if id.Type == bson.TypeString {
+// namesClerkID reports whether filter has a Clerk id at the path, a list of them, or the array that
+// a record of the app's has in the place of one.
+func namesClerkID(filter bson.Raw, path string) bool {
+	id := filter.Lookup(path)
+	if id.IsZero() { // a new document
+		id = filter.Lookup(strings.Split(path, ".")...)
+	}
+	if id.Type == bson.TypeString || path == "_id" && id.Type == bson.TypeObjectID {
 		return true
 	}
 	condition, _ := id.DocumentOK()
-	if condition.Lookup("$eq").Type == bson.TypeArray {
+	parent, _, _ := strings.Cut(path, ".")
+	if condition.Lookup("$eq").Type == bson.TypeArray || filter.Lookup(parent, "$eq").Type == bson.TypeArray {
 		return true
 	}
 	ids, ok := condition.Lookup("$in").ArrayOK()

@@ -45,8 +45,11 @@ func (s *Store) read(ctx context.Context, clerkID string) (*record, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &record{raw: raw}, nil
+	return s.record(raw), nil
 }
+
+// record returns a document that was read.
+func (s *Store) record(raw bson.Raw) *record { return &record{raw: raw, codec: s.codec} }
 
 // Users implements [clerksync.BatchStore].
 func (s *Store) Users(ctx context.Context, clerkIDs []string) (map[string]*clerksync.User, error) {
@@ -109,7 +112,7 @@ func (s *Store) Undeleted(ctx context.Context) iter.Seq2[clerksync.Stamp, error]
 			_ = cursor.Close(ctx)
 		}()
 		for cursor.Next(ctx) {
-			stamp := (&record{raw: cursor.Current}).stamp()
+			stamp := s.record(cursor.Current).stamp()
 			if stamp.ClerkID == "" || !stamp.DeletedAt.IsZero() {
 				continue
 			}
@@ -134,7 +137,7 @@ const maxScanBatch = 20_000
 // nor filter, because some servers sort all that is left for each batch, and search an
 // index that matches the filter from its beginning.
 func (s *Store) scan(ctx context.Context, op string) (cursor *mongo.Cursor, err error) {
-	opts := options.Find().SetBatchSize(int32(min(10*s.batchSize, maxScanBatch))).SetProjection(stampFields)
+	opts := options.Find().SetBatchSize(int32(min(10*s.batchSize, maxScanBatch))).SetProjection(s.codec.keys(stampFields))
 	err = s.retry(ctx, op, func() (err error) {
 		cursor, err = s.coll.Find(ctx, bson.D{}, opts)
 		return err
@@ -148,7 +151,7 @@ func (s *Store) find(ctx context.Context, op string, limit int, filter, fields b
 		SetLimit(int64(limit)).
 		SetBatchSize(int32(limit) + 1) // all in one reply; by default the first 101 come alone
 	if fields != nil {
-		opts.SetProjection(fields)
+		opts.SetProjection(s.codec.keys(fields))
 	}
 	var records []*record
 	err := s.retry(ctx, op, func() error {
@@ -162,7 +165,7 @@ func (s *Store) find(ctx context.Context, op string, limit int, filter, fields b
 		}
 		records = make([]*record, len(documents))
 		for i, raw := range documents {
-			records[i] = &record{raw: raw}
+			records[i] = s.record(raw)
 		}
 		return nil
 	})

@@ -3,7 +3,6 @@ package mongostore
 import (
 	"context"
 	"slices"
-	"strings"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 
@@ -20,11 +19,11 @@ type released struct {
 // marked r deleted. A record without a clerkId is the app's, and so is a field of Extra that
 // extraFields does not name.
 func (up *upsert) spare(r *record, paths []string) (spare []string) {
-	if deletedAt(r.raw).IsZero() || r.clerkID() == "" || r.deletedByApp() {
+	if r.deletedAt().IsZero() || r.clerkID() == "" || r.deletedByApp() {
 		return nil
 	}
 	var extra []string
-	named := extraFields(r.raw)
+	named := r.extraFields()
 	for _, path := range paths {
 		if _, err := r.lookup(path); err != nil {
 			continue
@@ -45,19 +44,14 @@ func (up *upsert) spare(r *record, paths []string) (spare []string) {
 // has never written. Without a date in syncedAt, the other two fields that Deactivate writes tell
 // its tombstones apart.
 func (r *record) deletedByApp() bool {
-	return dateOf(r.raw, "syncedAt").IsZero() &&
-		(truthOf(r.raw, "isActive", true) || dateOf(r.raw, "updatedAt").IsZero())
-}
-
-// lookup returns the value at a path.
-func (r *record) lookup(path string) (bson.RawValue, error) {
-	return r.raw.LookupErr(strings.Split(path, ".")...)
+	return r.date("syncedAt").IsZero() &&
+		(r.truth("isActive", true) || !r.codec.drops("updatedAt") && r.date("updatedAt").IsZero())
 }
 
 // release removes fields from a deleted record. It fails with errLostRace if another call
 // has changed them or restored the record.
 func (up *upsert) release(ctx context.Context, r *record, paths []string) error {
-	filter := bson.D{{Key: "_id", Value: r.raw.Lookup("_id")}, {Key: "clerkId", Value: r.clerkID()}, r.equal("deletedAt")}
+	filter := append(r.key(), r.equal("deletedAt"))
 	unset := bson.D{}
 	for _, path := range paths {
 		value, _ := r.lookup(path)
@@ -85,7 +79,7 @@ func (up *upsert) release(ctx context.Context, r *record, paths []string) error 
 // lacks a value that nobody has.
 func (up *upsert) giveBack(ctx context.Context) {
 	for _, taken := range slices.Backward(up.released) {
-		filter := bson.D{{Key: "_id", Value: taken.from.raw.Lookup("_id")}, {Key: "clerkId", Value: taken.from.clerkID()}}
+		filter := taken.from.key()
 		for _, field := range []string{"deletedAt", "clerkUpdatedAt"} {
 			asBefore := bson.A{nil}
 			if value, err := taken.from.lookup(field); err == nil {

@@ -50,6 +50,30 @@ type Options struct {
 	// Defaults to false.
 	ReadOnly bool
 
+	// Fields says where the record's fields are in the collection, for one that has names of
+	// its own; see [Fields].
+	//
+	// Open refuses a name that is not a field's, two fields on one path, a path inside another
+	// field's, and a path with "$", an empty segment or a number for a segment. A field that
+	// is not mapped keeps its name, so that is its path. Fields that clerksync decides by may
+	// be renamed and not dropped: clerkId, clerkUpdatedAt, syncedAt, createdAt, deletedAt,
+	// isActive, banned, extraFields, clerkJobs, adoptedAt, adoptedBy and clerkInsert.
+	//
+	// "clerkId": "_id" makes the Clerk id the _id. Each string in _id is then taken for a Clerk
+	// id, and other types for records without one. A new record gets an ObjectID in
+	// clerkInsert, by which an insert recognizes its own record if the answer was lost.
+	//
+	// Extra may not use the first part of a mapped path. It may not use the name of a field
+	// either, also if that field has another path. A user with such an Extra is written without
+	// it if the record exists; if not, the error is a [*clerksync.ConflictError].
+	//
+	// Errors name clerksync's fields as [clerksync.User.ClerkFields] does, and everything else
+	// by its path in the collection. Filters of the app's, such as those of an index, are in
+	// the collection's names. Open copies the map.
+	//
+	// Defaults to none: each field is under its own name.
+	Fields Fields
+
 	// Now is the clock for createdAt, updatedAt and [clerksync.Decide]. If clerksync's
 	// Config.Now is set, set this to the same function.
 	//
@@ -62,7 +86,8 @@ type Options struct {
 // does not need to be closed: the client is the caller's. Its calls do not join a
 // session or transaction that their context holds.
 type Store struct {
-	coll      *mongo.Collection
+	coll      collection
+	codec     *fieldMap
 	batchSize int
 	erase     bool
 	readOnly  bool
@@ -128,11 +153,16 @@ func Open(ctx context.Context, coll *mongo.Collection, opts *Options) (*Store, e
 	if err != nil {
 		return nil, err
 	}
+	fields, err := newFieldMap(opts.Fields)
+	if err != nil {
+		return nil, err
+	}
 	s := &Store{
-		coll: coll.Clone(options.Collection().
+		coll: collection{codec: fields, raw: coll.Clone(options.Collection().
 			SetReadPreference(readpref.Primary()).
 			SetRegistry(bson.NewRegistry()).
-			SetBSONOptions(&options.BSONOptions{})),
+			SetBSONOptions(&options.BSONOptions{}))},
+		codec:        fields,
 		batchSize:    opts.BatchSize,
 		erase:        opts.EraseOnDelete,
 		readOnly:     opts.ReadOnly,
@@ -157,7 +187,7 @@ func Open(ctx context.Context, coll *mongo.Collection, opts *Options) (*Store, e
 	}
 	fault := s.checkWrites(ctx)
 	if errors.Is(fault, errUnacknowledged) { // look for further faults
-		s.coll = s.coll.Clone(options.Collection().SetWriteConcern(writeconcern.W1()))
+		s.coll.raw = s.coll.raw.Clone(options.Collection().SetWriteConcern(writeconcern.W1()))
 	} else if fault != nil {
 		return nil, fault
 	}
@@ -181,7 +211,7 @@ func (s *Store) checkWrites(ctx context.Context) error {
 	}
 	// The server may only not know hints.
 	err = s.retry(ctx, op, func() error {
-		_, err := s.coll.UpdateOne(ctx, s.nothing(), noChange)
+		_, err := s.coll.UpdateOne(ctx, s.nothing(), s.noChange())
 		return err
 	})
 	if err == nil || !answered(err) || transient(err) { // what passes says nothing about retryable writes
@@ -195,7 +225,7 @@ func (s *Store) checkWrites(ctx context.Context) error {
 	}
 	// The same without a transaction number, as with retryWrites=false.
 	command := bson.D{{Key: "update", Value: s.coll.Name()}, {Key: "updates", Value: bson.A{
-		bson.D{{Key: "q", Value: s.nothing()}, {Key: "u", Value: noChange}},
+		bson.D{{Key: "q", Value: s.codec.filter(s.nothing())}, {Key: "u", Value: s.codec.update(s.noChange())}},
 	}}}
 	if s.coll.Database().RunCommand(ctx, command).Err() != nil {
 		return err
@@ -206,17 +236,27 @@ func (s *Store) checkWrites(ctx context.Context) error {
 
 // nothing matches no record.
 func (s *Store) nothing() bson.D {
-	return bson.D{{Key: "clerkId", Value: ""}, {Key: "_id", Value: bson.NewObjectID()}}
+	id := bson.E{Key: "_id", Value: bson.NewObjectID()}
+	if s.codec.idIsClerkID() {
+		return bson.D{id}
+	}
+	return bson.D{{Key: "clerkId", Value: ""}, id}
 }
 
-var noChange = bson.D{{Key: "$set", Value: bson.D{{Key: "clerkId", Value: ""}}}}
+func (s *Store) noChange() bson.D {
+	field := "clerkId"
+	if s.codec.idIsClerkID() { // no update may set it
+		field = insertToken
+	}
+	return bson.D{{Key: "$set", Value: bson.D{{Key: field, Value: ""}}}}
+}
 
 // checkAcknowledged refuses write concern 0. The driver does not tell which write
 // concern a collection has. An unacknowledged write cannot be sent to find out: some
 // servers answer it anyway, and the client takes the answer for that to its next
 // command. But the driver refuses to send an unacknowledged write that has a hint.
 func (s *Store) checkAcknowledged(ctx context.Context) error {
-	res, err := s.coll.UpdateOne(ctx, s.nothing(), noChange, options.UpdateOne().SetHint("_id_"))
+	res, err := s.coll.UpdateOne(ctx, s.nothing(), s.noChange(), options.UpdateOne().SetHint("_id_"))
 	switch {
 	case err == nil && res.Acknowledged:
 		return nil

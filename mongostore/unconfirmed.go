@@ -1,6 +1,7 @@
 package mongostore
 
 import (
+	"maps"
 	"slices"
 	"strings"
 
@@ -26,8 +27,8 @@ var notArray = bson.E{Key: "$not", Value: bson.D{{Key: "$type", Value: "array"}}
 
 // unconfirmed reports whether clerksync has never written the record.
 func (r *record) unconfirmed() bool {
-	_, synced := r.raw.Lookup("syncedAt").DateTimeOK()
-	return !synced && deletedAt(r.raw).IsZero()
+	_, synced := r.value("syncedAt").DateTimeOK()
+	return !synced && r.deletedAt().IsZero()
 }
 
 // bookkeeping are the fields of an unconfirmed record that must be clerksync's, besides those
@@ -49,7 +50,7 @@ var fieldTypes = map[string]bson.Type{
 // checkedPaths returns the paths that matter to an Upsert of u to an unconfirmed record. It
 // leaves out the names in Extra that the record has from an earlier Extra.
 func (r *record) checkedPaths(u *clerksync.User) []string {
-	written := extraFields(r.raw)
+	written := r.extraFields()
 	paths := slices.DeleteFunc(fieldPaths(u), func(path string) bool { return slices.Contains(written, path) })
 	return append(paths, bookkeeping...)
 }
@@ -68,7 +69,8 @@ func fieldPaths(u *clerksync.User) (paths []string) {
 // u's Extra.
 func (r *record) checkWritable(u *clerksync.User) error {
 	if r.clerkID() == "" { // an array that holds the id, so the filter found it
-		return &clerksync.ConflictError{Field: "clerkId", Type: typeName(r.raw.Lookup("clerkId").Type)}
+		field, v := r.inTheWay("clerkId", bson.TypeString)
+		return &clerksync.ConflictError{Field: field, Type: typeName(v.Type)}
 	}
 	if !r.unconfirmed() {
 		return nil
@@ -93,20 +95,14 @@ func typeAt(path string) bson.Type {
 	return bson.TypeString
 }
 
-// inTheWay returns the value of another type at a path, or of its parent, and the field that
-// has it; an empty field for none.
-func (r *record) inTheWay(path string, want bson.Type) (field string, v bson.RawValue) {
-	in, name := r.raw, path
-	if head, rest, nested := strings.Cut(path, "."); nested {
-		v := r.raw.Lookup(head)
-		if !fits(v, bson.TypeEmbeddedDocument) {
-			return head, v
-		}
-		in, _ = v.DocumentOK()
-		name = rest
+// inTheWay returns the value of another type in a field, or of its parent, and the field that
+// has it; an empty field for none. A parent is named by its path in the collection.
+func (r *record) inTheWay(name string, want bson.Type) (field string, v bson.RawValue) {
+	if parent, v := r.barrier(name); parent != "" && !fits(v, bson.TypeEmbeddedDocument) {
+		return parent, v
 	}
-	if v := in.Lookup(name); !fits(v, want) {
-		return path, v
+	if v := r.value(name); !fits(v, want) {
+		return name, v
 	}
 	return "", bson.RawValue{}
 }
@@ -128,36 +124,37 @@ func fits(v bson.RawValue, want bson.Type) bool {
 	})
 }
 
-// unchanged returns the conditions that the record still has the values of paths that it was
+// unchanged returns the conditions that the record still has the values of fields that it was
 // read with.
-func (r *record) unchanged(paths []string) (filter bson.D) {
-	for _, path := range paths {
-		head, name, nested := strings.Cut(path, ".")
-		if !nested {
-			filter = append(filter, r.equalOnly(path))
-			continue
-		}
-		in, isDocument := r.raw.Lookup(head).DocumentOK()
-		if !slices.ContainsFunc(filter, func(e bson.E) bool { return e.Key == head }) {
-			condition := r.equalOnly(head)
-			if isDocument { // the app may change what else is in it
+func (r *record) unchanged(names []string) (filter bson.D) {
+	has := func(key string) bool {
+		return slices.ContainsFunc(filter, func(e bson.E) bool { return e.Key == key })
+	}
+	for _, name := range names {
+		segments := r.codec.segmentsOf(name)
+		in, i := r.raw, 0
+		for ; in != nil && i < len(segments)-1; i++ {
+			key := r.codec.verbatim(strings.Join(segments[:i+1], "."))
+			v := in.Lookup(segments[i])
+			condition := onlyEqualTo(key, v)
+			if in, _ = v.DocumentOK(); in != nil { // the app may change what else is in it
 				condition.Value = bson.D{{Key: "$type", Value: "object"}, notArray}
 			}
-			filter = append(filter, condition)
+			if !has(key) {
+				filter = append(filter, condition)
+			}
 		}
-		if isDocument {
-			condition := (&record{raw: in}).equalOnly(name)
-			filter = append(filter, bson.E{Key: path, Value: condition.Value})
+		if in != nil && segments != nil {
+			filter = append(filter, onlyEqualTo(name, in.Lookup(segments[i])))
 		}
 	}
 	return filter
 }
 
-// equalOnly is equal without the documents that a filter takes for equal: those in which the
-// field is an array with such an element, or an equal number of another type.
-func (r *record) equalOnly(field string) bson.E {
-	condition := r.equal(field)
-	v := r.raw.Lookup(field)
+// onlyEqualTo is equalTo without the documents that a filter takes for equal: those in which
+// the field is an array with such an element, or an equal number of another type.
+func onlyEqualTo(key string, v bson.RawValue) bson.E {
+	condition := equalTo(key, v)
 	if v.IsNumber() {
 		condition.Value = append(condition.Value.(bson.D), bson.E{Key: "$type", Value: typeName(v.Type)})
 	}
@@ -165,6 +162,42 @@ func (r *record) equalOnly(field string) bson.E {
 		condition.Value = append(condition.Value.(bson.D), notArray)
 	}
 	return condition
+}
+
+// replaceBarriers returns an update that can be made although r has something else in place
+// of the parents of fields: it sets whole parents. Nothing that is no document is there to
+// keep, except for the sake of a deletion, which must be written.
+func (r *record) replaceBarriers(update bson.D) bson.D {
+	parents := make(map[string]bson.D)
+	passed := make(bson.D, 0, len(update)+1)
+	for _, operator := range update {
+		var fields bson.D
+		for _, e := range operator.Value.(bson.D) {
+			parent, _ := r.barrier(e.Key)
+			switch {
+			case parent == "":
+				fields = append(fields, e)
+			case operator.Key != "$unset": // $max sets a field that is absent
+				rest := strings.TrimPrefix(r.codec.path(e.Key), parent+".")
+				parents[parent] = append(parents[parent], bson.E{Key: rest, Value: e.Value})
+			}
+		}
+		if len(fields) > 0 {
+			passed = append(passed, bson.E{Key: operator.Key, Value: fields})
+		}
+	}
+	if len(parents) == 0 {
+		return passed
+	}
+	i := slices.IndexFunc(passed, func(operator bson.E) bool { return operator.Key == "$set" })
+	if i < 0 {
+		i, passed = len(passed), append(passed, bson.E{Key: "$set", Value: bson.D{}})
+	}
+	for _, parent := range slices.Sorted(maps.Keys(parents)) {
+		whole := bson.E{Key: r.codec.verbatim(parent), Value: nest(parents[parent])}
+		passed[i].Value = append(passed[i].Value.(bson.D), whole)
+	}
+	return passed
 }
 
 // typeNames are the types as MongoDB's $type calls them.

@@ -32,17 +32,18 @@ type uniqueKey struct {
 // key returns the entry in an index of the record as it is after u was written. It is nil
 // if none of the values comes from u, or if no other record can have the same.
 func (up *upsert) key(after bson.Raw, ix uniqueIndex) *uniqueKey {
-	if ix.has("clerkId") || ix.has("_id") {
+	fields := up.codec
+	if ix.has(fields.path("clerkId")) || ix.has("_id") {
 		return nil
 	}
 	k := &uniqueKey{index: ix}
 	for _, field := range ix.fields {
 		for path, value := range up.u.ClerkFields() {
-			if value != nil && within(field, path) {
+			if value != nil && within(field, fields.path(path)) {
 				k.paths = append(k.paths, path)
 			}
 		}
-		k.filter = append(k.filter, bson.E{Key: field, Value: sameEntry(after, field)})
+		k.filter = append(k.filter, bson.E{Key: fields.verbatim(field), Value: sameEntry(after, field)})
 	}
 	if k.paths == nil {
 		return nil
@@ -111,10 +112,10 @@ func (up *upsert) after(r *record) (bson.Raw, error) {
 		return nil, err
 	}
 	set, unset := up.fields(r)
-	for _, e := range set {
+	for _, e := range up.codec.keys(set) {
 		doc = setPath(doc, strings.Split(e.Key, "."), e.Value)
 	}
-	for _, e := range unset {
+	for _, e := range up.codec.keys(unset) {
 		doc = setPath(doc, strings.Split(e.Key, "."), nil) // an index takes null for absent
 	}
 	for _, name := range r.lost(up.u) {
@@ -160,7 +161,7 @@ func (up *upsert) holders(ctx context.Context, k *uniqueKey) (holders []*record,
 		return nil, err
 	}
 	for _, raw := range documents {
-		if r := (&record{raw: raw}); r.clerkID() != up.u.ClerkID {
+		if r := up.store.record(raw); r.clerkID() != up.u.ClerkID {
 			holders = append(holders, r)
 		}
 	}
@@ -169,7 +170,10 @@ func (up *upsert) holders(ctx context.Context, k *uniqueKey) (holders []*record,
 
 // collationOf returns a collation as the driver takes it.
 func collationOf(raw bson.Raw) *options.Collation {
-	text := func(name string) string { return textOf(raw, name) }
+	text := func(name string) string {
+		s, _ := raw.Lookup(name).StringValueOK()
+		return s
+	}
 	truth := func(name string) bool { return isTrue(raw.Lookup(name)) }
 	strength, _ := raw.Lookup("strength").AsInt64OK()
 	return &options.Collation{
@@ -190,10 +194,11 @@ func collationOf(raw bson.Raw) *options.Collation {
 func (s *Store) candidates(err error) []uniqueIndex {
 	keys := duplicateKeys(err)
 	if keys == nil {
-		if slices.ContainsFunc(s.unique, func(ix uniqueIndex) bool { return ix.has("email") }) {
+		email := s.codec.path("email")
+		if email == "" || slices.ContainsFunc(s.unique, func(ix uniqueIndex) bool { return ix.has(email) }) {
 			return s.unique
 		}
-		return append(slices.Clone(s.unique), uniqueIndex{fields: []string{"email"}}) // perhaps made after Open
+		return append(slices.Clone(s.unique), uniqueIndex{fields: []string{email}}) // perhaps made after Open
 	}
 	var named []uniqueIndex
 	for _, ix := range s.unique {

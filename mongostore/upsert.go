@@ -51,10 +51,12 @@ func (s *Store) Upsert(ctx context.Context, u *clerksync.User) (clerksync.Result
 // upsert is one call of Upsert, over all its attempts.
 type upsert struct {
 	store *Store
+	codec *fieldMap
 	u     *clerksync.User // canonical, and not shared
 	time  time.Time       // when the call began
-	// id is the _id of the record if this call creates it. All attempts use the same
-	// one, so that the call recognizes a record that it inserted if the answer was lost.
+	// id is the _id of the record if this call creates it, or else its insertToken: see
+	// identity. All attempts use the same one, so that the call recognizes a record that it
+	// inserted if the answer was lost.
 	id         bson.ObjectID
 	attempts   int
 	duplicates int // duplicate key errors that no record explained
@@ -69,7 +71,10 @@ func (s *Store) newUpsert(u *clerksync.User) (*upsert, error) {
 	if err != nil {
 		return nil, fmt.Errorf("mongostore: upsert: %w", err)
 	}
-	return &upsert{store: s, u: u, time: s.nowMillis(), id: bson.NewObjectID()}, nil
+	if u, err = s.codec.stored(u); err != nil {
+		return nil, err
+	}
+	return &upsert{store: s, codec: s.codec, u: u, time: s.nowMillis(), id: bson.NewObjectID()}, nil
 }
 
 // errNoRecord is the error of an Upsert with Omit if there is no record.
@@ -196,8 +201,9 @@ func (up *upsert) plan(r *record) (plan, error) {
 	}
 	switch {
 	case r.unconfirmed():
+		p.update = r.replaceBarriers(p.update)
 		p.filter = r.asRead(r.checkedPaths(up.u))
-	case p.result.Outcome == clerksync.Updated:
+	case p.result.Outcome == clerksync.Updated && !r.codec.drops("updatedAt"):
 		p.filter = r.asRead(nil)
 	default: // another call may write other fields of the same version and the same syncedAt
 		p.filter = append(r.asRead(nil), r.unchanged(fieldPaths(up.u))...)
@@ -243,11 +249,37 @@ func (up *upsert) confirm(ctx context.Context, refusal error) (*record, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &record{raw: raw}
+	r := up.store.record(raw)
 	if r.decide(up.u, up.time) != clerksync.Unchanged {
 		return nil, nil // equal by the rules of this server only
 	}
 	return r, nil
+}
+
+// inserted reports whether this call inserted the record.
+func (up *upsert) inserted(r *record) bool {
+	v := r.raw.Lookup("_id")
+	if r.codec.idIsClerkID() {
+		v = r.value(insertToken)
+	}
+	id, _ := v.ObjectIDOK()
+	return id == up.id
+}
+
+// identity returns the fields that tell a record that this call inserts from all others.
+func (up *upsert) identity() [2]bson.E {
+	if up.codec.idIsClerkID() {
+		return [2]bson.E{{Key: "clerkId", Value: up.u.ClerkID}, {Key: insertToken, Value: up.id}}
+	}
+	return [2]bson.E{{Key: "_id", Value: up.id}, {Key: "clerkId", Value: up.u.ClerkID}}
+}
+
+// recordID returns the _id of the record if this call inserts it.
+func (up *upsert) recordID() any {
+	if up.codec.idIsClerkID() {
+		return up.u.ClerkID
+	}
+	return up.id
 }
 
 // written returns the Result of a write that applied u without reading.
@@ -256,6 +288,12 @@ func (up *upsert) written(outcome clerksync.Outcome) clerksync.Result {
 	if outcome == clerksync.Created {
 		u := *up.u
 		u.ID, u.CreatedAt, u.UpdatedAt = up.id.Hex(), up.time, up.time
+		if up.codec.idIsClerkID() {
+			u.ID = u.ClerkID
+		}
+		if up.codec.drops("updatedAt") {
+			u.UpdatedAt = time.Time{}
+		}
 		u.IsActive, u.DeletedAt, u.RoleFromClerk, u.Partial = true, time.Time{}, false, false
 		res.User = &u
 	}
@@ -265,7 +303,7 @@ func (up *upsert) written(outcome clerksync.Outcome) clerksync.Result {
 // outcome returns decided, or Created if this call inserted r by a write whose answer was
 // lost: exactly one call must report Created, whatever others did to the record since.
 func (up *upsert) outcome(r *record, decided clerksync.Outcome) clerksync.Outcome {
-	if r.is(up.id) && decided != clerksync.Deactivated {
+	if up.inserted(r) && decided != clerksync.Deactivated {
 		return clerksync.Created
 	}
 	return decided

@@ -4,7 +4,6 @@ import (
 	"maps"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -54,7 +53,9 @@ func (up *upsert) equalFilter() (filter bson.D, exact bool) {
 		{Key: "clerkId", Value: up.u.ClerkID},
 		undeleted,
 		exactly("clerkUpdatedAt", up.u.ClerkUpdatedAt, "date"),
-		{Key: "profile", Value: bson.D{notArray}}, // a path leads into the elements of an array
+	}
+	for _, parent := range up.codec.parentPaths() { // a path leads into the elements of an array
+		filter = append(filter, bson.E{Key: up.codec.verbatim(parent), Value: bson.D{notArray}})
 	}
 	filter = append(filter, confirmed...)
 	for path, value := range up.u.ClerkFields() {
@@ -106,11 +107,6 @@ func (up *upsert) update(r *record) bson.D {
 		for _, name := range r.lost(up.u) {
 			unset = append(unset, bson.E{Key: name, Value: ""})
 		}
-		if r.unconfirmed() && r.raw.Lookup("profile").Type == bson.TypeNull {
-			// A path cannot lead through a null.
-			set = nest(set)
-			unset = slices.DeleteFunc(unset, func(e bson.E) bool { return strings.HasPrefix(e.Key, "profile.") })
-		}
 	}
 	update := bson.D{{Key: "$set", Value: set}}
 	if len(unset) > 0 { // before MongoDB 5.0 an operator must not be empty
@@ -121,37 +117,20 @@ func (up *upsert) update(r *record) bson.D {
 
 // guardedUpdate is update for an upsert that may insert.
 func (up *upsert) guardedUpdate() bson.D {
+	// The filter has the clerkId.
 	onInsert := append(bson.D{{Key: "_id", Value: up.id}}, up.firstFields()...)
+	if up.codec.idIsClerkID() {
+		onInsert[0].Key = insertToken
+	}
 	return append(up.update(nil), bson.E{Key: "$setOnInsert", Value: onInsert})
 }
 
-// document returns the record that the guarded upsert would insert.
+// document returns the record that the guarded upsert would insert, as it is stored.
 func (up *upsert) document() bson.D {
 	set, _ := up.fields(nil)
-	doc := nest(append(append(set, up.firstFields()...), up.times(nil)...))
-	return slices.Insert(doc, 0, bson.E{Key: "_id", Value: up.id}, bson.E{Key: "clerkId", Value: up.u.ClerkID})
-}
-
-// nest turns dotted paths into nested documents. It reuses set.
-func nest(set bson.D) bson.D {
-	doc := set[:0] // in place: only nested fields leave it
-	profile, location := make(bson.D, 0, 8), make(bson.D, 0, 4)
-	for _, e := range set {
-		if name, ok := strings.CutPrefix(e.Key, "profile."); ok {
-			profile = append(profile, bson.E{Key: name, Value: e.Value})
-		} else if name, ok := strings.CutPrefix(e.Key, "location."); ok {
-			location = append(location, bson.E{Key: name, Value: e.Value})
-		} else {
-			doc = append(doc, e)
-		}
-	}
-	if len(profile) > 0 {
-		doc = append(doc, bson.E{Key: "profile", Value: profile})
-	}
-	if len(location) > 0 {
-		doc = append(doc, bson.E{Key: "location", Value: location})
-	}
-	return doc
+	set = append(append(set, up.firstFields()...), up.times(nil)...)
+	identity := up.identity()
+	return up.codec.document(slices.Insert(set, 0, identity[:]...))
 }
 
 // fields returns what every applied u writes to r and removes, by path. r is nil for a new
@@ -187,7 +166,7 @@ func (up *upsert) version(r *record) time.Time {
 	if len(up.u.Omit) == 0 || offered.IsZero() {
 		return offered
 	}
-	return latest(dateOf(r.raw, "clerkUpdatedAt"), offered.Add(-time.Millisecond))
+	return latest(r.date("clerkUpdatedAt"), offered.Add(-time.Millisecond))
 }
 
 // namesIn returns the names in Extra of r after u is written: those of u, and those of r that
@@ -197,7 +176,7 @@ func (up *upsert) namesIn(r *record) []string {
 	if r == nil || len(up.u.Omit) == 0 {
 		return names
 	}
-	for _, name := range extraFields(r.raw) {
+	for _, name := range r.extraFields() {
 		if up.omits(name) {
 			names = append(names, name)
 		}
@@ -251,5 +230,5 @@ func (up *upsert) moveTimes(r *record) bson.D {
 
 // staysUnconfirmed reports whether u leaves r, which may be nil, without a syncedAt.
 func staysUnconfirmed(r *record, u *clerksync.User) bool {
-	return r != nil && len(u.Omit) > 0 && dateOf(r.raw, "syncedAt").IsZero()
+	return r != nil && len(u.Omit) > 0 && r.date("syncedAt").IsZero()
 }
