@@ -65,10 +65,13 @@ func (e *prefixedError) Unwrap() error { return e.err }
 // withoutPrefix is an error's text without the prefixes of the errors in it.
 func withoutPrefix(err error) string { return strings.ReplaceAll(err.Error(), prefix, "") }
 
-// ConflictError says that a record could not be written because of what the database holds.
-// Either another record has the value of a field on which the app has a unique index. Or the
-// record is one that clerksync has never written, and the app keeps something else under a
-// name of clerksync's: then Type is not empty.
+// ConflictError says that a record could not be written because of what the database holds:
+//
+//   - Another record has the value of a field on which the app has a unique index.
+//   - The record is one that clerksync has never written, and the app keeps something else
+//     under a name of clerksync's: then Type is not empty.
+//   - A Store that adopts found a record that it may not link: it matches [ErrUnlinked]; or
+//     the user's external id leads to the record of another Clerk user, Holder.
 type ConflictError struct {
 	// Field is the field's path in the record, such as "email"; empty if the Store cannot
 	// tell.
@@ -86,8 +89,12 @@ type ConflictError struct {
 	Err error
 }
 
-// Error names the field, and the holder or the type. It does not show the value.
+// Error names the field, and the holder or the type. It does not show the value. For
+// [ErrUnlinked] it is the text of Err.
 func (e *ConflictError) Error() string {
+	if errors.Is(e.Err, ErrUnlinked) {
+		return prefix + withoutPrefix(e.Err)
+	}
 	if e.Type != "" {
 		return fmt.Sprintf("clerksync: the app's record has %s of type %s, which clerksync would overwrite", cmp.Or(e.Field, "a field"), e.Type)
 	}

@@ -3,6 +3,7 @@ package clerksync
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -116,7 +117,7 @@ func (s *Syncer) applyEvent(ctx context.Context, e Event) (string, Result, error
 	ctx, cancel := clock.WithTimeout(ctx, s.clock, callTimeout)
 	defer cancel()
 	id, res, err := s.apply(ctx, e)
-	res.User = res.User.Clone() // the cache may have it
+	res.User = handedOut(res.User) // the cache may have it
 	return id, res, err
 }
 
@@ -148,12 +149,16 @@ func (s *Syncer) applyUser(ctx context.Context, e Event, data json.RawMessage) (
 		s.rereads.recordKnown(m.id)
 	}
 	res, err := s.write(ctx, m, s.upsert)
+	if errors.Is(err, ErrUnlinked) {
+		res, err = s.linkFromClerk(ctx, m.id, err)
+	}
 	return m.id, res, err
 }
 
 func (s *Syncer) applyDeletion(ctx context.Context, e Event) (string, Result, error) {
 	var deleted struct {
-		ID string `json:"id"`
+		ID         string          `json:"id"`
+		ExternalID json.RawMessage `json:"external_id"`
 	}
 	if err := json.Unmarshal(e.Data, &deleted); err != nil || !clerkapi.ValidUserID(deleted.ID) {
 		return "", Result{}, fmt.Errorf("%w: user.deleted: its id is not a user id", ErrInvalidEvent)
@@ -162,6 +167,6 @@ func (s *Syncer) applyDeletion(ctx context.Context, e Event) (string, Result, er
 	if !e.Timestamp.IsZero() && e.Timestamp.Before(at) {
 		at = e.Timestamp
 	}
-	res, err := s.deactivate(ctx, deleted.ID, at)
+	res, err := s.deactivateExternal(ctx, deleted.ID, firstText(deleted.ExternalID), at)
 	return deleted.ID, res, err
 }

@@ -248,6 +248,9 @@ func (h *handover) releaseKnown(ctx context.Context, field string, holder *User)
 // never written stays.
 func (h *handover) releaseUnknown(ctx context.Context, field string, value any, id string) error {
 	stored, err := h.store.User(ctx, id)
+	if failed, ok := withFailure(stored, err); ok {
+		stored, err = failed, nil
+	}
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return nil

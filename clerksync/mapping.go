@@ -84,6 +84,7 @@ func (s *Syncer) mapUser(raw json.RawMessage, asOf time.Time) mapped {
 	}
 	u.SyncedAt = earlier(asOf, now)
 	roleErr, mapErr := s.customize(raw, u)
+	u.EmailProven = u.EmailProven || o.provesEmail(u.Email) // Map may have set it, or another Email
 	u.Omit = odd.paths(u)
 	if err := errors.Join(roleErr, mapErr); err != nil {
 		return mapped{id: u.ClerkID, user: remainingBan(u, mapErr != nil), err: mappingFailed(u.ClerkID, err)}
@@ -242,19 +243,18 @@ type clerkUser struct {
 	CreatedAt int64   `json:"created_at"`
 	UpdatedAt int64   `json:"updated_at"`
 
-	LastSignInAt          *int64  `json:"last_sign_in_at"`
-	PrimaryEmailAddressID *string `json:"primary_email_address_id"`
-	PrimaryPhoneNumberID  *string `json:"primary_phone_number_id"`
-	EmailAddresses        []*struct {
-		ID           string          `json:"id"`
-		EmailAddress string          `json:"email_address"`
-		Verification json.RawMessage `json:"verification"`
-	} `json:"email_addresses"`
-	PhoneNumbers []*struct {
+	LastSignInAt          *int64        `json:"last_sign_in_at"`
+	PrimaryEmailAddressID *string       `json:"primary_email_address_id"`
+	PrimaryPhoneNumberID  *string       `json:"primary_phone_number_id"`
+	EmailAddresses        []*clerkEmail `json:"email_addresses"`
+	PhoneNumbers          []*struct {
 		ID           string          `json:"id"`
 		PhoneNumber  string          `json:"phone_number"`
 		Verification json.RawMessage `json:"verification"`
 	} `json:"phone_numbers"`
+
+	ExternalID       json.RawMessage `json:"external_id"`
+	ExternalAccounts json.RawMessage `json:"external_accounts"`
 
 	PublicMetadata json.RawMessage `json:"public_metadata"`
 	UnsafeMetadata json.RawMessage `json:"unsafe_metadata"`
@@ -361,6 +361,7 @@ func sdkUser(raw json.RawMessage) *clerk.User {
 func (o *clerkUser) record(now time.Time) *User {
 	u := &User{
 		ClerkID:        o.ID,
+		ExternalID:     firstText(o.ExternalID),
 		Banned:         o.Banned || string(o.Deprovisioned) == "true",
 		ClerkCreatedAt: pastMillis(o.CreatedAt, now),
 		ClerkUpdatedAt: millis(o.UpdatedAt),

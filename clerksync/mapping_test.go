@@ -32,6 +32,7 @@ func TestMapUser(t *testing.T) {
 					FullName: "Example Example", ImageURL: "https://img.clerk.com/xxxxxx"},
 				LastSignInAt:   ms(1654012591514),
 				ClerkCreatedAt: ms(1654012591514), ClerkUpdatedAt: ms(1654012591835),
+				ExternalID: "567772",
 			},
 		},
 		"nothing but an id": {`{"id":"user_1"}`, clerksync.User{ClerkID: "user_1"}},

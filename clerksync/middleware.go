@@ -32,8 +32,10 @@ import (
 //   - 401 unauthenticated: no session claims.
 //   - 403 user_inactive: deleted, suspended by the app, or banned in Clerk.
 //   - 403 user_unknown: Clerk does not have the user, or the subject is not a user id.
-//   - 409 conflict: one of the app's unique indexes keeps the record out.
+//   - 409 conflict: one of the app's unique indexes keeps the record out, or a record that the
+//     app had before must not be linked; see [ErrUnlinked].
 //   - 422 rejected: the Store never takes such a record; see [ErrRejected].
+//   - 500 record_failed: the Store's Record option failed; see [RecordFromContext].
 //   - 503 unavailable: Clerk or the Store failed and nothing is known about the user; with
 //     [FailOpen] the request passes instead.
 //   - 503 mapping_failed: RoleOf or Map failed.
@@ -76,14 +78,21 @@ type userKey struct{}
 // adds to the user passes it on with [ContextWithUser].
 func UserFromContext(ctx context.Context) (*User, bool) {
 	u, ok := ctx.Value(userKey{}).(*User)
-	return u.Clone(), ok && u != nil
+	return handedOut(u), ok && u != nil
 }
 
 // ContextWithUser returns a context that carries a copy of u for [UserFromContext].
 // Middleware uses it to pass on a user that it has changed, and handler tests to sign a
 // user in.
+//
+// u's Record, a pointer to the app's own type, is for [RecordFromContext]. If it is nil, the
+// Record that ctx has for the same ClerkID stays, so that middleware passes it on too.
 func ContextWithUser(ctx context.Context, u *User) context.Context {
-	return contextWithShared(ctx, u.Clone())
+	c := u.Clone()
+	if before, ok := ctx.Value(userKey{}).(*User); ok && before != nil && c != nil && c.Record == nil && before.ClerkID == c.ClerkID {
+		c.Record = before.Record
+	}
+	return contextWithShared(ctx, c)
 }
 
 // contextWithShared is ContextWithUser without the copy: u may be the cached record,

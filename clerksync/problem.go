@@ -58,6 +58,7 @@ const (
 	codeConflict         = "conflict"
 	codeRejected         = "rejected"
 	codeMappingFailed    = "mapping_failed"
+	codeRecordFailed     = "record_failed"
 	codeInternal         = "internal"
 	codeMethodNotAllowed = "method_not_allowed"
 	codeUnreadableBody   = "unreadable_body"
@@ -87,6 +88,7 @@ var problemDetails = map[string]string{
 	codeConflict:         "Another account already uses a value that must be unique.",
 	codeRejected:         "This account's data cannot be stored.",
 	codeMappingFailed:    "The account could not be converted to this app's form.",
+	codeRecordFailed:     "The account could not be converted to this app's form.",
 	codeInternal:         "Something went wrong.",
 	codeMethodNotAllowed: "Webhooks are delivered by POST.",
 	codeUnreadableBody:   "The body could not be read to its end.",

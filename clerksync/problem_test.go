@@ -146,7 +146,7 @@ type answerCase struct {
 var sentinels = []error{
 	clerksync.ErrNotFound, clerksync.ErrUnauthenticated, clerksync.ErrUserInactive, clerksync.ErrUserUnknown,
 	clerksync.ErrUnavailable, clerksync.ErrInvalidSignature, clerksync.ErrInvalidEvent, clerksync.ErrWrongInstance,
-	clerksync.ErrIncomplete, clerksync.ErrTooManyGhosts, clerksync.ErrRejected,
+	clerksync.ErrIncomplete, clerksync.ErrTooManyGhosts, clerksync.ErrRejected, clerksync.ErrUnlinked,
 }
 
 // TestEveryAnswer gets each answer that the handlers document from a real server. It fails if
@@ -214,6 +214,10 @@ func storeRejects(_ *testing.T, a *answering) {
 
 func emailIsTaken(_ *testing.T, a *answering) { a.takeEmail() }
 
+func recordFails(_ *testing.T, a *answering) {
+	a.store.fail(&clerksync.Problem{Status: http.StatusInternalServerError, Code: "record_failed", Err: errOddPlan})
+}
+
 func mapFails(t *testing.T, a *answering) { a.rename(t, a.ada, "Unmappable") }
 
 func middlewareAnswers() []answerCase {
@@ -237,6 +241,7 @@ func middlewareAnswers() []answerCase {
 		{by, 422, "rejected", clerksync.ErrRejected, visiting(storeRejects)},
 		{by + ", Store", 503, "unavailable", clerksync.ErrUnavailable, visiting(storeFails)},
 		{by + ", Clerk", 503, "unavailable", clerksync.ErrUnavailable, visiting(clerkFails)},
+		{by, 500, "record_failed", nil, visiting(recordFails)},
 		{by, 503, "mapping_failed", nil, visiting(mapFails)},
 	}
 }

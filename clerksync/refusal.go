@@ -33,6 +33,9 @@ type refusal struct {
 // refused leaves the trace of r, which began at start.
 func (s *Syncer) refused(ctx context.Context, start time.Time, r refusal) {
 	s.observe(ctx, start, r.Observation)
+	if errors.Is(r.Err, ErrUnlinked) {
+		r.check = "unlinked"
+	}
 	p := problemOf(r.Err)
 	left := errors.Is(ctx.Err(), context.Canceled) && errors.Is(r.Err, context.Canceled)
 	if left { // a client that does not wait for the answer is not a fault
@@ -55,6 +58,9 @@ func (s *Syncer) refused(ctx context.Context, start time.Time, r refusal) {
 		}
 	}
 	attrs = append(attrs, r.attrs...)
+	if errors.Is(r.Err, ErrUnlinked) {
+		attrs = append(attrs, slog.String("advice", unlinkedAdvice))
+	}
 	if p.Err != nil {
 		attrs = append(attrs, slog.Any("error", p.Err))
 	}

@@ -56,9 +56,10 @@ func (w *upserted) standby(cached *User) *User {
 		}
 		return written
 	}
-	if written == nil || w.overtaken || unconfirmed(written) {
-		// The Store did not return the record (as mongostore after an update), it may be out
-		// of date, or Clerk has never confirmed it: keep nothing but what bars the user.
+	if written == nil || w.overtaken || unconfirmed(written) || lacksRecord(written, cached) {
+		// The Store did not return the record (as mongostore after an update) or its Record (in
+		// a batch), it may be out of date, or Clerk has never confirmed it: keep nothing but
+		// what bars the user.
 		if w.leavesBarred(cached) {
 			return cached
 		}
@@ -92,6 +93,12 @@ func (w *upserted) ban(cached *User) *User {
 	ban := knownBan(w.offered)
 	ban.IsActive = cached == nil || cached.IsActive
 	return ban
+}
+
+// lacksRecord reports whether the Store made a Record for the cached user, but not for the
+// written one.
+func lacksRecord(written, cached *User) bool {
+	return cached != nil && cached.Record != nil && written.Record == nil
 }
 
 // leavesBarred reports whether the Upsert has not changed what bars the cached user: a
@@ -185,8 +192,7 @@ func (w *upserted) learnedNothing() bool {
 // written is the record after the Upsert, as far as it is known: the one that the Store
 // returned, or the ban that it has just written; else nil.
 func (w *upserted) written() *User {
-	outcome := w.res.Outcome
-	if w.res.User == nil && w.offered.Banned && !w.offered.omits("banned") && (outcome == Created || outcome == Updated) {
+	if w.res.User == nil && w.offered.Banned && !w.offered.omits("banned") && w.res.Outcome.wrote() {
 		return knownBan(w.offered)
 	}
 	return w.res.User

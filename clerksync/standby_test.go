@@ -38,6 +38,8 @@ func TestStandbyAfterUpsert(t *testing.T) {
 	banOnly := func(u *User) { u.Banned = true } // all that an Upsert without a record tells
 	one, two, three := standbyUser(1), standbyUser(2), standbyUser(3)
 	ban1, ban2, ban3 := standbyUser(1, banned), standbyUser(2, banned), standbyUser(3, banned)
+	made := func(u *User) { u.Record = "made" }
+	made1, made2, madeSusp1 := standbyUser(1, made), standbyUser(2, made), standbyUser(1, suspended, made)
 	susp1, gone1 := standbyUser(1, suspended), standbyUser(1, deleted)
 	down, rejected, conflict := errors.New("down"), fmt.Errorf("validator: %w", ErrRejected), &ConflictError{Field: "email"}
 	unknown := func(u *User) { u.Omit = []string{"banned"} }
@@ -60,6 +62,13 @@ func TestStandbyAfterUpsert(t *testing.T) {
 		"a ban, without a cache":              {nil, ban2, Result{Updated, ban2}, nil, "no cache", ban2},
 		"a ban, not read back":                {one, ban2, Result{Updated, nil}, nil, "", standbyUser(2, banOnly)},
 		"a new banned user, not read back":    {nil, ban2, Result{Created, nil}, nil, "", standbyUser(2, banOnly)},
+		"adopted, banned, not read back":      {nil, ban2, Result{Adopted, nil}, nil, "", standbyUser(2, banOnly)},
+		"with its Record":                     {made1, made2, Result{Updated, made2}, nil, "", made2},
+		"without its Record":                  {made1, two, Result{Updated, two}, nil, "", nil},
+		"a ban, without its Record":           {made1, ban2, Result{Updated, ban2}, nil, "", ban2},
+		"suspended, without its Record":       {madeSusp1, two, Result{Updated, two}, nil, "", madeSusp1},
+		"adopted":                             {nil, one, Result{Adopted, one}, nil, "", nil},
+		"adopted, not read back":              {one, two, Result{Adopted, nil}, nil, "", nil},
 		"the end of a ban":                    {ban1, two, Result{Updated, two}, nil, "", two},
 		"the end of a ban, not read back":     {ban1, two, Result{Updated, nil}, nil, "", nil},
 		"the end of a ban, without a cache":   {ban1, two, Result{Updated, two}, nil, "no cache", nil},

@@ -30,6 +30,10 @@ import (
 type Store interface {
 	// User returns the record of a user, active or not, deleted or not. If there is none,
 	// the error matches [ErrNotFound].
+	//
+	// A Store may make a Record of its own of each document, see [User].Record. If that fails,
+	// User returns the record without it, and a [*Problem] with the Code "record_failed" and a
+	// Status from 500 that says why. The Results of Upsert have a User with Record, or none.
 	User(ctx context.Context, clerkID string) (*User, error)
 
 	// Upsert brings the record in step with u, as [Decide] says:
@@ -204,6 +208,9 @@ func (o Outcome) String() string {
 	}
 	return names[o]
 }
+
+// wrote reports whether an Upsert wrote the user's fields.
+func (o Outcome) wrote() bool { return o == Created || o == Updated || o == Adopted }
 
 // Stamp is the part of a record that Reconcile compares. The times are as in [User].
 type Stamp struct {

@@ -77,7 +77,7 @@ func (s *Syncer) Sync(ctx context.Context, clerkID string) (Result, error) {
 	if err != nil {
 		return Result{}, err // the ban may be written
 	}
-	res.User = res.User.Clone() // the cache may have it
+	res.User = handedOut(res.User) // the cache may have it
 	return res, nil
 }
 
@@ -139,7 +139,17 @@ func (s *Syncer) invalidateAfter(w upserted, gen uint64) {
 // deactivate marks the user deleted. The next visit sees it, even if the Store is down then or
 // already now: Clerk has deleted the user.
 func (s *Syncer) deactivate(ctx context.Context, id string, at time.Time) (Result, error) {
-	res, err := s.store.Deactivate(ctx, id, at)
+	return s.deactivateExternal(ctx, id, "", at)
+}
+
+// deactivateExternal is deactivate for a user who had an external id. It may lead to a record
+// that was never linked.
+func (s *Syncer) deactivateExternal(ctx context.Context, id, externalID string, at time.Time) (res Result, err error) {
+	if adopter, ok := s.store.(AdoptStore); ok && externalID != "" {
+		res, err = adopter.DeactivateExternal(ctx, id, externalID, at)
+	} else {
+		res, err = s.store.Deactivate(ctx, id, at)
+	}
 	// If the Store can be read, its record counts: see supersedes.
 	s.invalidate(id, func(*User, uint64) *User { return &User{ClerkID: id, DeletedAt: at} })
 	return res, storeError(err)

@@ -65,12 +65,12 @@ import (
 // Errors: [ErrUserInactive] if the user is deleted, suspended or banned; [ErrUserUnknown]
 // if Clerk does not have the user; [ErrUnavailable] if Clerk or the Store failed and
 // nothing is known about the user (with [FailOpen] the result is a Partial User instead);
-// [*ConflictError]; [ErrRejected]; a [*Problem] with the code "mapping_failed". If ctx ends
-// first and no record is on standby, the error matches [ErrUnavailable] and ctx's cause,
+// [*ConflictError]; [ErrRejected]; a [*Problem] with the code "mapping_failed" or
+// "record_failed". If ctx ends first and no record is on standby, the error matches [ErrUnavailable] and ctx's cause,
 // with either [FailurePolicy].
 func (s *Syncer) User(ctx context.Context, clerkID string) (*User, error) {
 	u, err := s.visit(ctx, clerkID, visitToken{})
-	return u.Clone(), err
+	return handedOut(u), err
 }
 
 // visitToken is what a visit's session token says. The zero visitToken says nothing.
@@ -110,8 +110,8 @@ func (s *Syncer) visit(ctx context.Context, id string, token visitToken) (*User,
 	f, err := s.find(ctx, id, now, token)
 	if err == nil && !f.user.Partial {
 		s.refreshIfDue(ctx, f.user, now, token.version)
-		if barred(f.user) {
-			f.user, err = nil, inactive(f.user)
+		if err = refusedBy(f.user); err != nil {
+			f.user = nil
 		}
 	}
 	if err == nil && s.cfg.Observe == nil {
@@ -128,6 +128,14 @@ func (s *Syncer) visit(ctx context.Context, id string, token visitToken) (*User,
 		s.refused(ctx, now, refusal{Observation: o})
 	}
 	return f.user, err
+}
+
+// refusedBy returns why a record keeps its user out, nil if it does not.
+func refusedBy(u *User) error {
+	if barred(u) {
+		return inactive(u)
+	}
+	return recordErr(u)
 }
 
 // inactive is the refusal of a barred user. Its text says why, for the log.
@@ -318,6 +326,9 @@ func (s *Syncer) stored(ctx context.Context, id string) (*User, error) {
 	u, err := s.store.User(ctx, id)
 	if err == nil && u == nil {
 		return nil, errors.New("neither a record nor an error")
+	}
+	if failed, ok := withFailure(u, err); ok {
+		return failed, nil
 	}
 	return u, err
 }

@@ -92,10 +92,11 @@ func permanent(err error) bool {
 }
 
 // refusedField returns the conflict with a unique index that err is about, or nil. A conflict
-// of types is not one: the record is the app's, and nothing may be written to it.
+// of types is not one: the record is the app's, and nothing may be written to it. A record that
+// may not be linked is not one either: the user does not have a record to write.
 func refusedField(err error) *ConflictError {
 	var conflict *ConflictError
-	if errors.As(err, &conflict) && conflict.Type == "" {
+	if errors.As(err, &conflict) && conflict.Type == "" && !errors.Is(err, ErrUnlinked) {
 		return conflict
 	}
 	return nil

@@ -295,6 +295,7 @@ func (up *upsert) written(outcome clerksync.Outcome) clerksync.Result {
 			u.UpdatedAt = time.Time{}
 		}
 		u.IsActive, u.DeletedAt, u.RoleFromClerk, u.Partial = true, time.Time{}, false, false
+		u.ExternalID, u.EmailProven = "", false
 		res.User = &u
 	}
 	return res

@@ -177,7 +177,7 @@ func (s *Server) patchUser(r *http.Request) answer {
 func addIdentifiers(u *UserObject, fields map[string]json.RawMessage) error {
 	for _, k := range []identifierParam{{
 		name: "email_address", statusName: "email_address_identification_status",
-		add: u.AddEmailAddress, primary: &u.PrimaryEmailAddressID,
+		add: u.addEmailByAdmin, primary: &u.PrimaryEmailAddressID,
 		valid: func(v string) bool { return strings.Count(v, "@") == 1 },
 	}, {
 		name: "phone_number", statusName: "phone_number_identification_status",

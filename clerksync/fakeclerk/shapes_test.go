@@ -48,8 +48,9 @@ var shapes = map[string]string{
 		created_at:integer updated_at:integer`,
 	"web3_wallet": `object:"web3_wallet" id?:string web3_wallet:string verification:verification|null
 		created_at:integer updated_at:integer`,
-	// The fields that verification_otp and verification_admin share. fakeclerk makes no others.
-	"verification": `object?:"verification_otp"|"verification_admin" strategy:string
+	// The fields that the verifications share.
+	"verification": `object?:"verification_otp"|"verification_admin"|"verification_email_link"|"verification_ticket"|"verification_saml"|"verification_scim"|"verification_from_oauth"
+		strategy:string
 		status:"unverified"|"verified"|"failed"|"expired" attempts:integer|null
 		expire_at:integer|null verified_at_client?:string|null`,
 	"identification_link": `type:string id:string`,

@@ -2,6 +2,7 @@ package fakeclerk
 
 import (
 	"encoding/json"
+	"strings"
 	"time"
 
 	"github.com/clerk/clerk-sdk-go/v2"
@@ -20,6 +21,15 @@ type NewUser struct {
 	// set. Defaults to none.
 	Email           string
 	EmailUnverified bool
+
+	// EmailStrategy is how the address is verified: the strategy of its verification, such as
+	// "email_link", "admin", "ticket" or "saml". An OAuth strategy, such as "from_oauth_google", adds
+	// the external account that the address comes from; its provider has verified the address. See
+	// [UserObject.AddExternalAccount]. Defaults to "email_code".
+	EmailStrategy string
+
+	// EmailReserved makes the address reserved: usable for sign-in, but not verified.
+	EmailReserved bool
 
 	// Phone becomes the user's only, primary phone number, in E.164 form (+15550100). It is verified
 	// unless PhoneUnverified is set. Defaults to none.
@@ -75,7 +85,7 @@ func (u NewUser) object(now time.Time, ids *idSource) (*UserObject, error) {
 		o.ImageURL = clerk.String(placeholderImage)
 	}
 	if u.Email != "" {
-		o.PrimaryEmailAddressID = clerk.String(o.AddEmailAddress(u.Email, !u.EmailUnverified))
+		o.PrimaryEmailAddressID = clerk.String(u.addEmail(o))
 	}
 	if u.Phone != "" {
 		o.PrimaryPhoneNumberID = clerk.String(o.AddPhoneNumber(u.Phone, !u.PhoneUnverified))
@@ -99,6 +109,21 @@ func (u NewUser) object(now time.Time, ids *idSource) (*UserObject, error) {
 	}
 	o.complete()
 	return o, nil
+}
+
+// addEmail adds the e-mail address to o and returns its id.
+func (u NewUser) addEmail(o *UserObject) string {
+	id := o.AddEmailAddress(u.Email, !u.EmailUnverified && !u.EmailReserved)
+	e := o.EmailAddresses[len(o.EmailAddresses)-1]
+	e.Reserved = u.EmailReserved
+	if u.EmailStrategy == "" {
+		return id
+	}
+	e.Verification = verificationBy(u.EmailStrategy, e.Verification.Status)
+	if provider, ok := strings.CutPrefix(u.EmailStrategy, "from_"); ok {
+		o.AddExternalAccount(provider, u.Email, clerk.Bool(true))
+	}
+	return id
 }
 
 // placeholderImage takes the place of the avatar that Clerk draws for a user without an image.

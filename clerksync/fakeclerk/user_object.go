@@ -29,17 +29,24 @@ type UserObject struct {
 	Extra map[string]any `json:"-"`
 
 	ids *idSource // nil: looseIDs
+	// emailVerified is the email_address_verified of external accounts, by their ids. clerk.User does
+	// not have it.
+	emailVerified map[string]*bool
+	inEvent       bool // encode the shape that events have
 }
 
 // MarshalJSON encodes the object with the fields of Extra.
 func (u UserObject) MarshalJSON() ([]byte, error) {
 	type plain UserObject // without this method
 	b, err := json.Marshal(plain(u))
-	if err != nil || len(u.Extra) == 0 {
+	if err != nil || len(u.Extra) == 0 && len(u.ExternalAccounts) == 0 {
 		return b, err
 	}
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(b, &fields); err != nil {
+		return nil, err
+	}
+	if fields["external_accounts"], err = json.Marshal(u.accounts()); err != nil {
 		return nil, err
 	}
 	for name, value := range u.Extra {
@@ -58,6 +65,17 @@ func (u *UserObject) AddEmailAddress(address string, verified bool) string {
 	e.Verification = verification(verified, "email_code")
 	u.EmailAddresses = append(u.EmailAddresses, e)
 	return e.ID
+}
+
+// addEmailByAdmin adds an address as the Backend API does: it is verified without the user, or
+// reserved.
+func (u *UserObject) addEmailByAdmin(address string, verified bool) string {
+	id := u.AddEmailAddress(address, verified)
+	e := u.EmailAddresses[len(u.EmailAddresses)-1]
+	if e.Reserved = !verified; verified {
+		e.Verification = verificationBy("admin", "verified")
+	}
+	return id
 }
 
 // AddPhoneNumber adds a phone number and returns its id ("idn_…"). It does not make the number
@@ -150,7 +168,7 @@ func (u *UserObject) clone() (*UserObject, error) {
 	if err := json.Unmarshal(b, (*plain)(&c)); err != nil {
 		return nil, err
 	}
-	c.Extra, c.ids = maps.Clone(u.Extra), u.ids
+	c.Extra, c.ids, c.emailVerified = maps.Clone(u.Extra), u.ids, maps.Clone(u.emailVerified)
 	return &c, nil
 }
 

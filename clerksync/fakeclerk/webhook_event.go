@@ -71,7 +71,7 @@ func (s *Server) emit(eventType string, data any) (messageID string) {
 		}
 		now := s.Now()
 		if body == nil {
-			body = mustMarshal(newEnvelope(eventType, s.instanceID, now, data))
+			body = mustMarshal(newEnvelope(eventType, s.instanceID, now, forEvent(data)))
 		}
 		e.accept(Message{ID: id, Type: eventType, Body: body, CreatedAt: now, State: Pending})
 	}
@@ -193,7 +193,7 @@ func SignedRequest(ctx context.Context, url, secret string, e Event) *http.Reque
 	}
 	body := e.Body
 	if body == nil {
-		body = mustMarshal(newEnvelope(e.Type, cmp.Or(e.InstanceID, "ins_fakeclerk"), at, e.Data))
+		body = mustMarshal(newEnvelope(e.Type, cmp.Or(e.InstanceID, "ins_fakeclerk"), at, forEvent(e.Data)))
 	}
 	r, err := newDelivery(ctx, url, []string{secret}, cmp.Or(e.ID, looseIDs.id("msg_")), at, body)
 	if err != nil {

@@ -269,6 +269,7 @@ func (s *Store) Edit(clerkID string, f func(*clerksync.User)) error {
 	u := stored.Clone()
 	f(u)
 	u.ID, u.ClerkID, u.RoleFromClerk, u.Partial, u.Omit = stored.ID, clerkID, false, false, nil
+	u.ExternalID, u.EmailProven = "", false
 	r, err := u.Canonical()
 	if err != nil {
 		return fmt.Errorf("memstore: %w", err)

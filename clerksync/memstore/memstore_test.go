@@ -129,6 +129,7 @@ func TestEdit(t *testing.T) {
 	err = s.Edit("user_1", func(u *clerksync.User) {
 		kept = u
 		u.ID, u.ClerkID, u.Partial, u.RoleFromClerk = "other", "user_2", true, true
+		u.ExternalID, u.EmailProven = "65f0", true
 		u.Role, u.IsActive = clerksync.RoleAdmin, false
 		u.Extra = map[string]any{"seats": 3}
 	})

@@ -93,9 +93,9 @@ func (c *check) wellFormed(method, id string, u *clerksync.User) {
 	if u.ID == "" {
 		c.errorf("%s of %q: the record has no ID", method, id)
 	}
-	if u.RoleFromClerk || u.Partial || u.Omit != nil {
-		c.errorf("%s of %q: RoleFromClerk %t, Partial %t, Omit %v: want none of them in a record",
-			method, id, u.RoleFromClerk, u.Partial, u.Omit)
+	if u.RoleFromClerk || u.Partial || u.Omit != nil || u.ExternalID != "" || u.EmailProven {
+		c.errorf("%s of %q: RoleFromClerk %t, Partial %t, Omit %v, ExternalID %q, EmailProven %t: want none of them in a record",
+			method, id, u.RoleFromClerk, u.Partial, u.Omit, u.ExternalID, u.EmailProven)
 	}
 	for _, fault := range timeFaults(u) {
 		c.errorf("%s of %q: %s", method, id, fault)
