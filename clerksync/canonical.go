@@ -90,7 +90,7 @@ var reservedFields = map[string]bool{
 	"lastSignInAt": true, "emailVerified": true, "phoneVerified": true, "isActive": true, "banned": true,
 	"createdAt": true, "updatedAt": true, "clerkCreatedAt": true, "clerkUpdatedAt": true,
 	"syncedAt": true, "deletedAt": true, "extraFields": true,
-	"adoptedAt": true, "adoptedBy": true, "clerkJobs": true,
+	"adoptedAt": true, "adoptedBy": true, "clerkInsert": true, "clerkJobs": true,
 }
 
 // canonicalExtra checks the names in u's Extra and converts its values; see

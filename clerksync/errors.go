@@ -85,7 +85,8 @@ type ConflictError struct {
 	//
 	// It is empty if a unique index is in the way.
 	Type string
-	// Err is the Store's own error; may be nil.
+	// Err is the Store's own error; may be nil. It matches [ErrUnlinked] if a record without a
+	// Clerk id has the user's e-mail address and is not adopted.
 	Err error
 }
 
@@ -97,6 +98,10 @@ func (e *ConflictError) Error() string {
 	}
 	if e.Type != "" {
 		return fmt.Sprintf("clerksync: the app's record has %s of type %s, which clerksync would overwrite", cmp.Or(e.Field, "a field"), e.Type)
+	}
+	var adopting interface{ ConflictText() string } // the error of a Store that adopts
+	if errors.As(e.Err, &adopting) {
+		return prefix + adopting.ConflictText()
 	}
 	holder := "another record"
 	if e.Holder != "" {

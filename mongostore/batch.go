@@ -73,6 +73,7 @@ type item struct {
 	result clerksync.Result // if the planned write succeeds
 	sent   bool             // a guarded upsert was sent, and the server did not say that it failed
 	passes bool             // a guarded upsert wrote it, or would have
+	adopts *adoption        // if that is the planned write
 	// unconfirmed is the error of the last command that wrote the item, or may have: too few
 	// members confirmed it.
 	unconfirmed error
@@ -98,19 +99,20 @@ func (b *batch) apply(ctx context.Context, items []*item, first bool) {
 // decide reads items and writes those that need it. It reports whether they could be
 // read.
 func (b *batch) decide(ctx context.Context, items []*item) bool {
-	records, err := b.records(ctx, items)
+	found, err := b.look(ctx, items)
 	if err != nil {
 		b.fail(items, err)
 		return false
 	}
+	items, alone := found.complete(items)
 	var planned []*item
 	var models []mongo.WriteModel
 	var inserts, updates int64
 	for _, it := range items {
-		model := b.plan(it, records[it.up.u.ClerkID])
+		model := b.plan(it, found)
 		switch model.(type) {
 		case nil:
-			if o := it.result.Outcome; o != clerksync.Created && o != clerksync.Updated {
+			if o := it.result.Outcome; o != clerksync.Created && o != clerksync.Updated && o != clerksync.Adopted {
 				it.unconfirmed = nil // it is not this batch's write that the record shows
 			}
 			b.conclude(ctx, it)
@@ -131,12 +133,13 @@ func (b *batch) decide(ctx context.Context, items []*item) bool {
 		if err != nil || res.InsertedCount != inserts || res.MatchedCount != updates {
 			var rest []*item
 			planned, rest = b.check(ctx, planned)
-			b.settle(ctx, rest)
+			alone = append(alone, b.refuseUntrusted(ctx, rest)...)
 		}
 	}
 	for _, it := range planned {
 		b.conclude(ctx, it)
 	}
+	b.settle(ctx, alone)
 	return true
 }
 
@@ -163,10 +166,9 @@ func unconfirmed(ctx context.Context, err error) error {
 	return wrapDriverErr(ctx, "upsert batch", bulk)
 }
 
-// plan sets an item's result or error, and returns the write that it needs, nil for none. r
-// is the record as read, nil if there is none.
-func (b *batch) plan(it *item, r *record) mongo.WriteModel {
-	up := it.up
+// plan sets an item's result or error, and returns the write that it needs, nil for none.
+func (b *batch) plan(it *item, found *sighting) mongo.WriteModel {
+	up, r := it.up, found.own[it.up.u.ClerkID]
 	outcome := r.decide(up.u, up.time)
 	if outcome == clerksync.Unchanged && it.wrote(r) {
 		it.result, it.passes = up.written(clerksync.Updated), true
@@ -176,6 +178,17 @@ func (b *batch) plan(it *item, r *record) mongo.WriteModel {
 	if r == nil && len(up.u.Omit) > 0 {
 		b.errs[it.index] = errNoRecord
 		return nil
+	}
+	if r == nil && up.mayAdopt() {
+		switch c := b.store.adopt.choose(up.u, found); {
+		case c.err != nil:
+			b.errs[it.index] = c.err
+			return nil
+		case c.adopt != nil:
+			a := up.adoption(c)
+			it.adopts, it.result = &a, clerksync.Result{Outcome: clerksync.Adopted}
+			return mongo.NewUpdateOneModel().SetFilter(a.filter).SetUpdate(a.update)
+		}
 	}
 	if r == nil {
 		it.result = up.written(outcome)
@@ -209,6 +222,8 @@ func (it *item) didWrite(r *record) bool {
 	switch it.result.Outcome {
 	case clerksync.Created:
 		return it.up.inserted(r)
+	case clerksync.Adopted:
+		return it.up.adopted(r)
 	case clerksync.Updated:
 		return it.stamped(r)
 	default:
@@ -221,7 +236,10 @@ func (it *item) wouldPass(r *record, outcome clerksync.Outcome) bool {
 	if len(it.up.u.Omit) > 0 {
 		return false
 	}
-	if r == nil || it.up.inserted(r) {
+	if r == nil {
+		return !it.up.mayAdopt()
+	}
+	if it.up.inserted(r) {
 		return true
 	}
 	return outcome == clerksync.Updated && !r.unconfirmed() && !r.date("clerkUpdatedAt").Equal(it.up.u.ClerkUpdatedAt) &&

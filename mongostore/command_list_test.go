@@ -87,7 +87,9 @@ var commandList = map[string]map[string]support{
 // operatorList has the operators of filters, updates and pipelines.
 var operatorList = map[string]support{
 	"$eq": {since: "3.0", v1: true}, "$gt": always, "$gte": always, "$lt": always, "$ne": always, "$in": always, "$exists": always,
-	"$and":  {since: "2.6", v1: true, rare: "for partial indexes, which FerretDB 1 does not have"},
+	"$and":  {since: "2.6", v1: true},
+	"$nor":  {since: "2.6", v1: true},
+	"$or":   {since: "2.6", v1: true, but: "Amazon DocumentDB uses indexes for it only if each branch has one: Open creates them"},
 	"$size": always,
 	"$type": {since: "3.2", v1: true}, // by name
 	"$not":  {since: "2.6", v1: true, but: "Amazon DocumentDB uses no index for it: the clerkId beside it has one"},
@@ -102,5 +104,8 @@ var withoutClerkID = map[string]string{
 	"(*Store).Undeleted":     "reads all records",
 	"(*Store).movedFrom":     "looks for Clerk ids at other paths",
 	"(*Store).duplicates":    "looks for records with the same Clerk id",
+	"(*adopter).untrusted":   "looks for records without a Clerk id that are not trusted",
+	"(*adopter).look":        "looks for records without a Clerk id",
+	"(*Store).refuseSharded": "reads the cluster's metadata, and matches no record",
 	"(*upsert).findConflict": "looks for the holder of a value, whoever that is",
 }

@@ -48,7 +48,7 @@ func (up *upsert) barrier(r *record) (path string, v bson.RawValue) {
 	if r == nil {
 		return "", bson.RawValue{}
 	}
-	for _, name := range append(fieldPaths(up.u), bookkeeping...) {
+	for _, name := range append(fieldPaths(up.u), "clerkUpdatedAt", "syncedAt", "lastSignInAt", "updatedAt", "extraFields") {
 		if path, v := r.barrier(name); path != "" {
 			return path, v
 		}
@@ -69,7 +69,7 @@ func (up *upsert) removeBarrier(ctx context.Context, parent string, v bson.RawVa
 }
 
 // conflict deals with a unique index other than clerkId's, which keeps u from being
-// written to r, nil for a new record. Deleted records give up the values, and errLostRace
+// written to r, nil for a new record. r may be one to adopt. Deleted records give up the values, and errLostRace
 // asks for another attempt. If another user has them, it returns a
 // [*clerksync.ConflictError].
 func (up *upsert) conflict(ctx context.Context, r *record, err error) error {
@@ -104,6 +104,9 @@ func (up *upsert) conflict(ctx context.Context, r *record, err error) error {
 
 // writes reports whether u would be written over r, which is nil if there is no record.
 func (up *upsert) writes(r *record) bool {
+	if r != nil && !r.hasClerkID() {
+		return true // to adopt it
+	}
 	outcome := r.decide(up.u, up.time)
 	return outcome == clerksync.Created || outcome == clerksync.Updated
 }
@@ -133,7 +136,7 @@ func (up *upsert) findConflict(ctx context.Context, r *record, refusal error) (*
 		if key == nil {
 			continue
 		}
-		if holders, err := up.holders(ctx, key); err != nil || len(holders) > 0 {
+		if holders, err := up.holders(ctx, key, r); err != nil || len(holders) > 0 {
 			return key, holders, err
 		}
 	}

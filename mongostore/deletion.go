@@ -24,6 +24,10 @@ import (
 // has never written, a value of another type than clerksync's is the app's too. A record
 // that is already deleted stays as it is.
 func (s *Store) Deactivate(ctx context.Context, clerkID string, at time.Time) (clerksync.Result, error) {
+	return s.deactivate(ctx, clerkID, "", at)
+}
+
+func (s *Store) deactivate(ctx context.Context, clerkID, externalID string, at time.Time) (clerksync.Result, error) {
 	const op = "deactivate"
 	ctx, err := begin(ctx, op)
 	if err != nil {
@@ -39,7 +43,7 @@ func (s *Store) Deactivate(ctx context.Context, clerkID string, at time.Time) (c
 	if at.Before(epoch) { // to the filters, such a date is not a tombstone
 		at = now
 	}
-	d := &deactivation{store: s, erase: s.erase, clerkID: clerkID, id: bson.NewObjectID(), time: now, at: at}
+	d := &deactivation{store: s, erase: s.erase, clerkID: clerkID, externalID: externalID, id: bson.NewObjectID(), time: now, at: at}
 	res := clerksync.Result{Outcome: clerksync.Deactivated}
 	err = s.retry(ctx, op, func() (err error) {
 		res.User, err = d.try(ctx)
@@ -56,6 +60,7 @@ type deactivation struct {
 	store      *Store
 	erase      bool
 	clerkID    string
+	externalID string        // may name a record to adopt
 	id         bson.ObjectID // of the tombstone, if this call inserts it
 	time       time.Time     // when the call began
 	at         time.Time     // of the deletion
@@ -65,6 +70,9 @@ type deactivation struct {
 
 // try makes one attempt. It returns the record if it was deleted before.
 func (d *deactivation) try(ctx context.Context) (*clerksync.User, error) {
+	if d.store.adopt.external(d.externalID) {
+		return d.tryAdopting(ctx)
+	}
 	if d.attempts++; d.attempts == 1 && !d.erase {
 		filter := bson.D{{Key: "clerkId", Value: d.clerkID}, undeleted}
 		onInsert := bson.D{{Key: "_id", Value: d.id}, {Key: "createdAt", Value: d.time}}
@@ -83,26 +91,39 @@ func (d *deactivation) try(ctx context.Context) (*clerksync.User, error) {
 		return nil, err
 	case r == nil:
 		return nil, d.insertTombstone(ctx)
-	case !r.deletedAt().IsZero():
+	default:
+		return d.settle(ctx, r)
+	}
+}
+
+// settle marks a record deleted that was read. It returns the record if it was deleted before.
+func (d *deactivation) settle(ctx context.Context, r *record) (*clerksync.User, error) {
+	if !r.deletedAt().IsZero() {
 		return r.user(), nil
 	}
-	update := bson.D{{Key: "$set", Value: d.fields()}}
-	var erased []string
-	if d.erase {
-		erased = erasure(r)
-		unset := make(bson.D, len(erased))
-		for i, path := range erased {
-			unset[i] = bson.E{Key: path, Value: ""}
-		}
-		if len(unset) > 0 { // before MongoDB 5.0 an operator must not be empty
-			update = append(update, bson.E{Key: "$unset", Value: unset})
-		}
-	}
+	update, erased := d.update(r)
 	if parent, _ := r.barrier("clerkId"); parent != "" { // keep the id: a parent is replaced as a whole
 		update[0].Value = append(d.fields(), bson.E{Key: "clerkId", Value: d.clerkID})
 	}
-	_, err = d.store.write(ctx, r.asRead(erased), r.replaceBarriers(update), false)
+	_, err := d.store.write(ctx, r.asRead(erased), r.replaceBarriers(update), false)
 	return nil, err
+}
+
+// update returns the update that marks r deleted, and the paths that it erases.
+func (d *deactivation) update(r *record) (update bson.D, erased []string) {
+	update = bson.D{{Key: "$set", Value: d.fields()}}
+	if !d.erase {
+		return update, nil
+	}
+	erased = erasure(r)
+	unset := make(bson.D, len(erased))
+	for i, path := range erased {
+		unset[i] = bson.E{Key: path, Value: ""}
+	}
+	if len(unset) > 0 { // before MongoDB 5.0 an operator must not be empty
+		update = append(update, bson.E{Key: "$unset", Value: unset})
+	}
+	return update, erased
 }
 
 // perhapsBarred reports whether the server may have refused a write because a record has

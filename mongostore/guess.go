@@ -103,11 +103,10 @@ func unreadModels(items []*item, g guess) (sent []*item, models []mongo.WriteMod
 		case len(it.up.u.Omit) > 0: // the write depends on the record
 			rest = append(rest, it)
 			continue
-		case g == guessNew:
+		case g == guessNew && !it.up.mayAdopt():
 			models = append(models, mongo.NewInsertOneModel().SetDocument(it.up.document()))
 		case g == guessWritable && it.up.guardable():
-			models = append(models, mongo.NewUpdateOneModel().
-				SetFilter(it.up.guard()).SetUpdate(it.up.guardedUpdate()).SetUpsert(true))
+			models = append(models, it.up.guardedModel())
 			it.sent = true
 		default:
 			rest = append(rest, it)
@@ -116,6 +115,16 @@ func unreadModels(items []*item, g guess) (sent []*item, models []mongo.WriteMod
 		sent = append(sent, it)
 	}
 	return sent, models, rest
+}
+
+// guardedModel is the write of a user who is new or newer. It does not insert one who may adopt
+// a record.
+func (up *upsert) guardedModel() mongo.WriteModel {
+	model := mongo.NewUpdateOneModel().SetFilter(up.guard())
+	if up.mayAdopt() {
+		return model.SetUpdate(up.update(nil))
+	}
+	return model.SetUpdate(up.guardedUpdate()).SetUpsert(true)
 }
 
 // bulkAnswer is what a server's answer to an unordered bulk says for certain.

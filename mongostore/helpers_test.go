@@ -425,7 +425,13 @@ func twice(t *testing.T, fields mongostore.Fields) rawStore {
 	monitor.expect(base.Name(), fields["clerkId"])
 	opts := &mongostore.Options{BatchSize: batchSize, Fields: fields}
 	open(t, base, opts)
-	hooked := newHooked(t, base, func(cmd bson.Raw) {
+	return rawStore{open(t, twiceOn(t, base), opts), base}
+}
+
+// twiceOn returns base on a client whose writes the server gets twice.
+func twiceOn(t *testing.T, base *mongo.Collection) *mongo.Collection {
+	t.Helper()
+	return newHooked(t, base, func(cmd bson.Raw) {
 		switch commandName(cmd) {
 		case "insert", "update", "findAndModify":
 			var d bson.D
@@ -440,7 +446,6 @@ func twice(t *testing.T, fields mongostore.Fields) rawStore {
 			}
 		}
 	})
-	return rawStore{open(t, hooked, opts), base}
 }
 
 // interrupted is a Store that calls other just before its nth command of a kind. The test

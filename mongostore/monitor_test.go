@@ -226,8 +226,8 @@ func (c *commandCheck) names(cmd bson.Raw, path string) {
 	}
 }
 
-// namesClerkID reports whether filter has a Clerk id at the path, a list of them, or the array that
-// a record of the app's has in the place of one.
+// namesClerkID reports whether filter has a Clerk id at the path, a list of them, the array that a
+// record of the app's has in the place of one, or the _id of a record to adopt.
 func namesClerkID(filter bson.Raw, path string) bool {
 	id := filter.Lookup(path)
 	if id.IsZero() { // a new document
@@ -239,6 +239,10 @@ func namesClerkID(filter bson.Raw, path string) bool {
 	condition, _ := id.DocumentOK()
 	parent, _, _ := strings.Cut(path, ".")
 	if condition.Lookup("$eq").Type == bson.TypeArray || filter.Lookup(parent, "$eq").Type == bson.TypeArray {
+		return true
+	}
+	none := condition.Lookup("$eq")
+	if empty, _ := none.StringValueOK(); !filter.Lookup("_id").IsZero() && !none.IsZero() && empty == "" {
 		return true
 	}
 	ids, ok := condition.Lookup("$in").ArrayOK()
@@ -358,6 +362,8 @@ func TestMonitorFindsFaults(t *testing.T) {
 		"no equality":      {filter(bson.D{{Key: "$gt", Value: ""}}), nil, "a filter of find without an equality on clerkId"},
 		"null":             {filter(nil), nil, "a filter of find without an equality on clerkId"},
 		"a list with null": {filter(bson.D{{Key: "$in", Value: bson.A{"x", nil}}}), nil, "a filter of find without an equality on clerkId"},
+		"one to adopt":     {oneToAdopt(nil), nil, ""},
+		"of a user":        {oneToAdopt(bson.D{{Key: "$exists", Value: true}}), nil, "a filter of find without an equality on clerkId"},
 		"no filter":        {bson.D{{Key: "insert", Value: "users"}, {Key: "documents", Value: bson.A{bson.D{}}}}, nil, "a filter of insert without an equality on clerkId"},
 		"an exception":     {filter(bson.D{{Key: "$gt", Value: ""}}), []string{"(*Store).find", "(*Store).Undeleted.func1"}, ""},
 		"of another":       {filter(bson.D{{Key: "$gt", Value: ""}}), []string{"(*Store).find", "(*Store).Users"}, "a filter of find without an equality on clerkId"},
@@ -375,6 +381,15 @@ func TestMonitorFindsFaults(t *testing.T) {
 			}
 		})
 	}
+}
+
+// oneToAdopt finds a record by its _id and by what it has as its clerkId.
+func oneToAdopt(clerkID any) bson.D {
+	condition, isDocument := clerkID.(bson.D)
+	if !isDocument {
+		condition = bson.D{{Key: "$eq", Value: clerkID}}
+	}
+	return bson.D{{Key: "find", Value: "users"}, {Key: "filter", Value: bson.D{{Key: "_id", Value: 1}, {Key: "clerkId", Value: condition}}}}
 }
 
 // TestMonitorTellsWhoCalls checks that the tests' own commands do not count.

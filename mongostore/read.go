@@ -146,28 +146,33 @@ func (s *Store) scan(ctx context.Context, op string) (cursor *mongo.Cursor, err 
 }
 
 // find reads at most limit records, in any order. If fields is nil it reads whole ones.
-func (s *Store) find(ctx context.Context, op string, limit int, filter, fields bson.D) ([]*record, error) {
+func (s *Store) find(ctx context.Context, op string, limit int, filter, fields bson.D) (records []*record, err error) {
+	err = s.retry(ctx, op, func() (err error) {
+		records, err = s.findOnce(ctx, limit, filter, fields)
+		return err
+	})
+	return records, err
+}
+
+// findOnce is find without other attempts.
+func (s *Store) findOnce(ctx context.Context, limit int, filter, fields bson.D) ([]*record, error) {
 	opts := options.Find().
 		SetLimit(int64(limit)).
 		SetBatchSize(int32(limit) + 1) // all in one reply; by default the first 101 come alone
 	if fields != nil {
 		opts.SetProjection(s.codec.keys(fields))
 	}
-	var records []*record
-	err := s.retry(ctx, op, func() error {
-		cursor, err := s.coll.Find(ctx, filter, opts)
-		if err != nil {
-			return err
-		}
-		var documents []bson.Raw
-		if err := cursor.All(ctx, &documents); err != nil {
-			return err
-		}
-		records = make([]*record, len(documents))
-		for i, raw := range documents {
-			records[i] = s.record(raw)
-		}
-		return nil
-	})
-	return records, err
+	cursor, err := s.coll.Find(ctx, filter, opts)
+	if err != nil {
+		return nil, err
+	}
+	var documents []bson.Raw
+	if err := cursor.All(ctx, &documents); err != nil {
+		return nil, err
+	}
+	records := make([]*record, len(documents))
+	for i, raw := range documents {
+		records[i] = s.record(raw)
+	}
+	return records, nil
 }

@@ -99,14 +99,20 @@ func backoff(attempt int) time.Duration {
 // retryAfter returns how long a throttling server asks to wait, 0 if it does not say so
 // in a field.
 func retryAfter(err error) time.Duration {
-	var raw bson.Raw
-	if cmd := (mongo.CommandError{}); errors.As(err, &cmd) {
-		raw = cmd.Raw
-	} else if we := firstWriteError(err); we != nil {
-		raw = we.Raw
-	}
-	ms, _ := raw.Lookup("RetryAfterMs").AsInt64OK()
+	ms, _ := errorDocument(err).Lookup("RetryAfterMs").AsInt64OK()
 	return time.Duration(min(max(ms, 0), 60_000)) * time.Millisecond
+}
+
+// errorDocument returns what the server says about a command or a single write that failed, nil
+// if err is another error.
+func errorDocument(err error) bson.Raw {
+	if cmd := (mongo.CommandError{}); errors.As(err, &cmd) {
+		return cmd.Raw
+	}
+	if we := firstWriteError(err); we != nil {
+		return we.Raw
+	}
+	return nil
 }
 
 // sleep reports false if ctx ends first. It does not wait if the deadline is nearer than d.

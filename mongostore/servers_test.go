@@ -280,7 +280,7 @@ func callCases() map[string]call {
 	}
 }
 
-// check checks the records after the call. There is one of each user.
+// check checks the records after the call. There is one of each user, and no other.
 func (c call) check(t *testing.T, what string, base rawStore, name string) {
 	t.Helper()
 	var ids []string
@@ -290,6 +290,9 @@ func (c call) check(t *testing.T, what string, base rawStore, name string) {
 	cursor, err := base.coll.Find(t.Context(), bson.D{{Key: "clerkId", Value: bson.D{{Key: "$in", Value: ids}}}})
 	if err != nil {
 		t.Fatal(err)
+	}
+	if n, err := base.coll.CountDocuments(t.Context(), bson.D{}); err != nil || int(n) != len(ids) {
+		t.Errorf("%s: %d records in all, %v", what, n, err)
 	}
 	var records []struct {
 		ClerkID        string    `bson:"clerkId"`

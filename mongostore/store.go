@@ -30,8 +30,8 @@ type Options struct {
 
 	// AllowUnique names unique indexes that Open would otherwise refuse because they
 	// let in only one record without the field. List an index only if every user,
-	// deleted ones included, is certain to have a value. Names of indexes that do not
-	// exist are ignored.
+	// deleted ones included, is certain to have a value. Open also does not look for Clerk
+	// ids in them; see Fields. Names of indexes that do not exist are ignored.
 	//
 	// Defaults to none.
 	AllowUnique []string
@@ -74,6 +74,11 @@ type Options struct {
 	// Defaults to none: each field is under its own name.
 	Fields Fields
 
+	// Adopt links Clerk users to records that the app had before Clerk, at their first sync.
+	//
+	// Defaults to linking none.
+	Adopt *Adopt
+
 	// Now is the clock for createdAt, updatedAt and [clerksync.Decide]. If clerksync's
 	// Config.Now is set, set this to the same function.
 	//
@@ -81,8 +86,8 @@ type Options struct {
 	Now func() time.Time
 }
 
-// Store is a [clerksync.BatchStore] and a [clerksync.RestoreStore] on one collection;
-// [Open] returns one. It is safe for concurrent use, by any number of processes. It
+// Store is a [clerksync.BatchStore], a [clerksync.RestoreStore] and, with [Options].Adopt, a
+// [clerksync.AdoptStore] that adopts, on one collection; [Open] returns one. It is safe for concurrent use, by any number of processes. It
 // does not need to be closed: the client is the caller's. Its calls do not join a
 // session or transaction that their context holds.
 type Store struct {
@@ -91,6 +96,7 @@ type Store struct {
 	batchSize int
 	erase     bool
 	readOnly  bool
+	adopt     *adopter // nil adopts nothing
 	now       func() time.Time
 	unique    []uniqueIndex // those without clerkId and _id
 	// deadlocked admits one call at a time, of those whose write ended in a deadlock.
@@ -105,6 +111,7 @@ type Store struct {
 var (
 	_ clerksync.BatchStore   = (*Store)(nil)
 	_ clerksync.RestoreStore = (*Store)(nil)
+	_ clerksync.AdoptStore   = (*Store)(nil)
 )
 
 // Open returns a Store on coll. If opts is nil, the defaults apply. The collection does
@@ -149,12 +156,19 @@ func Open(ctx context.Context, coll *mongo.Collection, opts *Options) (*Store, e
 	if opts.BatchSize < 0 {
 		return nil, fmt.Errorf("mongostore: open: BatchSize is %d; it must be positive, or 0 for the default", opts.BatchSize)
 	}
-	ctx, err := begin(ctx, "open")
+	adopt, err := newAdopter(opts.Adopt)
+	if err != nil {
+		return nil, err
+	}
+	ctx, err = begin(ctx, "open")
 	if err != nil {
 		return nil, err
 	}
 	fields, err := newFieldMap(opts.Fields)
 	if err != nil {
+		return nil, err
+	}
+	if err := adopt.checkFields(fields); err != nil {
 		return nil, err
 	}
 	s := &Store{
@@ -166,6 +180,7 @@ func Open(ctx context.Context, coll *mongo.Collection, opts *Options) (*Store, e
 		batchSize:    opts.BatchSize,
 		erase:        opts.EraseOnDelete,
 		readOnly:     opts.ReadOnly,
+		adopt:        adopt,
 		now:          opts.Now,
 		deadlocked:   make(chan struct{}, 1),
 		backfillSize: backfillSize,
@@ -191,7 +206,11 @@ func Open(ctx context.Context, coll *mongo.Collection, opts *Options) (*Store, e
 	} else if fault != nil {
 		return nil, fault
 	}
-	if err := errors.Join(fault, s.ensureIndexes(ctx, opts.AllowUnique)); err != nil {
+	err = errors.Join(fault, s.ensureIndexes(ctx, opts.AllowUnique))
+	if err == nil {
+		err = s.prepareAdopting(ctx)
+	}
+	if err != nil {
 		return nil, err
 	}
 	return s, nil

@@ -25,8 +25,12 @@ var confirmed = bson.D{
 
 var notArray = bson.E{Key: "$not", Value: bson.D{{Key: "$type", Value: "array"}}}
 
-// unconfirmed reports whether clerksync has never written the record.
+// unconfirmed reports whether clerksync has never written the record. It writes none without a
+// Clerk id.
 func (r *record) unconfirmed() bool {
+	if r.clerkID() == "" {
+		return true
+	}
 	_, synced := r.value("syncedAt").DateTimeOK()
 	return !synced && r.deletedAt().IsZero()
 }
@@ -45,6 +49,7 @@ var fieldTypes = map[string]bson.Type{
 	"clerkCreatedAt": bson.TypeDateTime, "clerkUpdatedAt": bson.TypeDateTime, "syncedAt": bson.TypeDateTime,
 	"lastSignInAt": bson.TypeDateTime, "updatedAt": bson.TypeDateTime, "deletedAt": bson.TypeDateTime,
 	"extraFields": bson.TypeArray,
+	"adoptedAt":   bson.TypeDateTime, insertToken: bson.TypeObjectID,
 }
 
 // checkedPaths returns the paths that matter to an Upsert of u to an unconfirmed record. It
@@ -75,7 +80,12 @@ func (r *record) checkWritable(u *clerksync.User) error {
 	if !r.unconfirmed() {
 		return nil
 	}
-	for _, path := range r.checkedPaths(u) {
+	return r.checkTypes(u, r.checkedPaths(u))
+}
+
+// checkTypes returns a conflict about the first value at one of paths that is the app's.
+func (r *record) checkTypes(u *clerksync.User, paths []string) error {
+	for _, path := range paths {
 		want := typeAt(path)
 		if _, extra := u.Extra[path]; extra {
 			want = 0
@@ -136,12 +146,13 @@ func (r *record) unchanged(names []string) (filter bson.D) {
 		for ; in != nil && i < len(segments)-1; i++ {
 			key := r.codec.verbatim(strings.Join(segments[:i+1], "."))
 			v := in.Lookup(segments[i])
-			condition := onlyEqualTo(key, v)
-			if in, _ = v.DocumentOK(); in != nil { // the app may change what else is in it
-				condition.Value = bson.D{{Key: "$type", Value: "object"}, notArray}
-			}
-			if !has(key) {
-				filter = append(filter, condition)
+			in, _ = v.DocumentOK()
+			switch {
+			case has(key):
+			case in != nil: // the app may change what else is in it
+				filter = append(filter, bson.E{Key: key, Value: bson.D{{Key: "$type", Value: "object"}, notArray}})
+			default:
+				filter = append(filter, onlyEqualTo(key, v))
 			}
 		}
 		if in != nil && segments != nil {

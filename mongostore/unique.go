@@ -140,8 +140,8 @@ func setPath(doc bson.D, path []string, value any) bson.D {
 }
 
 // holders returns the records of others that have a key. It compares as the index does, and
-// leaves out records that are not in the index.
-func (up *upsert) holders(ctx context.Context, k *uniqueKey) (holders []*record, err error) {
+// leaves out records that are not in the index, and r, to which u is to be written.
+func (up *upsert) holders(ctx context.Context, k *uniqueKey, r *record) (holders []*record, err error) {
 	filter := slices.Clone(k.filter)
 	opts := options.Find().SetLimit(maxHolders)
 	if k.index.collation != nil {
@@ -161,8 +161,10 @@ func (up *upsert) holders(ctx context.Context, k *uniqueKey) (holders []*record,
 		return nil, err
 	}
 	for _, raw := range documents {
-		if r := up.store.record(raw); r.clerkID() != up.u.ClerkID {
-			holders = append(holders, r)
+		holder := up.store.record(raw)
+		itself := r != nil && r.raw.Lookup("_id").Equal(raw.Lookup("_id"))
+		if !itself && holder.clerkID() != up.u.ClerkID {
+			holders = append(holders, holder)
 		}
 	}
 	return holders, nil
@@ -208,7 +210,7 @@ func (s *Store) candidates(err error) []uniqueIndex {
 	}
 	if named == nil {
 		ix := uniqueIndex{fields: keys}
-		ix.collation, _ = firstWriteError(err).Raw.Lookup("collation").DocumentOK()
+		ix.collation, _ = errorDocument(err).Lookup("collation").DocumentOK()
 		named = append(named, ix)
 	}
 	return named
@@ -217,11 +219,7 @@ func (s *Store) candidates(err error) []uniqueIndex {
 // duplicateKeys returns the fields of the index that err is about. MongoDB has told them
 // since 4.4; other servers do not.
 func duplicateKeys(err error) []string {
-	we := firstWriteError(err)
-	if we == nil {
-		return nil
-	}
-	pattern, _ := we.Raw.Lookup("keyPattern").DocumentOK()
+	pattern, _ := errorDocument(err).Lookup("keyPattern").DocumentOK()
 	if len(pattern) == 0 {
 		return nil
 	}

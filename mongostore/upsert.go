@@ -61,6 +61,9 @@ type upsert struct {
 	attempts   int
 	duplicates int // duplicate key errors that no record explained
 	released   []released
+	// lookedAgain says that a search for a record to adopt was repeated because an index
+	// showed that there is one.
+	lookedAgain bool
 }
 
 func (s *Store) newUpsert(u *clerksync.User) (*upsert, error) {
@@ -101,6 +104,9 @@ func (up *upsert) run(ctx context.Context) (clerksync.Result, error) {
 // try makes one attempt; errLostRace asks for another. Only the first attempt writes
 // before it reads, because some servers deadlock on many upserts of one key at once.
 func (up *upsert) try(ctx context.Context) (clerksync.Result, error) {
+	if up.mayAdopt() {
+		return up.tryAdopting(ctx)
+	}
 	var duplicate error // or the record is rejected
 	if up.attempts++; up.attempts == 1 && up.guardable() {
 		outcome, err := up.store.write(ctx, up.guard(), up.guardedUpdate(), true)
@@ -108,31 +114,42 @@ func (up *upsert) try(ctx context.Context) (clerksync.Result, error) {
 			return up.written(outcome), up.diagnose(ctx, err)
 		}
 		duplicate = err
-		if r, err := up.confirm(ctx, duplicate); err != nil {
+		if r, err := up.confirmRefused(ctx, duplicate); err != nil {
 			return clerksync.Result{}, err
 		} else if r != nil {
 			return up.unchanged(r), nil
 		}
 	}
 	r, err := up.store.read(ctx, up.u.ClerkID)
-	if err == nil && r == nil && len(up.u.Omit) > 0 {
-		return clerksync.Result{}, errNoRecord
-	}
-	if err == nil && r == nil && duplicate == nil {
-		_, err = up.store.coll.InsertOne(ctx, up.document())
-		if !mongo.IsDuplicateKeyError(err) {
-			return up.written(clerksync.Created), up.checkSize(err)
-		}
-		duplicate = err
-		r, err = up.store.read(ctx, up.u.ClerkID)
-	}
-	if err != nil {
+	switch {
+	case err != nil:
 		return clerksync.Result{}, err
-	}
-	if r == nil {
+	case r != nil:
+		return up.settle(ctx, r)
+	case len(up.u.Omit) > 0:
+		return clerksync.Result{}, errNoRecord
+	case duplicate != nil:
 		return clerksync.Result{}, up.insertError(ctx, duplicate)
+	default:
+		return up.insert(ctx)
 	}
-	return up.settle(ctx, r)
+}
+
+// insert creates the record, or settles on one that another call has created.
+func (up *upsert) insert(ctx context.Context) (clerksync.Result, error) {
+	_, err := up.store.coll.InsertOne(ctx, up.document())
+	if !mongo.IsDuplicateKeyError(err) {
+		return up.written(clerksync.Created), up.checkSize(err)
+	}
+	r, readErr := up.store.read(ctx, up.u.ClerkID)
+	switch {
+	case readErr != nil:
+		return clerksync.Result{}, readErr
+	case r == nil:
+		return clerksync.Result{}, up.insertError(ctx, err)
+	default:
+		return up.settle(ctx, r)
+	}
 }
 
 // insertError returns the error for a record that could not be inserted.
@@ -227,15 +244,20 @@ func (s *Store) write(ctx context.Context, filter, update bson.D, insert bool) (
 	}
 }
 
-// confirm moves the two times forward if the record has u's version and fields: the
-// same event came again. refusal is the server's error for the upsert before. It returns
-// the record as it was before, or nil if the record differs, or if a filter cannot tell.
-// The fields are part of the filter because syncedAt says as of when they are known to
-// equal Clerk's: moved alone, it would keep out the evidence that corrects them.
-func (up *upsert) confirm(ctx context.Context, refusal error) (*record, error) {
+// confirmRefused is confirm after the server refused the upsert.
+func (up *upsert) confirmRefused(ctx context.Context, refusal error) (*record, error) {
 	if !mongo.IsDuplicateKeyError(refusal) {
 		return nil, nil // rejected: the filter may be too large as well
 	}
+	return up.confirm(ctx)
+}
+
+// confirm moves the two times forward if the record has u's version and fields: the
+// same event came again. It returns the record as it was before, or nil if the record differs,
+// or if a filter cannot tell. The fields are part of the filter because syncedAt says as of
+// when they are known to equal Clerk's: moved alone, it would keep out the evidence that
+// corrects them.
+func (up *upsert) confirm(ctx context.Context) (*record, error) {
 	update := up.moveTimes(nil)
 	filter, exact := up.equalFilter()
 	if update == nil || !exact {
@@ -301,13 +323,20 @@ func (up *upsert) written(outcome clerksync.Outcome) clerksync.Result {
 	return res
 }
 
-// outcome returns decided, or Created if this call inserted r by a write whose answer was
-// lost: exactly one call must report Created, whatever others did to the record since.
+// outcome returns decided, or Created or Adopted if this call inserted or adopted r by a write
+// whose answer was lost: exactly one call must report that, whatever others did to the record
+// since.
 func (up *upsert) outcome(r *record, decided clerksync.Outcome) clerksync.Outcome {
-	if up.inserted(r) && decided != clerksync.Deactivated {
+	switch {
+	case decided == clerksync.Deactivated:
+		return decided
+	case up.inserted(r):
 		return clerksync.Created
+	case up.adopted(r):
+		return clerksync.Adopted
+	default:
+		return decided
 	}
-	return decided
 }
 
 // unchanged returns the Result for a record that equals u.

@@ -103,6 +103,12 @@ func (up *upsert) extraNames() []string { return slices.Sorted(maps.Keys(up.u.Ex
 // and those that an earlier Extra wrote. r is nil for a record that guard matches.
 func (up *upsert) update(r *record) bson.D {
 	set, unset := up.fields(r)
+	return append(up.change(r, set, unset), up.moveTimes(r)...)
+}
+
+// change returns the update that sets and removes these fields of r, and removes those that an
+// earlier Extra wrote.
+func (up *upsert) change(r *record, set, unset bson.D) bson.D {
 	if r != nil {
 		for _, name := range r.lost(up.u) {
 			unset = append(unset, bson.E{Key: name, Value: ""})
@@ -112,7 +118,7 @@ func (up *upsert) update(r *record) bson.D {
 	if len(unset) > 0 { // before MongoDB 5.0 an operator must not be empty
 		update = append(update, bson.E{Key: "$unset", Value: unset})
 	}
-	return append(update, up.moveTimes(r)...)
+	return update
 }
 
 // guardedUpdate is update for an upsert that may insert.

@@ -1,0 +1,355 @@
+package mongostore_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/clerksync/clerksync-go/clerksync"
+	"github.com/clerksync/clerksync-go/mongostore"
+)
+
+// race is what happens before a command of an Upsert that may adopt the record with the _id 1.
+type race struct {
+	before    string // the kind of the command, of which the first one counts, or the second write
+	other     func(t *testing.T, s rawStore)
+	byEmail   bool // else by external id
+	noLegacy  bool
+	unique    bool // there is a unique index on the address
+	want      clerksync.Outcome
+	wantError func(err error) bool // nil: none
+	of        string               // whose record 1 is afterwards
+}
+
+func setOne(fields ...bson.E) func(*testing.T, rawStore) {
+	return func(t *testing.T, s rawStore) {
+		if _, err := s.coll.UpdateOne(t.Context(), bson.D{{Key: "_id", Value: 1}}, bson.D{{Key: "$set", Value: bson.D(fields)}}); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func adoptionRaces() map[string]race {
+	const adoption, creation = "findAndModify", "second write"
+	field := func(name string, value any) bson.E { return bson.E{Key: name, Value: value} }
+	isUnlinked := func(err error) bool { return errors.Is(err, clerksync.ErrUnlinked) }
+	isConflict := func(field, holder, typ string) func(error) bool {
+		return func(err error) bool {
+			var c *clerksync.ConflictError
+			return errors.As(err, &c) && c.Field == field && c.Holder == holder && c.Type == typ
+		}
+	}
+	offer := func(u *clerksync.User) func(*testing.T, rawStore) {
+		return func(t *testing.T, s rawStore) {
+			if _, err := s.Upsert(t.Context(), u); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	bob := change(person("bob", 1), func(u *clerksync.User) { u.ExternalID = "a7" })
+	insertOne := func(t *testing.T, s rawStore) { insert(t, s.coll, legacy(1, field("legacyId", "a7"))) }
+	ofTheWebhook := func(t *testing.T, s rawStore) { // of a process that does not adopt
+		upsert(t, open(t, s.coll, nil), change(ada(1), func(u *clerksync.User) { u.Email = "" }), clerksync.Created)
+	}
+	deleted := func(t *testing.T, s rawStore) { deactivate(t, s, "user_ada", hour(4)) }
+	named := func(t *testing.T, s rawStore) {
+		if _, err := s.DeactivateExternal(t.Context(), "user_ada", "a7", hour(4)); err != nil {
+			t.Error(err)
+		}
+	}
+	return map[string]race{
+		// The app changes the record between the search and the adoption.
+		"the address changes":         {before: adoption, other: setOne(field("email", "eve@example.com")), byEmail: true, want: clerksync.Created},
+		"the address becomes a list":  {before: adoption, other: setOne(field("email", bson.A{"ada@example.com"})), byEmail: true, wantError: isConflict("email", "", "array")},
+		"trust is withdrawn":          {before: adoption, other: setOne(field("emailVerified", false)), byEmail: true, wantError: isUnlinked},
+		"it is linked to another":     {before: adoption, other: setOne(field("clerkId", "user_eve")), byEmail: true, want: clerksync.Created, of: "user_eve"},
+		"it is linked, by id":         {before: adoption, other: setOne(field("clerkId", "user_eve")), wantError: isConflict("legacyId", "user_eve", ""), of: "user_eve"},
+		"it is deleted":               {before: adoption, other: setOne(field("deletedAt", hour(0))), byEmail: true, want: clerksync.Created},
+		"it is deleted, by id":        {before: adoption, other: setOne(field("deletedAt", hour(0))), wantError: isConflict("legacyId", "", "")},
+		"it has another external id":  {before: adoption, other: setOne(field("legacyId", "a8"), field("email", "x")), want: clerksync.Created},
+		"a name gets another type":    {before: adoption, other: setOne(field("name", bson.D{})), wantError: isConflict("name", "", "object")},
+		"a name of Extra gets a type": {before: adoption, other: setOne(field("plan", "gold")), wantError: isConflict("plan", "", "string")},
+		"clerkId becomes a list":      {before: adoption, other: setOne(field("clerkId", bson.A{nil})), wantError: isConflict("clerkId", "", "array")},
+		"its name changes":            {before: adoption, other: setOne(field("name", "of the app")), want: clerksync.Adopted, of: "user_ada"},
+		"its role changes":            {before: adoption, other: setOne(field("role", "GUEST")), want: clerksync.Adopted, of: "user_ada"},
+		"it is suspended":             {before: adoption, other: setOne(field("isActive", false)), want: clerksync.Adopted, of: "user_ada"},
+		"it gains credits":            {before: adoption, other: setOne(field("credits", int32(8))), want: clerksync.Adopted, of: "user_ada"},
+		"trust in it does not matter": {before: adoption, other: setOne(field("emailVerified", false)), want: clerksync.Adopted, of: "user_ada"},
+
+		// Another user, or the same one elsewhere.
+		"two users want it":        {before: adoption, other: offer(bob), wantError: isConflict("legacyId", "user_bob", ""), of: "user_bob"},
+		"it is adopted elsewhere":  {before: adoption, other: offer(external("a7", 1)), want: clerksync.Unchanged, of: "user_ada"},
+		"adopted with a newer one": {before: adoption, other: offer(external("a7", 2)), want: clerksync.Stale, of: "user_ada"},
+		"a record is made":         {before: adoption, other: ofTheWebhook, want: clerksync.Updated},
+		"the user is deleted":      {before: adoption, other: deleted, want: clerksync.Deactivated},
+		"deleted, by external id":  {before: adoption, other: named, want: clerksync.Deactivated, of: "user_ada"},
+
+		// Before the search, and between it and the creation.
+		"it comes before the search":      {before: "find", noLegacy: true, other: insertOne, want: clerksync.Adopted, of: "user_ada"},
+		"a record is made before that":    {before: "find", other: ofTheWebhook, want: clerksync.Updated},
+		"deleted before the search":       {before: "find", other: deleted, want: clerksync.Deactivated},
+		"a record is made, then ours":     {before: creation, noLegacy: true, other: ofTheWebhook, want: clerksync.Updated},
+		"deleted before the creation":     {before: creation, noLegacy: true, other: deleted, want: clerksync.Deactivated},
+		"it comes, and an index says so":  {before: creation, noLegacy: true, unique: true, other: insertOne, want: clerksync.Adopted, of: "user_ada"},
+		"it comes, and is not to be ours": {before: creation, noLegacy: true, unique: true, other: func(t *testing.T, s rawStore) { insert(t, s.coll, legacy(1)) }, wantError: isUnlinked},
+		// Nothing can know: see the comment on adoption.
+		"it comes, and nothing says so": {before: creation, noLegacy: true, other: insertOne, want: clerksync.Created},
+	}
+}
+
+// TestAdoptRaces lets others act in the middle of an adoption.
+func TestAdoptRaces(t *testing.T) {
+	t.Parallel()
+	for name, r := range adoptionRaces() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			base := openRacing(t, r, nil)
+			if !r.noLegacy {
+				insert(t, base.coll, legacy(1, bson.E{Key: "legacyId", Value: "a7"}))
+			}
+			var writes, met atomic.Int32
+			armed := false
+			s := openRacing(t, r, &base).with(t, r, func(cmd bson.Raw) {
+				kind := commandKind(cmd)
+				if armed && kind == "write" && writes.Add(1) == 2 {
+					kind = "second write"
+				}
+				if armed && kind == r.before && met.Add(1) == 1 {
+					r.other(t, base)
+				}
+			})
+			armed = true
+			u := external("a7", 1)
+			if r.byEmail {
+				u = proven(1)
+			}
+			res, err := s.Upsert(t.Context(), u)
+			armed = false
+			if met.Load() == 0 {
+				t.Fatal("the command was not sent")
+			}
+			if r.wantError != nil && !r.wantError(err) || r.wantError == nil && err != nil || res.Outcome != r.want {
+				t.Fatalf("%v, %v (%T), want %v", res.Outcome, err, err, r.want)
+			}
+			checkRace(t, base, r)
+		})
+	}
+}
+
+// openRacing returns a Store on a new collection, or on that of base.
+func openRacing(t *testing.T, r race, base *rawStore) rawStore {
+	t.Helper()
+	if base != nil {
+		return *base
+	}
+	coll := newCollection(t)
+	if r.unique {
+		createIndex(t, coll, ascending("email"), options.Index().SetUnique(true).SetSparse(true).SetName("email"))
+	}
+	return rawStore{open(t, coll, r.options()), coll}
+}
+
+func (r race) options() *mongostore.Options {
+	return &mongostore.Options{BatchSize: batchSize, Adopt: adoptAny(), AllowUnique: []string{"email"}}
+}
+
+// with returns a Store whose commands are hooked.
+func (s rawStore) with(t *testing.T, r race, hook func(bson.Raw)) *mongostore.Store {
+	t.Helper()
+	return open(t, newHooked(t, s.coll, hook), r.options())
+}
+
+// checkRace checks that record 1 is whose it should be, that what the app wrote to it stays, and
+// that each user has at most one record.
+func checkRace(t *testing.T, s rawStore, r race) {
+	t.Helper()
+	one, err := s.coll.FindOne(t.Context(), bson.D{{Key: "_id", Value: 1}}).Raw()
+	if errors.Is(err, mongo.ErrNoDocuments) && r.noLegacy && r.of == "" {
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if id, _ := one.Lookup("clerkId").StringValueOK(); id != r.of {
+		t.Errorf("record 1 is of %q, want %q", id, r.of)
+	}
+	if n, err := s.coll.CountDocuments(t.Context(), bson.D{{Key: "clerkId", Value: "user_ada"}}); err != nil || n > 1 {
+		t.Errorf("%d records of ada, %v", n, err)
+	}
+	if credits := one.Lookup("credits").Int32(); credits != 7 && credits != 8 {
+		t.Errorf("credits %d", credits)
+	}
+}
+
+// TestAdoptRaceKeeps checks what the app wrote between the search and the adoption.
+func TestAdoptRaceKeeps(t *testing.T) {
+	t.Parallel()
+	for name, fields := range map[string]bson.D{
+		"role": {{Key: "role", Value: "GUEST"}}, "isActive": {{Key: "isActive", Value: false}}, "createdAt": {{Key: "createdAt", Value: hour(-7)}},
+		"credits": {{Key: "credits", Value: int32(8)}}, "bio": {{Key: "profile", Value: bson.D{{Key: "bio", Value: "x"}}}},
+	} {
+		r := race{before: "findAndModify"}
+		base := openRacing(t, r, nil)
+		insert(t, base.coll, without(legacy(1, bson.E{Key: "legacyId", Value: "a7"}), "role"))
+		armed := true
+		s := base.with(t, r, func(cmd bson.Raw) {
+			if armed && commandName(cmd) == r.before && !cmd.Lookup("query", "_id").IsZero() {
+				armed = false
+				setOne(fields...)(t, base)
+			}
+		})
+		if res, err := s.Upsert(t.Context(), external("a7", 1)); err != nil || res.Outcome != clerksync.Adopted || armed {
+			t.Errorf("%s: %v, %v", name, res.Outcome, err)
+		}
+		doc := base.rawDocument(t, "user_ada")
+		for _, e := range fields {
+			want, err := bson.Marshal(bson.D{e})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := doc.Lookup(e.Key)
+			if bio := got; e.Key == "profile" {
+				if text, _ := bio.Document().Lookup("bio").StringValueOK(); text != "x" {
+					t.Errorf("%s: profile %s", name, got)
+				}
+			} else if !got.Equal(bson.Raw(want).Lookup(e.Key)) {
+				t.Errorf("%s: %s", name, got)
+			}
+		}
+	}
+}
+
+// TestAdoptConcurrently has many calls want one record: calls for one user, and for several.
+func TestAdoptConcurrently(t *testing.T) {
+	t.Parallel()
+	for range 4 * *rounds {
+		for _, several := range []bool{false, true} {
+			coll := newCollection(t)
+			s := openAdopting(t, coll, adoptAny())
+			insert(t, coll, legacy(1, bson.E{Key: "legacyId", Value: "a7"}))
+			const calls = 12
+			outcomes, errs := make([]clerksync.Outcome, calls), make([]error, calls)
+			var all sync.WaitGroup
+			for i := range calls {
+				u := proven(1)
+				if several {
+					u = change(person(fmt.Sprint("n", i), 1), func(u *clerksync.User) { u.ExternalID = "a7" })
+				}
+				all.Go(func() {
+					if i%2 == 0 {
+						res, err := s.Upsert(t.Context(), u)
+						outcomes[i], errs[i] = res.Outcome, err
+						return
+					}
+					res, err := s.UpsertBatch(t.Context(), []*clerksync.User{u})
+					outcomes[i], errs[i] = res[0].Outcome, err
+				})
+			}
+			all.Wait()
+			var adopted []int
+			for i, o := range outcomes {
+				var conflict *clerksync.ConflictError
+				switch {
+				case o == clerksync.Adopted && errs[i] == nil:
+					adopted = append(adopted, i)
+				case several && errors.As(errs[i], &conflict) && conflict.Holder != "":
+				case !several && errs[i] == nil && slices.Contains([]clerksync.Outcome{clerksync.Unchanged, clerksync.Updated}, o):
+				default:
+					t.Errorf("several %t: call %d: %v, %v", several, i, o, errs[i])
+				}
+			}
+			if docs := s.snapshot(t); len(adopted) != 1 || len(docs) != 1 {
+				t.Errorf("several %t: %d calls adopted, %d records", several, len(adopted), len(docs))
+			}
+		}
+	}
+}
+
+// TestAdoptWritesMayComeTwice loses the answer to every write, so that the driver sends it again:
+// exactly one call reports Adopted.
+func TestAdoptWritesMayComeTwice(t *testing.T) {
+	t.Parallel()
+	base := twice(t, nil)
+	s := rawStore{open(t, twiceOn(t, base.coll), &mongostore.Options{BatchSize: batchSize, Adopt: adoptAny()}), base.coll}
+	insert(t, s.coll, legacy(1), legacy(2, bson.E{Key: "email"}, bson.E{Key: "legacyId", Value: "a7"}))
+	upsert(t, s, proven(1), clerksync.Adopted)
+	upsert(t, s, proven(1), clerksync.Unchanged)
+	bob := change(person("bob", 1), func(u *clerksync.User) { u.ExternalID = "a7" })
+	results, errs := upsertBatch(t, s.Store, bob, person("new", 1))
+	if results[0].Outcome != clerksync.Adopted || results[1].Outcome != clerksync.Created {
+		t.Errorf("batch: %+v, %v", results, errs)
+	}
+	if n := len(s.snapshot(t)); n != 3 {
+		t.Errorf("%d records", n)
+	}
+}
+
+// adoptingCalls are calls for callCases that adopt. The records are seeded by name.
+func adoptingCalls() map[string]call {
+	seed := func(suffixes ...string) func(*testing.T, rawStore, string) {
+		return func(t *testing.T, base rawStore, name string) {
+			for _, suffix := range suffixes {
+				insert(t, base.coll, legacy(name+suffix, bson.E{Key: "email", Value: name + suffix + "@example.com"}, bson.E{Key: "legacyId", Value: name + suffix}))
+			}
+		}
+	}
+	user := func(name string, n int) *clerksync.User {
+		return change(person(name, n), func(u *clerksync.User) { u.ExternalID, u.EmailProven = name, true })
+	}
+	one := func(res clerksync.Result, err error) ([]clerksync.Result, error) { return []clerksync.Result{res}, err }
+	return map[string]call{
+		"Upsert, adopted": {seed(""), func(ctx context.Context, s *mongostore.Store, name string) ([]clerksync.Result, error) {
+			return one(s.Upsert(ctx, user(name, 1)))
+		}, []clerksync.Outcome{clerksync.Adopted}, map[string]int{"": 1}},
+		"Upsert, by email": {seed(""), func(ctx context.Context, s *mongostore.Store, name string) ([]clerksync.Result, error) {
+			return one(s.Upsert(ctx, change(user(name, 1), func(u *clerksync.User) { u.ExternalID = "" })))
+		}, []clerksync.Outcome{clerksync.Adopted}, map[string]int{"": 1}},
+		"Upsert, created": {seed(), func(ctx context.Context, s *mongostore.Store, name string) ([]clerksync.Result, error) {
+			return one(s.Upsert(ctx, user(name, 1)))
+		}, []clerksync.Outcome{clerksync.Created}, map[string]int{"": 1}},
+		"UpsertBatch": {seed("a", "b"), func(ctx context.Context, s *mongostore.Store, name string) ([]clerksync.Result, error) {
+			return s.UpsertBatch(ctx, []*clerksync.User{user(name+"a", 1), user(name+"b", 1), user(name+"c", 1), user(name+"a", 2)})
+		}, nil, map[string]int{"a": 2, "b": 1, "c": 1}},
+		"DeactivateExternal": {seed(""), func(ctx context.Context, s *mongostore.Store, name string) ([]clerksync.Result, error) {
+			return one(s.DeactivateExternal(ctx, "user_"+name, name, hour(1)))
+		}, []clerksync.Outcome{clerksync.Deactivated}, map[string]int{"": -1}},
+	}
+}
+
+// TestAdoptFaults lets each fault happen to each command of calls that adopt. Either the call
+// succeeds, or doing it again does: nothing is left half done.
+func TestAdoptFaults(t *testing.T) {
+	t.Parallel()
+	coll := openAdopting(t, newCollection(t), adoptAny()).coll
+	names := 0
+	for faultName, fault := range faultCases() {
+		for _, retry := range []bool{true, false} {
+			t.Run(fmt.Sprint(faultName, " retryWrites=", retry), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					direct := newClient(t, nil).Database(coll.Database().Name()).Collection(coll.Name())
+					base := openAdopting(t, direct, adoptAny())
+					faulty, f := newFront(t, coll, replicaSet, retryWrites(retry))
+					s := open(t, faulty, &mongostore.Options{BatchSize: batchSize, Adopt: adoptAny()})
+					for callName, call := range adoptingCalls() {
+						for nth := 1; ; nth++ {
+							names++
+							what := fmt.Sprintf("%s, command %d", callName, nth)
+							if !call.meet(t, what, base, f, s, fault, nth, fault.errs && !retry, fmt.Sprint("n", names)) {
+								break
+							}
+						}
+					}
+				})
+			})
+		}
+	}
+}
