@@ -381,7 +381,7 @@ func wantUnwritten(t testing.TB, report *clerksync.Report, err error) {
 	if err == nil || report.InStep() || errors.Is(err, clerksync.ErrUnavailable) {
 		t.Fatalf("Reconcile: %v\n%+v", err, report)
 	}
-	for _, n := range []int{report.Conflicts.Count, report.Failed.Count} {
+	for _, n := range []int{report.Conflicts.Count, report.Unlinked.Count, report.Failed.Count} {
 		if want := fmt.Sprintf("users not written: %d, ", n); n > 0 && !strings.Contains(err.Error(), want) {
 			t.Errorf("Reconcile: %v, want %q", err, want)
 		}
@@ -411,7 +411,7 @@ func counts(r *clerksync.Report) map[string]int {
 		"seen": r.Seen, "unchanged": r.Unchanged, "created": r.Created.Count, "updated": r.Updated.Count,
 		"stale": r.Stale.Count, "ghosts": r.Ghosts.Count, "deactivated": r.Deactivated.Count,
 		"tombstoned": r.Tombstoned.Count, "restored": r.Restored.Count, "conflicts": r.Conflicts.Count,
-		"failed": r.Failed.Count, "unknown": r.Unknown.Count,
+		"failed": r.Failed.Count, "unknown": r.Unknown.Count, "adopted": r.Adopted.Count, "unlinked": r.Unlinked.Count,
 	}
 	maps.DeleteFunc(all, func(_ string, n int) bool { return n == 0 })
 	return all

@@ -56,9 +56,17 @@ type ReconcileOptions struct {
 	// records that are not deleted.
 	MaxDeactivations int
 
-	// Holdback is the age below which a record is never marked deleted, because Clerk's
-	// list may lag behind. Negative means none. Defaults to 10 minutes.
+	// Holdback is how long a record is not marked deleted after it was created, adopted or
+	// confirmed by Clerk, because Clerk's list may lag behind. Negative means none. Defaults
+	// to 10 minutes.
 	Holdback time.Duration
+
+	// IgnoreUnlinked makes the run create users although a record without a Clerk id has
+	// their e-mail address: each of them then has two records, and what the app keeps in the
+	// old one, such as a plan or a role, is not in the new one. A Store that adopts by e-mail
+	// refuses such users all the same. It only has an effect with a [LegacyStore]. Defaults
+	// to false: they are not created, and counted in Report.Unlinked.
+	IgnoreUnlinked bool
 
 	// PageSize is how many users one request to Clerk lists and one batch of the Store
 	// holds, from 1 to 500. Defaults to 500.
@@ -149,13 +157,20 @@ func (opts *ReconcileOptions) validate(store Store, resume error) error {
 // be written is counted and does not stop the run, but it ends with an error: the Report is
 // then Complete.
 //
+// If the Store is a [LegacyStore], the run first reads the e-mail addresses of the records
+// without a Clerk id, in one pass. It keeps a hash of each, in about 11 bytes. A user who has
+// no record and whose address is among them is not created, because that record is probably
+// the user's: see [ReconcileOptions].IgnoreUnlinked. The case of letters does not matter. A
+// user whom an [AdoptStore] would link to a record is not held back.
+//
 // The Report is useful beside an error too. A run that was stopped or killed has lost
 // nothing: run again, from the beginning or with [Report].Resume.
 //
 // Errors: [ErrWrongInstance]; [ErrIncomplete]; [ErrTooManyGhosts]; [ErrUnavailable] if
 // Clerk or the Store failed for too long or Clerk rejects the secret key; the context's; a
-// [*ConflictError] if users are kept out by a unique index (Report.Conflicts); and one that
-// matches none of these if the mapping or the Store rejects users (Report.Failed).
+// [*ConflictError] if users are kept out by a unique index (Report.Conflicts); [ErrUnlinked]
+// if users were not created because of records without a Clerk id (Report.Unlinked); and one
+// that matches none of these if the mapping or the Store rejects users (Report.Failed).
 // Faults of opts are reported all at once and match none of them.
 func (s *Syncer) Reconcile(ctx context.Context, opts ReconcileOptions) (Report, error) {
 	start := s.clock.Now()
@@ -181,8 +196,10 @@ type reconcileRun struct {
 	start      time.Time
 	clerk      *clerkapi.BulkReader
 	store      BatchStore
-	canList    bool // the Store itself is a BatchStore, so its records can be listed
-	storeEmpty bool // the Store had no undeleted record when the run began
+	canList    bool            // the Store itself is a BatchStore, so its records can be listed
+	storeEmpty bool            // the Store had no undeleted record when the run began
+	adopts     AdoptStore      // nil if the Store does not adopt
+	unlinked   *unlinkedEmails // nil if the run did not look for them
 	from       clerkapi.Position
 	pager      *clerkapi.Pager
 
@@ -226,12 +243,16 @@ func (s *Syncer) newReconcileRun(opts ReconcileOptions) (*reconcileRun, error) {
 	} else {
 		r.store = oneByOne{bounded}
 	}
+	r.adopts, _ = s.store.(AdoptStore)
 	return r, nil
 }
 
 func (r *reconcileRun) run(ctx context.Context) (err error) {
 	defer recovered(&err)
 	if err := r.checkInstance(ctx); err != nil {
+		return err
+	}
+	if err := r.findUnlinked(ctx); err != nil {
 		return err
 	}
 	if err := r.walkUsers(ctx); err != nil {

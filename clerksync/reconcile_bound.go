@@ -2,6 +2,7 @@ package clerksync
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"time"
@@ -15,8 +16,8 @@ import (
 // ever: the driver has no timeout of its own.
 const storeTimeout = 2 * time.Minute
 
-// errNoAnswer means that a call of the Store reached storeTimeout.
-var errNoAnswer = fmt.Errorf("no answer within %v", storeTimeout)
+// errNoAnswer means that a call of the Store reached its bound.
+var errNoAnswer = errors.New("no answer")
 
 // inTime makes one call of the Store, bounded by storeTimeout.
 func (r *reconcileRun) inTime(ctx context.Context, call func(context.Context) error) error {
@@ -26,15 +27,15 @@ func (r *reconcileRun) inTime(ctx context.Context, call func(context.Context) er
 func inTime(ctx context.Context, c clock.Clock, call func(context.Context) error) error {
 	bounded, cancel := clock.WithTimeout(ctx, c, storeTimeout)
 	defer cancel()
-	return explainTimeout(ctx, bounded, call(bounded))
+	return explainTimeout(ctx, bounded, call(bounded), storeTimeout)
 }
 
 // explainTimeout makes err match errNoAnswer if the bound ended the call and not ctx.
-func explainTimeout(ctx, bounded context.Context, err error) error {
+func explainTimeout(ctx, bounded context.Context, err error, timeout time.Duration) error {
 	if err == nil || bounded.Err() == nil || ctx.Err() != nil {
 		return err
 	}
-	return fmt.Errorf("%w: %w", errNoAnswer, err)
+	return fmt.Errorf("%w within %v: %w", errNoAnswer, timeout, err)
 }
 
 // boundedStore bounds each call of a Store.
@@ -97,19 +98,25 @@ func (s boundedBatchStore) Stamps(ctx context.Context, ids []string) (stamps map
 	return stamps, err
 }
 
-// Undeleted bounds the wait for each record. The time that the caller takes does not count.
 func (s boundedBatchStore) Undeleted(ctx context.Context) iter.Seq2[Stamp, error] {
-	return func(yield func(Stamp, error) bool) {
+	return inTimeEach(ctx, s.clock, storeTimeout, s.batch.Undeleted)
+}
+
+// inTimeEach bounds the wait for each element. The time that the caller takes does not count.
+func inTimeEach[T any](
+	ctx context.Context, c clock.Clock, timeout time.Duration, each func(context.Context) iter.Seq2[T, error],
+) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
 		bounded, cancel := context.WithCancelCause(ctx)
 		defer cancel(nil)
 		wait := func() (stop func() bool) {
-			return s.clock.AfterFunc(storeTimeout, func() { cancel(context.DeadlineExceeded) })
+			return c.AfterFunc(timeout, func() { cancel(context.DeadlineExceeded) })
 		}
 		stop := wait()
 		defer func() { stop() }()
-		for stamp, err := range s.batch.Undeleted(bounded) {
+		for element, err := range each(bounded) {
 			stop()
-			more := yield(stamp, explainTimeout(ctx, bounded, err))
+			more := yield(element, explainTimeout(ctx, bounded, err, timeout))
 			stop = wait() // the Store may still have something to close
 			if !more {
 				return

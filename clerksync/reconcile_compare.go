@@ -61,6 +61,9 @@ func (c *comparison) findAndWrite(ctx context.Context) error {
 	if err := c.find(ctx); err != nil {
 		return err
 	}
+	if err := c.judgeNew(ctx); err != nil {
+		return err
+	}
 	if c.run.opts.DryRun {
 		c.countWrites()
 		return nil

@@ -29,6 +29,9 @@ type Report struct {
 	Unchanged int `json:"unchanged"`
 	// Created are users who did not have a record.
 	Created Tally `json:"created"`
+	// Adopted are users who were linked to a record that the app had before Clerk; see
+	// [AdoptStore].
+	Adopted Tally `json:"adopted"`
 	// Updated are records that were older than Clerk or, in a run that compares whole
 	// records, differed from it.
 	Updated Tally `json:"updated"`
@@ -48,9 +51,12 @@ type Report struct {
 	Restored Tally `json:"restored"`
 	// Conflicts are users kept out by one of the app's unique indexes; see [ConflictError].
 	// If they have a record, all its other fields are in step. If Clerk has given the value to
-	// another user by now, the run moves it, and there is no conflict. A dry run does not know
-	// conflicts.
+	// another user by now, the run moves it, and there is no conflict. A dry run only knows
+	// those with a record that an [AdoptStore] would adopt.
 	Conflicts Tally `json:"conflicts"`
+	// Unlinked are users who do not have a record and were not created, because a record
+	// without a Clerk id has their e-mail address; see [ReconcileOptions].IgnoreUnlinked.
+	Unlinked Tally `json:"unlinked"`
 	// Failed are users whom the mapping or the Store rejected; the log says why. A ban, and
 	// what else could be mapped, is written to the records that they have.
 	Failed Tally `json:"failed"`
@@ -76,8 +82,12 @@ type Report struct {
 // InStep reports whether the run was complete, and found nothing that a writing run with
 // the same options would change. Tombstoned and Unknown records are as they have to be.
 func (r *Report) InStep() bool {
-	return r.Complete && r.Created.Count+r.Updated.Count+r.Ghosts.Count+r.Restored.Count+r.Conflicts.Count+r.Failed.Count == 0
+	toWrite := r.Created.Count + r.Adopted.Count + r.Updated.Count + r.Ghosts.Count + r.Restored.Count
+	return r.Complete && toWrite == 0 && r.notWritten() == 0
 }
+
+// notWritten counts the users who were, or would be, left out.
+func (r *Report) notWritten() int { return r.Conflicts.Count + r.Unlinked.Count + r.Failed.Count }
 
 // unwritten returns an error if users were not written: a caller that looks at the error
 // alone must learn of them.
@@ -86,6 +96,9 @@ func (r *reconcileRun) unwritten(report *Report) error {
 	if n := report.Conflicts.Count; n > 0 {
 		conflict := cmp.Or(r.conflict, &ConflictError{})
 		errs = append(errs, &unwrittenError{n, "in conflict with another record, on a field that a unique index allows only once", conflict})
+	}
+	if n := report.Unlinked.Count; n > 0 {
+		errs = append(errs, &unwrittenError{n, "because a record without a Clerk id has the same email: " + legacyAdvice, ErrUnlinked})
 	}
 	if n := report.Failed.Count; n > 0 {
 		errs = append(errs, &unwrittenError{n, "rejected by the mapping or the Store; the log says why", nil})
@@ -126,8 +139,8 @@ func (t *Tally) add(id string) {
 // tallies are the counts that have ids.
 func (r *Report) tallies() []*Tally {
 	return []*Tally{
-		&r.Created, &r.Updated, &r.Stale, &r.Ghosts, &r.Deactivated, &r.Tombstoned,
-		&r.Restored, &r.Conflicts, &r.Failed, &r.Unknown,
+		&r.Created, &r.Adopted, &r.Updated, &r.Stale, &r.Ghosts, &r.Deactivated, &r.Tombstoned,
+		&r.Restored, &r.Conflicts, &r.Unlinked, &r.Failed, &r.Unknown,
 	}
 }
 

@@ -12,18 +12,23 @@ import (
 )
 
 // resumePoint is what [Report].Resume holds. A run can only be resumed with the same DryRun,
-// Force and Restore: a dry run, for example, has repaired nothing of what it passed.
+// Force, Restore and IgnoreUnlinked: a dry run, for example, has repaired nothing of what it
+// passed.
 type resumePoint struct {
 	clerkapi.Position
 	Conflicts []string `json:"conflicts,omitempty"` // users passed who are to be tried again
 	DryRun    bool     `json:"dryRun,omitempty"`
 	Force     bool     `json:"force,omitempty"`
 	Restore   bool     `json:"restore,omitempty"`
+	Ignore    bool     `json:"ignoreUnlinked,omitempty"`
 	Key       string   `json:"key,omitempty"` // a short hash that identifies the secret key without revealing it
 }
 
 func (s *Syncer) resumePoint(opts *ReconcileOptions, at clerkapi.Position, conflicts []string) resumePoint {
-	point := resumePoint{Position: at, Conflicts: conflicts, DryRun: opts.DryRun, Force: opts.Force, Restore: opts.Restore}
+	point := resumePoint{
+		Position: at, Conflicts: conflicts,
+		DryRun: opts.DryRun, Force: opts.Force, Restore: opts.Restore, Ignore: opts.IgnoreUnlinked,
+	}
 	if s.cfg.SecretKey != "" {
 		sum := sha256.Sum256([]byte(s.cfg.SecretKey))
 		point.Key = hex.EncodeToString(sum[:4])
@@ -54,8 +59,8 @@ func (s *Syncer) parseResume(opts *ReconcileOptions) (point resumePoint, err err
 	switch here := s.resumePoint(opts, point.Position, point.Conflicts); {
 	case point.Key != here.Key:
 		return resumePoint{}, errors.New("comes from a run with another secret key: start over without it")
-	case point.DryRun != here.DryRun || point.Force != here.Force || point.Restore != here.Restore:
-		return resumePoint{}, errors.New("comes from a run with another DryRun, Force or Restore: set them as they were, or start over without it")
+	case point.DryRun != here.DryRun || point.Force != here.Force || point.Restore != here.Restore || point.Ignore != here.Ignore:
+		return resumePoint{}, errors.New("comes from a run with another DryRun, Force, Restore or IgnoreUnlinked: set them as they were, or start over without it")
 	}
 	return point, nil
 }

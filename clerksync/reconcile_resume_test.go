@@ -275,7 +275,7 @@ func TestReconcileResumePoints(t *testing.T) {
 		"another key":     {other, options{Resume: report.Resume}, "another secret key"},
 		"of no dry run":   {fx.Syncer, options{Resume: report.Resume, DryRun: true}, "another DryRun"},
 		"without Force":   {fx.Syncer, options{Resume: report.Resume, Force: true}, "another DryRun, Force"},
-		"without Restore": {fx.Syncer, options{Resume: report.Resume, Restore: true}, "DryRun, Force or Restore"},
+		"without Restore": {fx.Syncer, options{Resume: report.Resume, Restore: true}, "DryRun, Force, Restore"},
 		"cut short":       {fx.Syncer, options{Resume: report.Resume[:20]}, "copy it whole"},
 		"not a token":     {fx.Syncer, options{Resume: "user_1"}, "copy it whole"},
 		"not base64":      {fx.Syncer, options{Resume: "{}"}, "copy it whole"},

@@ -22,7 +22,7 @@ const maxUnlisted = 100_000
 // sweep looks for ghosts: records of users that Clerk does not have.
 type sweep struct {
 	run      *reconcileRun
-	youngest time.Time // records made later are left to another run
+	youngest time.Time // records that are younger are left to another run; see Stamp.young
 
 	records  int        // the most that one pass has yielded
 	handled  *idset.Set // ids that Clerk's list does not have, in any pass so far
@@ -115,13 +115,20 @@ func (s *sweep) look(stamp Stamp) {
 	switch {
 	case !clerkapi.ValidUserID(id):
 		s.run.count(&s.run.report.Unknown, id)
-	case stamp.CreatedAt.After(s.youngest):
+	case stamp.young(s.youngest, s.run.syncer.clock.Now()):
 		s.run.mu.Lock()
 		s.run.report.HeldBack++
 		s.run.mu.Unlock()
 	default:
 		s.unlisted = append(s.unlisted, id)
 	}
+}
+
+// young reports whether a record was created, adopted or confirmed after the given time: Clerk's
+// list may be older than that. A confirmation in the future is ignored, as by [Decide].
+func (s *Stamp) young(after, now time.Time) bool {
+	confirmed := s.SyncedAt.After(after) && !s.SyncedAt.After(now)
+	return confirmed || s.CreatedAt.After(after) || s.AdoptedAt.After(after)
 }
 
 func (s *sweep) tellRecords() {

@@ -65,6 +65,8 @@ func (c *comparison) writeBatch(ctx context.Context, users []*User) (failing []*
 		case err == nil:
 			c.written(u.ClerkID, results[i].Outcome)
 			c.addPart(staleBan(u, results[i].Outcome))
+		case errors.Is(err, ErrUnlinked): // nothing of the user is written, and the API has the last word
+			c.report.Unlinked.add(u.ClerkID)
 		case errors.As(err, &conflict):
 			c.conflicting = append(c.conflicting, inConflict{u, conflict})
 		case errors.Is(err, ErrRejected):
@@ -120,6 +122,8 @@ func (c *comparison) written(id string, outcome Outcome) {
 		c.report.Restored.add(id)
 	case outcome == Created:
 		c.report.Created.add(id)
+	case outcome == Adopted:
+		c.report.Adopted.add(id)
 	case outcome == Updated, onlySignedIn:
 		c.updated(id)
 	case outcome == Stale:

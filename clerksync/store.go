@@ -164,8 +164,9 @@ type LegacyStore interface {
 	// clerksync has never written.
 	HasLegacy() bool
 
-	// UnlinkedEmails yields the e-mail address of each record without a Clerk id, empty if it
-	// has none.
+	// UnlinkedEmails yields the e-mail address of each record without a Clerk id that is not
+	// marked deleted, in any order: an empty one if it has none, and each if it has several.
+	// After an error it stops, and only starting over yields the rest.
 	UnlinkedEmails(ctx context.Context) iter.Seq2[string, error]
 }
 
@@ -217,4 +218,6 @@ type Stamp struct {
 	ClerkID                                        string
 	ClerkUpdatedAt, SyncedAt, CreatedAt, DeletedAt time.Time
 	IsActive                                       bool
+	// AdoptedAt is when the record was adopted; zero if it was not. See [AdoptStore].
+	AdoptedAt time.Time
 }

@@ -33,7 +33,8 @@ type Syncer struct {
 }
 
 // New returns a Syncer, or an error that names every fault of cfg. It does no I/O and
-// starts no goroutine.
+// starts no goroutine. If the Store is a [LegacyStore] that came upon records which clerksync
+// has never written, New logs a warning.
 func New(cfg Config) (*Syncer, error) {
 	cfg = cfg.withDefaults()
 	if err := cfg.validate(); err != nil {
@@ -53,7 +54,19 @@ func New(cfg Config) (*Syncer, error) {
 		}),
 	}
 	s.tokens = newTokenVerifier(&s.cfg, s.api, s.background)
+	s.warnOfLegacy()
 	return s, nil
+}
+
+// legacyAdvice says what to do before records of the app's are synced.
+const legacyAdvice = `read the guide "Existing users", ` +
+	"https://github.com/clerksync/clerksync-go/blob/main/mongostore/EXISTING_USERS.md, and run `clerksync inspect`"
+
+// warnOfLegacy warns of records that clerksync has never written.
+func (s *Syncer) warnOfLegacy() {
+	if legacy, ok := s.store.(LegacyStore); ok && legacy.HasLegacy() {
+		s.cfg.Logger.Warn("clerksync: the Store has records that clerksync has never written: " + legacyAdvice)
+	}
 }
 
 // Sync reads one user from Clerk now and brings the record in step, as after an event. The

@@ -69,6 +69,7 @@ var commandList = map[string]map[string]support{
 		"collation": {since: "3.4", v1: true, but: "Azure Cosmos DB does not have it, and Amazon DocumentDB since 8.0 only: " +
 			"only sent if one of the app's unique indexes has one"},
 	},
+	"count": {"count": {since: "2.6", v1: true, but: "in Stable API V1 since MongoDB 5.0.9 only: only Inspect sends it"}},
 	"getMore": {
 		"getMore": {since: "3.2", v1: true}, "collection": {since: "3.2", v1: true}, "batchSize": {since: "3.2", v1: true},
 	},
@@ -101,11 +102,13 @@ var operatorList = map[string]support{
 
 // withoutClerkID are the functions whose filters need no equality on the Clerk id, and why.
 var withoutClerkID = map[string]string{
-	"(*Store).Undeleted":     "reads all records",
+	"(*Store).scan":          "reads all records",
 	"(*Store).movedFrom":     "looks for Clerk ids at other paths",
+	"(*Store).sampleLegacy":  "reads some records, whoever's they are",
 	"(*Store).duplicates":    "looks for records with the same Clerk id",
 	"(*adopter).untrusted":   "looks for records without a Clerk id that are not trusted",
 	"(*adopter).look":        "looks for records without a Clerk id",
+	"(*inspector).survey":    "reads all records",
 	"(*Store).refuseSharded": "reads the cluster's metadata, and matches no record",
 	"(*upsert).findConflict": "looks for the holder of a value, whoever that is",
 }

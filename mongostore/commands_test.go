@@ -14,8 +14,8 @@ import (
 	"github.com/clerksync/clerksync-go/mongostore"
 )
 
-// TestFiltersNameTheClerkID checks that all commands but the release of an address and the
-// pass over the whole collection go to one shard of a collection that is sharded on clerkId.
+// TestFiltersNameTheClerkID checks that all commands but the release of an address, Open's
+// sample and the passes over the whole collection go to one shard of a collection that is sharded on clerkId.
 func TestFiltersNameTheClerkID(t *testing.T) {
 	t.Parallel()
 	base := newUniqueStore(t, "email").coll
@@ -27,14 +27,18 @@ func TestFiltersNameTheClerkID(t *testing.T) {
 	insert(t, base, bson.D{{Key: "clerkId", Value: "user_flat"}, {Key: "profile", Value: nil}})
 	callEverything(t, keeping, erasing)
 
-	releases, passes := 0, 0
+	releases, passes, samples := 0, 0, 0
 	for _, cmd := range sent.take() {
 		if isRelease(cmd) {
 			releases++
 			continue
 		}
 		if isPass(cmd) {
-			passes++
+			if _, err := cmd.LookupErr("limit"); err == nil {
+				samples++
+			} else {
+				passes++
+			}
 			continue
 		}
 		for _, filter := range filtersOf(t, cmd) {
@@ -46,8 +50,11 @@ func TestFiltersNameTheClerkID(t *testing.T) {
 	if releases != 1 {
 		t.Errorf("%d writes to many records, want the one release", releases)
 	}
-	if passes != 1 {
-		t.Errorf("%d passes over the collection, want the one of Undeleted", passes)
+	if passes != 2 {
+		t.Errorf("%d passes over the collection, want the ones of Undeleted and UnlinkedEmails", passes)
+	}
+	if samples != 2 {
+		t.Errorf("%d samples of the collection, want one of each Open", samples)
 	}
 }
 
@@ -81,6 +88,11 @@ func callEverything(t *testing.T, keeping, erasing *mongostore.Store) {
 		}
 	}
 	for _, err := range erasing.Undeleted(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, err := range erasing.UnlinkedEmails(t.Context()) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -156,6 +168,11 @@ func TestCallsJoinNoSession(t *testing.T) {
 		{"Stamps", func(ctx context.Context) error { _, err := s.Stamps(ctx, []string{"user_ada"}); return err }},
 		{"Undeleted", func(ctx context.Context) (err error) {
 			for _, err = range s.Undeleted(ctx) {
+			}
+			return err
+		}},
+		{"UnlinkedEmails", func(ctx context.Context) (err error) {
+			for _, err = range s.UnlinkedEmails(ctx) {
 			}
 			return err
 		}},

@@ -282,7 +282,7 @@ func (r *record) stamp() clerksync.Stamp {
 		ClerkID:        r.clerkID(),
 		ClerkUpdatedAt: r.date("clerkUpdatedAt"), SyncedAt: r.date("syncedAt"),
 		CreatedAt: r.date("createdAt"), DeletedAt: r.deletedAt(),
-		IsActive: r.truth("isActive", true),
+		IsActive: r.truth("isActive", true), AdoptedAt: r.date("adoptedAt"),
 	}
 }
 
@@ -290,4 +290,5 @@ func (r *record) stamp() clerksync.Stamp {
 var stampFields = bson.D{
 	{Key: "clerkId", Value: 1}, {Key: "clerkUpdatedAt", Value: 1}, {Key: "syncedAt", Value: 1},
 	{Key: "createdAt", Value: 1}, {Key: "deletedAt", Value: 1}, {Key: "isActive", Value: 1},
+	{Key: "adoptedAt", Value: 1},
 }

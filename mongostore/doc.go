@@ -47,7 +47,8 @@
 // never written takes four, once.
 //
 // Filters name the clerkIds that they are about, so commands on a collection that is
-// sharded on clerkId go to single shards. There are two exceptions. Undeleted reads the
-// whole collection. If a unique index of the app's own rejects an Upsert, it looks on every
-// shard for another user's record with the same value, and has deleted records give it up.
+// sharded on clerkId go to single shards. There are three exceptions. Undeleted and
+// UnlinkedEmails read the whole collection. Open looks at a hundred records. If a unique
+// index of the app's own rejects an Upsert, it looks on every shard for another user's record
+// with the same value, and has deleted records give it up.
 package mongostore

@@ -75,6 +75,11 @@ func TestErrorsOfContext(t *testing.T) {
 			}
 			return err
 		},
+		"UnlinkedEmails": func() (err error) {
+			for _, err = range s.UnlinkedEmails(ctx) {
+			}
+			return err
+		},
 	}
 	for name, call := range calls {
 		if err := call(); !errors.Is(err, context.Canceled) || !errors.Is(err, cause) {
@@ -112,6 +117,11 @@ func TestErrorsOfContextUnderWay(t *testing.T) {
 		},
 		"Undeleted": func(ctx context.Context, s *mongostore.Store) (err error) {
 			for _, err = range s.Undeleted(ctx) {
+			}
+			return err
+		},
+		"UnlinkedEmails": func(ctx context.Context, s *mongostore.Store) (err error) {
+			for _, err = range s.UnlinkedEmails(ctx) {
 			}
 			return err
 		},

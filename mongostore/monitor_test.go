@@ -365,7 +365,7 @@ func TestMonitorFindsFaults(t *testing.T) {
 		"one to adopt":     {oneToAdopt(nil), nil, ""},
 		"of a user":        {oneToAdopt(bson.D{{Key: "$exists", Value: true}}), nil, "a filter of find without an equality on clerkId"},
 		"no filter":        {bson.D{{Key: "insert", Value: "users"}, {Key: "documents", Value: bson.A{bson.D{}}}}, nil, "a filter of insert without an equality on clerkId"},
-		"an exception":     {filter(bson.D{{Key: "$gt", Value: ""}}), []string{"(*Store).find", "(*Store).Undeleted.func1"}, ""},
+		"an exception":     {filter(bson.D{{Key: "$gt", Value: ""}}), []string{"(*Store).find", "(*Store).scan.func1"}, ""},
 		"of another":       {filter(bson.D{{Key: "$gt", Value: ""}}), []string{"(*Store).find", "(*Store).Users"}, "a filter of find without an equality on clerkId"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -412,7 +412,7 @@ func TestMonitorTellsWhoCalls(t *testing.T) {
 	if err != nil || len(results) != 0 {
 		t.Error(results, err)
 	}
-	for _, want := range []string{"listIndexes cursor", "update updates.hint", "find filter", "(*Store).Undeleted"} {
+	for _, want := range []string{"listIndexes cursor", "update updates.hint", "find filter", "(*Store).scan"} {
 		if !m.used[want] {
 			t.Errorf("the Store's %s does not count: %v", want, slices.Sorted(maps.Keys(m.used)))
 		}

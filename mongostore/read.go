@@ -93,51 +93,65 @@ const closeTimeout = 5 * time.Second
 // server ends the pass if the caller pauses for ten minutes, or if another server becomes
 // the primary.
 func (s *Store) Undeleted(ctx context.Context) iter.Seq2[clerksync.Stamp, error] {
-	return func(yield func(clerksync.Stamp, error) bool) {
-		const op = "undeleted"
+	return pass(ctx, s, "undeleted", stampFields, func(r *record) (clerksync.Stamp, bool) {
+		stamp := r.stamp()
+		return stamp, stamp.ClerkID != "" && stamp.DeletedAt.IsZero()
+	})
+}
+
+// pass reads these fields of all documents, in any order, and yields what of returns for each,
+// unless of reports false.
+func pass[T any](ctx context.Context, s *Store, op string, fields bson.D, of func(*record) (T, bool)) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		var none T
 		ctx, err := begin(ctx, op)
 		if err != nil {
-			yield(clerksync.Stamp{}, err)
+			yield(none, err)
 			return
 		}
-		cursor, err := s.scan(ctx, op)
+		cursor, err := s.scan(ctx, op, fields)
 		if err != nil {
-			yield(clerksync.Stamp{}, err)
+			yield(none, err)
 			return
 		}
-		defer func() {
-			// Also after ctx has ended: the server keeps an open cursor for ten minutes.
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
-			defer cancel()
-			_ = cursor.Close(ctx)
-		}()
+		defer closeCursor(ctx, cursor)
+		r := s.record(nil) // one for all: they are millions
 		for cursor.Next(ctx) {
-			stamp := s.record(cursor.Current).stamp()
-			if stamp.ClerkID == "" || !stamp.DeletedAt.IsZero() {
+			r.raw = cursor.Current
+			element, ok := of(r)
+			if !ok {
 				continue
 			}
-			if !yield(stamp, nil) {
+			if !yield(element, nil) {
 				return
 			}
 			if err := ctxErr(ctx, op); err != nil {
-				yield(clerksync.Stamp{}, err)
+				yield(none, err)
 				return
 			}
 		}
 		if err := cursor.Err(); err != nil {
-			yield(clerksync.Stamp{}, wrapDriverErr(ctx, op, err))
+			yield(none, wrapDriverErr(ctx, op, err))
 		}
 	}
+}
+
+// closeCursor closes a cursor also after ctx has ended: the server keeps an open one for ten
+// minutes.
+func closeCursor(ctx context.Context, cursor *mongo.Cursor) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	defer cancel()
+	_ = cursor.Close(ctx)
 }
 
 // maxScanBatch bounds the memory for a batch of stamps, which are some 200 bytes each.
 const maxScanBatch = 20_000
 
-// scan begins to read the stamps of all documents, deleted ones too. It has neither order
+// scan begins to read these fields of all documents, deleted ones too. It has neither order
 // nor filter, because some servers sort all that is left for each batch, and search an
 // index that matches the filter from its beginning.
-func (s *Store) scan(ctx context.Context, op string) (cursor *mongo.Cursor, err error) {
-	opts := options.Find().SetBatchSize(int32(min(10*s.batchSize, maxScanBatch))).SetProjection(s.codec.keys(stampFields))
+func (s *Store) scan(ctx context.Context, op string, fields bson.D) (cursor *mongo.Cursor, err error) {
+	opts := options.Find().SetBatchSize(int32(min(10*s.batchSize, maxScanBatch))).SetProjection(s.codec.keys(fields))
 	err = s.retry(ctx, op, func() (err error) {
 		cursor, err = s.coll.Find(ctx, bson.D{}, opts)
 		return err

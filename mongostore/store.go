@@ -42,14 +42,6 @@ type Options struct {
 	// Defaults to false: a deleted record keeps its fields.
 	EraseOnDelete bool
 
-	// ReadOnly is for a program that only reads, as a database user who may only read. Open
-	// then writes nothing and makes no index: if clerkId does not have a unique one, that is an
-	// error, unless the user may not list the indexes. Upsert, UpsertBatch, Deactivate and
-	// Restore fail.
-	//
-	// Defaults to false.
-	ReadOnly bool
-
 	// Fields says where the record's fields are in the collection, for one that has names of
 	// its own; see [Fields].
 	//
@@ -79,6 +71,14 @@ type Options struct {
 	// Defaults to linking none.
 	Adopt *Adopt
 
+	// ReadOnly is for a program that only reads, as a database user who may only read. Open
+	// then writes nothing and makes no index: if clerkId does not have a unique one, that is an
+	// error, unless the user may not list the indexes. Upsert, UpsertBatch, Deactivate and
+	// Restore fail.
+	//
+	// Defaults to false.
+	ReadOnly bool
+
 	// Now is the clock for createdAt, updatedAt and [clerksync.Decide]. If clerksync's
 	// Config.Now is set, set this to the same function.
 	//
@@ -106,11 +106,13 @@ type Store struct {
 	next atomic.Int32
 	// backfillSize is the least number of new users that makes a batch part of a backfill.
 	backfillSize int
+	legacy       bool // see HasLegacy
 }
 
 var (
 	_ clerksync.BatchStore   = (*Store)(nil)
 	_ clerksync.RestoreStore = (*Store)(nil)
+	_ clerksync.LegacyStore  = (*Store)(nil)
 	_ clerksync.AdoptStore   = (*Store)(nil)
 )
 
@@ -143,24 +145,63 @@ var (
 // Open refuses a collection with a default collation: its indexes inherit the
 // collation, which may make the ids of two users equal.
 //
+// Last, Open looks at a hundred records for [Store.HasLegacy].
+//
 // If no server answers, Open fails at once. The error has the driver's text, which
 // names the servers and says why each does not answer. All other faults are reported
 // together, with [errors.Join].
 func Open(ctx context.Context, coll *mongo.Collection, opts *Options) (*Store, error) {
-	if coll == nil {
-		return nil, errors.New("mongostore: open: no collection")
-	}
 	if opts == nil {
 		opts = &Options{}
+	}
+	s, err := newStore(coll, opts)
+	if err != nil {
+		return nil, err
+	}
+	ctx, err = begin(ctx, "open")
+	if err != nil {
+		return nil, err
+	}
+	if err := coll.Database().Client().Ping(ctx, readpref.Primary()); err != nil {
+		return nil, wrapPingErr(ctx, err)
+	}
+	if s.readOnly {
+		err = s.checkIndexes(ctx, opts.AllowUnique)
+	} else {
+		err = s.prepare(ctx, opts.AllowUnique)
+	}
+	if err == nil {
+		err = s.sampleLegacy(ctx)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// prepare makes sure that the Store can write, and makes its indexes.
+func (s *Store) prepare(ctx context.Context, allowed []string) error {
+	fault := s.checkWrites(ctx)
+	if errors.Is(fault, errUnacknowledged) { // look for further faults
+		s.coll.raw = s.coll.raw.Clone(options.Collection().SetWriteConcern(writeconcern.W1()))
+	} else if fault != nil {
+		return fault
+	}
+	if err := errors.Join(fault, s.ensureIndexes(ctx, allowed)); err != nil {
+		return err
+	}
+	return s.prepareAdopting(ctx)
+}
+
+// newStore returns a Store on coll without asking the server. Its errors are about opts.
+func newStore(coll *mongo.Collection, opts *Options) (*Store, error) {
+	if coll == nil {
+		return nil, errors.New("mongostore: open: no collection")
 	}
 	if opts.BatchSize < 0 {
 		return nil, fmt.Errorf("mongostore: open: BatchSize is %d; it must be positive, or 0 for the default", opts.BatchSize)
 	}
 	adopt, err := newAdopter(opts.Adopt)
-	if err != nil {
-		return nil, err
-	}
-	ctx, err = begin(ctx, "open")
 	if err != nil {
 		return nil, err
 	}
@@ -190,28 +231,6 @@ func Open(ctx context.Context, coll *mongo.Collection, opts *Options) (*Store, e
 	}
 	if s.now == nil {
 		s.now = time.Now
-	}
-	if err := coll.Database().Client().Ping(ctx, readpref.Primary()); err != nil {
-		return nil, wrapPingErr(ctx, err)
-	}
-	if s.readOnly {
-		if err := s.checkIndexes(ctx, opts.AllowUnique); err != nil {
-			return nil, err
-		}
-		return s, nil
-	}
-	fault := s.checkWrites(ctx)
-	if errors.Is(fault, errUnacknowledged) { // look for further faults
-		s.coll.raw = s.coll.raw.Clone(options.Collection().SetWriteConcern(writeconcern.W1()))
-	} else if fault != nil {
-		return nil, fault
-	}
-	err = errors.Join(fault, s.ensureIndexes(ctx, opts.AllowUnique))
-	if err == nil {
-		err = s.prepareAdopting(ctx)
-	}
-	if err != nil {
-		return nil, err
 	}
 	return s, nil
 }

@@ -3,10 +3,13 @@
 package cli
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"regexp"
 	"syscall"
 	"time"
@@ -21,14 +24,15 @@ import (
 // reads (-help lists them), runs the command they name and ends the process with its exit code.
 //
 // If configure is not nil, Main calls it with the settings it read, so that the app can add its
-// Map, RoleOf and so on. What configure sets wins over flags and variables. Afterwards the command
-// sets Store, HTTPClient, CacheTTL, Logger and Now of the Config. Reconcile and drift refuse a
-// collection to which a Map has added fields, even if configure sets that Map.
+// Map, RoleOf, Fields, Adopt and so on. What configure sets wins over flags and variables, so no
+// flag has to repeat it. Afterwards the command sets Store, HTTPClient, CacheTTL, Logger and Now
+// of the Config. A collection to which a Map has added fields is refused unless configure sets a
+// Map.
 //
 //	func main() {
 //		cli.Main(func(c *clerksync.Config, o *mongostore.Options) {
-//			c.Map, c.RoleOf = myMap, myRoleOf
-//			o.EraseOnDelete = true
+//			c.Map, c.RoleOf, c.DefaultRole = myMap, myRoleOf, "MEMBER"
+//			o.Fields, o.Adopt = myFields, myAdopt
 //		})
 //	}
 func Main(configure func(*clerksync.Config, *mongostore.Options)) {
@@ -42,6 +46,9 @@ func Main(configure func(*clerksync.Config, *mongostore.Options)) {
 		open:      openMongo,
 		reconcile: (*clerksync.Syncer).Reconcile,
 	}
+	if configure != nil {
+		env.program = filepath.Base(os.Args[0])
+	}
 	os.Exit(run(ctx, env, os.Args[1:], os.Stdout, os.Stderr))
 }
 
@@ -54,7 +61,12 @@ type environment struct {
 	open      func(context.Context, settings, *mongostore.Options) (database, error)
 	reconcile func(*clerksync.Syncer, context.Context, clerksync.ReconcileOptions) (clerksync.Report, error)
 	bar       []mpb.ContainerOption
+	program   string // the name of an app's own program; empty for command clerksync
 }
+
+// programName is what a user types to run a command. An app's own program knows what command
+// clerksync does not.
+func (e *environment) programName() string { return cmp.Or(e.program, "clerksync") }
 
 // command is one of the program's commands.
 type command struct {
@@ -66,6 +78,7 @@ type command struct {
 // commands returns the commands in the order of the help.
 func commands() []command {
 	return []command{
+		{"inspect", "", runInspect},
 		{"reconcile", "", runReconcile},
 		{"drift", "", runDrift},
 		{"user", " USER_ID", runUser},
@@ -89,7 +102,7 @@ func run(ctx context.Context, env environment, args []string, stdout, stderr io.
 // dispatch runs the command that args begin with.
 func dispatch(ctx context.Context, env environment, args []string, stdout, stderr io.Writer) error {
 	if len(args) == 0 {
-		return usagef("no command\n%s", helpHint)
+		return usagef("no command\n%s", env.helpHint())
 	}
 	name, rest := args[0], args[1:]
 	switch name {
@@ -107,11 +120,13 @@ func dispatch(ctx context.Context, env environment, args []string, stdout, stder
 		}
 	}
 	if isWord.MatchString(name) { // anything else might be a secret
-		return usagef("there is no command %q\n%s", name, helpHint)
+		return usagef("there is no command %q\n%s", name, env.helpHint())
 	}
-	return usagef("the first argument is not a command\n%s", helpHint)
+	return usagef("the first argument is not a command\n%s", env.helpHint())
 }
 
-const helpHint = "clerksync -help lists the commands, clerksync help COMMAND explains one"
+func (e *environment) helpHint() string {
+	return fmt.Sprintf("%s -help lists the commands, %[1]s help COMMAND explains one", e.programName())
+}
 
 var isWord = regexp.MustCompile(`^-{0,2}[a-zA-Z]{1,20}$`)

@@ -71,7 +71,8 @@ func given(f *flag.FlagSet) map[string]bool {
 }
 
 func (c *call) wrongFlags(format string, args ...any) error {
-	return usagef("%s: %s\nclerksync help %[1]s lists its flags", c.command.name, fmt.Sprintf(format, args...))
+	return usagef("%s: %s\n%s help %[1]s lists its flags",
+		c.command.name, fmt.Sprintf(format, args...), c.env.programName())
 }
 
 // explainFlag rewords an error of flag's, because flag quotes the argument, which may be a secret
@@ -114,8 +115,8 @@ var sharedFlags = []string{"env-file", "db", "collection", "timeout", "batch-siz
 
 // commandLine returns the command line of the command name for the same collection and choices as
 // f, with plus added. No flag holds a secret.
-func commandLine(f *flag.FlagSet, name string, plus ...string) string {
-	words := []string{"clerksync", name}
+func (e *environment) commandLine(f *flag.FlagSet, name string, plus ...string) string {
+	words := []string{e.programName(), name}
 	f.Visit(func(f *flag.Flag) {
 		if !takenOver(f, name) || slices.Contains(plus, "-"+f.Name) {
 			return

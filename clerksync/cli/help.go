@@ -8,6 +8,7 @@ import (
 
 // what says in one line what a command is for.
 var what = map[string]string{
+	"inspect":   "say whether a collection with records of your app's is ready; writes nothing",
 	"reconcile": "bring the whole collection in step with Clerk",
 	"drift":     "report what a reconcile would change; writes nothing",
 	"user":      "show one record beside Clerk's state of the user",
@@ -30,6 +31,7 @@ Usage: clerksync COMMAND [flags]
 	b.WriteString(layOut(rows))
 	b.WriteString("\n" + variablesHelp + "\n" + exitHelp + `
 Examples:
+  clerksync inspect                # an app with users: what would the first reconcile do to their records?
   clerksync drift                  # is there anything to do? 2 means yes: for cron and CI
   clerksync reconcile -dry-run     # what would be written?
   clerksync reconcile              # write it
@@ -52,24 +54,39 @@ Secrets are read from there only and never printed. In .env, put a value with a 
 `
 
 const exitHelp = `Exit status:
-  0    done; drift and user: everything is in step
+  0    done; drift and user: everything is in step; inspect: nothing needs a decision
   1    an error, an incomplete run, or users that could not be written
-  2    drift and user: not in step
+  2    drift and user: not in step; inspect: something needs a decision
   64   wrong flags or variables; nothing was done
 `
 
 // details explain each command.
 var details = map[string]string{
+	"inspect": `Reads the records of a collection that your app had before clerksync, and says what the
+first sync would do to them: records without a Clerk id, and what keeps users from
+adopting them; fields that may hold Clerk ids; values of other types than clerksync's;
+values that a sync would replace; unique indexes in the way. It proposes lines for
+mongostore.Options.Fields and for mongosh. It reads at most a million records, for at
+most ten minutes.
+
+With CLERK_SECRET_KEY it also says how many of Clerk's users would adopt a record, by
+external id or by e-mail.
+
+It changes nothing, makes no index, and needs no more than the right to read. To find
+out whether the server takes writes, it sends one update that matches no record. The
+output holds no personal data: of the records only some _ids, and none that may be an
+address.
+`,
 	"reconcile": `Lists all users of Clerk, writes the records that are missing or differ, and marks
 records deleted whose user Clerk no longer has. It can run while users visit and
 events arrive: nothing older overwrites something newer. The fields that your app
 owns stay as they are. It repairs what clerksync drift reports: both compare whole
 records, or only versions with -versions, which reads less.
 
-Records are written by the standard mapping. If your app's Config has a Map or a
-RoleOf, use a program of your own that calls Syncer.Reconcile with that Config. The
-command refuses a collection in which it finds fields that a Map added. It cannot
-see a RoleOf, or a Map that adds no fields.
+Records are written by the standard mapping. If your app has a Map, a RoleOf, Fields or
+Adopt, use a program of your own that calls cli.Main with them. The command refuses a
+collection in which it finds fields that a Map added, unless it has a Map itself. It
+cannot see a RoleOf, or a Map that adds no fields.
 
 The unique index on clerkId is made if it is missing. With -dry-run nothing is made
 or written: run clerksync indexes first.
@@ -83,9 +100,10 @@ one ends it at once. A run that was killed continues with the TOKEN of its last 
 whose user Clerk does not have. It writes nothing, and makes no collection and no
 index: if the unique index on clerkId is missing, run clerksync indexes first.
 
-Records are compared by the standard mapping. If your app's Config has a Map or a
-RoleOf, use a program of your own that calls Syncer.Reconcile with DryRun. The command
-refuses a collection in which it finds fields that a Map added, except with -versions.
+Records are compared by the standard mapping. If your app has a Map, a RoleOf, Fields or
+Adopt, use a program of your own that calls cli.Main with them. The command refuses a
+collection in which it finds fields that a Map added, unless it has a Map itself, or with
+-versions.
 -versions reads less: it compares only the times of the last change, and misses edits by
 hand.
 
@@ -97,7 +115,8 @@ in a field that Clerk owns, and says what that means. It writes nothing, and mak
 collection and no index: if the unique index on clerkId is missing, run clerksync
 indexes first. The output holds personal data.
 
-Clerk's side is made by the standard mapping, without your app's own Map or RoleOf.
+Clerk's side is made by the standard mapping, or by the Map and the RoleOf of the program
+that calls cli.Main.
 `,
 	"indexes": `Lists the indexes of the collection and says which one clerksync relies on. If that
 one is missing, it is made. If records or other indexes prevent that, the error says
@@ -107,6 +126,9 @@ what to do. CLERK_SECRET_KEY is not needed.
 
 // examples are the last part of a command's help.
 var examples = map[string]string{
+	"inspect": `  clerksync inspect -db app
+  clerksync inspect -json | jq '.findings[] | select(.decision)'
+`,
 	"reconcile": `  clerksync reconcile -dry-run
   clerksync reconcile -db app -collection members -rate 40
   clerksync reconcile -versions                                    # quick

@@ -159,6 +159,8 @@ type fakeDatabase struct {
 	mappedID string
 	isEmpty  bool
 	list     []index
+	found    mongostore.Inspection
+	look     func(context.Context, mongostore.InspectOptions) error // called by inspect; may be nil
 	closed   bool
 }
 
@@ -166,7 +168,16 @@ func (d *fakeDatabase) store() clerksync.Store                   { return d.reco
 func (d *fakeDatabase) empty(context.Context) (bool, error)      { return d.isEmpty, nil }
 func (d *fakeDatabase) mapped(context.Context) (string, error)   { return d.mappedID, nil }
 func (d *fakeDatabase) indexes(context.Context) ([]index, error) { return d.list, nil }
-func (d *fakeDatabase) close(context.Context) error              { d.closed = true; return nil }
+func (d *fakeDatabase) inspect(ctx context.Context, look mongostore.InspectOptions) (mongostore.Inspection, error) {
+	if d.look != nil {
+		if err := d.look(ctx, look); err != nil {
+			return mongostore.Inspection{}, err
+		}
+	}
+	return d.found, nil
+}
+
+func (d *fakeDatabase) close(context.Context) error { d.closed = true; return nil }
 
 // complete is the report of a run that found no drift.
 var complete = clerksync.Report{Complete: true, Seen: 2, Unchanged: 2, Duration: 1500 * time.Millisecond, ClerkCalls: 3}

@@ -32,7 +32,7 @@ func runIndexes(ctx context.Context, c *call, args []string) (err error) {
 	if err != nil {
 		return err
 	}
-	assignRoles(indexes)
+	assignRoles(indexes, pathIn(options, "clerkId"))
 	if s.json {
 		return printJSON(c.stdout, indexes)
 	}
@@ -68,17 +68,20 @@ const (
 
 // onClerkID reports whether the index alone makes every clerkId unique, and lookups use it.
 // mongostore.Open decides by the same rule: if there is such an index, it does not make one.
-func (ix *index) onClerkID() bool {
-	if !ix.Unique || ix.Hidden || ix.Collation != "" || len(ix.Keys) != 1 || ix.Keys[0].Field != "clerkId" {
+// clerkID is the path of clerkId in the collection; the index on _id, which servers do not list
+// as unique, is enough if that is it.
+func (ix *index) onClerkID(clerkID string) bool {
+	unique := ix.Unique || clerkID == "_id"
+	if !unique || ix.Hidden || ix.Collation != "" || len(ix.Keys) != 1 || ix.Keys[0].Field != clerkID {
 		return false
 	}
 	n, err := strconv.ParseFloat(ix.Keys[0].Direction, 64)
-	return err == nil && n != 0 && ix.coversClerkIDs()
+	return err == nil && n != 0 && ix.coversClerkIDs(clerkID)
 }
 
 // coversClerkIDs reports whether every record that has a clerkId is in the index, and MongoDB knows
 // it. From a filter by type it does not.
-func (ix *index) coversClerkIDs() bool {
+func (ix *index) coversClerkIDs(clerkID string) bool {
 	if ix.Partial == "" {
 		return true
 	}
@@ -87,17 +90,17 @@ func (ix *index) coversClerkIDs() bool {
 		return false
 	}
 	elements, _ := filter.Elements()
-	condition, _ := filter.Lookup("clerkId").DocumentOK()
+	condition, _ := filter.Lookup(clerkID).DocumentOK() // a filter has the path as one name
 	operators, _ := condition.Elements()
 	return len(elements) == 1 && len(operators) == 1 && operators[0].Key() == "$exists" && isTrue(operators[0].Value())
 }
 
 // assignRoles sets the Role of each index. Of several on clerkId it prefers one that is not
 // partial.
-func assignRoles(indexes []index) {
+func assignRoles(indexes []index, clerkID string) {
 	best := -1
 	for i := range indexes {
-		if indexes[i].onClerkID() && (best < 0 || indexes[best].Partial != "" && indexes[i].Partial == "") {
+		if indexes[i].onClerkID(clerkID) && (best < 0 || indexes[best].Partial != "" && indexes[i].Partial == "") {
 			best = i
 		}
 	}
@@ -105,14 +108,14 @@ func assignRoles(indexes []index) {
 		switch ix := &indexes[i]; {
 		case i == best:
 			ix.Role = relied
-		case ix.Unique && ix.Name != "_id_" && !ix.hasClerkID():
+		case ix.Unique && ix.Name != "_id_" && !ix.has(clerkID):
 			ix.Role = conflicts
 		}
 	}
 }
 
-func (ix *index) hasClerkID() bool {
-	return slices.ContainsFunc(ix.Keys, func(k indexKey) bool { return k.Field == "clerkId" })
+func (ix *index) has(field string) bool {
+	return slices.ContainsFunc(ix.Keys, func(k indexKey) bool { return k.Field == field })
 }
 
 func (ix *index) keys() string {

@@ -31,7 +31,7 @@ func TestOnClerkID(t *testing.T) {
 		partial(`{"isActive": true}`):                               false,
 		partial(`{"clerkId": {"$exists": true}, "isActive": true}`): false,
 	} {
-		if ix := parseIndex(t, "{"+spec+"}"); ix.onClerkID() != want {
+		if ix := parseIndex(t, "{"+spec+"}"); ix.onClerkID("clerkId") != want {
 			t.Errorf("onClerkID() of {%s} is %t", spec, !want)
 		}
 	}

@@ -30,6 +30,8 @@ type database interface {
 	mapped(ctx context.Context) (clerkID string, err error)
 	// indexes lists the indexes of the collection.
 	indexes(ctx context.Context) ([]index, error)
+	// inspect looks at the collection. It does not need store.
+	inspect(ctx context.Context, look mongostore.InspectOptions) (mongostore.Inspection, error)
 	// close closes the connections, even if ctx is done.
 	close(ctx context.Context) error
 }
@@ -47,8 +49,9 @@ const (
 type mongoDatabase struct {
 	client  *mongo.Client
 	coll    *mongo.Collection
-	opened  *mongostore.Store
-	timeout time.Duration // commandTimeout
+	options *mongostore.Options // may be nil
+	opened  *mongostore.Store   // nil if the settings say looksOnly
+	timeout time.Duration       // commandTimeout
 }
 
 // openMongo connects and opens the Store. Its errors do not contain secrets.
@@ -57,19 +60,24 @@ func openMongo(ctx context.Context, s settings, o *mongostore.Options) (_ databa
 	if err != nil {
 		return nil, usagef("%s cannot be used: %s", mongoURIVar, withoutSecrets(err, s.mongoURI))
 	}
-	d := &mongoDatabase{client: client, coll: client.Database(s.database).Collection(s.collection), timeout: commandTimeout}
-	if err := d.open(ctx, s, o); err != nil {
+	d := &mongoDatabase{
+		client: client, coll: client.Database(s.database).Collection(s.collection), options: o, timeout: commandTimeout,
+	}
+	if err := d.open(ctx, s); err != nil {
 		return nil, errors.Join(err, d.close(ctx))
 	}
 	return d, nil
 }
 
-func (d *mongoDatabase) open(ctx context.Context, s settings, o *mongostore.Options) (err error) {
+func (d *mongoDatabase) open(ctx context.Context, s settings) (err error) {
 	// The timeout is for the connection only: building an index may take longer.
 	pingCtx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	if err := d.client.Ping(pingCtx, readpref.Primary()); err != nil {
 		return fmt.Errorf("MongoDB cannot be reached with %s (-timeout is %v): %s", mongoURIVar, s.timeout, withoutSecrets(err, s.mongoURI))
+	}
+	if s.looksOnly {
+		return d.checkExists(ctx, s)
 	}
 	if s.writesNothing {
 		if err := d.checkIndex(ctx, s); err != nil {
@@ -78,8 +86,34 @@ func (d *mongoDatabase) open(ctx context.Context, s settings, o *mongostore.Opti
 	}
 	openCtx, cancelOpen := context.WithTimeout(ctx, openTimeout)
 	defer cancelOpen()
-	d.opened, err = mongostore.Open(openCtx, d.coll, s.storeOptions(o))
+	d.opened, err = mongostore.Open(openCtx, d.coll, s.storeOptions(d.options))
 	return err
+}
+
+// checkExists returns an error if there is no such collection: then -db is most likely wrong.
+func (d *mongoDatabase) checkExists(ctx context.Context, s settings) error {
+	indexes, err := d.indexes(ctx)
+	if err == nil && len(indexes) == 0 { // every collection has the one on _id
+		err = usagef("the collection %s does not exist; is -db right?", s.name())
+	}
+	return err
+}
+
+func (d *mongoDatabase) inspect(ctx context.Context, look mongostore.InspectOptions) (mongostore.Inspection, error) {
+	return mongostore.Inspect(ctx, d.coll, d.options, look)
+}
+
+func (d *mongoDatabase) path(field string) string { return pathIn(d.options, field) }
+
+// pathIn returns the path in the collection of one of clerksync's fields that Fields cannot map
+// to nothing. o may be nil.
+func pathIn(o *mongostore.Options, field string) string {
+	if o != nil {
+		if path, mapped := o.Fields[field]; mapped {
+			return path
+		}
+	}
+	return field
 }
 
 // storeOptions returns o as the command needs it: one that writes nothing works as a database user
@@ -108,9 +142,11 @@ func (d *mongoDatabase) checkIndex(ctx context.Context, s settings) error {
 		return err
 	}
 	if len(indexes) == 0 { // every collection has the one on _id
-		return usagef("the collection %s does not exist; is -db right? If it is, run `clerksync indexes` first, which creates it", s.name())
+		return usagef("the collection %s does not exist; is -db right? If it is, run `%s indexes` first, which creates it",
+			s.name(), s.program)
 	}
-	if slices.ContainsFunc(indexes, func(ix index) bool { return ix.onClerkID() }) {
+	clerkID := d.path("clerkId")
+	if slices.ContainsFunc(indexes, func(ix index) bool { return ix.onClerkID(clerkID) }) {
 		return nil
 	}
 	empty, err := d.empty(ctx)
@@ -118,11 +154,11 @@ func (d *mongoDatabase) checkIndex(ctx context.Context, s settings) error {
 		return err
 	}
 	if empty {
-		return usagef("the collection %s is empty and has no unique index on clerkId; is -db right? If it is, "+
-			"run `clerksync indexes` first, which creates the index", s.name())
+		return usagef("the collection %s is empty and has no unique index on %s; is -db right? If it is, "+
+			"run `%s indexes` first, which creates the index", s.name(), clerkID, s.program)
 	}
-	return fmt.Errorf("the collection %s has no unique index on clerkId, and this command writes nothing: "+
-		"run `clerksync indexes` first, which creates the index", s.name())
+	return fmt.Errorf("the collection %s has no unique index on %s, and this command writes nothing: "+
+		"run `%s indexes` first, which creates the index", s.name(), clerkID, s.program)
 }
 
 func (d *mongoDatabase) store() clerksync.Store { return d.opened }
@@ -144,8 +180,9 @@ func (d *mongoDatabase) empty(ctx context.Context) (bool, error) {
 }
 
 func (d *mongoDatabase) mapped(ctx context.Context) (string, error) {
-	filter := bson.D{{Key: "extraFields.0", Value: bson.D{{Key: "$exists", Value: true}}}}
-	onlyClerkID := options.FindOne().SetProjection(bson.D{{Key: "clerkId", Value: 1}})
+	filter := bson.D{{Key: d.path("extraFields") + ".0", Value: bson.D{{Key: "$exists", Value: true}}}}
+	clerkID := d.path("clerkId")
+	onlyClerkID := options.FindOne().SetProjection(bson.D{{Key: clerkID, Value: 1}})
 	bounded, cancel := context.WithTimeout(ctx, d.timeout)
 	defer cancel()
 	raw, err := d.coll.FindOne(bounded, filter, onlyClerkID).Raw()
@@ -157,9 +194,9 @@ func (d *mongoDatabase) mapped(ctx context.Context) (string, error) {
 	case err != nil:
 		return "", fmt.Errorf("looking for records that a Map wrote: %s", mongostore.Describe(err))
 	}
-	id, ok := raw.Lookup("clerkId").StringValueOK()
+	id, ok := raw.Lookup(strings.Split(clerkID, ".")...).StringValueOK()
 	if !ok {
-		id = "one without a clerkId"
+		id = "one without a " + clerkID
 	}
 	return id, nil
 }

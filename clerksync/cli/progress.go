@@ -156,7 +156,11 @@ func (p *progress) end(complete bool) {
 var phaseNames = map[clerksync.Phase]string{
 	clerksync.PhaseUsers:  "Clerk's users",
 	clerksync.PhaseGhosts: "records",
+	phaseRecords:          "records",
 }
+
+// phaseRecords is the part of inspect that reads the records.
+const phaseRecords clerksync.Phase = "records"
 
 const nameWidth = len("Clerk's users")
 

@@ -28,7 +28,9 @@ func (r *reconcileFlags) bindShared(f *flag.FlagSet) {
 	f.StringVar(&o.Resume, "resume", "", "continue where an earlier run stopped: the `token` that it printed")
 	f.StringVar(&o.InstanceID, "instance", "", "refuse to work with a Clerk instance other than this `id`, ins_…")
 	f.DurationVar(&o.Holdback, "holdback", 0,
-		"never treat a record younger than this as one of a deleted user; 0s means none (default 10m0s)")
+		"never treat a record as one of a deleted user for this long after it was created, adopted or confirmed; 0s means none (default 10m0s)")
+	f.BoolVar(&o.IgnoreUnlinked, "ignore-unlinked", false,
+		"create users even if a record without a clerkId has their e-mail address: they then have two records")
 	f.IntVar(&o.PageSize, "page-size", 0, "`users` in one request to Clerk, from 1 to 500 (default 500)")
 	f.IntVar(&o.Writers, "writers", 0, "how many `pages` to compare at the same time, from 1 to 64 (default 4)")
 	f.Float64Var(&o.RequestsPerSecond, "rate", 0, "`requests` to Clerk per second; Clerk's limit is for your app and this command together "+
@@ -71,7 +73,7 @@ func (r *reconcileFlags) run(ctx context.Context, c *call, f *flag.FlagSet, args
 		return err
 	}
 	defer closeDatabase(ctx, db, &err)
-	if !r.drift || !r.versions {
+	if config.Map == nil && (!r.drift || !r.versions) {
 		if err := refuseMapped(ctx, db, c.command.name); err != nil {
 			return err
 		}
@@ -186,7 +188,7 @@ func (r *reconcileFlags) conclude(
 		failure:     failure,
 		interrupted: ctx.Err() != nil && !report.Complete,
 		outage:      outage,
-		command:     func(name string, plus ...string) string { return commandLine(f, name, plus...) },
+		command:     func(name string, plus ...string) string { return c.env.commandLine(f, name, plus...) },
 		collection:  r.settings.name(),
 	}
 	if r.settings.json {
@@ -232,5 +234,5 @@ func refuseMapped(ctx context.Context, db database, command string) error {
 	}
 	return fmt.Errorf("the app that writes this collection adds its own fields with Config.Map (the record of %s has extraFields). "+
 		"This command does not know that Map and would %s. Nothing was written. "+
-		"Call Syncer.Reconcile from a program that has the app's Config. drift -versions works here too", visible(id), harm)
+		"Run the commands from a program that calls cli.Main with the app's Config. drift -versions works here too", visible(id), harm)
 }

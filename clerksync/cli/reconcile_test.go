@@ -47,6 +47,8 @@ func TestFlagsBecomeOptions(t *testing.T) {
 		{"reconcile -versions", clerksync.ReconcileOptions{}},
 		{"drift", clerksync.ReconcileOptions{DryRun: true, Force: true, MaxDeactivations: -1}},
 		{"drift -versions", clerksync.ReconcileOptions{DryRun: true, MaxDeactivations: -1}},
+		{"reconcile -ignore-unlinked", clerksync.ReconcileOptions{Force: true, IgnoreUnlinked: true}},
+		{"drift -ignore-unlinked", clerksync.ReconcileOptions{DryRun: true, Force: true, MaxDeactivations: -1, IgnoreUnlinked: true}},
 		{"reconcile -holdback 0s", clerksync.ReconcileOptions{Force: true, Holdback: -1}},
 		{
 			"reconcile -dry-run -force -restore -resume t.1 -instance ins_1 -max-deactivations -1" +

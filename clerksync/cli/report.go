@@ -37,7 +37,7 @@ func (r *result) end() error {
 		return r.failure
 	case !r.report.Complete:
 		return errReported
-	case !r.drift && r.report.Conflicts.Count+r.report.Failed.Count > 0:
+	case !r.drift && r.unwritten() > 0:
 		return errReported
 	}
 	return nil
@@ -54,6 +54,11 @@ func (r *result) endOfJSON(c *call) error {
 		return errors.New("incomplete: " + plain(r.report.Reason))
 	}
 	return r.end()
+}
+
+// unwritten counts the users who were, or would be, left out.
+func (r *result) unwritten() int {
+	return r.report.Conflicts.Count + r.report.Unlinked.Count + r.report.Failed.Count
 }
 
 // maxIDs is how many ids the report names of each kind.
@@ -101,7 +106,7 @@ func (r *result) headline() string {
 
 // verdict is the headline of a complete run.
 func (r *result) verdict() string {
-	unwritten := r.failure != nil || r.report.Conflicts.Count+r.report.Failed.Count > 0
+	unwritten := r.failure != nil || r.unwritten() > 0
 	switch {
 	case r.drift && r.report.InStep():
 		return r.collection + " is in step with Clerk"
@@ -138,6 +143,8 @@ func (r *result) counts() [][]string {
 		what   string
 	}{
 		{"created", r.report.Created, true, either("had no record", "have no record")},
+		{"adopted", r.report.Adopted, false,
+			either("were linked to a record without a clerkId", "would be linked to a record without a clerkId")},
 		{"updated", r.report.Updated, true, either("were older or differed", "are older or differ")},
 		{"ghosts", r.report.Ghosts, true, "records whose user Clerk does not have"},
 		{"deactivated", r.report.Deactivated, false, either("ghosts were marked deleted", "ghosts would be marked deleted")},
@@ -145,6 +152,7 @@ func (r *result) counts() [][]string {
 		{"restored", r.report.Restored, false, either("tombstoned records were restored", "tombstoned records would be restored")},
 		{"stale", r.report.Stale, false, "records that changed during the run"},
 		{"conflicts", r.report.Conflicts, false, "blocked by a unique index"},
+		{"unlinked", r.report.Unlinked, false, "not created, because a record without a clerkId has their e-mail address"},
 		{"failed", r.report.Failed, false, "rejected by the mapping or the database"},
 		{"unknown", r.report.Unknown, false, "records whose clerkId is not the id of a Clerk user"},
 	} {
@@ -215,6 +223,11 @@ func (r *result) nextSteps() []string {
 		add(users(n, "was", "were")+" not written, because another record has the same value in a unique index. "+
 			"Merge the records. This lists the indexes:", r.command("indexes"))
 	}
+	if n := r.report.Unlinked.Count; n > 0 {
+		add(users(n, "has", "have")+" no record, but a record without a clerkId is probably theirs. "+
+			"The guide \"Existing users\" (mongostore/EXISTING_USERS.md) says how to link them. This looks at the collection:", r.command("inspect"))
+		add("To create them all the same, so that each has two records:", r.command("reconcile", "-ignore-unlinked"))
+	}
 	if errors.Is(r.failure, clerksync.ErrTooManyGhosts) {
 		n := r.report.Ghosts.Count
 		add(users(n, "is", "are")+" in the collection but not in Clerk. That is more than one run may mark deleted, so none was. Look at one:",
@@ -259,7 +272,7 @@ func (r *result) pendingChanges() int {
 	if !r.report.Complete || !r.report.DryRun {
 		return 0
 	}
-	return r.report.Created.Count + r.report.Updated.Count + r.report.Ghosts.Count + r.report.Restored.Count
+	return r.report.Created.Count + r.report.Adopted.Count + r.report.Updated.Count + r.report.Ghosts.Count + r.report.Restored.Count
 }
 
 func (r *result) name() string {

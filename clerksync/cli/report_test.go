@@ -55,6 +55,24 @@ func TestReports(t *testing.T) {
 		{"not-all-written", "reconcile -collection members", clerksync.Report{
 			Complete: true, Seen: 3, Conflicts: tally(1), Failed: tally(2), ClerkCalls: 2,
 		}, nil, exitFailed},
+		{"adopted", "reconcile", clerksync.Report{
+			Complete: true, Seen: 12, Created: tally(2), Adopted: tally(10), ClerkCalls: 2,
+		}, nil, exitDone},
+		{"unlinked", "reconcile -collection members", clerksync.Report{
+			Complete: true, Seen: 9, Created: tally(2), Adopted: tally(1), Unlinked: tally(6), ClerkCalls: 2,
+		}, fmt.Errorf("clerksync: reconcile: users not written: 6, because %w", clerksync.ErrUnlinked), exitFailed},
+		{"unlinked-dry-run", "reconcile -dry-run", clerksync.Report{
+			DryRun: true, Complete: true, Seen: 2, Unlinked: tally(1), Adopted: tally(1), ClerkCalls: 2,
+		}, fmt.Errorf("clerksync: reconcile: users not written: 1, because %w", clerksync.ErrUnlinked), exitFailed},
+		{"unlinked-drift", "drift -collection members", clerksync.Report{
+			DryRun: true, Complete: true, Seen: 2, Unlinked: tally(1), Adopted: tally(1), ClerkCalls: 2,
+		}, clerksync.ErrUnlinked, exitDiffer},
+		{"unlinked-only", "drift -rate 5", clerksync.Report{
+			DryRun: true, Complete: true, Seen: 2, Unchanged: 1, Unlinked: tally(1), ClerkCalls: 2,
+		}, clerksync.ErrUnlinked, exitDiffer},
+		{"ignoring-unlinked", "drift -ignore-unlinked", clerksync.Report{
+			DryRun: true, Complete: true, Seen: 2, Unchanged: 1, Created: tally(1), ClerkCalls: 2,
+		}, nil, exitDiffer},
 		{"too-many-ghosts", "reconcile -rate 50 -collection members", clerksync.Report{
 			Complete: true, Seen: 100, Unchanged: 100, Ghosts: tally(57), ClerkCalls: 2,
 		}, fmt.Errorf("clerksync: reconcile: %w", clerksync.ErrTooManyGhosts), exitFailed},

@@ -35,9 +35,12 @@ type settings struct {
 	eraseOnDelete        bool
 	defaultRole          string
 	writesNothing        bool // not even a collection or an index is made
+	looksOnly            bool // no Store is opened
 
 	envFile string
 	json    bool
+
+	program string // its name, for the commands in messages
 }
 
 // String keeps the secrets out of logs.
@@ -70,6 +73,7 @@ func (s *settings) resolve(env environment, needClerk bool) error {
 	if v.file == "" && s.envFile != "" {
 		return usagef("-env-file: there is no %s", s.envFile)
 	}
+	s.program = env.programName()
 	s.secretKey, s.apiURL, s.mongoURI = v.get(secretKeyVar), v.get(apiURLVar), v.get(mongoURIVar)
 	s.collection = cmp.Or(s.collection, v.get(collectionVar), "users")
 	s.database = cmp.Or(s.database, v.get(databaseVar), databaseOf(s.mongoURI))

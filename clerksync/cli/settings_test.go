@@ -111,7 +111,7 @@ func TestFlagsBecomeSettings(t *testing.T) {
 	got := f.db.settings
 	want := settings{
 		apiURL: f.vars[apiURLVar], mongoURI: mongoURI, secretKey: secretKey, database: "school", collection: "users",
-		timeout: 3 * time.Second, batchSize: 100, allowUnique: list{"a_1", "b_1", "c_1"},
+		timeout: 3 * time.Second, batchSize: 100, allowUnique: list{"a_1", "b_1", "c_1"}, program: "clerksync",
 	}
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(settings{})); diff != "" {
 		t.Errorf("settings (-want +got):\n%s", diff)

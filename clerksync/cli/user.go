@@ -55,8 +55,8 @@ func runUser(ctx context.Context, c *call, args []string) (err error) {
 	if err != nil {
 		return err
 	}
-	cmp := compare(id, record, inClerk)
-	cmp.judge(record, inClerk, func(name string, plus ...string) string { return commandLine(&f, name, plus...) })
+	cmp := compare(id, record, inClerk, config.Map != nil)
+	cmp.judge(record, inClerk, func(name string, plus ...string) string { return c.env.commandLine(&f, name, plus...) })
 	if s.json {
 		err = printJSON(c.stdout, cmp)
 	} else {
@@ -76,18 +76,30 @@ func runUser(ctx context.Context, c *call, args []string) (err error) {
 // askClerk returns the record that config makes of Clerk's state, or nil if Clerk does not have the
 // user.
 func askClerk(ctx context.Context, c *call, config clerksync.Config, id string) (_ *clerksync.User, err error) {
-	store := memstore.New()
+	store := &offered{Store: memstore.New()}
 	store.Now = c.env.now
 	syncer, err := newSyncer(c.env, config, store, newProgress(c.env, c.stderr), nil)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, syncer.Close()) }()
-	res, err := syncer.Sync(ctx, id)
+	_, err = syncer.Sync(ctx, id)
 	if errors.Is(err, clerksync.ErrUserUnknown) {
 		return nil, nil
 	}
-	return res.User, err
+	return store.user, err
+}
+
+// offered is a Store that keeps what it was last offered: a record does not say whether its
+// role is Clerk's.
+type offered struct {
+	*memstore.Store
+	user *clerksync.User
+}
+
+func (s *offered) Upsert(ctx context.Context, u *clerksync.User) (clerksync.Result, error) {
+	s.user = u.Clone()
+	return s.Store.Upsert(ctx, u)
 }
 
 // comparison is a record beside Clerk's state of the user.
@@ -96,8 +108,8 @@ type comparison struct {
 	Verdict string `json:"verdict"` // one of the words below
 	InStep  bool   `json:"inStep"`  // whether there is nothing to do
 	Advice  string `json:"advice"`
-	// Mapped means that the app's own Map added fields to the record and may have changed others.
-	// Only the fields of the standard mapping were compared.
+	// Mapped means that the app's own Map added fields to the record and may have changed others,
+	// and that this program has no Map. Only the fields of the standard mapping were compared.
 	Mapped bool         `json:"mapped"`
 	Fields []fieldState `json:"fields"`
 }
@@ -123,18 +135,21 @@ const (
 	nowhere  = "unknown"
 )
 
-// compare puts the two side by side. Either may be nil.
-func compare(id string, record, inClerk *clerksync.User) *comparison {
-	c := &comparison{ClerkID: id, Mapped: record != nil && len(record.Extra) > 0}
+// compare puts the two side by side. Either may be nil. hasMap means that Clerk's side is made
+// by the app's Map.
+func compare(id string, record, inClerk *clerksync.User, hasMap bool) *comparison {
+	c := &comparison{ClerkID: id, Mapped: record != nil && len(record.Extra) > 0 && !hasMap}
 	add := func(path string, record, inClerk any, differs bool) {
 		c.Fields = append(c.Fields, fieldState{path, record, inClerk, differs})
 	}
 	both := record != nil && inClerk != nil
 
-	// ClerkFields of an empty User lists the fields of the standard mapping, without what a Map
-	// added.
 	have, want := clerkFieldsOf(record), clerkFieldsOf(inClerk)
-	for path := range (&clerksync.User{}).ClerkFields() {
+	all := clerkOwned(record, inClerk, hasMap)
+	if all.RoleFromClerk && record != nil {
+		have["role"] = textOrNil(string(record.Role))
+	}
+	for path := range all.ClerkFields() {
 		add(path, have[path], want[path], both && !reflect.DeepEqual(have[path], want[path]))
 	}
 	versions := []any{nil, nil}
@@ -153,13 +168,17 @@ func compare(id string, record, inClerk *clerksync.User) *comparison {
 
 	// Clerk does not own these.
 	for _, name := range slices.Sorted(maps.Keys(record.Extra)) {
-		add(name, record.Extra[name], nil, false)
+		if _, owned := all.Extra[name]; !owned {
+			add(name, record.Extra[name], nil, false)
+		}
 	}
 	location := record.Location
 	if location == nil {
 		location = &clerksync.Location{}
 	}
-	add("role", textOrNil(string(record.Role)), nil, false)
+	if !all.RoleFromClerk {
+		add("role", textOrNil(string(record.Role)), nil, false)
+	}
 	add("location.country", textOrNil(location.Country), nil, false)
 	add("location.state", textOrNil(location.State), nil, false)
 	add("location.city", textOrNil(location.City), nil, false)
@@ -172,9 +191,25 @@ func compare(id string, record, inClerk *clerksync.User) *comparison {
 	return c
 }
 
+// clerkOwned returns a User whose ClerkFields list what Clerk owns: the fields of the standard
+// mapping, the role if RoleOf gave it, and with a Map what it adds and has added.
+func clerkOwned(record, inClerk *clerksync.User, hasMap bool) *clerksync.User {
+	all := &clerksync.User{RoleFromClerk: inClerk != nil && inClerk.RoleFromClerk}
+	if !hasMap {
+		return all
+	}
+	all.Extra = make(map[string]any)
+	for _, u := range []*clerksync.User{record, inClerk} {
+		if u != nil {
+			maps.Copy(all.Extra, u.Extra)
+		}
+	}
+	return all
+}
+
 func clerkFieldsOf(u *clerksync.User) map[string]any {
 	if u == nil {
-		return nil
+		return make(map[string]any)
 	}
 	return maps.Collect(u.ClerkFields())
 }

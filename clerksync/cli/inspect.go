@@ -1,0 +1,262 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"iter"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/clerksync/clerksync-go/clerksync"
+	"github.com/clerksync/clerksync-go/mongostore"
+)
+
+// runInspect says whether the collection is ready for clerksync. It opens no Store: that would
+// make the index on clerkId.
+func runInspect(ctx context.Context, c *call, args []string) (err error) {
+	var f flag.FlagSet
+	s := &settings{looksOnly: true}
+	if done, err := c.parseNoArguments(&f, s, args); done || err != nil {
+		return err
+	}
+	if err := s.resolve(c.env, false); err != nil {
+		return err
+	}
+	config, options := s.configs(c.env)
+	askClerk := config.SecretKey != ""
+	if askClerk {
+		if err := s.checkClerk(true); err != nil {
+			return err
+		}
+		config.APIURL = s.apiURL
+	}
+	db, err := c.env.open(ctx, *s, options)
+	if err != nil {
+		return err
+	}
+	defer closeDatabase(ctx, db, &err)
+
+	show := newProgress(c.env, c.stderr)
+	look := mongostore.InspectOptions{Progress: func(read, of int) {
+		show.update(clerksync.Progress{Phase: phaseRecords, Done: read, Total: of})
+	}}
+	title := "inspect: " + s.name() + " (nothing is written)"
+	if askClerk {
+		title = "inspect: " + s.name() + " and Clerk's users (nothing is written)"
+		look.Users = func(ctx context.Context, visit visitor) error {
+			return eachUser(ctx, c.env, *config, show, visit)
+		}
+	}
+	show.begin(title)
+	found, err := db.inspect(ctx, look)
+	show.end(err == nil)
+	if err != nil {
+		return err
+	}
+	if s.json {
+		err = printJSON(c.stdout, found)
+	} else {
+		err = print(c.stdout, inspectionText(s.name(), &found))
+	}
+	if err == nil && !found.Ready {
+		err = errDiffer
+	}
+	return err
+}
+
+// visitor is called with some of Clerk's users, as the app maps them.
+type visitor = func(context.Context, []*clerksync.User) error
+
+// eachUser calls visit with all of Clerk's users. It is a Reconcile with a Store that has no
+// records, so it maps, pages and waits as every other run.
+func eachUser(ctx context.Context, env environment, config clerksync.Config, show *progress, visit visitor) (err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	outage := &outage{env: env, note: show.note}
+	syncer, err := newSyncer(env, config, usersOnly{visit: visit, fail: cancel}, show, outage)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, syncer.Close()) }()
+	report, err := env.reconcile(syncer, ctx, clerksync.ReconcileOptions{Writers: 1, Progress: show.update})
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	if n := report.Failed.Count; n > 0 {
+		show.note(users(n, "was", "were") + " not counted, because the mapping rejects them")
+		return nil
+	}
+	return err
+}
+
+// usersOnly is a Store without records that hands what it is to create to visit.
+type usersOnly struct {
+	visit visitor
+	fail  func(error) // ends the run
+}
+
+func (s usersOnly) UpsertBatch(ctx context.Context, us []*clerksync.User) ([]clerksync.Result, error) {
+	results := make([]clerksync.Result, len(us))
+	whole := us[:0:0]
+	for i, u := range us {
+		results[i] = clerksync.Result{Outcome: clerksync.Created}
+		if len(u.Omit) == 0 { // otherwise it is what is left of one that the mapping rejects
+			whole = append(whole, u)
+		}
+	}
+	if err := s.visit(ctx, whole); err != nil {
+		s.fail(err)
+		return nil, err
+	}
+	return results, nil
+}
+
+func (s usersOnly) Upsert(ctx context.Context, u *clerksync.User) (clerksync.Result, error) {
+	results, err := s.UpsertBatch(ctx, []*clerksync.User{u})
+	if err != nil {
+		return clerksync.Result{}, err
+	}
+	return results[0], nil
+}
+
+func (usersOnly) User(context.Context, string) (*clerksync.User, error) {
+	return nil, clerksync.ErrNotFound
+}
+
+func (usersOnly) Deactivate(context.Context, string, time.Time) (clerksync.Result, error) {
+	return clerksync.Result{Outcome: clerksync.Deactivated}, nil
+}
+
+func (usersOnly) Users(context.Context, []string) (map[string]*clerksync.User, error) {
+	return nil, nil
+}
+
+func (usersOnly) Stamps(context.Context, []string) (map[string]clerksync.Stamp, error) {
+	return nil, nil
+}
+
+func (usersOnly) Undeleted(context.Context) iter.Seq2[clerksync.Stamp, error] {
+	return func(func(clerksync.Stamp, error) bool) {}
+}
+
+// inspectionText is an Inspection for people.
+func inspectionText(collection string, found *mongostore.Inspection) string {
+	var b strings.Builder
+	decisions := 0
+	for _, f := range found.Findings {
+		if f.Decision {
+			decisions++
+		}
+	}
+	switch {
+	case decisions > 0:
+		fmt.Fprintf(&b, "%s is not ready: %s to make\n\n", collection, count(decisions, "decision"))
+	case found.Records == 0:
+		fmt.Fprintf(&b, "%s has no records: clerksync can start with it\n\n", collection)
+	default:
+		fmt.Fprintf(&b, "%s is ready\n\n", collection)
+	}
+	b.WriteString(layOut(recordRows(found)))
+	if a := found.Adoption; a != nil {
+		b.WriteString("\n" + adoptionText(a))
+	}
+	for i, f := range found.Findings {
+		switch {
+		case i == 0 && f.Decision:
+			b.WriteString("\nTo decide:\n")
+		case !f.Decision && (i == 0 || found.Findings[i-1].Decision):
+			b.WriteString("\nGood to know:\n")
+		}
+		b.WriteString(findingText(i+1, &f))
+	}
+	if len(found.Fields) > 0 {
+		b.WriteString("\nThe lines for mongostore.Options.Fields together:\n  o.Fields = mongostore.Fields{\n")
+		for _, line := range fieldLines(found.Fields) {
+			b.WriteString("  \t" + line + "\n")
+		}
+		b.WriteString("  }\n")
+	}
+	return b.String()
+}
+
+func recordRows(found *mongostore.Inspection) [][]string {
+	read := "all were read"
+	if found.Sample {
+		read = fmt.Sprintf("a sample: the first %d were read, and the counts are of these", found.Read)
+	}
+	writes := map[string]string{
+		"accepted":    "the server takes them as the connection string says: retryable ones, unless it has retryWrites=false",
+		"refused":     "the server refuses them",
+		"not checked": "not checked: this user may not write",
+	}[found.Writes]
+	return [][]string{
+		{"records", number(found.Records), read},
+		{"linked", number(found.Linked), "have a Clerk id"},
+		{"unlinked", number(found.Unlinked), "have none"},
+		{"never synced", number(found.Unsynced), "clerksync has never written these"},
+		{"writes", "", writes},
+	}
+}
+
+func adoptionText(a *mongostore.AdoptionCounts) string {
+	way := func(w mongostore.AdoptionWay) string {
+		text := "would adopt a record by " + w.Field
+		if w.Refuses > 0 {
+			text += fmt.Sprintf("; %d would be refused", w.Refuses)
+		}
+		if !w.On {
+			text += " (Adopt does not have this way)"
+		}
+		return text
+	}
+	return fmt.Sprintf("Clerk has %s:\n", count(a.Users, "user")) + layOut([][]string{
+		{"linked", number(a.Linked), "have a record"},
+		{"by external id", number(a.ByExternalID.Adopts), way(a.ByExternalID)},
+		{"by e-mail", number(a.ByEmail.Adopts), way(a.ByEmail)},
+		{"either way", number(a.Either), "would adopt a record"},
+		{"new", number(a.New), "would get a new record"},
+	})
+}
+
+// findingText is one of the findings, the nth.
+func findingText(n int, f *mongostore.Finding) string {
+	head := []string{}
+	if f.Field != "" {
+		head = append(head, visible(f.Field))
+	}
+	if f.Records > 0 {
+		head = append(head, count(f.Records, "record"))
+	}
+	text := f.Text
+	if len(head) > 0 {
+		text = strings.Join(head, ", ") + ": " + text
+	}
+	lines := []string{text}
+	if len(f.IDs) > 0 {
+		ids := strings.Join(f.IDs[:min(len(f.IDs), maxIDs)], ", ")
+		if rest := f.Records - min(len(f.IDs), maxIDs); rest > 0 {
+			ids += fmt.Sprintf(" and %d more", rest)
+		}
+		lines = append(lines, "_id: "+ids)
+	}
+	if len(f.Fields) > 0 {
+		lines = append(lines, "Fields: "+strings.Join(fieldLines(f.Fields), " "))
+	}
+	if f.Fix != "" {
+		lines = append(lines, strings.Split(f.Fix, "\n")...)
+	}
+	return fmt.Sprintf("%3d. %s\n", n, strings.Join(lines, "\n     "))
+}
+
+// fieldLines are the lines of a Go map.
+func fieldLines(fields mongostore.Fields) []string {
+	lines := make([]string, 0, len(fields))
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		lines = append(lines, fmt.Sprintf("%q: %q,", name, fields[name]))
+	}
+	return lines
+}

@@ -1,0 +1,170 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"testing"
+
+	"github.com/clerk/clerk-sdk-go/v2"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/clerksync/clerksync-go/clerksync"
+	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
+	"github.com/clerksync/clerksync-go/mongostore"
+)
+
+// inspections are what mongostore may find.
+var inspections = map[string]mongostore.Inspection{
+	"ready": {
+		Ready: true, Records: 2, Read: 2, Linked: 2, Writes: "accepted",
+	},
+	"empty": {Ready: true, Writes: "not checked"},
+	"notes": {
+		Ready: true, Records: 3, Read: 3, Unlinked: 3, Unsynced: 3, Writes: "accepted",
+		Findings: []mongostore.Finding{{Kind: "unlinked", Records: 3, Text: "no Clerk id"}},
+	},
+	"sample": {
+		Records: 5_000_000, Read: 1_000_000, Sample: true, Linked: 1, Unlinked: 999_999, Unsynced: 1_000_000, Writes: "refused",
+		Adoption: &mongostore.AdoptionCounts{
+			Users: 12, Linked: 1, New: 2, Either: 8,
+			ByExternalID: mongostore.AdoptionWay{On: true, Field: "_id", Adopts: 6, Refuses: 1},
+			ByEmail:      mongostore.AdoptionWay{Field: "email", Adopts: 3},
+		},
+		Findings: []mongostore.Finding{
+			{Kind: "index", Decision: true, Text: `the unique index "a"`, Fix: "replace it:\n\tone line\n\tanother"},
+			{
+				Kind: "replaced", Decision: true, Field: "na\x1bme", Records: 20, IDs: []string{"1", "2", "3", "4", "5", "6"},
+				Text: "the first sync replaces it", Fields: mongostore.Fields{"name": "clerkName", "email": "mail"},
+			},
+			{Kind: "reference", Field: "invitedBy", Records: 1, IDs: []string{"1"}, Text: "values that look like Clerk ids"},
+		},
+		Fields: mongostore.Fields{"name": "clerkName", "email": "mail"},
+	},
+}
+
+func TestInspect(t *testing.T) {
+	t.Parallel()
+	for name, found := range inspections {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t)
+			delete(f.vars, secretKeyVar)
+			f.db.found = found
+			f.db.look = func(_ context.Context, look mongostore.InspectOptions) error {
+				if look.Users != nil {
+					t.Error("Clerk would be asked without a secret key")
+				}
+				look.Progress(1, 2)
+				return nil
+			}
+			code := exitDiffer
+			if found.Ready {
+				code = exitDone
+			}
+			o := f.run(t, "inspect")
+			o.want(t, code)
+			golden(t, "inspect", "", o.String())
+			if !f.db.settings.looksOnly {
+				t.Error("a Store is opened")
+			}
+			j := f.run(t, "inspect", "-json")
+			j.want(t, code)
+			var got mongostore.Inspection
+			if err := json.Unmarshal([]byte(j.stdout), &got); err != nil {
+				t.Fatal(err)
+			}
+			if d := cmp.Diff(found, got); d != "" {
+				t.Errorf("JSON (-want +got):\n%s", d)
+			}
+		})
+	}
+}
+
+// With a secret key, the users are those that a reconcile would offer, as the app maps them.
+func TestInspectUsers(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	for _, id := range []string{"user_a", "user_b", "user_c", "user_odd"} {
+		f.clerk.CreateUser(fakeclerk.NewUser{ID: id, FirstName: "Ada"})
+	}
+	f.env.configure = func(c *clerksync.Config, _ *mongostore.Options) {
+		c.Map = func(from *clerk.User, u *clerksync.User) error {
+			if from.ID == "user_odd" {
+				return errors.New("odd")
+			}
+			u.Extra = map[string]any{"plan": "free"}
+			return nil
+		}
+	}
+	var ids []string
+	f.db.look = func(ctx context.Context, look mongostore.InspectOptions) error {
+		return look.Users(ctx, func(_ context.Context, us []*clerksync.User) error {
+			for _, u := range us {
+				ids = append(ids, u.ClerkID)
+				if u.Extra["plan"] != "free" {
+					t.Errorf("%s is not mapped", u.ClerkID)
+				}
+			}
+			return nil
+		})
+	}
+	f.db.found = inspections["ready"]
+	f.run(t, "inspect").want(t, exitDone, "and Clerk's users", "1 user was not counted")
+	slices.Sort(ids)
+	if d := cmp.Diff([]string{"user_a", "user_b", "user_c"}, ids); d != "" {
+		t.Errorf("users (-want +got):\n%s", d)
+	}
+	if f.db.records.Len() != 0 {
+		t.Error("the command wrote")
+	}
+}
+
+// A failure of the database ends the run at once. Clerk is not asked again.
+func TestInspectFails(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.clerk.CreateUser(fakeclerk.NewUser{ID: ada})
+	failure := errors.New("mongostore: inspect: no")
+	f.db.look = func(ctx context.Context, look mongostore.InspectOptions) error {
+		err := look.Users(ctx, func(context.Context, []*clerksync.User) error { return failure })
+		if !errors.Is(err, failure) {
+			t.Errorf("Users returns %v", err)
+		}
+		return err
+	}
+	f.run(t, "inspect").want(t, exitFailed, failure.Error())
+
+	f.vars[secretKeyVar] = "pk_test_public"
+	f.db.look = func(context.Context, mongostore.InspectOptions) error { t.Error("it looks"); return nil }
+	f.run(t, "inspect").want(t, exitUsage, "is a publishable key")
+}
+
+// A program with a Map works on the collection that command clerksync refuses, and compares
+// what the Map adds.
+func TestOwnMap(t *testing.T) {
+	t.Parallel()
+	f := newAda(t)
+	f.db.mappedID = ada
+	f.run(t, "reconcile", quick).want(t, exitFailed, "cli.Main")
+	f.env.program = "members"
+	f.env.configure = func(c *clerksync.Config, _ *mongostore.Options) {
+		c.Map = func(_ *clerk.User, u *clerksync.User) error {
+			u.Extra = map[string]any{"plan": "free"}
+			return nil
+		}
+		c.RoleOf = func(*clerk.User) clerksync.Role { return "MEMBER" }
+		c.DefaultRole = "GUEST"
+	}
+	f.run(t, "drift", quick).want(t, exitDiffer, "plan", "role", "members reconcile")
+	o := f.run(t, "user", ada)
+	o.want(t, exitDiffer, "members reconcile")
+	golden(t, "user", "before", o.String())
+	f.run(t, "reconcile", quick, "-default-role", "OTHER").want(t, exitDone)
+	if u := f.record(t, ada); u.Role != "MEMBER" || u.Extra["plan"] != "free" {
+		t.Errorf("the record is %+v", u)
+	}
+	f.run(t, "user", ada).want(t, exitDone, "In step")
+	f.run(t, "drift", quick).want(t, exitDone)
+}

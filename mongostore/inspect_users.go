@@ -1,0 +1,94 @@
+package mongostore
+
+import (
+	"context"
+
+	"github.com/clerksync/clerksync-go/clerksync"
+)
+
+// userSurvey counts what would become of Clerk's users, without writing.
+type userSurvey struct {
+	store               *Store
+	byExternal, byEmail func(context.Context, []*clerksync.User) ([]clerksync.Adoption, error)
+	counts              AdoptionCounts
+	extra               map[string]bool // the names that Map sets, at most maxNames
+	roleFromClerk       bool
+}
+
+func (i *inspector) newUserSurvey() *userSurvey {
+	return &userSurvey{store: i.store, extra: make(map[string]bool)}
+}
+
+// visit counts some users.
+func (u *userSurvey) visit(ctx context.Context, us []*clerksync.User) error {
+	ids := make([]string, len(us))
+	for i, user := range us {
+		ids[i] = user.ClerkID
+		u.roleFromClerk = u.roleFromClerk || user.RoleFromClerk
+		for name := range user.Extra {
+			if len(u.extra) < maxNames {
+				u.extra[name] = true
+			}
+		}
+	}
+	known, err := u.store.Stamps(ctx, ids)
+	if err != nil {
+		return err
+	}
+	u.counts.Users += len(us)
+	u.counts.Linked += len(known)
+	unknown := us[:0:0]
+	for _, user := range us {
+		if _, ok := known[user.ClerkID]; !ok {
+			unknown = append(unknown, user)
+		}
+	}
+	return u.count(ctx, unknown)
+}
+
+// count counts users who have no record.
+func (u *userSurvey) count(ctx context.Context, us []*clerksync.User) error {
+	external, err := askWay(ctx, u.byExternal, us)
+	if err != nil {
+		return err
+	}
+	email, err := askWay(ctx, u.byEmail, us)
+	if err != nil {
+		return err
+	}
+	for i := range us {
+		ext, mail := external[i], email[i]
+		u.counts.ByExternalID.add(ext)
+		u.counts.ByEmail.add(mail)
+		if ext.By == "" && ext.Err == nil {
+			ext = mail // e-mail is tried if the external id names no record
+		}
+		switch {
+		case ext.Err != nil:
+		case ext.By != "":
+			u.counts.Either++
+		default:
+			u.counts.New++
+		}
+	}
+	return nil
+}
+
+func (w *AdoptionWay) add(a clerksync.Adoption) {
+	switch {
+	case a.Err != nil:
+		w.Refuses++
+	case a.By != "":
+		w.Adopts++
+	}
+}
+
+// askWay returns no adoptions none if a way does not exist.
+func askWay(
+	ctx context.Context, way func(context.Context, []*clerksync.User) ([]clerksync.Adoption, error), us []*clerksync.User,
+) ([]clerksync.Adoption, error) {
+	if way == nil || len(us) == 0 {
+		return make([]clerksync.Adoption, len(us)), nil
+	}
+	return way(ctx, us)
+}
