@@ -46,9 +46,13 @@ type mappedStore struct {
 
 func newMappedStore(t testing.TB, fields mongostore.Fields) mappedStore {
 	t.Helper()
-	coll := newCollection(t)
+	return openMapped(t, &mongostore.Options{BatchSize: batchSize, Fields: fields})
+}
+
+func openMapped(t testing.TB, opts *mongostore.Options) mappedStore {
+	t.Helper()
+	coll, fields := newCollection(t), opts.Fields
 	monitor.expect(coll.Name(), fields["clerkId"])
-	opts := &mongostore.Options{BatchSize: batchSize, Fields: fields}
 	s := mappedStore{Store: open(t, coll, opts), path: make(map[string]string)}
 	s.raw = rawStore{s.Store, coll}
 	for name, path := range fields {
@@ -73,6 +77,10 @@ func (s mappedStore) to(path string) string {
 
 // SetFields implements storetest.RawStore.
 func (s mappedStore) SetFields(ctx context.Context, clerkID string, fields map[string]any) error {
+	return s.setFields(ctx, bson.D{{Key: s.to("clerkId"), Value: clerkID}}, fields)
+}
+
+func (s mappedStore) setFields(ctx context.Context, filter bson.D, fields map[string]any) error {
 	mapped := make(map[string]any)
 	for path, value := range fields {
 		if children, ok := value.(map[string]any); ok && (path == "profile" || path == "location") {
@@ -84,12 +92,16 @@ func (s mappedStore) SetFields(ctx context.Context, clerkID string, fields map[s
 		}
 		mapped[s.to(path)] = value
 	}
-	return s.raw.setFields(ctx, bson.D{{Key: s.to("clerkId"), Value: clerkID}}, mapped)
+	return s.raw.setFields(ctx, filter, mapped)
 }
 
 // Fields implements storetest.RawStore.
 func (s mappedStore) Fields(ctx context.Context, clerkID string) (map[string]any, error) {
-	raw, err := s.raw.coll.FindOne(ctx, bson.D{{Key: s.to("clerkId"), Value: clerkID}}).Raw()
+	return s.fieldsOf(ctx, bson.D{{Key: s.to("clerkId"), Value: clerkID}})
+}
+
+func (s mappedStore) fieldsOf(ctx context.Context, filter bson.D) (map[string]any, error) {
+	raw, err := s.raw.coll.FindOne(ctx, filter).Raw()
 	if errors.Is(err, mongo.ErrNoDocuments) {
 		return nil, clerksync.ErrNotFound
 	}

@@ -35,8 +35,8 @@ type RawStore interface {
 type Null struct{}
 
 // Run checks that the Stores that newStore returns keep the contract of [clerksync.Store], and
-// those of [clerksync.BatchStore] and [clerksync.RestoreStore] if they have the methods. Each case
-// is a subtest. See the package comment for what newStore must do.
+// those of [clerksync.BatchStore], [clerksync.RestoreStore] and [AdoptingStore] if they have the
+// methods. Each case is a subtest. See the package comment for what newStore must do.
 func Run(t *testing.T, newStore func(t *testing.T) clerksync.Store) {
 	t.Helper()
 	able := abilities(t, newStore(t))
@@ -56,6 +56,7 @@ const (
 	batch    ability = 1 << iota // a clerksync.BatchStore
 	restores                     // a clerksync.RestoreStore
 	raw                          // a RawStore
+	adopts                       // an AdoptingStore
 	foreign                      // a RawStore that can hold fields and types unknown to clerksync
 )
 
@@ -73,6 +74,9 @@ func abilities(t testing.TB, s clerksync.Store) (able ability) {
 		return able
 	}
 	able |= raw
+	if _, ok := s.(AdoptingStore); ok {
+		able |= adopts
+	}
 	unusual := map[string]any{"favouriteColour": "green", "email": 42, "name": Null{}}
 	err := r.SetFields(t.Context(), "user_probe", unusual)
 	switch {
@@ -93,4 +97,4 @@ type testCase struct {
 }
 
 var cases = slices.Concat(upsertCases, fieldCases, argumentCases, extraCases, omitCases, deactivateCases,
-	orderCases, rawCases, foreignCases, concurrentCases, batchCases, restoreCases)
+	orderCases, rawCases, foreignCases, concurrentCases, batchCases, restoreCases, adoptCases)
