@@ -46,8 +46,9 @@ import (
 // An event, a Sync, a Reconcile or a Forget invalidates: it increases the user's
 // generation in the cache, and from then on nothing is cached that was read before
 // (visit_cache.go). A visit that waited for such a read looks again, once: what the second
-// lookup read, it read after the visit had come, and that is good enough; from then on
-// nothing earlier is served. A load ends the other loads too if it finds the user newly
+// lookup read, it read after the visit had come, and that is good enough, unless the process
+// has learned meanwhile that the user is deleted or suspended; from then on nothing earlier
+// is served. A load ends the other loads too if it finds the user newly
 // barred, or no longer barred, or if it did not run in the user's one plain lookup. So the
 // versions that visits get do not go back: one that comes after another has ended gets the
 // same version or a later one. A lookup does not invalidate with its own write. If the
@@ -193,7 +194,7 @@ func (s *Syncer) lookup(ctx context.Context, id string, now time.Time, token vis
 	cached, ok := s.cache.standby(id, now)
 	newer := ok && s.needsReread(cached, now, token.version)
 	detached := s.background.detach(ctx)
-	heard := true
+	heard, checked := true, false
 	s.audiences.join(id)
 	defer func() { s.logUnheard(detached, id, s.audiences.leave(id, heard)) }()
 	for first := true; ; first = false {
@@ -209,6 +210,8 @@ func (s *Syncer) lookup(ctx context.Context, id string, now time.Time, token vis
 				// before this visit: look again.
 			case res.Err == nil && !newer && s.needsReread(f.user, now, token.version):
 				newer = true // another visitor's lookup, which did not know what this token says
+			case res.Err == nil && !f.current && !checked && s.cache.knowsWorse(id, f.user, now):
+				checked = true // if the user is restored since, the Store says so
 			case res.Err == nil && !f.current:
 				s.cache.overtake(id, f.user)
 				return f, nil

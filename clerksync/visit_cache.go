@@ -118,6 +118,13 @@ func (c *recordCache) overtake(id string, u *User) {
 	})
 }
 
+// knowsWorse reports whether the process knows the user to be deleted or suspended, and the
+// loaded record is not.
+func (c *recordCache) knowsWorse(id string, loaded *User, now time.Time) bool {
+	known, ok := c.standby(id, now)
+	return ok && deletedOrSuspended(known) && !deletedOrSuspended(loaded)
+}
+
 // supersedes reports whether the cached record is a later state than the loaded one.
 // Versions do not order deletions and suspensions: if either record is deleted or
 // suspended, the one loaded last wins. Bans are ordered by version.

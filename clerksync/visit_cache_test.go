@@ -2,6 +2,8 @@ package clerksync_test
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"testing"
@@ -388,6 +390,45 @@ func TestVisitAmidInvalidations(t *testing.T) {
 			}
 			if reads := fx.store.users.Load(); reads != tt.reads {
 				t.Errorf("%d reads of the Store, want %d", reads, tt.reads)
+			}
+		})
+	}
+}
+
+// What a visit has read is good enough from its second lookup on, but not if the process has
+// learned meanwhile that the user is barred.
+func TestBarredDuringTheSecondLookup(t *testing.T) {
+	t.Parallel()
+	version := t0.Add(time.Hour).UnixMilli()
+	for name, event := range map[string]clerksync.Event{
+		"deleted": {Type: "user.deleted", Data: json.RawMessage(`{"id":%q,"deleted":true}`)},
+		"banned":  {Type: "user.updated", Data: fmt.Appendf(nil, `{"id":%%q,"updated_at":%d,"banned":true}`, version)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			fx := newFixture(t, nil)
+			store := &busyStore{countingStore: fx.store}
+			s := fx.syncer(t, func(c *clerksync.Config) { c.Store = store })
+			id := fx.clerk.CreateUser(fakeclerk.NewUser{})
+			visit(t, s, id)
+			fx.clock.Advance(time.Minute)
+			event.Timestamp, event.Data = fx.clock.Now(), fmt.Appendf(nil, string(event.Data), id)
+			reads := 0
+			store.afterUser = func() {
+				switch reads++; reads {
+				case 1:
+					s.Forget(id)
+				case 2:
+					if _, err := s.Apply(t.Context(), event); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+			if _, err := s.User(t.Context(), id); !errors.Is(err, clerksync.ErrUserInactive) {
+				t.Errorf("the visit: %v, want ErrUserInactive", err)
+			}
+			if reads > 3 {
+				t.Errorf("%d reads, want at most 3", reads)
 			}
 		})
 	}

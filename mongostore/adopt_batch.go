@@ -127,7 +127,7 @@ func (s *Store) adoptionsOf(ctx context.Context, op string, us []*clerksync.User
 	adoptions := make([]clerksync.Adoption, len(us))
 	ups, asked := make([]*upsert, len(us)), make([]*clerksync.User, 0, len(us))
 	for i, u := range us {
-		if ups[i], adoptions[i].Err = s.newUpsert(u); ups[i] != nil {
+		if ups[i], adoptions[i].Err = s.plannedUpsert(u); ups[i] != nil {
 			asked = append(asked, ups[i].u)
 		}
 	}

@@ -230,6 +230,13 @@ func TestAdoptions(t *testing.T) {
 	if !slices.Equal(before, s.snapshot(t)) {
 		t.Error("Adoptions wrote")
 	}
+	reading := open(t, coll, &mongostore.Options{BatchSize: batchSize, Adopt: adoptAny(), ReadOnly: true})
+	if got, err := reading.Adoptions(t.Context(), us); err != nil || got[1].By != clerksync.ByEmail {
+		t.Errorf("with ReadOnly: %v, %v", got, err)
+	}
+	if _, err := reading.DeactivateExternal(t.Context(), "user_x", "a7", hour(1)); err == nil {
+		t.Error("DeactivateExternal writes with ReadOnly")
+	}
 	plain, sent := newMonitored(t, coll)
 	without := open(t, plain, nil)
 	sent.take()

@@ -69,8 +69,8 @@ func (up *upsert) removeBarrier(ctx context.Context, parent string, v bson.RawVa
 }
 
 // conflict deals with a unique index other than clerkId's, which keeps u from being
-// written to r, nil for a new record. r may be one to adopt. Deleted records give up the values, and errLostRace
-// asks for another attempt. If another user has them, it returns a
+// written to r, nil for a new record. r may be one to adopt. Deleted records give up the values,
+// and errLostRace asks for another attempt. If another user has them, it returns a
 // [*clerksync.ConflictError].
 func (up *upsert) conflict(ctx context.Context, r *record, err error) error {
 	if !up.writes(r) {

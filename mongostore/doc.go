@@ -7,6 +7,33 @@
 // Only [Open] returns a Store, because everything that clerksync promises depends on one
 // unique index on clerkId: Open creates it, or checks that it exists.
 //
+// # The record
+//
+// These are the names of the record's fields. [Options].Fields takes them, and errors name fields
+// so; in the collection each may have another path. The README of this package says more about
+// the sources of the values.
+//
+//	clerkId                                    string, unique   Clerk
+//	email, name                                string           Clerk
+//	profile.firstName, profile.lastName, profile.fullName, profile.imageUrl,
+//	profile.phoneNumber, profile.birthday, profile.gender
+//	                                           string           Clerk
+//	emailVerified, phoneVerified, banned       bool             Clerk
+//	clerkCreatedAt, clerkUpdatedAt             date             Clerk
+//	lastSignInAt                               date             Clerk
+//	role                                       string           the app; Clerk with RoleOf
+//	location.country, location.city, location.state, location.timezone
+//	                                           string           the app
+//	isActive                                   bool             the app
+//	createdAt, updatedAt                       date             the Store
+//	syncedAt, deletedAt                        date             the Store
+//	extraFields                                list of strings  the Store
+//	clerkJobs                                  document         the Store
+//	adoptedAt, adoptedBy                       date, string     the Store
+//	clerkInsert                                ObjectID         the Store, only if the _id is the Clerk id
+//
+// The names in Extra are further top-level fields, which belong to Clerk.
+//
 // # What it needs from the server
 //
 // MongoDB 4.4 or later, or a server that speaks its protocol. The Store uses only what
@@ -44,11 +71,14 @@
 // deleting one, restoring one, and a batch of users who are new or newer. An event that
 // was applied before takes two (three if it moves a time and Extra has lists or maps), and
 // one that is out of date three. A user with Omit takes two. A record that clerksync has
-// never written takes four, once.
+// never written takes four, once. With [Options].Adopt, the first sync of a user takes three:
+// one finds that there is no record, one searches for those to adopt, and one writes. A batch
+// takes one search. Known users take what they take without.
 //
 // Filters name the clerkIds that they are about, so commands on a collection that is
-// sharded on clerkId go to single shards. There are three exceptions. Undeleted and
-// UnlinkedEmails read the whole collection. Open looks at a hundred records. If a unique
-// index of the app's own rejects an Upsert, it looks on every shard for another user's record
-// with the same value, and has deleted records give it up.
+// sharded on clerkId go to single shards. There are four exceptions. Undeleted and
+// UnlinkedEmails read the whole collection. Open looks at a hundred records. With Adopt, the
+// search for records without a Clerk id asks every shard. If a unique index of the app's own
+// rejects an Upsert, it looks on every shard for another user's record with the same value, and
+// has deleted records give it up.
 package mongostore

@@ -6,6 +6,7 @@ import (
 	"os"
 	"time"
 
+	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
@@ -42,6 +43,79 @@ func ExampleOptions() {
 	store, err := mongostore.Open(context.Background(), client.Database("app").Collection("users"), &mongostore.Options{
 		EraseOnDelete: true,
 		AllowUnique:   []string{"username_1"}, // neither sparse nor partial
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	_ = store
+}
+
+// This app's collection has names of its own, and does not store the gender.
+func ExampleFields() {
+	ctx := context.Background()
+	client, err := mongo.Connect(options.Client().ApplyURI("mongodb://127.0.0.1:27017"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	coll := client.Database("app").Collection("users")
+
+	store, err := mongostore.Open(ctx, coll, &mongostore.Options{Fields: mongostore.Fields{
+		"clerkId":           "auth.clerk_id",
+		"profile.firstName": "givenName",
+		"profile.imageUrl":  "avatar",
+		"profile.gender":    "", // not stored
+	}})
+	if err != nil {
+		log.Fatal(err) // names each fault of the map
+	}
+	_ = store
+}
+
+// This app's collection is in snake case, but for the picture.
+func ExampleSnakeCase() {
+	client, err := mongo.Connect(options.Client().ApplyURI("mongodb://127.0.0.1:27017"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	fields := mongostore.SnakeCase()
+	fields["profile.imageUrl"] = "avatar"
+	store, err := mongostore.Open(context.Background(), client.Database("app").Collection("users"), &mongostore.Options{
+		Fields: fields,
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	_ = store
+}
+
+// This app's users have their Clerk ids as _id.
+func ExampleFields_clerkIDAsID() {
+	client, err := mongo.Connect(options.Client().ApplyURI("mongodb://127.0.0.1:27017"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	store, err := mongostore.Open(context.Background(), client.Database("app").Collection("users"), &mongostore.Options{
+		Fields: mongostore.Fields{"clerkId": "_id"},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	_ = store
+}
+
+// This app had users before Clerk. Those whom its migration imported have its own id as Clerk's
+// external id; the others are found by their verified addresses.
+func ExampleAdopt() {
+	client, err := mongo.Connect(options.Client().ApplyURI("mongodb://127.0.0.1:27017"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	store, err := mongostore.Open(context.Background(), client.Database("app").Collection("users"), &mongostore.Options{
+		Adopt: &mongostore.Adopt{
+			ByExternalID: "_id",
+			ByEmail:      true,
+			Trusted:      bson.D{{Key: "emailVerified", Value: true}},
+		},
 	})
 	if err != nil {
 		log.Fatal(err)

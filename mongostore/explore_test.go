@@ -61,7 +61,12 @@ func TestExplore(t *testing.T) {
 	default:
 		t.Fatalf("-explore=%s: want some, many, one or two", *explore)
 	}
-	e := newExplorer(t)
+	exploreAll(t, newExplorer(t, nil), all, two)
+}
+
+// exploreAll reports all faults of the scenarios.
+func exploreAll(t *testing.T, e *explorer, all []scenario, two bool) {
+	t.Helper()
 	for _, sc := range all {
 		for _, fault := range e.faults(t, sc, two) {
 			t.Errorf("%s(-explore=one or -explore=two runs all scenarios)", fault)
@@ -76,7 +81,7 @@ func TestExplore(t *testing.T) {
 // TestExploreFindsFaults explores an operation that loses updates.
 func TestExploreFindsFaults(t *testing.T) {
 	t.Parallel()
-	e := newExplorer(t)
+	e := newExplorer(t, nil)
 	unguarded := operation{name: "upsert x v2, unguarded", run: func(ctx context.Context, s stores) results {
 		coll := s.raw
 		raw, err := coll.FindOne(ctx, bson.D{{Key: "clerkId", Value: "user_x"}}).Raw()
@@ -169,12 +174,15 @@ type exploredUser struct {
 	extra           map[string]any
 	banned          bool
 	omit            []string
+	external        string // Clerk's external id
+	proven          bool   // the user controls the address
 }
 
 func (u exploredUser) user() *clerksync.User {
 	c := &clerksync.User{
 		ClerkID: "user_" + u.who, Name: u.name, Role: clerksync.RoleTeacher, Extra: u.extra,
 		SyncedAt: hour(max(u.version, u.synced)), Banned: u.banned, Omit: u.omit,
+		ExternalID: u.external, EmailProven: u.proven,
 	}
 	if u.version > 0 {
 		c.ClerkUpdatedAt = hour(u.version)
@@ -199,6 +207,12 @@ func (u exploredUser) String() string {
 	if u.banned {
 		text += " banned"
 	}
+	if u.external != "" {
+		text += " external " + u.external
+	}
+	if u.proven {
+		text += " proven"
+	}
 	if u.omit != nil {
 		text += fmt.Sprint(" without ", u.omit)
 	}
@@ -208,6 +222,8 @@ func (u exploredUser) String() string {
 func outcomeText(o clerksync.Outcome, err error) string {
 	conflict := (*clerksync.ConflictError)(nil)
 	switch {
+	case errors.Is(err, clerksync.ErrUnlinked):
+		return "unlinked"
 	case errors.As(err, &conflict):
 		return "conflict on " + conflict.Field
 	case err != nil:
@@ -444,19 +460,20 @@ type turn struct {
 	op    operation
 }
 
-func newExplorer(t *testing.T) *explorer {
+// newExplorer returns an explorer whose Stores adopt as adopt says.
+func newExplorer(t *testing.T, adopt *mongostore.Adopt) *explorer {
 	t.Helper()
 	e := &explorer{base: newUniqueStore(t, "email", "badge")}
 	// The Store tells its own writes from others' by the millisecond of the call.
 	var calls atomic.Int64
 	now := func() time.Time { return hour(30).Add(time.Duration(calls.Add(1)) * time.Millisecond) }
-	e.direct = openStores(t, e.base.coll, now)
+	e.direct = openStores(t, e.base.coll, now, adopt)
 	newActor := func(name string) *actor {
 		a := &actor{
 			name: name, trace: &e.trace,
 			paused: make(chan struct{}), resume: make(chan struct{}), ended: make(chan results),
 		}
-		a.stores = openStores(t, newHooked(t, e.base.coll, a.before), now)
+		a.stores = openStores(t, newHooked(t, e.base.coll, a.before), now, adopt)
 		a.armed = true
 		return a
 	}
@@ -464,9 +481,9 @@ func newExplorer(t *testing.T) *explorer {
 	return e
 }
 
-func openStores(t *testing.T, coll *mongo.Collection, now func() time.Time) stores {
+func openStores(t *testing.T, coll *mongo.Collection, now func() time.Time, adopt *mongostore.Adopt) stores {
 	t.Helper()
-	opts := &mongostore.Options{BatchSize: batchSize, AllowUnique: []string{"email", "badge"}, Now: now}
+	opts := &mongostore.Options{BatchSize: batchSize, AllowUnique: []string{"email", "badge"}, Now: now, Adopt: adopt}
 	keeping := open(t, coll, opts)
 	opts.EraseOnDelete = true
 	return stores{keeping: keeping, erasing: open(t, coll, opts), raw: coll}
@@ -550,7 +567,7 @@ func (e *explorer) prepare(t *testing.T, sc scenario) {
 
 // readDeleted finds what batch A wrote and B then deleted. If a part of its command failed,
 // A learns by reading what it wrote, and then reports that the user is deleted.
-var readDeleted = regexp.MustCompile(`A (?:created|updated)(, B .* deleted)`)
+var readDeleted = regexp.MustCompile(`A (?:created|updated|adopted)(, B .* deleted)`)
 
 // serialOrders are the serial orders of a scenario. They are run as far as they are needed.
 type serialOrders struct {
@@ -650,7 +667,7 @@ func (e *explorer) outcome(t *testing.T) string {
 		fmt.Fprintf(&text, "    %s: A %s, B %s; %s%s\n",
 			who, orNothing(e.a.results[who]), orNothing(e.b.results[who]), record, ofTheApp(docs["user_"+who]))
 	}
-	return text.String()
+	return text.String() + e.legacyText(t)
 }
 
 // ofTheApp returns the values of a record that only the app writes. It is nil if there is no record.

@@ -72,7 +72,8 @@ var recordFields = map[string]bool{
 }
 
 // insertToken is the name of the field by which an insert recognizes its own record if its
-// answer was lost and the _id, which does that otherwise, is the Clerk id.
+// answer was lost and the _id, which does that otherwise, is the Clerk id. An adoption
+// recognizes its record by it, too.
 const insertToken = "clerkInsert"
 
 // fieldMap is the codec for one [Fields].

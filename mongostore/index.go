@@ -87,8 +87,12 @@ func (s *Store) checkIndexes(ctx context.Context, allowed []string) error {
 	case err != nil:
 		return err
 	}
+	missing := !slices.ContainsFunc(indexes, index.keepsClerkID) && !s.codec.idIsClerkID()
+	if err := s.movedFrom(ctx, indexes, allowed, missing); err != nil {
+		return err
+	}
 	faults := s.judge(indexes, allowed)
-	if !s.codec.idIsClerkID() && !slices.ContainsFunc(indexes, index.keepsClerkID) {
+	if missing {
 		faults = append(faults, fmt.Errorf("mongostore: open: %s has no unique index that lookups use, and with ReadOnly Open makes none; have it created: %s",
 			s.clerkIDPath(), s.createLine(s.clerkIDIndex(indexes))))
 	}

@@ -145,6 +145,11 @@ var (
 // Open refuses a collection with a default collation: its indexes inherit the
 // collation, which may make the ids of two users equal.
 //
+// With [Options].Adopt, Open also refuses a unique index on clerkId that is neither sparse nor
+// partial, because only one record could be without a Clerk id, and a collection that is sharded
+// on clerkId, as far as the user may know that. It makes plain indexes on the e-mail address and
+// on the field of the external id, each unless an index serves such lookups.
+//
 // Last, Open looks at a hundred records for [Store.HasLegacy].
 //
 // If no server answers, Open fails at once. The error has the driver's text, which

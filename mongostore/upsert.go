@@ -35,6 +35,10 @@ import (
 // With Omit, Upsert reads the record first. If there is none, the error matches
 // [clerksync.ErrNotFound].
 //
+// With [Options].Adopt, a user who may adopt a record is not inserted by the first command. It
+// only updates, and says whether there is a record. If not, a search follows, and then the record
+// is adopted or inserted; see [Adopt]. The Outcome of exactly one call is Adopted.
+//
 // The Result's User is nil for Updated, because the record is not read back.
 func (s *Store) Upsert(ctx context.Context, u *clerksync.User) (clerksync.Result, error) {
 	ctx, err := begin(ctx, "upsert")
@@ -70,6 +74,11 @@ func (s *Store) newUpsert(u *clerksync.User) (*upsert, error) {
 	if s.readOnly {
 		return nil, errReadOnly
 	}
+	return s.plannedUpsert(u)
+}
+
+// plannedUpsert is newUpsert for one that is not run.
+func (s *Store) plannedUpsert(u *clerksync.User) (*upsert, error) {
 	u, err := u.Canonical()
 	if err != nil {
 		return nil, fmt.Errorf("mongostore: upsert: %w", err)

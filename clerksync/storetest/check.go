@@ -97,6 +97,9 @@ func (c *check) wellFormed(method, id string, u *clerksync.User) {
 		c.errorf("%s of %q: RoleFromClerk %t, Partial %t, Omit %v, ExternalID %q, EmailProven %t: want none of them in a record",
 			method, id, u.RoleFromClerk, u.Partial, u.Omit, u.ExternalID, u.EmailProven)
 	}
+	if u.ExternalID != "" || u.EmailProven {
+		c.errorf("%s of %q: ExternalID %q, EmailProven %t: want neither in a record", method, id, u.ExternalID, u.EmailProven)
+	}
 	for _, fault := range timeFaults(u) {
 		c.errorf("%s of %q: %s", method, id, fault)
 	}

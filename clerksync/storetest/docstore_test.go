@@ -24,6 +24,7 @@ type docStore struct {
 
 	mu     sync.Mutex
 	docs   map[string]map[string]any
+	legacy []*legacyDoc
 	lastID int
 	writes int                        // to tell whether another caller has written
 	lent   map[string]*clerksync.User // by "modifies what it returned"
@@ -35,7 +36,7 @@ type fault string
 var (
 	_ clerksync.BatchStore   = (*docStore)(nil)
 	_ clerksync.RestoreStore = (*docStore)(nil)
-	_ RawStore               = (*docStore)(nil)
+	_ AdoptingStore          = (*docStore)(nil)
 )
 
 func newDocStore(f fault) *docStore {
@@ -150,6 +151,11 @@ func (s *docStore) upsert(u, argument *clerksync.User) (clerksync.Result, error)
 		return clerksync.Result{}, err
 	}
 	now := s.now()
+	if c := s.choose(stored, u); c.err != nil {
+		return clerksync.Result{}, c.err
+	} else if c.doc != nil {
+		return s.adopt(c, u, now)
+	}
 	if s.fault == "writes what is omitted" {
 		u.Omit = nil
 	}
@@ -201,7 +207,11 @@ func (s *docStore) typeConflict(stored, u *clerksync.User, outcome clerksync.Out
 	if outcome != clerksync.Updated && outcome != clerksync.Unchanged {
 		return nil
 	}
-	doc := s.doc(u.ClerkID)
+	return s.docConflict(s.doc(u.ClerkID), u)
+}
+
+// docConflict returns the conflict about the first value of the app in a document.
+func (s *docStore) docConflict(doc map[string]any, u *clerksync.User) error {
 	types := ownTypes()
 	if s.fault == "every name must be right" {
 		maps.Copy(types, map[string]string{"createdAt": "date", "role": "string", "location": "object"})
@@ -614,6 +624,10 @@ func (s *docStore) UpsertBatch(ctx context.Context, us []*clerksync.User) ([]cle
 		if s.fault == "batch forgets Omit" {
 			us[i] = us[i].Clone()
 			us[i].Omit = nil
+		}
+		if s.fault == "batch does not adopt" {
+			us[i] = us[i].Clone()
+			us[i].ExternalID, us[i].EmailProven = "", false
 		}
 		if s.fault == "batch ignores versions" {
 			one = newDocStore("last write wins")

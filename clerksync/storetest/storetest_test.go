@@ -163,6 +163,23 @@ var broken = map[fault][]string{
 	"confuses nested names":               {"ExtraTakesAnyNestedName"},
 	"batch forgets Omit":                  {"BatchOmit"},
 	"restores field by field":             {"ConcurrentRestoreAndDeletion"},
+	"takes any address for proven":        {"AdoptRefuses", "AdoptBatch"},
+	"inserts beside an unlinked record":   {"AdoptRefuses", "AdoptBatch"},
+	"inserts beside another's record":     {"AdoptRefuses", "AdoptBatch", "ConcurrentAdopt"},
+	"adopts the first":                    {"AdoptRefuses"},
+	"counts the trusted only":             {"AdoptRefuses"},
+	"trusts all":                          {"AdoptRefuses"},
+	"adopts the deleted":                  {"AdoptRefuses"},
+	"adopts other types":                  {"AdoptRefuses"},
+	"adopts with Omit":                    {"AdoptOmit"},
+	"adopts quietly":                      {"AdoptByExternalIDAndEmail"},
+	"adopted anew":                        {"AdoptByExternalIDAndEmail"},
+	"fills nothing in":                    {"AdoptFillsIn"},
+	"tries the address first":             {"AdoptPrefersTheExternalID"},
+	"batch does not adopt":                {"AdoptBatch"},
+	"Adoptions adopts":                    {"AdoptBatch"},
+	"deletes beside the named":            {"AdoptDeactivateExternal"},
+	"check then adopt":                    {"ConcurrentAdopt"},
 }
 
 // Each fault must be found by the cases that are meant for it. A Store without a fault must pass in
