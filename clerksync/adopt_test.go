@@ -32,7 +32,15 @@ type adoptStore struct {
 	legacy  []*legacyRecord
 	offers  []*clerksync.User
 	deleted []string // the external ids of DeactivateExternal
+
+	externalField string // the field that external ids name
 }
+
+// heldError says whose record an external id names, as mongostore's does.
+type heldError struct{ holder string }
+
+func (e heldError) Error() string        { return "store: " + e.ConflictText() }
+func (e heldError) ConflictText() string { return "the external id names the record of " + e.holder }
 
 func (s *adoptStore) Upsert(ctx context.Context, u *clerksync.User) (clerksync.Result, error) {
 	s.mu.Lock()
@@ -61,7 +69,7 @@ func (s *adoptStore) candidate(u *clerksync.User) (*legacyRecord, error) {
 		switch {
 		case u.ExternalID == "" || r.id != u.ExternalID:
 		case r.linked != "":
-			return nil, &clerksync.ConflictError{Field: "_id", Holder: r.linked}
+			return nil, &clerksync.ConflictError{Field: s.externalField, Holder: r.linked, Err: heldError{r.linked}}
 		default:
 			return r, nil
 		}
@@ -401,28 +409,37 @@ func TestUnlinkedAndBanned(t *testing.T) {
 }
 
 // An external id that leads to another user's record is a conflict that no handover solves: the
-// holder loses nothing.
+// holder loses nothing, even if external ids name a field that Clerk owns.
 func TestExternalIDOfAnotherUser(t *testing.T) {
 	t.Parallel()
-	a := newAdoption(t, true)
-	a.wantAdopted(t)
-	before := a.stored(t, a.id)
-	eve := a.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Eve", Email: "eve@example.com", ExternalID: "65f0"})
-	calls := a.clerk.Calls("")
-	raw, _ := a.clerk.User(eve)
-	checkProblem(t, a.deliver(t, "user.created", raw), http.StatusConflict, "conflict")
-	if n := a.clerk.Calls("") - calls; n != 0 {
-		t.Errorf("%d calls to Clerk, want 0: Clerk cannot say whose the app's record is", n)
-	}
-	var conflict *clerksync.ConflictError
-	if _, err := a.User(t.Context(), eve); !errors.As(err, &conflict) || conflict.Holder != a.id {
-		t.Errorf("Eve's visit: %v, want a conflict with %s", err, a.id)
-	}
-	if after := a.stored(t, a.id); after.Email != before.Email || !after.ClerkUpdatedAt.Equal(before.ClerkUpdatedAt) {
-		t.Errorf("the holder's record has become %+v", after)
-	}
-	if u, err := a.store.Store.User(t.Context(), eve); !errors.Is(err, clerksync.ErrNotFound) {
-		t.Errorf("Eve has a record: %+v, %v", u, err)
+	for _, field := range []string{"_id", "legacyId", "email", "name", "profile.phoneNumber", "role"} {
+		t.Run(field, func(t *testing.T) {
+			t.Parallel()
+			a := newAdoption(t, true)
+			a.adopter.externalField = field
+			a.wantAdopted(t)
+			before := a.stored(t, a.id)
+			eve := a.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Eve", Email: "eve@example.com", ExternalID: "65f0", Phone: "+15555550123"})
+			calls, offers := a.clerk.Calls(""), len(a.adopter.offers)
+			raw, _ := a.clerk.User(eve)
+			checkProblem(t, a.deliver(t, "user.created", raw), http.StatusConflict, "conflict")
+			if n := a.clerk.Calls("") - calls; n != 0 {
+				t.Errorf("%d calls to Clerk, want 0: Clerk cannot say whose the app's record is", n)
+			}
+			if n := len(a.adopter.offers) - offers; n != 1 {
+				t.Errorf("%d Upserts, want 1: there is nothing that could be written", n)
+			}
+			var conflict *clerksync.ConflictError
+			if _, err := a.User(t.Context(), eve); !errors.As(err, &conflict) || conflict.Holder != a.id {
+				t.Errorf("Eve's visit: %v, want a conflict with %s", err, a.id)
+			}
+			if after := a.stored(t, a.id); after.Email != before.Email || !after.ClerkUpdatedAt.Equal(before.ClerkUpdatedAt) {
+				t.Errorf("the holder's record has become %+v", after)
+			}
+			if u, err := a.store.Store.User(t.Context(), eve); !errors.Is(err, clerksync.ErrNotFound) {
+				t.Errorf("Eve has a record: %+v, %v", u, err)
+			}
+		})
 	}
 }
 

@@ -65,13 +65,11 @@ func (e *prefixedError) Unwrap() error { return e.err }
 // withoutPrefix is an error's text without the prefixes of the errors in it.
 func withoutPrefix(err error) string { return strings.ReplaceAll(err.Error(), prefix, "") }
 
-// ConflictError says that a record could not be written because of what the database holds:
-//
-//   - Another record has the value of a field on which the app has a unique index.
-//   - The record is one that clerksync has never written, and the app keeps something else
-//     under a name of clerksync's: then Type is not empty.
-//   - A Store that adopts found a record that it may not link: it matches [ErrUnlinked]; or
-//     the user's external id leads to the record of another Clerk user, Holder.
+// ConflictError says that a record could not be written because of what the database holds.
+// Either another record has the value of a field on which the app has a unique index. Or the
+// record is one that clerksync has never written, and the app keeps something else under a
+// name of clerksync's: then Type is not empty. Or a Store that adopts must not link the user to
+// the record that an external id names, or that has the e-mail address; see [AdoptStore].
 type ConflictError struct {
 	// Field is the field's path in the record, such as "email"; empty if the Store cannot
 	// tell.
@@ -90,18 +88,17 @@ type ConflictError struct {
 	Err error
 }
 
-// Error names the field, and the holder or the type. It does not show the value. For
-// [ErrUnlinked] it is the text of Err.
+// Error names the field, and the holder or the type. It does not show the value.
 func (e *ConflictError) Error() string {
-	if errors.Is(e.Err, ErrUnlinked) {
-		return prefix + withoutPrefix(e.Err)
-	}
 	if e.Type != "" {
 		return fmt.Sprintf("clerksync: the app's record has %s of type %s, which clerksync would overwrite", cmp.Or(e.Field, "a field"), e.Type)
 	}
 	var adopting interface{ ConflictText() string } // the error of a Store that adopts
 	if errors.As(e.Err, &adopting) {
 		return prefix + adopting.ConflictText()
+	}
+	if errors.Is(e.Err, ErrUnlinked) {
+		return prefix + withoutPrefix(e.Err)
 	}
 	holder := "another record"
 	if e.Holder != "" {
@@ -115,6 +112,14 @@ func (e *ConflictError) Error() string {
 
 // Unwrap returns Err.
 func (e *ConflictError) Unwrap() error { return e.Err }
+
+// ofIndex reports whether a unique index is in the way, so that the user could be written
+// without the field, or after another user has given the value up. In the way of an adoption
+// there is a record of the app's: Clerk cannot say whose it is.
+func (e *ConflictError) ofIndex() bool {
+	var adopting interface{ ConflictText() string }
+	return e.Type == "" && !errors.Is(e.Err, ErrUnlinked) && !errors.As(e.Err, &adopting)
+}
 
 // BatchError says which users of an UpsertBatch could not be written.
 type BatchError struct {

@@ -91,12 +91,10 @@ func permanent(err error) bool {
 	return errors.As(err, &conflict) || errors.Is(err, ErrRejected) || errors.Is(err, ErrNotFound)
 }
 
-// refusedField returns the conflict with a unique index that err is about, or nil. A conflict
-// of types is not one: the record is the app's, and nothing may be written to it. A record that
-// may not be linked is not one either: the user does not have a record to write.
+// refusedField returns the conflict with a unique index that err is about, or nil.
 func refusedField(err error) *ConflictError {
 	var conflict *ConflictError
-	if errors.As(err, &conflict) && conflict.Type == "" && !errors.Is(err, ErrUnlinked) {
+	if errors.As(err, &conflict) && conflict.ofIndex() {
 		return conflict
 	}
 	return nil

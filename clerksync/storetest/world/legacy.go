@@ -52,6 +52,8 @@ var legacyCases = []legacyCase{
 	{name: "untrusted", records: []legacy{{email: own}}},
 	{name: "ambiguous", records: []legacy{{email: own, trusted: true}, {email: own, trusted: true}}},
 	{name: "external id to come", records: []legacy{{externalID: own, email: own}}, strategy: "ticket"},
+	{name: "external id and address", records: []legacy{{externalID: own, email: own}}, strategy: "saml", named: true},
+	{name: "external id beside an address", records: []legacy{{externalID: own}, {email: own, trusted: true}}, named: true},
 }
 
 // legacyUsers is how many users have records from before Clerk.
