@@ -3,6 +3,7 @@ package mongostore_test
 import (
 	"flag"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"slices"
 	"strconv"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	sdk "github.com/clerk/clerk-sdk-go/v2"
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
@@ -237,6 +239,83 @@ func BenchmarkReconcileBackfill(b *testing.B) {
 	b.ReportMetric(n/bare.Seconds(), "bare/s")
 	b.ReportMetric(bare.Seconds()/ours.Seconds(), "rate/bare")
 	b.ReportMetric(n/check.Seconds(), "unchanged/s")
+}
+
+// BenchmarkReconcileAdopt takes over a collection of 50,000 records from before Clerk, for 100,000
+// users, who have proven their addresses. It compares that with a first backfill of the same users
+// into an empty collection, in turn in one run. The limit is half the rate. "scan" is the pass for
+// records without a Clerk id over the records of the backfill, as a part of it.
+//
+//	MONGODB_URI=… go test ./mongostore -run '^$' -bench ReconcileAdopt -benchtime 3x -timeout 60m
+func BenchmarkReconcileAdopt(b *testing.B) {
+	const users, legacy = 100_000, 50_000
+	clerk, err := fakeclerk.Start(fakeclerk.Config{RateLimit: -1, Population: users})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = clerk.Close() }()
+	prove := func(_ *sdk.User, u *clerksync.User) error {
+		u.EmailProven = true
+		return nil
+	}
+	run := func(coll *mongo.Collection, opts *mongostore.Options) (report clerksync.Report, took time.Duration) {
+		s, err := clerksync.New(clerksync.Config{
+			Store: open(b, coll, opts), SecretKey: clerk.SecretKey(), APIURL: clerk.APIURL(), Map: prove,
+			Logger: slog.New(slog.DiscardHandler),
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+		start := time.Now()
+		report, err = s.Reconcile(b.Context(), clerksync.ReconcileOptions{RequestsPerSecond: 1e6})
+		if err != nil {
+			b.Fatal(err)
+		}
+		return report, time.Since(start)
+	}
+	var plain, adopting, scan time.Duration
+	for b.Loop() {
+		empty, existing := newCollection(b), newCollection(b)
+		report, took := run(empty, &mongostore.Options{})
+		if plain += took; report.Created.Count != users {
+			b.Fatalf("%+v", report)
+		}
+		start := time.Now()
+		for email := range open(b, empty, &mongostore.Options{}).UnlinkedEmails(b.Context()) {
+			b.Fatalf("an unlinked record: %d bytes", len(email))
+		}
+		scan += time.Since(start)
+		fillLegacy(b, empty, existing, legacy)
+		report, took = run(existing, &mongostore.Options{Adopt: &mongostore.Adopt{ByEmail: true, Trusted: bson.D{}}})
+		if adopting += took; report.Adopted.Count != legacy || report.Created.Count != users-legacy {
+			b.Fatalf("%+v", report)
+		}
+	}
+	n := float64(users * b.N)
+	b.ReportMetric(n/plain.Seconds(), "backfilled/s")
+	b.ReportMetric(n/adopting.Seconds(), "adopting/s")
+	b.ReportMetric(plain.Seconds()/adopting.Seconds(), "rate/backfill")
+	b.ReportMetric(scan.Seconds()/plain.Seconds(), "scan/backfill")
+}
+
+// fillLegacy writes n records from before Clerk, for users of a backfill who have an address.
+func fillLegacy(b *testing.B, backfilled, to *mongo.Collection, n int) {
+	cursor, err := backfilled.Find(b.Context(), exists("email"), options.Find().SetProjection(bson.D{{Key: "email", Value: 1}}))
+	if err != nil {
+		b.Fatal(err)
+	}
+	var users []struct{ Email string }
+	if err := cursor.All(b.Context(), &users); err != nil {
+		b.Fatal(err)
+	}
+	var docs []bson.D
+	for i := range n { // spread over the pages
+		email := users[i*len(users)/n].Email
+		docs = append(docs, bson.D{{Key: "email", Value: email}, {Key: "role", Value: "TEACHER"}, {Key: "plan", Value: "pro"}})
+	}
+	for chunk := range slices.Chunk(docs, 1000) {
+		insert(b, to, chunk...)
+	}
 }
 
 // BenchmarkUndeleted compares the pass over collections of several sizes. The passes take turns,
