@@ -294,13 +294,20 @@ func (u *user) edit(o *fakeclerk.UserObject, n int) {
 		o.Birthday = clerk.String("1815-11-" + s)
 	case 15:
 		o.Deprovisioned = !o.Deprovisioned
-	case 16:
-		for _, e := range o.EmailAddresses { // an administrator vouches for the address, or its user proves it
-			e.Verification.Status, e.Verification.Strategy = "verified", []string{"email_link", "admin", "email_code"}[len(u.states)%3]
-			e.Reserved = len(u.states)%5 == 4
-		}
-	case 17:
+	default:
+		u.identify(o, n)
+	}
+}
+
+// identify makes change 16 or 17, of what may link the user to a record from before Clerk.
+func (u *user) identify(o *fakeclerk.UserObject, n int) {
+	if n%18 == 17 {
 		o.ExternalID = clerk.String(externalIDOf(u.number))
+		return
+	}
+	for _, e := range o.EmailAddresses { // an administrator vouches for the address, or its user proves it
+		e.Verification.Status, e.Verification.Strategy = "verified", []string{"email_link", "admin", "email_code"}[len(u.states)%3]
+		e.Reserved = len(u.states)%5 == 4
 	}
 }
 
