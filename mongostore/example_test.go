@@ -113,9 +113,9 @@ func ExampleAdopt() {
 	}
 	store, err := mongostore.Open(context.Background(), client.Database("app").Collection("users"), &mongostore.Options{
 		Adopt: &mongostore.Adopt{
-			ByExternalID: "_id",
-			ByEmail:      true,
-			Trusted:      bson.D{{Key: "emailVerified", Value: true}},
+			ByExternalID: "_id",                                       // what Clerk's external_id names
+			ByEmail:      true,                                        // else the record with the user's proven address
+			Trusted:      bson.D{{Key: "emailVerified", Value: true}}, // that matches this filter
 		},
 	})
 	if err != nil {

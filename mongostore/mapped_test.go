@@ -14,6 +14,7 @@ import (
 
 	"github.com/clerksync/clerksync-go/clerksync"
 	"github.com/clerksync/clerksync-go/clerksync/storetest"
+	"github.com/clerksync/clerksync-go/clerksync/storetest/world"
 	"github.com/clerksync/clerksync-go/mongostore"
 )
 
@@ -189,7 +190,16 @@ func (s mappedStore) renamed(err error) error {
 	return err
 }
 
-var _ storetest.RawStore = mappedStore{}
+// Count implements world.Counter.
+func (s mappedStore) Count(ctx context.Context, clerkID string) (int, error) {
+	n, err := s.raw.coll.CountDocuments(ctx, bson.D{{Key: s.to("clerkId"), Value: clerkID}})
+	return int(n), err
+}
+
+var (
+	_ storetest.RawStore = mappedStore{}
+	_ world.Counter      = mappedStore{}
+)
 
 // TestConformanceMapped runs the suite under each map. On the embedded database, the slow cases
 // run under one of the maps each; with MONGODB_URI or -rounds above 1, under all.

@@ -107,9 +107,9 @@ type Store struct {
 	codec     *fieldMap
 	batchSize int
 	erase     bool
-	adopt     *adopter // nil adopts nothing
 	readOnly  bool
 	recordOf  func(bson.Raw) (any, error) // Options.Record, or nil
+	adopt     *adopter                    // nil adopts nothing
 	now       func() time.Time
 	unique    []uniqueIndex // those without clerkId and _id
 	// deadlocked admits one call at a time, of those whose write ended in a deadlock.
@@ -238,9 +238,9 @@ func newStore(coll *mongo.Collection, opts *Options) (*Store, error) {
 		codec:        fields,
 		batchSize:    opts.BatchSize,
 		erase:        opts.EraseOnDelete,
-		adopt:        adopt,
 		readOnly:     opts.ReadOnly,
 		recordOf:     opts.Record,
+		adopt:        adopt,
 		now:          opts.Now,
 		deadlocked:   make(chan struct{}, 1),
 		backfillSize: backfillSize,

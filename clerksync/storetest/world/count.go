@@ -29,6 +29,15 @@ const (
 	editOverSync      = "interleaving: the app's edit of a role survives a sync because Clerk has no role"
 )
 
+// These too, if the Store adopts.
+const (
+	adoptedByID     = "adoption: by external id"
+	adoptedByEmail  = "adoption: by e-mail address"
+	unlinkedUser    = "adoption: a user is held back"
+	namedAnothers   = "adoption: the external id names another user's record"
+	legacyTombstone = "adoption: a deletion makes the record that the external id names the tombstone"
+)
+
 const (
 	joinedLookup = "a visitor joined a lookup"
 	pausedVisit  = "a visit did not ask a Clerk that wants a pause"
@@ -109,6 +118,9 @@ func needs(w *world) []string {
 	}
 	if w.opts.UniqueEmail && !w.opts.Erases {
 		all = append(all, emailGivenUp)
+	}
+	if w.legacyStore != nil {
+		all = append(all, adoptedByID, adoptedByEmail, unlinkedUser, namedAnothers, legacyTombstone, "Outcome adopted")
 	}
 	if w.opts.Erases {
 		all = append(all, erased)
