@@ -1,7 +1,10 @@
 package mongostore
 
 import (
+	"cmp"
 	"context"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/clerksync/clerksync-go/clerksync"
 )
@@ -15,8 +18,38 @@ type userSurvey struct {
 	roleFromClerk       bool
 }
 
-func (i *inspector) newUserSurvey() *userSurvey {
-	return &userSurvey{store: i.store, extra: make(map[string]bool)}
+// newUserSurvey returns a survey of the ways of adoption that these Options allow.
+func (i *inspector) newUserSurvey() (*userSurvey, error) {
+	u := &userSurvey{store: i.store, extra: make(map[string]bool)}
+	if i.store.codec.idIsClerkID() {
+		return u, nil // no record can get a Clerk id
+	}
+	has := Adopt{}
+	if i.opts.Adopt != nil {
+		has = *i.opts.Adopt
+	}
+	way := func(a *Adopt) (*Store, error) {
+		opts := *i.opts
+		opts.Adopt = a
+		return newStore(i.store.coll.raw, &opts)
+	}
+	field := cmp.Or(has.ByExternalID, "_id")
+	external, err := way(&Adopt{ByExternalID: field})
+	if err != nil {
+		return nil, err
+	}
+	u.byExternal = external.Adoptions
+	u.counts.ByExternalID = AdoptionWay{On: has.ByExternalID != "", Field: field}
+	if i.store.codec.drops("email") {
+		return u, nil
+	}
+	email, err := way(&Adopt{ByEmail: true, Trusted: append(bson.D{}, has.Trusted...)})
+	if err != nil {
+		return nil, err
+	}
+	u.byEmail = email.Adoptions
+	u.counts.ByEmail = AdoptionWay{On: has.ByEmail, Field: i.store.codec.path("email")}
+	return u, nil
 }
 
 // visit counts some users.
