@@ -106,7 +106,7 @@ func runRandom(t *testing.T, newStore NewStore, opts Options) {
 		seed := rapid.Uint64Range(1, 1<<62).Draw(rt, "seed")
 		w := newWorld(t, newStore, opts, seed, large.Draw(rt, "kind of world"))
 		if counts == nil {
-			counts = newCounts(needs(w))
+			counts = newCounts(slices.DeleteFunc(needs(w), isTooRare))
 		}
 		w.counts = counts
 		defer w.close()
