@@ -36,11 +36,24 @@ func misfit(raw bson.Raw, into reflect.Type, err error) error {
 	if !errors.As(err, &at) || len(at.Keys()) == 0 {
 		return fmt.Errorf("the document does not decode into %v", into)
 	}
-	field := strings.Join(at.Keys(), ".")
+	field := shownPath(at.Keys())
 	if v, err := raw.LookupErr(at.Keys()...); err == nil {
 		return fmt.Errorf("the field %q is of type %s in the document, and does not decode into %v", field, typeName(v.Type), into)
 	}
 	return fmt.Errorf("the field %q does not decode into %v", field, into)
+}
+
+// shownPath is a path for an error text, which is logged. Below a map of T's, users may have
+// chosen the names, so one that an address or a person's text could be is not shown.
+func shownPath(keys []string) string {
+	const harmless = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
+	shown := make([]string, len(keys))
+	for i, key := range keys {
+		if shown[i] = key; len(key) > 64 || strings.Trim(key, harmless) != "" {
+			shown[i] = "…"
+		}
+	}
+	return strings.Join(shown, ".")
 }
 
 // ObjectID returns the _id of a user's record, for queries of other collections that refer to
