@@ -59,12 +59,18 @@ func (s *Store) refuseDense(ctx context.Context, indexes []index) error {
 		if sparse, err := s.isSparse(ctx, ix); sparse || err != nil {
 			return err
 		}
-		replacement := s.clerkIDIndex(indexes)
-		return fmt.Errorf("mongostore: open: Adopt needs records without a Clerk id, and the unique index %q on %s is not sparse: only one record may be without; replace it by a sparse one, in mongosh:%s\nOnly if that fails with code 85 or 86 (%s), drop the old index first. %s%s",
-			ix.name, s.clerkIDPath(), lines(andThen(s.createLine(replacement), s.dropLine(ix))),
-			oneIndexPerKey, s.swap(ix, replacement), mongooseClerkID(replacement))
+		return s.denseFault(ix, indexes)
 	}
 	return nil
+}
+
+// denseFault says why an Adopt cannot work with a unique index on clerkId that is not sparse,
+// and how to replace the index.
+func (s *Store) denseFault(ix index, indexes []index) error {
+	replacement := s.clerkIDIndex(indexes)
+	return fmt.Errorf("mongostore: open: Adopt needs records without a Clerk id, and the unique index %q on %s is not sparse: only one record may be without; replace it by a sparse one, in mongosh:%s\nOnly if that fails with code 85 or 86 (%s), drop the old index first. %s%s",
+		ix.name, s.clerkIDPath(), lines(andThen(s.createLine(replacement), s.dropLine(ix))),
+		oneIndexPerKey, s.swap(ix, replacement), mongooseClerkID(replacement))
 }
 
 // isSparse reports whether an index that the server does not list as sparse is so all the same.
