@@ -32,6 +32,13 @@ type InspectOptions struct {
 	// Defaults to none: Clerk is not asked.
 	Users func(ctx context.Context, visit func(ctx context.Context, us []*clerksync.User) error) error
 
+	// Accept takes decisions that need no change of the Options: a [Finding] of one of these
+	// Kinds, or about one of these Fields, needs none any more. It has no effect on the kinds
+	// "index" and "writes", with which Open fails.
+	//
+	// Defaults to none.
+	Accept []string
+
 	// Progress is called with how many records have been read, and how many there are to
 	// read, after each thousand and at the end.
 	//
@@ -176,7 +183,7 @@ func (i *inspector) inspect(ctx context.Context) (Inspection, error) {
 	if err != nil {
 		return Inspection{}, err
 	}
-	j := &judgement{survey: survey, decided: i.opts.Fields, adopt: i.opts.Adopt, coll: i.store.shell()}
+	j := &judgement{survey: survey, decided: i.opts.Fields, adopt: i.opts.Adopt, accept: i.look.Accept, coll: i.store.shell()}
 	if i.look.Users != nil {
 		if j.users, err = i.newUserSurvey(); err != nil {
 			return Inspection{}, err

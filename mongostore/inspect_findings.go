@@ -38,6 +38,7 @@ type judgement struct {
 	*survey
 	decided Fields // what the app has set
 	adopt   *Adopt
+	accept  []string    // see InspectOptions
 	users   *userSurvey // nil if Clerk was not asked
 	coll    string      // as mongosh names the collection
 
@@ -73,15 +74,29 @@ func (j *judgement) find(kind string, decision bool, field string, s tally, text
 	if s.n == j.unsynced {
 		s.ids = nil // all records are no example
 	}
+	decision = decision && !j.isAccepted(kind, field)
 	j.out = append(j.out, Finding{
 		Kind: kind, Decision: decision, Field: field, Records: s.n, IDs: s.ids, Text: fmt.Sprintf(text, args...),
 	})
 	return &j.out[len(j.out)-1]
 }
 
-// propose adds to what the findings propose together. The first proposal for a field counts.
+// isAccepted reports whether the app has accepted what a finding says. It cannot accept what
+// Open refuses.
+func (j *judgement) isAccepted(kind, field string) bool {
+	if kind == findIndex || kind == findWrites {
+		return false
+	}
+	return slices.Contains(j.accept, kind) || field != "" && slices.Contains(j.accept, field)
+}
+
+// propose adds the fields to those of the finding and, if that needs a decision, to what the
+// decisions propose together. The first proposal for a field counts.
 func (j *judgement) propose(f *Finding, fields Fields) {
 	f.Fields = fields
+	if !f.Decision {
+		return
+	}
 	for field, path := range fields {
 		if _, taken := j.fields[field]; !taken {
 			j.fields[field] = path
