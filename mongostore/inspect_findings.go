@@ -270,7 +270,7 @@ func (j *judgement) judgeNames() {
 			least = max(least, j.names[path].n)
 		default:
 			f := j.find(findName, field == "isActive", path, tally{n: j.names[path].n}, "may be clerksync's %s under another name", field)
-			f.Fields = Fields{field: path}
+			j.propose(f, Fields{field: path})
 			if field == "isActive" {
 				f.Text += letsIn
 			}
@@ -281,7 +281,7 @@ func (j *judgement) judgeNames() {
 	}
 	_, active := snake["isActive"]
 	f := j.find(findName, active, "", tally{n: least}, "names of clerksync's in snake case: mongostore.SnakeCase() has these and all others")
-	f.Fields = snake
+	j.propose(f, snake)
 	if active {
 		f.Text += letsIn
 	}
