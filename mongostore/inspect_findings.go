@@ -210,19 +210,19 @@ func (j *judgement) judgeTypes() {
 		types := strings.Join(mostFirst(c.types, func(n int) int { return n }), ", ")
 		if written == nil {
 			j.find(findUnread, false, path, c.tally, "%s, where clerksync reads %s: it takes the field for absent",
-				types, wantedType(path, c.fields))
+				types, wantedType(c.fields))
 			continue
 		}
 		f := j.find(findType, true, path, c.tally, "%s, where clerksync keeps %s: it writes nothing to these records",
-			types, wantedType(path, written))
+			types, wantedType(written))
 		if path != "_id" {
 			j.propose(f, j.elsewhere(written...))
 		}
 	}
 }
 
-// wantedType says what clerksync wants at a path where it keeps fields.
-func wantedType(path string, fields []string) string {
+// wantedType says what clerksync wants at the path where it keeps fields.
+func wantedType(fields []string) string {
 	if len(fields) == 1 {
 		return fields[0] + " (" + typeName(storedType(fields[0])) + ")"
 	}

@@ -199,7 +199,7 @@ func (s *survey) add(r bson.Raw) {
 	unsynced := s.neverSynced(r)
 	switch v := s.value(r, "clerkId"); {
 	case isNoID(v):
-		s.addUnlinked(r, v, unsynced)
+		s.addUnlinked(r, v)
 	case v.Type == bson.TypeString:
 		s.linked++
 		id := v.StringValue()
@@ -243,7 +243,7 @@ func (s *survey) neverSynced(r bson.Raw) bool {
 }
 
 // addUnlinked surveys a record without a Clerk id, whose clerkId is id.
-func (s *survey) addUnlinked(r bson.Raw, id bson.RawValue, unsynced bool) {
+func (s *survey) addUnlinked(r bson.Raw, id bson.RawValue) {
 	s.unlinked++
 	if id.Type == bson.TypeNull || id.Type == bson.TypeUndefined {
 		s.nullIDs.add(r)

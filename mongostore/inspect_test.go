@@ -119,6 +119,7 @@ func TestInspectProposes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			coll := newCollection(t)
+			monitor.expect(coll.Name(), fields()["clerkId"])
 			insert(t, coll, legacyUsers(100)...)
 			o := &mongostore.Options{Fields: fields(), Adopt: &mongostore.Adopt{ByExternalID: "_id"}}
 			found := inspected(t, coll, o)

@@ -140,11 +140,11 @@ const (
 func compare(id string, record, inClerk *clerksync.User, hasMap bool, kept func(path string) bool) *comparison {
 	c := &comparison{ClerkID: id, Mapped: record != nil && len(record.Extra) > 0 && !hasMap}
 	add := func(path string, record, inClerk any, differs bool) {
-		if !kept(path) {
-			return
-		}
 		c.Fields = append(c.Fields, fieldState{path, record, inClerk, differs})
 	}
+	defer func() {
+		c.Fields = slices.DeleteFunc(c.Fields, func(f fieldState) bool { return !kept(f.Path) })
+	}()
 	both := record != nil && inClerk != nil
 
 	have, want := clerkFieldsOf(record), clerkFieldsOf(inClerk)
