@@ -134,6 +134,13 @@ const (
 // inspectTime is how long Inspect reads records. What it has read until then is a sample.
 const inspectTime = 10 * time.Minute
 
+// A server that accepts connections and does not answer would hang Inspect for ever, because
+// the driver has no timeout of its own.
+const (
+	readTimeout  = inspectTime + 5*time.Minute
+	writeTimeout = 2 * time.Minute
+)
+
 // inspectBatch is how many records one reply holds, unless they are large.
 const inspectBatch = 1000
 
@@ -174,12 +181,14 @@ type inspector struct {
 }
 
 func (i *inspector) inspect(ctx context.Context) (Inspection, error) {
-	indexes, err := i.store.indexes(ctx)
+	reading, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	indexes, err := i.store.indexes(reading)
 	listed := !hasCode(err, codeUnauthorized)
 	if err != nil && listed {
 		return Inspection{}, err
 	}
-	survey, err := i.survey(ctx)
+	survey, err := i.survey(reading)
 	if err != nil {
 		return Inspection{}, err
 	}
@@ -260,6 +269,8 @@ func (i *inspector) survey(ctx context.Context) (*survey, error) {
 
 // checkWrites finds out whether retryable writes work. Other faults of writing are findings.
 func (i *inspector) checkWrites(ctx context.Context, j *judgement) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
 	err := i.store.checkWrites(ctx)
 	switch {
 	case err == nil:
