@@ -55,7 +55,7 @@ func TestExplore(t *testing.T) {
 	for _, what := range []string{
 		"let in", "refused", "unavailable", "two visits at once", "event", "sync",
 		"suspension", "ban", "deletion", "store failure", "clerk failure", "rate limit", "unconfirmed record", "eviction",
-		"unwritten ban",
+		"unwritten ban", "record from before Clerk", "adoption", "held back",
 	} {
 		if seen[what] == 0 && *exploreSchedules >= 500 {
 			t.Errorf("no schedule had: %s", what)
@@ -72,6 +72,7 @@ type schedule struct {
 	ending bool       // from now on they do not
 	clerk  *exploredClerk
 	store  *memstore.Store
+	legacy *adoptStore // the same with a record from before Clerk, nil for none
 	procs  []*exploredProcess
 	events []clerksync.Event // every event so far, delivered or not
 
@@ -98,8 +99,11 @@ func runSchedule(t *testing.T, seed uint64) *schedule {
 	}
 	s.faults = s.rng.IntN(2) == 0
 	s.clerk = &exploredClerk{schedule: s, states: []clerkState{{version: time.Now().Add(-time.Hour).UnixMilli()}}}
-	if s.rng.IntN(4) == 0 {
+	switch s.rng.IntN(4) {
+	case 0:
 		s.importRecord(t)
+	case 1:
+		s.keepLegacy()
 	}
 	for i := range 2 {
 		s.procs = append(s.procs, newExploredProcess(t, s, fmt.Sprintf("P%d", i)))
@@ -130,6 +134,39 @@ func (s *schedule) importRecord(t *testing.T) {
 	}
 	s.note("the app has imported the record")
 	s.saw("unconfirmed record")
+}
+
+// keepLegacy makes a record from before Clerk that has the user's address.
+func (s *schedule) keepLegacy() {
+	inner := &countingStore{}
+	inner.Store = s.store
+	s.legacy = &adoptStore{countingStore: inner, legacy: []*legacyRecord{{id: "65f0", email: adaEmail}}}
+	s.clerk.states[0].hasEmail = true
+	s.note("the app has a record from before Clerk")
+	s.saw("record from before Clerk")
+}
+
+// linked reports whether the record from before Clerk is the user's.
+func (s *schedule) linked() bool {
+	s.legacy.mu.Lock()
+	defer s.legacy.mu.Unlock()
+	return s.legacy.legacy[0].linked != ""
+}
+
+// checkUpsert checks that the Store made no record beside the one from before Clerk, and that the user
+// whom it linked had proven the address in the version that was offered.
+func (s *schedule) checkUpsert(u *clerksync.User, outcome clerksync.Outcome) {
+	switch {
+	case s.legacy == nil:
+	case outcome == clerksync.Created:
+		s.violate("the user is created beside the record from before Clerk")
+	case outcome == clerksync.Adopted:
+		s.saw("adoption")
+		offered := func(st clerkState) bool { return st.version == u.ClerkUpdatedAt.UnixMilli() && st.proven }
+		if !slices.ContainsFunc(s.clerk.all(), offered) {
+			s.violate("the user is linked, and had not proven the address in %v", describeRecord(u))
+		}
+	}
 }
 
 // park stops the caller until the scheduler resumes it, and reports whether its call is to
@@ -251,10 +288,14 @@ func (s *schedule) changeUser() {
 		state.deleted = true
 		kind = "user.deleted"
 		s.saw("deletion")
+	case r < 15 && s.legacy != nil:
+		state.proven = !state.proven
 	}
 	s.clerk.set(state)
 	id := strconv.Itoa(len(s.events))
-	s.events = append(s.events, clerksync.Event{ID: id, Type: kind, Timestamp: time.Now(), Data: state.json()})
+	told := state
+	told.proven = state.proven && s.rng.IntN(2) == 0 // an event may lack the proof
+	s.events = append(s.events, clerksync.Event{ID: id, Type: kind, Timestamp: time.Now(), Data: told.json()})
 	s.note("Clerk's user is %v", state)
 }
 
@@ -294,6 +335,7 @@ func (s *schedule) passTime() {
 func (s *schedule) checkConvergence(t *testing.T) {
 	state := s.clerk.now()
 	for _, p := range s.procs {
+		s.forgetUnlinked()
 		if len(s.events) > 0 {
 			s.run(p.apply(s.events[len(s.events)-1]))
 		} else {
@@ -305,6 +347,7 @@ func (s *schedule) checkConvergence(t *testing.T) {
 	suspended := s.suspended[len(s.suspended)-1]
 	s.mu.Unlock()
 	for _, p := range s.procs {
+		s.forgetUnlinked()
 		p.syncer.Forget(exploredID) // the app may have changed the record in the other process
 		var u *clerksync.User
 		var err error
@@ -312,6 +355,10 @@ func (s *schedule) checkConvergence(t *testing.T) {
 		s.drain()
 		barred := state.banned || state.deleted || suspended
 		switch {
+		case s.mustWait(state):
+			if !errors.Is(err, clerksync.ErrUnlinked) && !(state.banned && errors.Is(err, clerksync.ErrUserInactive)) {
+				s.violate("%s: at the end the user is %v and must not be linked; the visit got %v", p.name, state, err)
+			}
 		case barred && !errors.Is(err, clerksync.ErrUserInactive):
 			s.violate("%s: at the end the user is %v, suspended %t; the visit got %v", p.name, state, suspended, err)
 		case !barred && (err != nil || u.ClerkUpdatedAt.UnixMilli() != state.version):
@@ -320,18 +367,41 @@ func (s *schedule) checkConvergence(t *testing.T) {
 	}
 }
 
+// forgetUnlinked lets so much time pass that every process asks Clerk again about a user who was held
+// back.
+func (s *schedule) forgetUnlinked() {
+	if s.legacy != nil {
+		time.Sleep(2 * time.Minute)
+		s.drain()
+	}
+}
+
+// mustWait reports whether the user must not be linked to the record from before Clerk, and was not.
+func (s *schedule) mustWait(state clerkState) bool {
+	return s.legacy != nil && !state.proven && !state.deleted && !s.linked()
+}
+
 // clerkState is Clerk's user at one time.
 type clerkState struct {
-	version         int64 // updated_at in milliseconds
-	banned, deleted bool
+	version          int64 // updated_at in milliseconds
+	banned, deleted  bool
+	hasEmail, proven bool // the user has an address, and has proven to control it
 }
 
 func (st clerkState) String() string {
-	return fmt.Sprintf("version %d, banned %t, deleted %t", st.version%100_000, st.banned, st.deleted)
+	return fmt.Sprintf("version %d, banned %t, deleted %t, proven %t", st.version%100_000, st.banned, st.deleted, st.proven)
 }
 
 func (st clerkState) json() json.RawMessage {
-	return json.RawMessage(fmt.Sprintf(`{"id":%q,"banned":%t,"created_at":1000,"updated_at":%d}`, exploredID, st.banned, st.version))
+	email, strategy := "", "admin"
+	if st.proven {
+		strategy = "email_code"
+	}
+	if st.hasEmail {
+		email = fmt.Sprintf(`,"primary_email_address_id":"idn_1","email_addresses":[{"id":"idn_1","email_address":%q,`+
+			`"verification":{"status":"verified","strategy":%q}}]`, adaEmail, strategy)
+	}
+	return json.RawMessage(fmt.Sprintf(`{"id":%q,"banned":%t,"created_at":1000,"updated_at":%d%s}`, exploredID, st.banned, st.version, email))
 }
 
 // exploredClerk is a Backend with one user.
@@ -379,7 +449,7 @@ func (c *exploredClerk) Call(ctx context.Context, _ *clerk.APIRequest, out clerk
 type exploredStore struct {
 	schedule  *schedule
 	name      string
-	store     *memstore.Store
+	store     clerksync.Store
 	withholds bool // an Updated does not return the record, as with mongostore
 	answers   atomic.Int32
 }
@@ -402,6 +472,7 @@ func (d *exploredStore) Upsert(ctx context.Context, u *clerksync.User) (clerksyn
 		return clerksync.Result{}, errExploredStore
 	}
 	res, err := d.store.Upsert(ctx, u)
+	d.schedule.checkUpsert(u, res.Outcome)
 	if d.schedule.park("%s: Store.Upsert returns %v", d.name, res.Outcome) {
 		return clerksync.Result{}, errExploredStore // the answer is lost
 	}
@@ -453,7 +524,8 @@ type knowledge struct {
 	version    int64     // the latest version
 	confirmed  time.Time // the latest SyncedAt of that version
 	deleted    bool
-	suspension int // the index in schedule.suspended at the process's last Forget
+	linked     bool // the user has a record
+	suspension int  // the index in schedule.suspended at the process's last Forget
 	heard      heard
 }
 
@@ -468,6 +540,9 @@ type heard struct {
 func newExploredProcess(t *testing.T, s *schedule, name string) *exploredProcess {
 	p := &exploredProcess{schedule: s, name: name}
 	p.store = &exploredStore{schedule: s, name: name, store: s.store, withholds: s.rng.IntN(3) > 0}
+	if s.legacy != nil {
+		p.store.store = s.legacy
+	}
 	cfg := clerksync.Config{
 		Store:   p.store,
 		Backend: s.clerk, CacheSize: 100, RefreshAfter: time.Hour,
@@ -509,6 +584,7 @@ func (p *exploredProcess) learnVersion(v int64) {
 func (p *exploredProcess) learnRecord(u *clerksync.User) {
 	p.learnVersion(u.ClerkUpdatedAt.UnixMilli())
 	p.learn(func(k *knowledge) {
+		k.linked = true
 		if u.ClerkUpdatedAt.UnixMilli() == k.version && u.SyncedAt.After(k.confirmed) {
 			k.confirmed = u.SyncedAt
 		}
@@ -558,6 +634,11 @@ func (p *exploredProcess) visit(token int64) func() {
 			p.learnBan(before)
 		case http.StatusServiceUnavailable:
 			s.saw("unavailable")
+		case http.StatusConflict:
+			s.saw("held back")
+			if s.legacy == nil || before.linked {
+				s.violate("%s is held back, but the process knew a record before it began", name)
+			}
 		default:
 			s.violate("%s gets %d", name, answer.Code)
 		}
@@ -679,6 +760,9 @@ func (p *exploredProcess) apply(e clerksync.Event) func() {
 			UpdatedAt int64 `json:"updated_at"`
 		}
 		_ = json.Unmarshal(e.Data, &u) // made by clerkState.json
+		if errors.Is(err, clerksync.ErrUnlinked) {
+			return // nobody is let in without a record
+		}
 		if err != nil {
 			p.hear(e.Type, u.UpdatedAt, u.Banned)
 			return
@@ -689,6 +773,7 @@ func (p *exploredProcess) apply(e clerksync.Event) func() {
 			return
 		}
 		p.learnVersion(u.UpdatedAt)
+		p.learn(func(k *knowledge) { k.linked = true })
 	}
 }
 

@@ -120,7 +120,9 @@ func (a *adopter) external(id string) bool { return a != nil && a.byExternalID !
 // isTrusted is the condition that a record is trusted.
 func (a *adopter) isTrusted() bson.E { return bson.E{Key: "$and", Value: bson.A{a.trusted}} }
 
-func (a *adopter) isUntrusted() bson.E { return bson.E{Key: "$nor", Value: bson.A{a.trusted}} }
+func (a *adopter) isUntrusted() bson.E {
+	return bson.E{Key: "$and", Value: bson.A{bson.D{{Key: "$nor", Value: bson.A{a.trusted}}}}}
+}
 
 // choice is what to do for a user whose Clerk id has no record.
 type choice struct {

@@ -37,6 +37,11 @@ func (s adoptingStore) LegacyFields(ctx context.Context, id string) (map[string]
 	return s.fieldsOf(ctx, bson.D{{Key: "_id", Value: oid}})
 }
 
+// adoptTrusted is the Adopt for an adoptingStore.
+func adoptTrusted() *mongostore.Adopt {
+	return &mongostore.Adopt{ByExternalID: "legacy.id", ByEmail: true, Trusted: bson.D{{Key: "trusted", Value: true}}}
+}
+
 // TestConformanceAdopting runs the suite on Stores that adopt: under the map that moves most, and
 // with -rounds=2 under each one that allows it.
 func TestConformanceAdopting(t *testing.T) {
@@ -52,7 +57,7 @@ func TestConformanceAdopting(t *testing.T) {
 			storetest.Run(t, func(t *testing.T) clerksync.Store {
 				return adoptingStore{openMapped(t, &mongostore.Options{
 					BatchSize: batchSize, Fields: fields(),
-					Adopt: &mongostore.Adopt{ByExternalID: "legacy.id", ByEmail: true, Trusted: bson.D{{Key: "trusted", Value: true}}},
+					Adopt: adoptTrusted(),
 				})}
 			})
 		})

@@ -75,7 +75,7 @@ func adoptionRaces() map[string]race {
 		"it is linked, by id":         {before: adoption, other: setOne(field("clerkId", "user_eve")), wantError: isConflict("legacyId", "user_eve", ""), of: "user_eve"},
 		"it is deleted":               {before: adoption, other: setOne(field("deletedAt", hour(0))), byEmail: true, want: clerksync.Created},
 		"it is deleted, by id":        {before: adoption, other: setOne(field("deletedAt", hour(0))), wantError: isConflict("legacyId", "", "")},
-		"it has another external id":  {before: adoption, other: setOne(field("legacyId", "a8"), field("email", "x")), want: clerksync.Created},
+		"it has another external id":  {before: adoption, other: setOne(field("legacyId", "a8")), wantError: isUnlinked},
 		"a name gets another type":    {before: adoption, other: setOne(field("name", bson.D{})), wantError: isConflict("name", "", "object")},
 		"a name of Extra gets a type": {before: adoption, other: setOne(field("plan", "gold")), wantError: isConflict("plan", "", "string")},
 		"clerkId becomes a list":      {before: adoption, other: setOne(field("clerkId", bson.A{nil})), wantError: isConflict("clerkId", "", "array")},

@@ -124,6 +124,57 @@ func BenchmarkBackfill(b *testing.B) {
 	b.ReportMetric(medians[2], "upserts-ns")
 }
 
+// BenchmarkAdopt is a first run on a collection of 50,000 records from before Clerk: pages of
+// which every other user adopts one, by e-mail. It takes turns with a first run on an empty
+// collection by a Store that does not adopt. "rate" is the quotient of the rates.
+//
+//	MONGODB_URI=… go test ./mongostore -run '^$' -bench Adopt -benchtime 200x
+func BenchmarkAdopt(b *testing.B) {
+	const size, rounds = 500, 200
+	adopting := newBenchAdopter(b, size)
+	plain := open(b, newCollection(b), &mongostore.Options{BatchSize: size})
+	page := func(round int) (us []*clerksync.User) {
+		for i := range size {
+			u := person(fmt.Sprint(round, "_", i), 1)
+			u.EmailProven, u.ExternalID = true, "none"
+			us = append(us, u)
+		}
+		return us
+	}
+	for round := 1; round <= rounds; round++ {
+		var docs []bson.D
+		for _, u := range page(round)[:size/2] {
+			docs = append(docs, legacy("of "+u.ClerkID, bson.E{Key: "email", Value: u.Email}))
+		}
+		insert(b, adopting.coll, docs...)
+	}
+	adopted := 0
+	medians := turns(b, func(round int) error {
+		results, err := adopting.UpsertBatch(b.Context(), page(round))
+		for _, r := range results {
+			if r.Outcome == clerksync.Adopted {
+				adopted++
+			}
+		}
+		return err
+	}, func(round int) error {
+		_, err := plain.UpsertBatch(b.Context(), page(round))
+		return err
+	})
+	if adopted != min(b.N, rounds)*size/2 {
+		b.Errorf("%d users adopted a record", adopted)
+	}
+	b.ReportMetric(medians[1]/medians[0], "rate")
+	b.ReportMetric(medians[0], "adopting-ns")
+	b.ReportMetric(medians[1], "plain-ns")
+}
+
+func newBenchAdopter(b *testing.B, size int) rawStore {
+	b.Helper()
+	coll, adopt := newCollection(b), &mongostore.Adopt{ByExternalID: "_id", ByEmail: true, Trusted: verified}
+	return rawStore{open(b, coll, &mongostore.Options{BatchSize: size, Adopt: adopt}), coll}
+}
+
 // bareUpsert returns what an app would write without clerksync.
 func bareUpsert(u *clerksync.User) (filter, update bson.D) {
 	set := bson.D{

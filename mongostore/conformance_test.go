@@ -40,14 +40,22 @@ func TestWorldUniqueEmail(t *testing.T) {
 	}, world.Options{Checks: 2, Steps: 150, UniqueEmail: true})
 }
 
-// TestWorldEraseOnDelete erases what Clerk said about a deleted user.
+// TestWorldEraseOnDelete erases what Clerk said about a deleted user. The fields have other names.
 func TestWorldEraseOnDelete(t *testing.T) {
 	world.Run(t, func(t testing.TB, now func() time.Time) clerksync.Store {
-		coll := newCollection(t)
 		opts := worldOptions(now)
-		opts.EraseOnDelete = true
-		return countingStore{rawStore{open(t, coll, opts), coll}}
+		opts.EraseOnDelete, opts.Fields = true, mongostore.SnakeCase()
+		return openMapped(t, opts)
 	}, world.Options{Checks: 2, Steps: 150, Erases: true})
+}
+
+// TestWorldAdopting begins with records from before Clerk, whose fields are nested elsewhere.
+func TestWorldAdopting(t *testing.T) {
+	world.Run(t, func(t testing.TB, now func() time.Time) clerksync.Store {
+		opts := worldOptions(now)
+		opts.Fields, opts.Adopt = nestedFields(), adoptTrusted()
+		return adoptingStore{openMapped(t, opts)}
+	}, world.Options{Checks: 2, Steps: 150})
 }
 
 func worldOptions(now func() time.Time) *mongostore.Options {

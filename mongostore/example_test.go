@@ -3,6 +3,7 @@ package mongostore_test
 import (
 	"context"
 	"log"
+	"net/http"
 	"os"
 	"time"
 
@@ -112,13 +113,54 @@ func ExampleAdopt() {
 	}
 	store, err := mongostore.Open(context.Background(), client.Database("app").Collection("users"), &mongostore.Options{
 		Adopt: &mongostore.Adopt{
-			ByExternalID: "_id",
-			ByEmail:      true,
-			Trusted:      bson.D{{Key: "emailVerified", Value: true}},
+			ByExternalID: "_id",                                       // what Clerk's external_id names
+			ByEmail:      true,                                        // else the record with the user's proven address
+			Trusted:      bson.D{{Key: "emailVerified", Value: true}}, // that matches this filter
 		},
 	})
 	if err != nil {
 		log.Fatal(err)
 	}
 	_ = store
+}
+
+// The handlers of this app use its own struct, and do not query the record a second time.
+func ExampleRecordOf() {
+	type account struct {
+		ID      bson.ObjectID `bson:"_id"`
+		Plan    string        `bson:"plan"`
+		Credits int           `bson:"credits"`
+	}
+	client, err := mongo.Connect(options.Client().ApplyURI("mongodb://127.0.0.1:27017"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	store, err := mongostore.Open(context.Background(), client.Database("app").Collection("users"), &mongostore.Options{
+		Record: mongostore.RecordOf[account](),
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	_ = store
+
+	_ = func(w http.ResponseWriter, r *http.Request) {
+		account, ok := clerksync.RecordFromContext[account](r.Context())
+		if !ok || account.Credits == 0 {
+			http.Error(w, "no credits", http.StatusPaymentRequired)
+			return
+		}
+	}
+}
+
+// Other collections refer to the record by its _id.
+func ExampleObjectID() {
+	orders := func(ctx context.Context, orders *mongo.Collection) (*mongo.Cursor, error) {
+		user, _ := clerksync.UserFromContext(ctx)
+		id, err := mongostore.ObjectID(user)
+		if err != nil {
+			return nil, err
+		}
+		return orders.Find(ctx, bson.D{{Key: "user", Value: id}})
+	}
+	_ = orders
 }

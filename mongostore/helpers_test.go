@@ -480,7 +480,7 @@ func commandKind(cmd bson.Raw) string {
 
 // newApp returns a fake Clerk, a Syncer on it and coll, and the commands that the Syncer
 // sends.
-func newApp(t *testing.T, coll *mongo.Collection) (*fakeclerk.Server, *clerksync.Syncer, *commands) {
+func newApp(t *testing.T, coll *mongo.Collection, opts *mongostore.Options) (*fakeclerk.Server, *clerksync.Syncer, *commands) {
 	t.Helper()
 	server, err := fakeclerk.Start(fakeclerk.Config{RateLimit: -1})
 	if err != nil {
@@ -490,7 +490,7 @@ func newApp(t *testing.T, coll *mongo.Collection) (*fakeclerk.Server, *clerksync
 	monitored, sent := newMonitored(t, coll)
 	client := &http.Client{Transport: &http.Transport{}}
 	syncer, err := clerksync.New(clerksync.Config{
-		Store: open(t, monitored, nil), SecretKey: server.SecretKey(), APIURL: server.APIURL(), HTTPClient: client,
+		Store: open(t, monitored, opts), SecretKey: server.SecretKey(), APIURL: server.APIURL(), HTTPClient: client,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -31,7 +31,7 @@ type moved struct {
 func newMoved(t *testing.T, n int) *moved {
 	t.Helper()
 	m := &moved{coll: newCollection(t)}
-	m.clerk, _, _ = newApp(t, m.coll)
+	m.clerk, _, _ = newApp(t, m.coll, nil)
 	unique := []string{"email", "profile.phoneNumber"}
 	for _, field := range unique {
 		createIndex(t, m.coll, ascending(field), options.Index().SetUnique(true).SetSparse(true).SetName(field))
@@ -207,7 +207,7 @@ func TestBanInSpiteOfMetadata(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			coll := newCollection(t)
-			server, _, _ := newApp(t, coll)
+			server, _, _ := newApp(t, coll, nil)
 			syncer := newSyncer(t, server, open(t, coll, nil), func(cu *clerk.User, u *clerksync.User) error {
 				return json.Unmarshal(cu.UnsafeMetadata, &u.Extra)
 			})

@@ -15,7 +15,8 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync"
 )
 
-// User implements [clerksync.Store], in one read from the primary.
+// User implements [clerksync.Store], in one read from the primary. If [Options].Record fails,
+// the error is a [*clerksync.Problem] with the code "record_failed", beside the user.
 func (s *Store) User(ctx context.Context, clerkID string) (*clerksync.User, error) {
 	const op = "user"
 	ctx, err := begin(ctx, op)
@@ -33,7 +34,8 @@ func (s *Store) User(ctx context.Context, clerkID string) (*clerksync.User, erro
 	case r == nil:
 		return nil, fmt.Errorf("mongostore: %s: %w", op, clerksync.ErrNotFound)
 	}
-	return r.user(), nil
+	u := r.user()
+	return u, s.makeRecord(u, r.raw)
 }
 
 // read returns the record as it is stored, nil if there is none.

@@ -250,7 +250,7 @@ func TestRoundTripsOfVisits(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			coll := newCollection(t)
-			server, syncer, sent := newApp(t, coll)
+			server, syncer, sent := newApp(t, coll, nil)
 			id := server.CreateUser(fakeclerk.NewUser{Email: "ada@example.com"})
 			for _, want := range []struct{ calls, roundTrips int }{{1, 2}, {1, 0}} {
 				var all sync.WaitGroup
@@ -277,7 +277,7 @@ func TestRoundTripsOfVisits(t *testing.T) {
 func TestRoundTripsOfARaceLost(t *testing.T) {
 	t.Parallel()
 	coll := newCollection(t)
-	server, syncer, sent := newApp(t, coll)
+	server, syncer, sent := newApp(t, coll, nil)
 	id := server.CreateUser(fakeclerk.NewUser{FirstName: "Ada"})
 	other := open(t, coll, nil)
 	server.SetFault(func(*http.Request) *fakeclerk.Fault { // between the read and the write
@@ -307,7 +307,7 @@ func TestRoundTripsOfARaceLost(t *testing.T) {
 func TestRoundTripsOfWebhooks(t *testing.T) {
 	t.Parallel()
 	coll := newCollection(t)
-	server, syncer, sent := newApp(t, coll)
+	server, syncer, sent := newApp(t, coll, nil)
 	id := server.CreateUser(fakeclerk.NewUser{FirstName: "Ada"})
 	created, _ := server.User(id)
 	_ = server.UpdateUser(id, func(u *fakeclerk.UserObject) { u.FirstName = clerk.String("Countess") })

@@ -71,6 +71,18 @@ type Options struct {
 	// Defaults to linking none.
 	Adopt *Adopt
 
+	// Record makes the app's own value of each document, as it is stored, when the document is
+	// read: [RecordOf] decodes it into a struct. Handlers get a copy of the value by
+	// [clerksync.RecordFromContext], so they need no query of their own. It is called once for
+	// each read and cached with the record; batches do not call it.
+	//
+	// If it fails or panics, the user's requests are answered 500 "record_failed". Its error is
+	// logged, so it must not quote values. It must be safe for concurrent use, and must not
+	// modify the document.
+	//
+	// Defaults to none.
+	Record func(bson.Raw) (any, error)
+
 	// ReadOnly is for a program that only reads, as a database user who may only read. Open
 	// then writes nothing and makes no index: if clerkId does not have a unique one, that is an
 	// error, unless the user may not list the indexes. Upsert, UpsertBatch, Deactivate and
@@ -95,8 +107,9 @@ type Store struct {
 	codec     *fieldMap
 	batchSize int
 	erase     bool
-	adopt     *adopter // nil adopts nothing
 	readOnly  bool
+	recordOf  func(bson.Raw) (any, error) // Options.Record, or nil
+	adopt     *adopter                    // nil adopts nothing
 	now       func() time.Time
 	unique    []uniqueIndex // those without clerkId and _id
 	// deadlocked admits one call at a time, of those whose write ended in a deadlock.
@@ -225,8 +238,9 @@ func newStore(coll *mongo.Collection, opts *Options) (*Store, error) {
 		codec:        fields,
 		batchSize:    opts.BatchSize,
 		erase:        opts.EraseOnDelete,
-		adopt:        adopt,
 		readOnly:     opts.ReadOnly,
+		recordOf:     opts.Record,
+		adopt:        adopt,
 		now:          opts.Now,
 		deadlocked:   make(chan struct{}, 1),
 		backfillSize: backfillSize,

@@ -134,7 +134,7 @@ func TestClerksExampleEvents(t *testing.T) {
 				t.Fatal(err)
 			}
 			store := newStore(t)
-			_, syncer, _ := newApp(t, store.coll)
+			_, syncer, _ := newApp(t, store.coll, nil)
 			webhook, err := syncer.WebhookHandler(clerksync.WebhookConfig{Secrets: []string{secret}})
 			if err != nil {
 				t.Fatal(err)

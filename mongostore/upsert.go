@@ -49,7 +49,8 @@ func (s *Store) Upsert(ctx context.Context, u *clerksync.User) (clerksync.Result
 	if err != nil {
 		return clerksync.Result{}, err
 	}
-	return up.run(ctx)
+	res, err := up.run(ctx)
+	return up.withRecord(res), err
 }
 
 // upsert is one call of Upsert, over all its attempts.
@@ -65,6 +66,9 @@ type upsert struct {
 	attempts   int
 	duplicates int // duplicate key errors that no record explained
 	released   []released
+	// found is the document that the Result's User was read from, as it is stored now; nil if it
+	// was not read or has changed since.
+	found bson.Raw
 	// lookedAgain says that a search for a record to adopt was repeated because an index
 	// showed that there is one.
 	lookedAgain bool
@@ -218,6 +222,7 @@ func (up *upsert) plan(r *record) (plan, error) {
 		p.result = up.unchanged(r)
 	default:
 		p.result = clerksync.Result{Outcome: up.outcome(r, outcome), User: r.user()}
+		up.found = r.raw
 	}
 	if p.update == nil {
 		return p, nil
@@ -315,6 +320,7 @@ func (up *upsert) recordID() any {
 
 // written returns the Result of a write that applied u without reading.
 func (up *upsert) written(outcome clerksync.Outcome) clerksync.Result {
+	up.found = nil
 	res := clerksync.Result{Outcome: outcome}
 	if outcome == clerksync.Created {
 		u := *up.u
@@ -350,6 +356,9 @@ func (up *upsert) outcome(r *record, decided clerksync.Outcome) clerksync.Outcom
 
 // unchanged returns the Result for a record that equals u.
 func (up *upsert) unchanged(r *record) clerksync.Result {
-	after, _ := r.confirmed(up.u)
+	after, moved := r.confirmed(up.u)
+	if up.found = r.raw; moved {
+		up.found = nil
+	}
 	return clerksync.Result{Outcome: up.outcome(r, clerksync.Unchanged), User: after}
 }

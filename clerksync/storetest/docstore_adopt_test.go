@@ -32,18 +32,10 @@ func (s *docStore) choose(stored, u *clerksync.User) adoptChoice {
 	if stored != nil || len(u.Omit) > 0 && s.fault != "adopts with Omit" {
 		return adoptChoice{}
 	}
-	var named, addressed []*legacyDoc
-	for _, l := range s.legacy {
-		if u.ExternalID != "" && l.externalID == u.ExternalID {
-			named = append(named, l)
-		}
-		if email, _ := l.doc["email"].(string); email != "" && email == u.Email && l.owner() == "" && (!l.deleted() || s.fault == "adopts the deleted") {
-			addressed = append(addressed, l)
-		}
-	}
+	named := s.namedBy(u.ExternalID)
 	c := s.chooseNamed(named)
 	if c == (adoptChoice{}) && len(named) == 0 || s.fault == "tries the address first" && u.EmailProven {
-		c = s.chooseAddressed(u, addressed)
+		c = s.chooseAddressed(u, s.addressedBy(u.Email))
 	}
 	if c.doc != nil {
 		if err := s.docConflict(c.doc.doc, u); err != nil && s.fault != "adopts other types" {
@@ -148,6 +140,15 @@ func (s *docStore) namedBy(externalID string) (named []*legacyDoc) {
 		}
 	}
 	return named
+}
+
+func (s *docStore) addressedBy(email string) (addressed []*legacyDoc) {
+	for _, l := range s.legacy {
+		if has, _ := l.doc["email"].(string); email != "" && has == email && l.owner() == "" && (!l.deleted() || s.fault == "adopts the deleted") {
+			addressed = append(addressed, l)
+		}
+	}
+	return addressed
 }
 
 // InsertLegacy implements AdoptingStore.

@@ -15,6 +15,7 @@ import (
 // user is what the world knows about a user: the truth in Clerk, and what the app wrote.
 type user struct {
 	id        string
+	number    int // by birth, from 1
 	email     string
 	born      int64
 	deletedAt int64 // in Clerk; 0 if the user lives
@@ -31,8 +32,10 @@ type user struct {
 
 // state is one state of a user in Clerk.
 type state struct {
-	facts facts
-	role  clerksync.Role // "" if the app owns it. States that differ in it differ in facts.Plan too.
+	facts      facts
+	role       clerksync.Role // "" if the app owns it. States that differ in it differ in facts.Plan too.
+	externalID string
+	proven     bool // the user has proven to control the address
 	// In milliseconds, both inclusive, because two changes may share a millisecond.
 	from, until int64
 }
@@ -97,6 +100,7 @@ func (w *world) changed(u *user) {
 		panic("world: " + u.id + " is gone")
 	}
 	f, role, signedIn := factsOfClerk(raw)
+	externalID, proven := identityInClerk(raw, f.Email)
 	if !w.clerksRoles {
 		role = ""
 	}
@@ -104,7 +108,9 @@ func (w *world) changed(u *user) {
 	if n := len(u.states); n > 0 {
 		u.states[n-1].until = now
 	}
-	u.states = append(u.states, state{facts: f, role: role, from: now, until: forever})
+	u.states = append(u.states, state{
+		facts: f, role: role, externalID: externalID, proven: proven, from: now, until: forever,
+	})
 	u.signedIn = signedIn
 }
 
@@ -126,17 +132,23 @@ func (w *world) newUser(o op, _ moment) {
 		return
 	}
 	if o.kind == signUp {
-		w.signUp("")
-	} else if email := w.emailOfDeleted(); email != "" {
+		w.signUp("", "")
+	} else if deleted := w.deletedWithoutHeir(); deleted != nil {
 		w.counts.add(sameEmail)
-		w.signUp(email)
+		w.signUp(deleted.email, deleted.now().externalID)
 	}
 }
 
+func idOf(n int) string { return fmt.Sprintf("user_%04dw", n) }
+
 // signUp creates a user in Clerk. An empty email means a new one.
-func (w *world) signUp(email string) {
+func (w *world) signUp(email, externalID string) {
 	w.born++
-	u := &user{id: fmt.Sprintf("user_%04dw", w.born), born: ms(w.clock.Now())}
+	u := &user{id: idOf(w.born), number: w.born, born: ms(w.clock.Now())}
+	before := w.caseOf(w.born)
+	if before.named {
+		externalID = externalIDOf(w.born)
+	}
 	u.app.Role = "STUDENT"
 	if email == "" {
 		email = u.freshEmail()
@@ -146,8 +158,8 @@ func (w *world) signUp(email string) {
 	w.byID[u.id] = u
 	w.clerk.CreateUser(fakeclerk.NewUser{
 		ID: u.id, FirstName: "Ada", LastName: "No" + strconv.Itoa(w.born), Email: email,
-		EmailUnverified: w.born%3 == 0,
-		PublicMetadata:  map[string]any{"plan": "free", "role": []string{"", "ADMIN"}[w.born%2]},
+		EmailUnverified: w.born%3 == 0, EmailStrategy: before.strategy, ExternalID: externalID,
+		PublicMetadata: map[string]any{"plan": "free", "role": []string{"", "ADMIN"}[w.born%2]},
 	})
 	w.changed(u)
 }
@@ -157,15 +169,15 @@ func (u *user) freshEmail() string {
 	return fmt.Sprintf("%s.%d@example.com", u.id, u.emails)
 }
 
-// emailOfDeleted returns the address of a deleted user that no living one has, "" if there is none.
-func (w *world) emailOfDeleted() string {
+// deletedWithoutHeir returns a deleted user whose address no living one has, nil if there is none.
+func (w *world) deletedWithoutHeir() *user {
 	for _, u := range slices.Backward(w.users) {
 		inUse := func(other *user) bool { return other.lives() && other.email == u.email }
 		if !u.lives() && !slices.ContainsFunc(w.users, inUse) {
-			return u.email
+			return u
 		}
 	}
-	return ""
+	return nil
 }
 
 // changeInClerk is a change of a user in Clerk. Its webhook may be delivered at once.
@@ -245,10 +257,10 @@ func (w *world) change(u *user, n int, silently bool) {
 	w.changed(u)
 }
 
-// edit makes change n%16.
+// edit makes change n%18.
 func (u *user) edit(o *fakeclerk.UserObject, n int) {
 	s := strconv.Itoa(n) + "." + strconv.Itoa(len(u.states))
-	switch n % 16 {
+	switch n % 18 {
 	case 0, 1, 2:
 		o.FirstName = clerk.String("First " + s)
 	case 3:
@@ -282,6 +294,20 @@ func (u *user) edit(o *fakeclerk.UserObject, n int) {
 		o.Birthday = clerk.String("1815-11-" + s)
 	case 15:
 		o.Deprovisioned = !o.Deprovisioned
+	default:
+		u.identify(o, n)
+	}
+}
+
+// identify makes change 16 or 17, of what may link the user to a record from before Clerk.
+func (u *user) identify(o *fakeclerk.UserObject, n int) {
+	if n%18 == 17 {
+		o.ExternalID = clerk.String(externalIDOf(u.number))
+		return
+	}
+	for _, e := range o.EmailAddresses { // an administrator vouches for the address, or its user proves it
+		e.Verification.Status, e.Verification.Strategy = "verified", []string{"email_link", "admin", "email_code"}[len(u.states)%3]
+		e.Reserved = len(u.states)%5 == 4
 	}
 }
 

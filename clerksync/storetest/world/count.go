@@ -29,6 +29,15 @@ const (
 	editOverSync      = "interleaving: the app's edit of a role survives a sync because Clerk has no role"
 )
 
+// These too, if the Store adopts.
+const (
+	adoptedByID     = "adoption: by external id"
+	adoptedByEmail  = "adoption: by e-mail address"
+	unlinkedUser    = "adoption: a user is held back"
+	namedAnothers   = "adoption: the external id names another user's record"
+	legacyTombstone = "adoption: a deletion makes the record that the external id names the tombstone"
+)
+
 const (
 	joinedLookup = "a visitor joined a lookup"
 	pausedVisit  = "a visit did not ask a Clerk that wants a pause"
@@ -80,7 +89,11 @@ func (c *counts) String() string {
 	return b.String()
 }
 
-// needs returns what must happen in a long run.
+// isTooRare reports whether only a scenario makes this happen for sure: a user is seldom deleted before
+// anything else was written.
+func isTooRare(name string) bool { return name == legacyTombstone }
+
+// needs returns what must happen in a long run, or in its scenario.
 func needs(w *world) []string {
 	all := slices.Concat(
 		[]string{
@@ -109,6 +122,9 @@ func needs(w *world) []string {
 	}
 	if w.opts.UniqueEmail && !w.opts.Erases {
 		all = append(all, emailGivenUp)
+	}
+	if w.legacyStore != nil {
+		all = append(all, adoptedByID, adoptedByEmail, unlinkedUser, namedAnothers, legacyTombstone, "Outcome adopted")
 	}
 	if w.opts.Erases {
 		all = append(all, erased)

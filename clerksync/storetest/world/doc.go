@@ -36,6 +36,10 @@
 // is a [Counter], the world counts second records of a user. [Options] say whether two records may
 // have the same e-mail address, and whether a deletion erases.
 //
+// If it is a storetest.AdoptingStore and a clerksync.BatchStore, the world begins with records from
+// before Clerk. Users have an external id, or an address that they have proven, prove later or never
+// prove; some events lack the proof. Addresses and proofs change during the run.
+//
 // # How much
 //
 // By default a run is short. The flags of pgregory.net/rapid set the number of worlds and the
@@ -71,6 +75,15 @@
 //     two records must not share an e-mail address, it loses its address to another record;
 //   - the Store rejected an address only if another record, not deleted, has it.
 //
+// If the Store adopts, at a user's first record:
+//
+//   - the record is one from before Clerk only if nobody else has it, and the external id names it, or
+//     it is the only one with the address, it is trusted, and the user had proven the address in
+//     Clerk at syncedAt or later;
+//   - otherwise no record that could be linked has the address or the external id;
+//   - a user is held back only because of such a record. Once somebody has it, it is nobody else's,
+//     also after a deletion.
+//
 // In each request, no handler runs
 //
 //   - for a user whom the process knows to be deleted;
@@ -87,4 +100,7 @@
 // run to find. Or RefreshAfter passes (a day, if tokens confirm the records), and each user who
 // lives visits twice. Then the record, and what the second visit is served, must equal Clerk. Both
 // wait longer by the difference between the processes' clocks.
+//
+// A user who must not be linked then has no record and gets 409, and everybody else has one. Records
+// from before Clerk that nobody has are as they were. The others keep what is the app's.
 package world

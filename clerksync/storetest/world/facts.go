@@ -75,6 +75,41 @@ func factsOfClerk(raw json.RawMessage) (f facts, role clerksync.Role, lastSignIn
 	return f, clerksync.Role(text), u.SignedIn
 }
 
+// identityInClerk returns the external id of Clerk's JSON, and whether the user has proven to control the
+// primary address. It knows the ways of verification that the world has.
+func identityInClerk(raw json.RawMessage, email string) (externalID string, proven bool) {
+	var u struct {
+		ExternalID string `json:"external_id"`
+		Primary    string `json:"primary_email_address_id"`
+		Emails     []struct {
+			ID           string
+			Reserved     bool
+			Verification struct{ Status, Strategy string }
+		} `json:"email_addresses"`
+		Accounts []struct {
+			Email    string `json:"email_address"`
+			Verified bool   `json:"email_address_verified"`
+		} `json:"external_accounts"`
+	}
+	if err := json.Unmarshal(raw, &u); err != nil {
+		panic(err) // fakeclerk's own JSON
+	}
+	for _, e := range u.Emails {
+		if e.ID != u.Primary || e.Reserved || e.Verification.Status != "verified" {
+			continue
+		}
+		switch e.Verification.Strategy {
+		case "email_code", "email_link":
+			proven = true
+		case "from_oauth_google":
+			for _, a := range u.Accounts {
+				proven = proven || a.Verified && a.Email == email
+			}
+		}
+	}
+	return u.ExternalID, proven
+}
+
 // factsOfRecord returns the facts in a record.
 func factsOfRecord(u *clerksync.User) facts {
 	f := facts{

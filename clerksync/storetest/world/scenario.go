@@ -11,6 +11,7 @@ type scenario struct {
 	name     string
 	happened string // what must have been counted
 	kind     int    // of world
+	legacy   bool   // users have records from before Clerk
 	ops      []op
 }
 
@@ -138,6 +139,33 @@ var scenarios = []scenario{
 		{kind: visit}, {kind: editApp, n: 5}, {kind: update}, {kind: deliverAll},
 		{kind: visit}, {kind: syncNow}, {kind: visit},
 	}},
+	{name: "AdoptedByExternalID", happened: adoptedByID, legacy: true, ops: []op{ // the oldest user is named
+		{kind: visit, user: 2, breaks: []interrupt{beforeCall(2, op{kind: deliverAny, user: sameUser, proc: 1})}},
+		{kind: deliverAll}, {kind: visit, user: 2, proc: 1}, {kind: update, user: 2, n: 5}, {kind: deliverAll},
+	}},
+	{name: "AdoptedByAddress", happened: adoptedByEmail, legacy: true, ops: []op{
+		{kind: deliverAny, user: 1, breaks: []interrupt{{call: 0, fault: 2}}}, {kind: visit, user: 1, proc: 1},
+		{kind: reconcile, n: 32 + 64}, {kind: visit, user: 1},
+	}},
+	{name: "ProofThatOnlyTheAPIHas", happened: adoptedByEmail, kind: 3, legacy: true, ops: []op{
+		{kind: deliverAny, user: 2}, {kind: visit, user: 2},
+	}},
+	{name: "HeldBackUntilProven", happened: unlinkedUser, legacy: true, ops: []op{ // the youngest is an administrator's
+		{kind: deliverAny}, {kind: visit}, {kind: syncNow}, {kind: reconcile, n: 32 + 64}, {kind: visit, user: 1},
+		{kind: update, n: 16}, {kind: update, n: 16}, {kind: dropHook}, {kind: dropHook}, {kind: visit},
+		{kind: pass, d: 61 * time.Second}, {kind: visit}, {kind: deliverAll},
+	}},
+	{name: "ExternalIDOfADeletedUser", happened: namedAnothers, legacy: true, ops: []op{
+		{kind: deliverAll}, {kind: deleteUser, user: 2}, {kind: deliverAll},
+		{kind: signUpAgain}, {kind: deliverAny}, {kind: visit}, {kind: syncNow}, {kind: reconcile, n: 32 + 64},
+	}},
+	{name: "DeletedBeforeTheFirstSync", happened: legacyTombstone, legacy: true, ops: []op{
+		{kind: dropHook, user: 2}, {kind: deleteUser, user: 2}, {kind: deliverAll}, {kind: visit, user: 2},
+	}},
+	{name: "ExternalIDAfterHeldBack", happened: adoptedByID, kind: 7, legacy: true, ops: []op{
+		{kind: deliverAny, user: 2}, {kind: visit, user: 2}, {kind: update, user: 2, n: 17}, {kind: deliverAll},
+		{kind: visit, user: 2},
+	}},
 }
 
 func beforeCall(call int, do op) interrupt { return interrupt{call: call, do: &do} }
@@ -146,6 +174,9 @@ func afterCall(call int, do op) interrupt { return interrupt{call: call, after: 
 
 // runScenario runs the operations, then both endings.
 func runScenario(t *testing.T, newStore NewStore, opts Options, s scenario) {
+	if !s.legacy {
+		s.kind += plain
+	}
 	w := newWorld(t, newStore, opts, 1, s.kind)
 	defer w.close()
 	for _, o := range s.ops {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/clerksync/clerksync-go/clerksync"
+	"github.com/clerksync/clerksync-go/clerksync/storetest"
 )
 
 // store is between the processes and the Store under test. It fails, stalls, runs the operations
@@ -22,13 +23,19 @@ type batchStore struct {
 	inner clerksync.BatchStore
 }
 
-// newStoreOf also returns the Store for the processes, which is a BatchStore if inner is one.
+// newStoreOf also returns the Store for the processes, which is a BatchStore, and one that adopts, if
+// inner is.
 func newStoreOf(w *world, inner clerksync.Store) (*store, clerksync.Store) {
 	s := &store{w: w, inner: inner}
-	if b, ok := inner.(clerksync.BatchStore); ok {
-		return s, batchStore{s, b}
+	b, ok := inner.(clerksync.BatchStore)
+	if !ok {
+		return s, s
 	}
-	return s, s
+	if adopting, ok := inner.(storetest.AdoptingStore); ok {
+		w.legacyStore = adopting
+		return s, adoptingStore{batchStore{s, b}, adopting}
+	}
+	return s, batchStore{s, b}
 }
 
 var errStore = errors.New("world: the Store fails")
@@ -141,12 +148,20 @@ func (s *store) Upsert(ctx context.Context, u *clerksync.User) (res clerksync.Re
 	return res, nil
 }
 
-func (s *store) Deactivate(ctx context.Context, id string, at time.Time) (res clerksync.Result, err error) {
+func (s *store) Deactivate(ctx context.Context, id string, at time.Time) (clerksync.Result, error) {
+	return s.deactivate(ctx, id, func(ctx context.Context) (clerksync.Result, error) {
+		return s.inner.Deactivate(ctx, id, at)
+	})
+}
+
+func (s *store) deactivate(
+	ctx context.Context, id string, do func(context.Context) (clerksync.Result, error),
+) (res clerksync.Result, err error) {
 	runOf(ctx).offers = append(runOf(ctx).offers, id)
 	fault := s.call(ctx, "Deactivate", func(ctx context.Context) error {
 		s.deactivating(runOf(ctx), id)
 		runOf(ctx).wroteAt = s.w.seq
-		res, err = s.inner.Deactivate(ctx, id, at)
+		res, err = do(ctx)
 		s.note(id, false)
 		return err
 	})
@@ -249,7 +264,7 @@ type snapshot struct {
 
 // upserted checks what an Upsert did.
 func (s *store) upserted(u *clerksync.User, outcome clerksync.Outcome, err error) {
-	applied := outcome == clerksync.Created || outcome == clerksync.Updated
+	applied := outcome == clerksync.Created || outcome == clerksync.Updated || outcome == clerksync.Adopted
 	s.note(u.ClerkID, applied && (u.RoleFromClerk || len(u.Omit) == 0)) // a part may leave the role
 	s.w.checkEmail(u, err)
 }
@@ -276,6 +291,9 @@ func (s *store) note(id string, synced bool) {
 		return
 	}
 	key := keyOf(r)
+	if last == nil {
+		w.appeared(u, r)
+	}
 	if synced {
 		w.applied(u, key.facts)
 	}
@@ -285,7 +303,7 @@ func (s *store) note(id string, synced bool) {
 		case last != nil:
 			last.until, last.supersededAt = w.seq, w.clock.Now()
 			s.compare(u, last.record, r)
-		case key.Deleted != 0:
+		case key.Deleted != 0 && !w.isLegacy(r.ID):
 			w.checkDeletion(u, &recordKey{RecordCreated: key.RecordCreated}, &key)
 		}
 		u.records = append(u.records, &snapshot{key: key, record: r, from: w.seq})

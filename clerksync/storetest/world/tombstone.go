@@ -72,6 +72,9 @@ func (w *world) holder(id, email string) *user {
 // loses it; only one that is not deleted may cause a conflict.
 func (w *world) checkEmail(u *clerksync.User, err error) {
 	var conflict *clerksync.ConflictError
+	if w.checkUnlinked(u, err) {
+		return
+	}
 	if errors.As(err, &conflict) {
 		w.counts.add(emailConflict)
 		if !w.opts.UniqueEmail || w.holder(u.ClerkID, u.Email) == nil {

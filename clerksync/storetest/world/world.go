@@ -106,7 +106,7 @@ func runRandom(t *testing.T, newStore NewStore, opts Options) {
 		seed := rapid.Uint64Range(1, 1<<62).Draw(rt, "seed")
 		w := newWorld(t, newStore, opts, seed, large.Draw(rt, "kind of world"))
 		if counts == nil {
-			counts = newCounts(needs(w))
+			counts = newCounts(slices.DeleteFunc(needs(w), isTooRare))
 		}
 		w.counts = counts
 		defer w.close()
@@ -144,9 +144,14 @@ type world struct {
 	store      *store
 	access     clerksync.Store // the store as the processes see it
 	raw        storetest.RawStore
-	able       ability
-	scope      *scope
-	counts     *counts
+
+	legacyStore storetest.AdoptingStore // nil if the Store does not adopt
+	legacy      []*legacy
+	kindOfWorld int
+
+	able   ability
+	scope  *scope
+	counts *counts
 
 	procs   []*process
 	retired []*process // replaced in the middle of an operation
@@ -200,7 +205,7 @@ func newWorld(t testing.TB, newStore NewStore, opts Options, seed uint64, kindOf
 	w := &world{
 		operations: make(map[kind]func(*world, op, moment)), opts: opts,
 		clock: fakeclerk.NewClock(epoch), byID: make(map[string]*user), scope: &scope{TB: t},
-		network: &http.Transport{MaxIdleConnsPerHost: 16}, counts: newCounts(nil),
+		network: &http.Transport{MaxIdleConnsPerHost: 16}, counts: newCounts(nil), kindOfWorld: kindOfWorld,
 	}
 	for _, o := range operations() {
 		w.operations[o.kind] = o.do
@@ -221,6 +226,7 @@ func newWorld(t testing.TB, newStore NewStore, opts Options, seed uint64, kindOf
 	if w.raw, w.able.app = inner.(storetest.RawStore); w.able.app {
 		w.able.foreign = w.takesForeign()
 	}
+	w.insertLegacy()
 	skew := skews[kindOfWorld%len(skews)]
 	w.ahead, w.skewed = skew > 0, skew != 0
 	w.clerksRoles = kindOfWorld/16%2 == 1
@@ -232,7 +238,7 @@ func newWorld(t testing.TB, newStore NewStore, opts Options, seed uint64, kindOf
 		w.procs = append(w.procs, w.newProcess(ofThis, kindOfWorld+i))
 	}
 	for range 3 {
-		w.signUp("")
+		w.signUp("", "")
 	}
 	w.watch = time.AfterFunc(patience, w.hangs)
 	return w

@@ -1,0 +1,100 @@
+package mongostore
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"reflect"
+	"strings"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/clerksync/clerksync-go/clerksync"
+)
+
+// RecordOf returns an [Options].Record that decodes each document into a new T, by T's bson
+// tags and the driver's standard rules. The handlers get it by
+// [clerksync.RecordFromContext][T].
+//
+// T's fields are in the names of the collection. Fields that T does not have are left out. If
+// the document has a value that does not fit T, the error names the field and its type in the
+// document, and does not show the value.
+func RecordOf[T any]() func(bson.Raw) (any, error) {
+	return func(raw bson.Raw) (any, error) {
+		record := new(T)
+		if err := bson.Unmarshal(raw, record); err != nil {
+			return nil, misfit(raw, reflect.TypeFor[T](), err)
+		}
+		return record, nil
+	}
+}
+
+// misfit is the error about a document that does not decode into a type. The driver's own text
+// may quote a value.
+func misfit(raw bson.Raw, into reflect.Type, err error) error {
+	var at *bson.DecodeError
+	if !errors.As(err, &at) || len(at.Keys()) == 0 {
+		return fmt.Errorf("the document does not decode into %v", into)
+	}
+	field := strings.Join(at.Keys(), ".")
+	if v, err := raw.LookupErr(at.Keys()...); err == nil {
+		return fmt.Errorf("the field %q is of type %s in the document, and does not decode into %v", field, typeName(v.Type), into)
+	}
+	return fmt.Errorf("the field %q does not decode into %v", field, into)
+}
+
+// ObjectID returns the _id of a user's record, for queries of other collections that refer to
+// it. It fails if the _id is not an ObjectID. It does not read the database.
+func ObjectID(u *clerksync.User) (bson.ObjectID, error) {
+	if u == nil {
+		return bson.ObjectID{}, errors.New("mongostore: no user")
+	}
+	id, err := bson.ObjectIDFromHex(u.ID)
+	if err != nil { // the text would quote the id
+		return bson.ObjectID{}, fmt.Errorf("mongostore: the _id of the record of user %s is not an ObjectID", u.ClerkID)
+	}
+	return id, nil
+}
+
+// makeRecord sets u's Record to what Options.Record makes of a document. The error is a
+// [*clerksync.Problem] with the code "record_failed".
+func (s *Store) makeRecord(u *clerksync.User, raw bson.Raw) error {
+	if s.recordOf == nil {
+		return nil
+	}
+	record, err := s.callRecord(raw)
+	if err != nil {
+		return &clerksync.Problem{
+			Status: http.StatusInternalServerError, Code: "record_failed",
+			Err: fmt.Errorf("mongostore: Options.Record of user %s: %w", u.ClerkID, err),
+		}
+	}
+	u.Record = record
+	return nil
+}
+
+// callRecord calls the app's function and turns a panic into an error.
+func (s *Store) callRecord(raw bson.Raw) (record any, err error) {
+	defer func() {
+		if p := recover(); p != nil { // its text may quote a value
+			record, err = nil, fmt.Errorf("panic of type %T", p)
+		}
+	}()
+	return s.recordOf(raw)
+}
+
+// withRecord returns the Result of an Upsert with the Record of its User. If there cannot be one,
+// the Result has no User: reading it says why.
+func (up *upsert) withRecord(res clerksync.Result) clerksync.Result {
+	if up.store.recordOf == nil || res.User == nil {
+		return res
+	}
+	raw := up.found
+	if raw == nil && res.Outcome == clerksync.Created {
+		raw, _ = bson.Marshal(up.document())
+	}
+	if raw == nil || up.store.makeRecord(res.User, raw) != nil {
+		res.User = nil
+	}
+	return res
+}

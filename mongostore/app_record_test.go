@@ -1,0 +1,191 @@
+package mongostore_test
+
+import (
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/clerk/clerk-sdk-go/v2"
+	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/clerksync/clerksync-go/clerksync"
+	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
+	"github.com/clerksync/clerksync-go/mongostore"
+)
+
+// member is an app's own struct.
+type member struct {
+	ID      bson.ObjectID `bson:"_id"`
+	Name    string        `bson:"name"`
+	Tier    string        `bson:"tier"`
+	Credits int           `bson:"credits"`
+	Teams   []struct {
+		Size int `bson:"size"`
+	} `bson:"teams"`
+}
+
+func openMembers(t *testing.T) rawStore {
+	coll := newCollection(t)
+	return rawStore{open(t, coll, &mongostore.Options{Record: mongostore.RecordOf[member]()}), coll}
+}
+
+func wantMember(t *testing.T, u *clerksync.User, name, tier string) {
+	t.Helper()
+	m, ok := u.Record.(*member)
+	if !ok || m.Name != name || m.Tier != tier || m.ID.Hex() != u.ID {
+		t.Errorf("the Record is %+v, want the member %s of tier %q and _id %s", u.Record, name, tier, u.ID)
+	}
+}
+
+// A Result has a User with the Record of what is stored now, or none.
+func TestRecordOfEachOutcome(t *testing.T) {
+	t.Parallel()
+	s := openMembers(t)
+	u := upsert(t, s, ada(2), clerksync.Created)
+	wantMember(t, u, ada(2).Name, "")
+	if err := s.SetFields(t.Context(), u.ClerkID, map[string]any{"tier": "pro"}); err != nil {
+		t.Fatal(err)
+	}
+	moved := ada(2)
+	moved.SyncedAt = hour(5)
+	for _, tt := range []struct {
+		u    *clerksync.User
+		want clerksync.Outcome
+	}{
+		{ada(1), clerksync.Stale}, {ada(2), clerksync.Unchanged}, {moved, clerksync.Unchanged}, {ada(3), clerksync.Updated},
+	} {
+		res, err := s.Upsert(t.Context(), tt.u)
+		if err != nil || res.Outcome != tt.want {
+			t.Fatalf("%v, %v, want %v", res.Outcome, err, tt.want)
+		}
+		if res.User != nil {
+			wantMember(t, res.User, res.User.Name, "pro")
+		}
+	}
+	u, err := s.User(t.Context(), u.ClerkID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantMember(t, u, ada(3).Name, "pro")
+}
+
+func TestRecordOfAnAdopted(t *testing.T) {
+	t.Parallel()
+	coll := newCollection(t)
+	insert(t, coll, bson.D{{Key: "email", Value: "ada@example.com"}, {Key: "tier", Value: "pro"}, {Key: "credits", Value: 7}})
+	s := open(t, coll, &mongostore.Options{
+		Record: mongostore.RecordOf[member](),
+		Adopt:  &mongostore.Adopt{ByEmail: true, Trusted: bson.D{}},
+	})
+	u := ada(1)
+	u.Email, u.EmailProven = "ada@example.com", true
+	if res, err := s.Upsert(t.Context(), u); err != nil || res.Outcome != clerksync.Adopted {
+		t.Fatalf("%v, %v, want adopted", res.Outcome, err)
+	}
+	got, err := s.User(t.Context(), u.ClerkID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantMember(t, got, u.Name, "pro")
+}
+
+// What does not decode is an error that names the field, and neither its value nor a panic. The
+// record itself is still returned.
+func TestRecordFails(t *testing.T) {
+	t.Parallel()
+	const secret = "s3cret"
+	for name, tt := range map[string]struct {
+		fields map[string]any
+		record func(bson.Raw) (any, error)
+		want   string
+	}{
+		"a type": {map[string]any{"credits": secret}, nil,
+			`the field "credits" is of type string in the document, and does not decode into mongostore_test.member`},
+		"in an array": {map[string]any{"teams": bson.A{bson.D{{Key: "size", Value: 1}}, bson.D{{Key: "size", Value: secret}}}}, nil,
+			`the field "teams.1.size" is of type string`},
+		"an error": {nil, func(bson.Raw) (any, error) { return nil, errors.New("no plan") }, "no plan"},
+		"a panic":  {nil, func(bson.Raw) (any, error) { panic(secret) }, "panic of type string"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			coll := newCollection(t)
+			record := tt.record
+			if record == nil {
+				record = mongostore.RecordOf[member]()
+			}
+			s := rawStore{open(t, coll, &mongostore.Options{Record: record}), coll}
+			res, err := s.Upsert(t.Context(), ada(1))
+			if err != nil || res.Outcome != clerksync.Created {
+				t.Fatalf("%v, %v", res.Outcome, err)
+			}
+			if tt.record != nil && res.User != nil {
+				t.Errorf("the Result has a user without a Record: %+v", res.User)
+			}
+			if err := s.SetFields(t.Context(), ada(1).ClerkID, tt.fields); err != nil && tt.fields != nil {
+				t.Fatal(err)
+			}
+			u, err := s.User(t.Context(), ada(1).ClerkID)
+			var p *clerksync.Problem
+			if !errors.As(err, &p) || p.Code != "record_failed" || p.Status != http.StatusInternalServerError {
+				t.Fatalf("the error is %v, want record_failed", err)
+			}
+			if !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), secret) {
+				t.Errorf("the error is %v, want %s and not the value", err, tt.want)
+			}
+			if u == nil || u.Name != ada(1).Name || u.Record != nil {
+				t.Errorf("the user is %+v, want the record without a Record", u)
+			}
+		})
+	}
+}
+
+// A handler gets the app's struct on every path, and the first visit takes no read more.
+func TestRecordFromContext(t *testing.T) {
+	t.Parallel()
+	server, syncer, sent := newApp(t, newCollection(t), &mongostore.Options{Record: mongostore.RecordOf[member]()})
+	id := server.CreateUser(fakeclerk.NewUser{FirstName: "Ada"})
+	visit := func(want string) {
+		t.Helper()
+		handler := syncer.RequireUser(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			m, ok := clerksync.RecordFromContext[member](r.Context())
+			u, _ := clerksync.UserFromContext(r.Context())
+			objectID, err := mongostore.ObjectID(u)
+			if !ok || m.Name != want || err != nil || m.ID != objectID {
+				t.Errorf("the handler got %+v, %v, and the _id %v, %v; want %s", m, ok, objectID, err, want)
+			}
+		}))
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
+		r.Header.Set("Authorization", "Bearer "+server.SessionToken(id))
+		w := httptest.NewRecorder()
+		if handler.ServeHTTP(w, r); w.Code != http.StatusOK {
+			t.Errorf("the visit: %d %s", w.Code, w.Body)
+		}
+	}
+	visit("Ada")
+	if got := strings.Join(sent.names(), " "); got != "find update" {
+		t.Errorf("the first visit sent %q, want find update", got)
+	}
+	sent.take()
+	visit("Ada")
+	if got := sent.names(); len(got) != 0 {
+		t.Errorf("a cached visit sent %q", got)
+	}
+	if err := server.UpdateUser(id, func(u *fakeclerk.UserObject) { u.FirstName = clerk.String("Augusta") }); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := syncer.Sync(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	visit("Augusta")
+}
+
+func TestObjectIDFaults(t *testing.T) {
+	t.Parallel()
+	for _, u := range []*clerksync.User{nil, {ClerkID: "user_1"}, {ClerkID: "user_1", ID: "user_1"}} {
+		if id, err := mongostore.ObjectID(u); err == nil {
+			t.Errorf("%+v has the _id %v", u, id)
+		}
+	}
+}
