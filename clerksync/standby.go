@@ -60,15 +60,20 @@ func (w *upserted) standby(cached *User) *User {
 		// The Store did not return the record (as mongostore after an update) or its Record (in
 		// a batch), it may be out of date, or Clerk has never confirmed it: keep nothing but
 		// what bars the user.
-		if w.leavesBarred(cached) {
-			return cached
-		}
-		return nil
+		return w.onlyBar(cached)
 	}
 	if cached != nil && w.caching {
 		return written
 	}
 	return nil // not cached, so nobody visits: do not start caching
+}
+
+// onlyBar is the cached user if the Upsert leaves them barred, nil otherwise.
+func (w *upserted) onlyBar(cached *User) *User {
+	if w.leavesBarred(cached) {
+		return cached
+	}
+	return nil
 }
 
 // unwritten is standby for an Upsert that failed. If trying again may help, the outage may last:

@@ -202,14 +202,22 @@ var (
 	_ world.Counter      = mappedStore{}
 )
 
+// everyMap reports whether the suite runs under each map. By default each case runs under one.
+func everyMap() bool { return os.Getenv("MONGODB_URI") != "" || *rounds > 1 }
+
 // TestConformanceMapped runs the suite under maps: each case under one of them, and with
-// MONGODB_URI or -rounds above 1 under all.
+// MONGODB_URI or -rounds above 1 under all. One of them is that of a Store that adopts.
 func TestConformanceMapped(t *testing.T) {
 	t.Parallel()
 	names := slices.Sorted(maps.Keys(fieldMaps))
-	if os.Getenv("MONGODB_URI") == "" && *rounds == 1 {
+	if !everyMap() {
 		storetest.Run(t, func(t *testing.T) clerksync.Store {
-			return newMappedStore(t, fieldMaps[names[crc32.ChecksumIEEE([]byte(t.Name()))%uint32(len(names))]]())
+			name := names[crc32.ChecksumIEEE([]byte(t.Name()))%uint32(len(names))]
+			_, aCase, isCase := strings.Cut(t.Name(), "/")
+			if !isCase || strings.Contains(aCase, "Adopt") || name == "Nested" {
+				return newAdoptingStore(t, nestedFields())
+			}
+			return newMappedStore(t, fieldMaps[name]())
 		})
 		return
 	}

@@ -1,10 +1,5 @@
-// Command clerksync is the command line for an app with existing users. Its Options are those
-// of the app, so inspect, drift and reconcile do what the app does. Run it instead of the
-// command of the library:
-//
-//	go run ./existing/clerksync inspect
-//	go run ./existing/clerksync reconcile -dry-run
-//	go run ./existing/clerksync reconcile
+// Command clerksync is clerksync's command line with the settings of this app. Each app that has
+// Options or a Config of its own builds one like it.
 package main
 
 import (
@@ -15,13 +10,14 @@ import (
 	"github.com/clerksync/clerksync-go/mongostore"
 )
 
-func main() { cli.Main(configure) }
+func main() {
+	cli.Main(configure)
+}
 
-// configure is what the app calls too, before it makes its Store and its Syncer.
+// configure sets what the app's own Config and Options have. In an app, both programs call it.
 func configure(c *clerksync.Config, o *mongostore.Options) {
 	c.DefaultRole = "member"
 	o.Fields = mongostore.SnakeCase()
-	o.Fields["name"] = "clerk_name" // the app's own name stays
 	o.Adopt = &mongostore.Adopt{
 		ByExternalID: "_id",
 		ByEmail:      true,
