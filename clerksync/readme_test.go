@@ -13,7 +13,7 @@ import (
 func TestSnippetsAreCompiled(t *testing.T) {
 	t.Parallel()
 	var sources []string
-	for _, file := range glob(t, "example*_test.go", "*/example*_test.go", "../mongostore/example*_test.go", "../examples/*/*.go") {
+	for _, file := range glob(t, "example*_test.go", "*/example*_test.go", "../mongostore/example*_test.go", "../examples/*/*.go", "../examples/*/*/*.go") {
 		sources = append(sources, withoutIndent(file.text))
 	}
 	snippets := 0

@@ -64,7 +64,8 @@ func (s *Store) refuseDense(ctx context.Context, indexes []index) error {
 	return nil
 }
 
-// denseFault is the error about a unique index on clerkId of which all records are part.
+// denseFault says why an Adopt cannot work with a unique index on clerkId that is not sparse,
+// and how to replace the index.
 func (s *Store) denseFault(ix index, indexes []index) error {
 	replacement := s.clerkIDIndex(indexes)
 	return fmt.Errorf("mongostore: open: Adopt needs records without a Clerk id, and the unique index %q on %s is not sparse: only one record may be without; replace it by a sparse one, in mongosh:%s\nOnly if that fails with code 85 or 86 (%s), drop the old index first. %s%s",

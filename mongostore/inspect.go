@@ -32,6 +32,13 @@ type InspectOptions struct {
 	// Defaults to none: Clerk is not asked.
 	Users func(ctx context.Context, visit func(ctx context.Context, us []*clerksync.User) error) error
 
+	// Accept takes decisions that need no change of the Options: a [Finding] of one of these
+	// Kinds, or about one of these Fields, needs none any more. It has no effect on the kinds
+	// "index" and "writes", with which Open fails.
+	//
+	// Defaults to none.
+	Accept []string
+
 	// Progress is called with how many records have been read, and how many there are to
 	// read, after each thousand and at the end.
 	//
@@ -127,6 +134,13 @@ const (
 // inspectTime is how long Inspect reads records. What it has read until then is a sample.
 const inspectTime = 10 * time.Minute
 
+// A server that accepts connections and does not answer would hang Inspect for ever, because
+// the driver has no timeout of its own.
+const (
+	readTimeout  = inspectTime + 5*time.Minute
+	writeTimeout = 2 * time.Minute
+)
+
 // inspectBatch is how many records one reply holds, unless they are large.
 const inspectBatch = 1000
 
@@ -167,16 +181,18 @@ type inspector struct {
 }
 
 func (i *inspector) inspect(ctx context.Context) (Inspection, error) {
-	indexes, err := i.store.indexes(ctx)
+	reading, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	indexes, err := i.store.indexes(reading)
 	listed := !hasCode(err, codeUnauthorized)
 	if err != nil && listed {
 		return Inspection{}, err
 	}
-	survey, err := i.survey(ctx)
+	survey, err := i.survey(reading)
 	if err != nil {
 		return Inspection{}, err
 	}
-	j := &judgement{survey: survey, decided: i.opts.Fields, adopt: i.opts.Adopt, coll: i.store.shell()}
+	j := &judgement{survey: survey, decided: i.opts.Fields, adopt: i.opts.Adopt, accept: i.look.Accept, coll: i.store.shell()}
 	if i.look.Users != nil {
 		if j.users, err = i.newUserSurvey(); err != nil {
 			return Inspection{}, err
@@ -253,6 +269,8 @@ func (i *inspector) survey(ctx context.Context) (*survey, error) {
 
 // checkWrites finds out whether retryable writes work. Other faults of writing are findings.
 func (i *inspector) checkWrites(ctx context.Context, j *judgement) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
 	err := i.store.checkWrites(ctx)
 	switch {
 	case err == nil:

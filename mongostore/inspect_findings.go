@@ -38,6 +38,7 @@ type judgement struct {
 	*survey
 	decided Fields // what the app has set
 	adopt   *Adopt
+	accept  []string    // see InspectOptions
 	users   *userSurvey // nil if Clerk was not asked
 	coll    string      // as mongosh names the collection
 
@@ -73,15 +74,29 @@ func (j *judgement) find(kind string, decision bool, field string, s tally, text
 	if s.n == j.unsynced {
 		s.ids = nil // all records are no example
 	}
+	decision = decision && !j.isAccepted(kind, field)
 	j.out = append(j.out, Finding{
 		Kind: kind, Decision: decision, Field: field, Records: s.n, IDs: s.ids, Text: fmt.Sprintf(text, args...),
 	})
 	return &j.out[len(j.out)-1]
 }
 
-// propose adds to what the findings propose together. The first proposal for a field counts.
+// isAccepted reports whether the app has accepted what a finding says. It cannot accept what
+// Open refuses.
+func (j *judgement) isAccepted(kind, field string) bool {
+	if kind == findIndex || kind == findWrites {
+		return false
+	}
+	return slices.Contains(j.accept, kind) || field != "" && slices.Contains(j.accept, field)
+}
+
+// propose adds the fields to those of the finding and, if that needs a decision, to what the
+// decisions propose together. The first proposal for a field counts.
 func (j *judgement) propose(f *Finding, fields Fields) {
 	f.Fields = fields
+	if !f.Decision {
+		return
+	}
 	for field, path := range fields {
 		if _, taken := j.fields[field]; !taken {
 			j.fields[field] = path
@@ -206,7 +221,7 @@ func (j *judgement) judgeTypes() {
 	}
 }
 
-// wantedType says what clerksync wants at a path where it keeps fields.
+// wantedType says what clerksync wants at the path where it keeps fields.
 func wantedType(fields []string) string {
 	if len(fields) == 1 {
 		return fields[0] + " (" + typeName(storedType(fields[0])) + ")"
@@ -255,7 +270,7 @@ func (j *judgement) judgeNames() {
 			least = max(least, j.names[path].n)
 		default:
 			f := j.find(findName, field == "isActive", path, tally{n: j.names[path].n}, "may be clerksync's %s under another name", field)
-			f.Fields = Fields{field: path}
+			j.propose(f, Fields{field: path})
 			if field == "isActive" {
 				f.Text += letsIn
 			}
@@ -266,7 +281,7 @@ func (j *judgement) judgeNames() {
 	}
 	_, active := snake["isActive"]
 	f := j.find(findName, active, "", tally{n: least}, "names of clerksync's in snake case: mongostore.SnakeCase() has these and all others")
-	f.Fields = snake
+	j.propose(f, snake)
 	if active {
 		f.Text += letsIn
 	}

@@ -276,6 +276,12 @@ func TestInspectFindings(t *testing.T) {
 		"values that may be replaced": {j: judgement{decided: Fields{"name": "name", "banned": "clerkBanned"}},
 			docs: []bson.D{linked("name", "Ada", "banned", true)},
 			want: []brief{{findReplaced, "name", false, 1, Fields{"name": "clerkName"}}}},
+		"accepted": {j: judgement{decided: SnakeCase(), accept: []string{"name", findUnlinked, findAmbiguous}},
+			docs: []bson.D{docOf("email", "a@x", "name", "Ada"), docOf("email", "a@x", "name", "Bob")},
+			want: []brief{
+				{findUnlinked, "", false, 2, nil}, {findAmbiguous, "email", false, 2, nil},
+				{findReplaced, "name", false, 2, Fields{"name": "clerk_name"}},
+			}},
 		"roles of Clerk's": {j: judgement{users: &userSurvey{roleFromClerk: true}}, docs: []bson.D{linked("role", "ADMIN")},
 			want: []brief{{findReplaced, "role", true, 1, Fields{"role": "clerkRole"}}}},
 		"names of Map's": {j: judgement{users: &userSurvey{extra: map[string]bool{"plan": true, "seats": true}}},

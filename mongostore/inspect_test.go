@@ -1,11 +1,16 @@
 package mongostore_test
 
 import (
+	"bytes"
 	"encoding/json"
+	"flag"
 	"fmt"
+	"maps"
+	"os"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
@@ -61,13 +66,108 @@ func legacyCollection(t testing.TB, n int) *mongo.Collection {
 	return coll
 }
 
-func TestInspectLegacy(t *testing.T) {
-	t.Parallel()
-	coll := legacyCollection(t, 1000)
-	found, err := mongostore.Inspect(t.Context(), coll, nil, mongostore.InspectOptions{})
+// legacyInspection is the Inspection that the manual of the command line shows.
+const legacyInspection = "../clerksync/cli/testdata/legacy.json"
+
+var updateLegacy = flag.Bool("update-legacy", false, "rewrite "+legacyInspection)
+
+func inspected(t testing.TB, coll *mongo.Collection, o *mongostore.Options, accept ...string) mongostore.Inspection {
+	t.Helper()
+	found, err := mongostore.Inspect(t.Context(), coll, o, mongostore.InspectOptions{Accept: accept})
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, _ := json.MarshalIndent(found, "", "  ")
-	t.Logf("%s", text)
+	return found
+}
+
+func TestInspectLegacy(t *testing.T) {
+	t.Parallel()
+	coll := legacyCollection(t, 1000)
+	found := inspected(t, coll, nil)
+	text, err := json.MarshalIndent(found, "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text = bytes.ReplaceAll(append(text, '\n'), []byte(coll.Name()), []byte("users"))
+	if *updateLegacy {
+		if err := os.WriteFile(legacyInspection, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(legacyInspection)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(string(want), string(text)); d != "" {
+		t.Errorf("%s is out of date; -update-legacy rewrites it (-file +now):\n%s", legacyInspection, d)
+	}
+	for _, secret := range []string{"@", "User 1", "example.com"} {
+		if bytes.Contains(text, []byte(secret)) {
+			t.Errorf("the Inspection has %q, a value of a record", secret)
+		}
+	}
+}
+
+// An app that adds the lines for Fields has no decision left about them, and Open takes them.
+// What an app accepts needs no decision either.
+func TestInspectProposes(t *testing.T) {
+	t.Parallel()
+	for name, fields := range map[string]func() mongostore.Fields{
+		"no map":    func() mongostore.Fields { return mongostore.Fields{} },
+		"SnakeCase": mongostore.SnakeCase,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			coll := newCollection(t)
+			monitor.expect(coll.Name(), fields()["clerkId"])
+			insert(t, coll, legacyUsers(100)...)
+			o := &mongostore.Options{Fields: fields(), Adopt: &mongostore.Adopt{ByExternalID: "_id"}}
+			found := inspected(t, coll, o)
+			if found.Ready || len(found.Fields) == 0 {
+				t.Fatalf("nothing is proposed: %+v", found)
+			}
+			if again := inspected(t, coll, o, "replaced", "type", "name"); !again.Ready {
+				t.Errorf("after accepting: %+v", again.Findings)
+			}
+			maps.Copy(o.Fields, found.Fields)
+			again := inspected(t, coll, o)
+			if !again.Ready || len(again.Fields) > 0 {
+				t.Errorf("after adding %v: %+v", found.Fields, again.Findings)
+			}
+			if _, err := mongostore.Open(t.Context(), coll, o); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// The fix of a finding about an index, run line by line, makes the collection ready.
+func TestInspectIndexFix(t *testing.T) {
+	t.Parallel()
+	coll := newCollection(t)
+	insert(t, coll, bson.D{{Key: "_id", Value: 1}, {Key: "clerkId", Value: "user_1"}, {Key: "email", Value: "a@x.example"}})
+	createIndex(t, coll, ascending("clerkId"), options.Index().SetUnique(true))
+	o := &mongostore.Options{Adopt: &mongostore.Adopt{ByEmail: true, Trusted: bson.D{}}}
+	found := inspected(t, coll, o)
+	if found.Ready || found.Findings[0].Kind != "index" {
+		t.Fatalf("the dense index is not found: %+v", found.Findings)
+	}
+	if again := inspected(t, coll, o, "index", "clerkId"); again.Ready {
+		t.Error("an index with which Open fails is accepted")
+	}
+	calls, err := mongostore.ShellCalls(found.Findings[0].Fix)
+	if err != nil || len(calls) == 0 {
+		t.Fatalf("lines %v, error %v", calls, err)
+	}
+	for _, call := range calls {
+		if err := runLine(t.Context(), coll.Database(), call); err != nil {
+			t.Logf("%s: %s", call.Method, mongostore.Describe(err))
+		}
+		if found = inspected(t, coll, o); found.Ready {
+			break
+		}
+	}
+	if !found.Ready {
+		t.Errorf("the fix does not help: %+v", found.Findings)
+	}
 }

@@ -72,6 +72,10 @@ most ten minutes.
 With CLERK_SECRET_KEY it also says how many of Clerk's users would adopt a record, by
 external id or by e-mail.
 
+Some findings need a decision: lines for Fields, a change of the records, or -accept with
+the field or the kind, if the first sync may do what the finding says. Only what keeps
+clerksync from starting, an index or refused writes, cannot be accepted.
+
 It changes nothing, makes no index, and needs no more than the right to read. To find
 out whether the server takes writes, it sends one update that matches no record. The
 output holds no personal data: of the records only some _ids, and none that may be an

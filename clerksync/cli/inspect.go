@@ -20,6 +20,9 @@ import (
 func runInspect(ctx context.Context, c *call, args []string) (err error) {
 	var f flag.FlagSet
 	s := &settings{looksOnly: true}
+	var accept list
+	f.Var(&accept, "accept", "take the findings of these `kinds` or fields of the records as decided; "+
+		"-json shows the kinds; separate them with commas, or repeat the flag")
 	if done, err := c.parseNoArguments(&f, s, args); done || err != nil {
 		return err
 	}
@@ -41,7 +44,7 @@ func runInspect(ctx context.Context, c *call, args []string) (err error) {
 	defer closeDatabase(ctx, db, &err)
 
 	show := newProgress(c.env, c.stderr)
-	look := mongostore.InspectOptions{Progress: func(read, of int) {
+	look := mongostore.InspectOptions{Accept: accept, Progress: func(read, of int) {
 		show.update(clerksync.Progress{Phase: phaseRecords, Done: read, Total: of})
 	}}
 	title := "inspect: " + s.name() + " (nothing is written)"
@@ -60,7 +63,7 @@ func runInspect(ctx context.Context, c *call, args []string) (err error) {
 	if s.json {
 		err = printJSON(c.stdout, found)
 	} else {
-		err = print(c.stdout, inspectionText(s.name(), &found))
+		err = print(c.stdout, inspectionText(s.name(), &found, len(options.Fields) > 0))
 	}
 	if err == nil && !found.Ready {
 		err = errDiffer
@@ -143,8 +146,9 @@ func (usersOnly) Undeleted(context.Context) iter.Seq2[clerksync.Stamp, error] {
 	return func(func(clerksync.Stamp, error) bool) {}
 }
 
-// inspectionText is an Inspection for people.
-func inspectionText(collection string, found *mongostore.Inspection) string {
+// inspectionText is an Inspection for people. hasFields means that the program has Fields, to
+// which new ones are added.
+func inspectionText(collection string, found *mongostore.Inspection, hasFields bool) string {
 	var b strings.Builder
 	decisions := 0
 	for _, f := range found.Findings {
@@ -173,14 +177,27 @@ func inspectionText(collection string, found *mongostore.Inspection) string {
 		}
 		b.WriteString(findingText(i+1, &f))
 	}
-	if len(found.Fields) > 0 {
-		b.WriteString("\nThe lines for mongostore.Options.Fields together:\n  o.Fields = mongostore.Fields{\n")
-		for _, line := range fieldLines(found.Fields) {
-			b.WriteString("  \t" + line + "\n")
-		}
-		b.WriteString("  }\n")
+	return b.String() + proposal(found.Fields, hasFields)
+}
+
+// proposal is Go code for an Options o that gives it the fields, empty if there are none.
+func proposal(fields mongostore.Fields, hasFields bool) string {
+	if len(fields) == 0 {
+		return ""
 	}
-	return b.String()
+	var b strings.Builder
+	if hasFields {
+		b.WriteString("\nTo add to mongostore.Options.Fields, all together:\n")
+		for _, name := range slices.Sorted(maps.Keys(fields)) {
+			fmt.Fprintf(&b, "  o.Fields[%q] = %q\n", name, fields[name])
+		}
+		return b.String()
+	}
+	b.WriteString("\nThe lines for mongostore.Options.Fields together:\n  o.Fields = mongostore.Fields{\n")
+	for _, line := range fieldLines(fields) {
+		b.WriteString("  \t" + line + "\n")
+	}
+	return b.String() + "  }\n"
 }
 
 func recordRows(found *mongostore.Inspection) [][]string {

@@ -90,9 +90,14 @@ func (d *mongoDatabase) open(ctx context.Context, s settings) (err error) {
 	return err
 }
 
-// checkExists returns an error if there is no such collection: then -db is most likely wrong.
+// checkExists returns an error if there is no such collection: then -db is most likely wrong. A
+// user who may not list the indexes may still read.
 func (d *mongoDatabase) checkExists(ctx context.Context, s settings) error {
-	indexes, err := d.indexes(ctx)
+	specs, err := d.indexSpecs(ctx)
+	if isUnauthorized(err) {
+		return nil
+	}
+	indexes, err := readIndexes(specs, err)
 	if err == nil && len(indexes) == 0 { // every collection has the one on _id
 		err = usagef("the collection %s does not exist; is -db right?", s.name())
 	}

@@ -55,7 +55,7 @@ func runUser(ctx context.Context, c *call, args []string) (err error) {
 	if err != nil {
 		return err
 	}
-	cmp := compare(id, record, inClerk, config.Map != nil)
+	cmp := compare(id, record, inClerk, config.Map != nil, keeps(db.store()))
 	cmp.judge(record, inClerk, func(name string, plus ...string) string { return c.env.commandLine(&f, name, plus...) })
 	if s.json {
 		err = printJSON(c.stdout, cmp)
@@ -136,12 +136,15 @@ const (
 )
 
 // compare puts the two side by side. Either may be nil. hasMap means that Clerk's side is made
-// by the app's Map.
-func compare(id string, record, inClerk *clerksync.User, hasMap bool) *comparison {
+// by the app's Map. kept reports whether the Store keeps a field; others are left out.
+func compare(id string, record, inClerk *clerksync.User, hasMap bool, kept func(path string) bool) *comparison {
 	c := &comparison{ClerkID: id, Mapped: record != nil && len(record.Extra) > 0 && !hasMap}
 	add := func(path string, record, inClerk any, differs bool) {
 		c.Fields = append(c.Fields, fieldState{path, record, inClerk, differs})
 	}
+	defer func() {
+		c.Fields = slices.DeleteFunc(c.Fields, func(f fieldState) bool { return !kept(f.Path) })
+	}()
 	both := record != nil && inClerk != nil
 
 	have, want := clerkFieldsOf(record), clerkFieldsOf(inClerk)
@@ -189,6 +192,14 @@ func compare(id string, record, inClerk *clerksync.User, hasMap bool) *compariso
 	add("syncedAt", timeOrNil(record.SyncedAt), nil, false)
 	add("deletedAt", timeOrNil(record.DeletedAt), nil, false)
 	return c
+}
+
+// keeps reports whether a Store keeps a field. See [clerksync.Store].
+func keeps(s clerksync.Store) func(path string) bool {
+	if k, ok := s.(interface{ Keeps(path string) bool }); ok {
+		return k.Keeps
+	}
+	return func(string) bool { return true }
 }
 
 // clerkOwned returns a User whose ClerkFields list what Clerk owns: the fields of the standard
