@@ -248,6 +248,7 @@ func (up *upsert) adopt(ctx context.Context, c choice) (clerksync.Result, error)
 		options.FindOneAndUpdate().SetReturnDocument(options.After)).Raw()
 	switch {
 	case err == nil:
+		up.found = raw
 		return clerksync.Result{Outcome: clerksync.Adopted, User: up.store.record(raw).user()}, nil
 	case errors.Is(err, mongo.ErrNoDocuments):
 		return clerksync.Result{}, up.notAdopted(ctx, a)

@@ -52,14 +52,19 @@ func TestRecordOfEachOutcome(t *testing.T) {
 	moved := ada(2)
 	moved.SyncedAt = hour(5)
 	for _, tt := range []struct {
-		u    *clerksync.User
-		want clerksync.Outcome
+		u     *clerksync.User
+		want  clerksync.Outcome
+		whole bool // the record was read, and has not changed since
 	}{
-		{ada(1), clerksync.Stale}, {ada(2), clerksync.Unchanged}, {moved, clerksync.Unchanged}, {ada(3), clerksync.Updated},
+		{ada(1), clerksync.Stale, true}, {ada(2), clerksync.Unchanged, true},
+		{moved, clerksync.Unchanged, false}, {ada(3), clerksync.Updated, false},
 	} {
 		res, err := s.Upsert(t.Context(), tt.u)
 		if err != nil || res.Outcome != tt.want {
 			t.Fatalf("%v, %v, want %v", res.Outcome, err, tt.want)
+		}
+		if (res.User != nil) != tt.whole {
+			t.Errorf("%v: the user is %+v, want one: %v", tt.want, res.User, tt.whole)
 		}
 		if res.User != nil {
 			wantMember(t, res.User, res.User.Name, "pro")
@@ -82,14 +87,43 @@ func TestRecordOfAnAdopted(t *testing.T) {
 	})
 	u := ada(1)
 	u.Email, u.EmailProven = "ada@example.com", true
-	if res, err := s.Upsert(t.Context(), u); err != nil || res.Outcome != clerksync.Adopted {
-		t.Fatalf("%v, %v, want adopted", res.Outcome, err)
+	res, err := s.Upsert(t.Context(), u)
+	if err != nil || res.Outcome != clerksync.Adopted || res.User == nil {
+		t.Fatalf("%v of %+v, %v, want adopted", res.Outcome, res.User, err)
 	}
+	wantMember(t, res.User, u.Name, "pro")
 	got, err := s.User(t.Context(), u.ClerkID)
 	if err != nil {
 		t.Fatal(err)
 	}
 	wantMember(t, got, u.Name, "pro")
+}
+
+// Record gets the document as it is stored, with the collection's names, from a creation too.
+func TestRecordOfMappedFields(t *testing.T) {
+	t.Parallel()
+	type account struct {
+		ClerkID string `bson:"clerkId"`
+		Name    string `bson:"full_name"`
+		Auth    struct {
+			Mail string `bson:"mail"`
+		} `bson:"auth"`
+	}
+	s := open(t, newCollection(t), &mongostore.Options{
+		Fields: mongostore.Fields{"name": "full_name", "email": "auth.mail"},
+		Record: mongostore.RecordOf[account](),
+	})
+	created := upsert(t, s, ada(1), clerksync.Created)
+	read, err := s.User(t.Context(), ada(1).ClerkID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for when, u := range map[string]*clerksync.User{"created": created, "read": read} {
+		a, ok := u.Record.(*account)
+		if !ok || a.ClerkID != ada(1).ClerkID || a.Name != ada(1).Name || a.Auth.Mail != ada(1).Email || a.Auth.Mail == "" {
+			t.Errorf("%s: the Record is %+v", when, u.Record)
+		}
+	}
 }
 
 // What does not decode is an error that names the field, and neither its value nor a panic. The
