@@ -18,6 +18,9 @@ import (
 // (email_proof.go). So after an event the user is read from the API once, and offered as it is
 // there. A visit, a Sync and a Reconcile have read the API already.
 
+// linkAttempt stands in the handoverLog for an attempt to link a user. No field has this name.
+const linkAttempt = ""
+
 // linkFromClerk tries again to write a user whom an event could not link to a record, as
 // Clerk's API has the user now. It asks at most once every handoverEvery for one user. cause is
 // the error; it stands if Clerk does not answer in time.
@@ -28,7 +31,7 @@ func (s *Syncer) linkFromClerk(ctx context.Context, id string, cause error) (Res
 	if s.pause.left(now) > 0 {
 		return Result{}, cause
 	}
-	if !s.handovers.reserve(id, "", nil, now) { // "" is no field of a handover
+	if !s.handovers.reserve(id, linkAttempt, nil, now) {
 		s.rereads.recordFailure(id, cause, now, failureFor)
 		return Result{}, cause
 	}

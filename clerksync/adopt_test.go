@@ -42,6 +42,20 @@ type heldError struct{ holder string }
 func (e heldError) Error() string        { return "store: " + e.ConflictText() }
 func (e heldError) ConflictText() string { return "the external id names the record of " + e.holder }
 
+func (s *adoptStore) UpsertBatch(ctx context.Context, us []*clerksync.User) ([]clerksync.Result, error) {
+	results, errs := make([]clerksync.Result, len(us)), make(map[int]error)
+	for i, u := range us {
+		var err error
+		if results[i], err = s.Upsert(ctx, u); err != nil {
+			errs[i] = err
+		}
+	}
+	if len(errs) > 0 {
+		return results, &clerksync.BatchError{Errs: errs}
+	}
+	return results, nil
+}
+
 func (s *adoptStore) Upsert(ctx context.Context, u *clerksync.User) (clerksync.Result, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -432,6 +446,15 @@ func TestExternalIDOfAnotherUser(t *testing.T) {
 			var conflict *clerksync.ConflictError
 			if _, err := a.User(t.Context(), eve); !errors.As(err, &conflict) || conflict.Holder != a.id {
 				t.Errorf("Eve's visit: %v, want a conflict with %s", err, a.id)
+			}
+			offers = len(a.adopter.offers)
+			if _, err := a.Reconcile(t.Context(), clerksync.ReconcileOptions{}); !errors.As(err, &conflict) || conflict.Holder != a.id {
+				t.Errorf("the Reconcile: %v, want a conflict with %s", err, a.id)
+			}
+			for _, u := range a.adopter.offers[offers:] {
+				if len(u.Omit) > 0 {
+					t.Errorf("the Reconcile offers %s without %v: no field is in the way", u.ClerkID, u.Omit)
+				}
 			}
 			if after := a.stored(t, a.id); after.Email != before.Email || !after.ClerkUpdatedAt.Equal(before.ClerkUpdatedAt) {
 				t.Errorf("the holder's record has become %+v", after)

@@ -56,8 +56,8 @@ type AuthConfig struct {
 	// Negative means not at all. Defaults to 5 seconds.
 	Leeway time.Duration
 
-	// Cookie also accepts a session cookie if there is no bearer token. Clerk names it
-	// __session, or __session_<suffix> with a suffix for each instance. At most 8 cookies are
+	// Cookie also accepts a session cookie from requests without a bearer token. Clerk calls the
+	// cookie __session, or __session_<suffix> with a suffix for each instance. At most 8 are
 	// tried, and the newest session counts. Cookie needs AuthorizedParties, because the cookie
 	// may have been made for another origin of the same site. A browser also sends the cookie
 	// with requests that other origins make. So a request that may change something, and a

@@ -50,9 +50,9 @@ type Report struct {
 	// Restored are the Tombstoned that were restored.
 	Restored Tally `json:"restored"`
 	// Conflicts are users kept out by one of the app's unique indexes; see [ConflictError].
-	// If they have a record, all its other fields are in step. If Clerk has given the value to
-	// another user by now, the run moves it, and there is no conflict. A dry run only knows
-	// those with a record that an [AdoptStore] would adopt.
+	// If they have a record, all its other fields are in step. If Clerk's users have exchanged
+	// the value, the run moves it and does not count a conflict. A dry run counts only the
+	// conflicts that an [AdoptStore] foresees for users without a record.
 	Conflicts Tally `json:"conflicts"`
 	// Unlinked are users who do not have a record and were not created, because a record
 	// without a Clerk id has their e-mail address; see [ReconcileOptions].IgnoreUnlinked.

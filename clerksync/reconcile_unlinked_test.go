@@ -147,7 +147,7 @@ func TestReconcileUnlinked(t *testing.T) {
 		for _, force := range []bool{false, true} {
 			t.Run(fmt.Sprint("dry ", dry, " force ", force), func(t *testing.T) {
 				t.Parallel()
-				// ada0 has a record, whose address a second one has too. It is no reason to leave her out.
+				// ada0 has a record, so it does not matter that an unlinked one has her address.
 				fx, s := newLegacyFixture(t)
 				ids := fx.backfill(t, 1)
 				s.emails = []string{"", "ada0@example.com", "ADA1@Example.com", "", "other@example.com", " ada4@example.com"}

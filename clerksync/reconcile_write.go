@@ -204,7 +204,7 @@ type inConflict struct {
 // or be gone. The error is a failure of Clerk's or the Store's that lasts.
 func (c *comparison) resolve(ctx context.Context, one inConflict) error {
 	u := one.user
-	if c.handover != nil {
+	if c.handover != nil && one.conflict.ofIndex() {
 		w, err := c.handover.tryOne(ctx, u, one.conflict)
 		var rejected *rejectedError
 		switch {
@@ -219,7 +219,7 @@ func (c *comparison) resolve(ctx context.Context, one inConflict) error {
 			return nil
 		}
 	}
-	if one.conflict.Type == "" {
+	if one.conflict.ofIndex() {
 		c.addPart(omitRefused(u, one.conflict.Field))
 	}
 	c.kept = append(c.kept, one)

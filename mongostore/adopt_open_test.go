@@ -72,7 +72,7 @@ func TestOpenAdoptSparse(t *testing.T) {
 	opts := &mongostore.Options{Adopt: adoptAny()}
 	sparse := newCollection(t)
 	open(t, sparse, nil)
-	open(t, sparse, opts) // also where the server does not list it as sparse
+	open(t, sparse, opts) // FerretDB 1 does not list it as sparse
 	open(t, sparse, opts)
 	if !listsSparse() {
 		return

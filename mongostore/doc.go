@@ -72,8 +72,8 @@
 // was applied before takes two (three if it moves a time and Extra has lists or maps), and
 // one that is out of date three. A user with Omit takes two. A record that clerksync has
 // never written takes four, once. With [Options].Adopt, the first sync of a user takes three:
-// one finds that there is no record, one searches for those to adopt, and one writes. A batch
-// takes one search. Known users take what they take without.
+// the first looks for the user's record, the second for one to adopt, and the third writes. A
+// batch searches once. A user with a record takes no more than without Adopt.
 //
 // Filters name the clerkIds that they are about, so commands on a collection that is
 // sharded on clerkId go to single shards. There are four exceptions. Undeleted and

@@ -72,7 +72,7 @@ func ExampleFields() {
 	_ = store
 }
 
-// This app's collection is in snake case, but for the picture.
+// This app's collection is in snake case, except for the picture.
 func ExampleSnakeCase() {
 	client, err := mongo.Connect(options.Client().ApplyURI("mongodb://127.0.0.1:27017"))
 	if err != nil {

@@ -670,7 +670,7 @@ func (e *explorer) outcome(t *testing.T) string {
 	return text.String() + e.legacyText(t)
 }
 
-// ofTheApp returns the values of a record that only the app writes. It is nil if there is no record.
+// ofTheApp returns the values in a record that only the app writes, as text; empty for none.
 func ofTheApp(raw bson.Raw) (text string) {
 	for _, field := range []string{"name", "email", "tags"} {
 		_, isText := raw.Lookup(field).StringValueOK()

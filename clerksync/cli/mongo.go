@@ -90,8 +90,8 @@ func (d *mongoDatabase) open(ctx context.Context, s settings) (err error) {
 	return err
 }
 
-// checkExists returns an error if there is no such collection: then -db is most likely wrong. A
-// user who may not list the indexes may still read.
+// checkExists returns an error if the collection does not exist, most likely because -db is
+// wrong. A user who may not list the indexes may still read, so that is not an error.
 func (d *mongoDatabase) checkExists(ctx context.Context, s settings) error {
 	specs, err := d.indexSpecs(ctx)
 	if isUnauthorized(err) {

@@ -86,7 +86,7 @@ var ErrNotOurs = errors.New("the token's key is not among the known ones")
 type cause int
 
 const (
-	missingKey     cause = iota // there are no keys, they are too old, or none has the token's id
+	missingKey     cause = iota // the ring is empty or too old, or does not have the token's key id
 	wrongSignature              // the key with the token's id may have been replaced
 	causes
 )
@@ -122,10 +122,10 @@ func (k *Keyring) usable(now time.Time) *keySet {
 	return set
 }
 
-// key returns the key with this id and the set it is from. If there are no keys, if they lack
-// the id, or if they are too old, key fetches them. If they are only too old, it falls back to
-// them if Clerk is down or slower than FetchPatience. Without mayFetch it does not fetch for an
-// id that they lack.
+// key returns the key with this id and the set it is from. It fetches the keys if the ring is
+// empty, too old, or does not have the id. If the ring is only too old, and Clerk is down or
+// slower than FetchPatience, it uses the old keys. Without mayFetch it does not fetch for an id
+// that the ring does not have.
 //
 // The error is an *Error if the key is unknown, ErrKeysNeeded if that could not be found out
 // without a fetch, or that of the fetch, which matches ErrNotOurs if there are keys.

@@ -83,8 +83,8 @@ func (w *world) endByReconcile(p *process, force bool) {
 	}
 }
 
-// lastReconcile is a Reconcile that must write each user who may be written. Where records are linked
-// it may take several: each link may let another user in.
+// lastReconcile is a Reconcile that must write each user who may be written. If records are
+// linked, it runs several times, because each link may let another user in.
 func (w *world) lastReconcile(p *process, options clerksync.ReconcileOptions) (report clerksync.Report, err error) {
 	for range maxLiving + 1 {
 		waiting := w.waiting()
