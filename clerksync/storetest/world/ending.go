@@ -151,15 +151,19 @@ func (w *world) endByVisitsOf(u *user, p *process, c claim) {
 	}
 }
 
-// confirmedByOldToken reports whether the user's token confirms an outdated record, because the
-// token is just as old.
+// confirmedByOldToken reports whether the user's token confirms an outdated record: it is just as
+// old, or in seconds, which does not tell a record that was written without a field, and so is a
+// millisecond older, from the whole one.
 func (w *world) confirmedByOldToken(u *user, c claim) bool {
 	s := u.last()
-	if c != claimOld || s == nil {
+	if s == nil {
 		return false
 	}
-	version := s.key.facts.Version
-	return version != u.now().facts.Version && version == w.token(op{claim: c}, u).version
+	version, now := s.key.facts.Version, u.now().facts.Version
+	if c == claimSeconds {
+		return w.opts.UniqueEmail && version == now-1 && version/1000 == now/1000
+	}
+	return c == claimOld && version != now && version == w.token(op{claim: c}, u).version
 }
 
 func (w *world) lastVisit(p *process, u *user, c claim) *run {
