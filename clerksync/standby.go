@@ -48,7 +48,7 @@ func (w *upserted) standby(cached *User) *User {
 		return cached
 	}
 	if w.isOvertaken(cached, written) {
-		return cached // another write came later
+		return w.laterCached(cached)
 	}
 	if written != nil && barred(written) {
 		if w.res.User == nil {
@@ -66,6 +66,18 @@ func (w *upserted) standby(cached *User) *User {
 		return written
 	}
 	return nil // not cached, so nobody visits: do not start caching
+}
+
+// laterCached is the cached user, who looks later than what was written: another write came
+// later. But if a write of the same version replaced the record, the Store may have ignored a
+// later SyncedAt, because it was in the future by its clock. Then nothing is known, unless the
+// cached user is barred.
+func (w *upserted) laterCached(cached *User) *User {
+	replaced := w.res.Outcome == Updated && w.res.User == nil
+	if replaced && cached != nil && version(cached) == version(w.offered) && !barred(cached) {
+		return nil
+	}
+	return cached
 }
 
 // onlyBar is the cached user if the Upsert leaves them barred, nil otherwise.
