@@ -62,7 +62,12 @@ func run(m *testing.M) (code int, err error) {
 		}
 	}
 	defer func() { err = errors.Join(err, stop()) }()
-	if client, err = mongo.Connect(monitor.watch(options.Client().ApplyURI(uri))); err != nil {
+	flag.Parse()
+	opts := options.Client().ApplyURI(uri)
+	if flag.Lookup("test.bench").Value.String() == "" { // a benchmark does not measure the monitor
+		opts = monitor.watch(opts)
+	}
+	if client, err = mongo.Connect(opts); err != nil {
 		return 1, err
 	}
 	for i := range databases {
