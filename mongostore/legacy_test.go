@@ -265,7 +265,9 @@ func wantAdoption(t *testing.T, coll *mongo.Collection, opts *mongostore.Options
 	}
 	us[1].ExternalID = "a7"
 	found, err := mongostore.Inspect(t.Context(), coll, opts, mongostore.InspectOptions{
-		Users: func(ctx context.Context, visit func(context.Context, []*clerksync.User) error) error { return visit(ctx, us) },
+		Users: func(ctx context.Context, visit func(context.Context, []*clerksync.User) error) error {
+			return visit(ctx, us)
+		},
 	})
 	if err != nil {
 		t.Fatal(err)
