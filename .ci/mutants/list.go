@@ -334,6 +334,8 @@ var mutants = []mutant{
 	{"mongostore: one of several records that the external id names is adopted", in("mongostore", "adopter.chooseNamed"),
 		replace("case 1: return choiceOf(u, candidates[0], clerksync.ByExternalID)",
 			"case 1, 2: return choiceOf(u, candidates[0], clerksync.ByExternalID)")},
+	{"mongostore: an error about the app's Record shows what a user chose", in("mongostore", "shownKey"),
+		replace("return hidden, t.Elem()", "return key, t.Elem()")},
 	{"mongostore: another user's record is no conflict", in("mongostore", "adopter.chooseNamed"),
 		replace("r.hasClerkID()", "false")},
 	{"mongostore: a tombstone is adopted", in("mongostore", "unlinked"),
