@@ -46,13 +46,14 @@
 //
 // # For Store authors
 //
-// Implement [Store] and, if the database can, [BatchStore] and [RestoreStore]. Decide with
-// [Decide], write what [User.ClerkFields] yields, leave what [User].Omit names, and begin each
-// Upsert with [User.Canonical]. Report what is in the way with [ConflictError], a record that
-// the database never takes with [ErrRejected], and a partly written batch with [BatchError].
-// The Store must keep what it has acknowledged, change a record atomically, and read its latest
-// state. Package storetest checks a Store against the contract; storetest/world puts it into a
-// random world of lost, late and repeated events, failing parts, restarts and wrong clocks.
+// Implement [Store] and, if the database can, [BatchStore] and [RestoreStore]; for collections
+// that apps had before, [LegacyStore] and [AdoptStore]. Decide with [Decide], write what
+// [User.ClerkFields] yields, leave what [User].Omit names, and begin each Upsert with
+// [User.Canonical]. Report what is in the way with [ConflictError], a record that the database
+// never takes with [ErrRejected], and a partly written batch with [BatchError]. The Store must
+// keep what it has acknowledged, change a record atomically, and read its latest state.
+// Package storetest checks a Store against the contract; storetest/world puts it into a random
+// world of lost, late and repeated events, failing parts, restarts and wrong clocks.
 //
 // # Where the rules live
 //

@@ -3,6 +3,7 @@ package cli
 import (
 	"flag"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -13,6 +14,7 @@ var what = map[string]string{
 	"drift":     "report what a reconcile would change; writes nothing",
 	"user":      "show one record beside Clerk's state of the user",
 	"indexes":   "list the collection's indexes, and make the one on clerkId",
+	"version":   "print the version",
 }
 
 // help explains the program.
@@ -45,13 +47,24 @@ From a clone of the module: go run ./clerksync/cmd/clerksync drift
 }
 
 const variablesHelp = `Variables, from the environment or from .env in the working directory (the environment wins):
-  CLERK_SECRET_KEY     sk_test_… or sk_live_…: Clerk Dashboard > Configure > API keys
+` + clerkVariables + mongoVariables
+
+const (
+	clerkVariables = `  CLERK_SECRET_KEY     sk_test_… or sk_live_…: Clerk Dashboard > Configure > API keys
   CLERK_API_URL        Clerk's Backend API (default https://api.clerk.com)
-  MONGODB_URI          mongodb://… or mongodb+srv://…
+`
+	mongoVariables = `  MONGODB_URI          mongodb://… or mongodb+srv://…
   MONGODB_DATABASE     the database (default the one in the path of MONGODB_URI); -db wins
   MONGODB_COLLECTION   the collection (default users); -collection wins
 Secrets are read from there only and never printed. In .env, put a value with a $ in single quotes.
 `
+)
+
+// commandVariables are the variables that each command reads. Others read them all.
+var commandVariables = map[string]string{
+	"indexes": strings.Replace(variablesHelp, clerkVariables, "", 1),
+	"version": "",
+}
 
 const exitHelp = `Exit status:
   0    done; drift and user: everything is in step; inspect: nothing needs a decision
@@ -59,6 +72,34 @@ const exitHelp = `Exit status:
   2    drift and user: not in step; inspect: something needs a decision
   64   wrong flags or variables; nothing was done
 `
+
+// commandExits are the exit statuses of each command. Others have all of exitHelp.
+var commandExits = map[string]string{
+	"inspect": exitStatus("nothing needs a decision", "an error", "something needs a decision"),
+	"reconcile": exitStatus("done, or what a dry run would do is reported",
+		"an error, an incomplete run, or users that could not be written", ""),
+	"drift":   exitStatus("everything is in step", "an error, or an incomplete run", "not in step"),
+	"user":    exitStatus("the record is in step", "an error, or neither Clerk nor the collection has the user", "not in step"),
+	"indexes": exitStatus("done", "an error", ""),
+	"version": "",
+}
+
+// exitStatus is the part of a command's help about its exit status. An empty text leaves a line out.
+func exitStatus(done, failed, differ string) string {
+	text := "Exit status:\n"
+	for _, line := range []struct {
+		code int
+		text string
+	}{
+		{exitDone, done}, {exitFailed, failed}, {exitDiffer, differ},
+		{exitUsage, "wrong flags or variables; nothing was done"},
+	} {
+		if line.text != "" {
+			text += fmt.Sprintf("  %-4d %s\n", line.code, line.text)
+		}
+	}
+	return text
+}
 
 // details explain each command.
 var details = map[string]string{
@@ -124,7 +165,10 @@ that calls cli.Main.
 `,
 	"indexes": `Lists the indexes of the collection and says which one clerksync relies on. If that
 one is missing, it is made. If records or other indexes prevent that, the error says
-what to do. CLERK_SECRET_KEY is not needed.
+what to do. Clerk is not asked.
+`,
+	"version": `Prints the version of clerksync, the revision if it was built from a clone, and the Go
+version. In an app's own program it is the version of the clerksync module.
 `,
 }
 
@@ -147,13 +191,69 @@ var examples = map[string]string{
 `,
 	"indexes": `  clerksync indexes -db app
 `,
+	"version": `  clerksync version
+  clerksync version -json | jq -r .version
+`,
+}
+
+// unused are flags that a command accepts without need, so that scripts can pass the same flags to
+// each command. Its help does not have them.
+var unused = map[string][]string{
+	"inspect": {"batch-size"},
+	"user":    {"batch-size"},
+	"indexes": {"batch-size"},
 }
 
 // help explains a command. f has its flags.
 func (c command) help(f *flag.FlagSet) string {
-	var flags strings.Builder
-	f.SetOutput(&flags)
-	f.PrintDefaults()
-	return fmt.Sprintf("clerksync %s: %s.\n\nUsage: clerksync %[1]s%[3]s [flags]\n\n%s\nFlags:\n%s\n%s\n%s\nExamples:\n%s",
-		c.name, what[c.name], c.args, details[c.name], flags.String(), variablesHelp, exitHelp, examples[c.name])
+	parts := []string{
+		fmt.Sprintf("clerksync %s: %s.", c.name, what[c.name]),
+		fmt.Sprintf("Usage: clerksync %s%s [flags]", c.name, c.args),
+		details[c.name],
+		"Flags:\n" + c.flagsHelp(f),
+		partOf(commandVariables, c.name, variablesHelp),
+		partOf(commandExits, c.name, exitHelp),
+		"Examples:\n" + examples[c.name],
+	}
+	parts = slices.DeleteFunc(parts, func(part string) bool { return part == "" })
+	for i := range parts {
+		parts[i] = strings.TrimSpace(parts[i])
+	}
+	return strings.Join(parts, "\n\n") + "\n"
+}
+
+// partOf is a part of a command's help.
+func partOf(parts map[string]string, name, otherwise string) string {
+	if part, ok := parts[name]; ok {
+		return part
+	}
+	return otherwise
+}
+
+// flagWidth is how long a line about a flag may be.
+const flagWidth = 84
+
+// flagsHelp describes the flags: each on a line, and its meaning on the lines below.
+func (c command) flagsHelp(f *flag.FlagSet) string {
+	var b strings.Builder
+	f.VisitAll(func(f *flag.Flag) {
+		if slices.Contains(unused[c.name], f.Name) {
+			return
+		}
+		value, text := flag.UnquoteUsage(f)
+		b.WriteString(strings.TrimRight("  -"+f.Name+" "+value, " ") + "\n")
+		if !slices.Contains([]string{"", "0", "0s", "false"}, f.DefValue) {
+			text += " (default " + f.DefValue + ")"
+		}
+		line := "       "
+		for word := range strings.FieldsSeq(text) {
+			if len(line)+1+len(word) > flagWidth {
+				b.WriteString(line + "\n")
+				line = "       "
+			}
+			line += " " + word
+		}
+		b.WriteString(line + "\n")
+	})
+	return b.String()
 }

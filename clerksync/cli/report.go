@@ -26,6 +26,13 @@ type result struct {
 	command func(name string, plus ...string) string
 }
 
+// reportJSON is a Report as JSON. The Report's own duration is a number of nanoseconds, which its
+// name does not say.
+type reportJSON struct {
+	*clerksync.Report
+	DurationSeconds float64 `json:"durationSeconds"`
+}
+
 // end returns how the command ends after it printed the report as text.
 func (r *result) end() error {
 	switch {
