@@ -38,6 +38,7 @@ const (
 	OpRefresh   Op = "refresh"   // a re-read from Clerk in the background
 	OpWebhook   Op = "webhook"   // a delivery, refused or not, OnEvent included; a Syncer.Apply of the app's
 	OpReconcile Op = "reconcile" // Syncer.Reconcile, a whole run
+	OpRole      Op = "role"      // a request that RequireRole or CheckRole refused, after its visit
 )
 
 // Source is what answered a visit.

@@ -346,7 +346,7 @@ func (s *Syncer) readAndUpsert(ctx context.Context, id string) (found, error) {
 	m := s.readFromClerk(ctx, id)
 	gen := s.cache.generation(id).Load()
 	res, err := s.write(ctx, m, s.upsertQuietly)
-	if p := (*Problem)(nil); errors.As(err, &p) && p.Code == codeMappingFailed {
+	if p := (*Problem)(nil); errors.As(err, &p) && p.Code == CodeMappingFailed {
 		err = &Problem{Status: http.StatusServiceUnavailable, Code: p.Code, RetryAfter: failureFor, Err: p.Err}
 	}
 	if err != nil && res.Outcome == 0 {

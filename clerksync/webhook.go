@@ -191,7 +191,7 @@ func (h *webhookHandler) serve(ctx context.Context, w http.ResponseWriter, r *ht
 		w.Header().Set("Allow", http.MethodPost)
 		d.check = checkMethod
 		return &Problem{
-			Status: http.StatusMethodNotAllowed, Code: codeMethodNotAllowed,
+			Status: http.StatusMethodNotAllowed, Code: CodeMethodNotAllowed,
 			Err: fmt.Errorf("the method is %s, and Svix sends POST", cmp.Or(plainName(r.Method), "unknown")),
 		}
 	}
@@ -301,10 +301,10 @@ func (h *webhookHandler) read(w http.ResponseWriter, r *http.Request) ([]byte, e
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, h.cfg.MaxBodyBytes))
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
 		why := fmt.Sprintf("the body is larger than WebhookConfig.MaxBodyBytes, %d bytes", h.cfg.MaxBodyBytes)
-		return nil, &Problem{Status: http.StatusRequestEntityTooLarge, Code: codeBodyTooLarge, Err: &explained{why, err}}
+		return nil, &Problem{Status: http.StatusRequestEntityTooLarge, Code: CodeBodyTooLarge, Err: &explained{why, err}}
 	}
 	if err != nil {
-		return nil, &Problem{Status: http.StatusBadRequest, Code: codeUnreadableBody, Err: &explained{whyUnreadable(err, len(body)), err}}
+		return nil, &Problem{Status: http.StatusBadRequest, Code: CodeUnreadableBody, Err: &explained{whyUnreadable(err, len(body)), err}}
 	}
 	return body, nil
 }
@@ -341,7 +341,7 @@ func (h *webhookHandler) runHook(ctx context.Context, e Event) (err error) {
 			err = fmt.Errorf("panic: %v", p)
 		}
 		if err != nil {
-			err = &Problem{Status: http.StatusServiceUnavailable, Code: codeEventHookFailed, RetryAfter: defaultRetryAfter, Err: fmt.Errorf("OnEvent of %s %s: %w", e.Type, e.ID, err)}
+			err = &Problem{Status: http.StatusServiceUnavailable, Code: CodeEventHookFailed, RetryAfter: defaultRetryAfter, Err: fmt.Errorf("OnEvent of %s %s: %w", e.Type, e.ID, err)}
 		}
 	}()
 	return h.cfg.OnEvent(ctx, e)

@@ -208,6 +208,13 @@ var mutants = []mutant{
 	{"a banned user is let in", in("clerksync", "barred"),
 		replace("u.Banned", "false")},
 
+	{"RequireRole lets everybody through", in("clerksync", "roleErr"),
+		replace("slices.Contains(roles, u.Role)", "true")},
+	{"the empty role is one", in("clerksync", "roleErr"),
+		replace(`u.Role != ""`, "true")},
+	{"a role that is not known counts", in("clerksync", "roleErr"),
+		replace("u.Partial", "false")},
+
 	// Webhooks.
 	{"a webhook is acknowledged though the write failed", in("clerksync", "webhookHandler.serve"),
 		replace("clerkID, res, err := h.syncer.applyEvent(ctx, e)", "clerkID, res, _ := h.syncer.applyEvent(ctx, e)")},
