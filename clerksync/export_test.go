@@ -14,6 +14,9 @@ import (
 // SetClock gives cfg a clock with timers. With Now alone, the timers would stay real.
 func SetClock(cfg *Config, c clock.Clock) { cfg.clock = c }
 
+// SetVerifierClock has v read the time from now.
+func SetVerifierClock(v *Verifier, now func() time.Time) { v.now = now }
+
 // MapUser is the path from Clerk's JSON to the record.
 func MapUser(s *Syncer, raw json.RawMessage, asOf time.Time) (*User, error) {
 	return s.userFromClerk(raw, asOf)

@@ -140,7 +140,7 @@ func TestCheckRole(t *testing.T) {
 	err = clerksync.CheckRole(r.Context(), clerksync.RoleAdmin)
 	var p *clerksync.Problem
 	if !errors.As(err, &p) || p.Status != 403 || p.Code != clerksync.CodeRoleRequired {
-		t.Errorf("another role: %v", err)
+		t.Fatalf("another role: %v", err)
 	}
 	checkText(t, err.Error())
 	if o := checkTrace(t, fx, clerksync.OpRole, "role_required"); o.ClerkID != id {

@@ -234,6 +234,15 @@ var mutants = []mutant{
 	{"a webhook's age does not matter", in("clerksync", "signatureVerifier.verify"),
 		replace("off > tolerance", "false")},
 
+	{"Verify takes an event that is not signed", in("clerksync", "Verifier.verify"),
+		replace("if err != nil { return Event{}, err }", "if id == \"\" { return Event{}, err }")},
+	{"Verify takes an event of another instance", in("clerksync", "Verifier.checkInstance"),
+		replace("e.InstanceID == v.instanceID", "true")},
+	{"Verify does not look at the time", in("clerksync", "Verifier.Verify"),
+		replace("v.verify(header, body, v.now())", "v.verify(header, body, time.Unix(1772366400, 0))")},
+	{"Verify takes a body of any size", in("clerksync", "Verifier.verify"),
+		replace("int64(len(body)) > v.maxBytes", "false")},
+
 	// Reconcile.
 	{"Reconcile does not ask about a ghost again", in("clerksync", "sweep.verifyAbsent"),
 		replace("s.run.clerk.User(ctx, id)",
