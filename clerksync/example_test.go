@@ -589,3 +589,32 @@ func ExampleObservation() {
 	// visit clerk <nil>
 	// visit cache <nil>
 }
+
+// Spans without a dependency. With OpenTelemetry, Start calls tracer.Start(ctx, string(op)), and
+// the function ends that span.
+func ExampleConfig_spans() {
+	server, cfg := exampleClerk()
+	defer server.Close()
+	type key struct{}
+	cfg.Start = func(ctx context.Context, op clerksync.Op, _ string) (context.Context, func(clerksync.Observation)) {
+		path := string(op)
+		if outer, ok := ctx.Value(key{}).(string); ok {
+			path = outer + "/" + path
+		}
+		return context.WithValue(ctx, key{}, path), func(o clerksync.Observation) {
+			fmt.Println(path, o.Call, o.Err)
+		}
+	}
+	syncer, err := clerksync.New(cfg)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer syncer.Close()
+	id := server.CreateUser(fakeclerk.NewUser{})
+	for range 2 { // the second visit is answered by the cache
+		_, _ = syncer.User(context.Background(), id)
+	}
+	// Output:
+	// visit/clerk get user <nil>
+	// visit  <nil>
+}

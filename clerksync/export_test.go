@@ -44,7 +44,7 @@ func ProblemCodes() []string { return slices.Sorted(maps.Keys(problemDetails)) }
 func SameStripe(s *Syncer, a, b string) bool { return s.cache.generation(a) == s.cache.generation(b) }
 
 // Refresh re-reads a user, as the background does behind a visit.
-func Refresh(s *Syncer, id string) { s.refresh(context.Background(), id) }
+func Refresh(s *Syncer, id string) { s.refresh(context.Background(), nil, id) }
 
 // Waiting is how many visits wait for a user's lookups.
 func Waiting(s *Syncer, id string) int {

@@ -105,11 +105,14 @@ type webhookHandler struct {
 
 func (h *webhookHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := h.syncer.clock.Now()
-	ctx, cancel := clock.WithTimeout(r.Context(), h.syncer.clock, deliveryTimeout)
+	ctx, span := h.syncer.begin(r.Context(), OpWebhook, "")
+	ctx, cancel := clock.WithTimeout(ctx, h.syncer.clock, deliveryTimeout)
 	defer cancel()
 	d := refusal{Observation: Observation{Op: OpWebhook}}
-	if err := h.serve(ctx, w, r, &d); err != nil {
-		d.Err = err
+	err := h.serve(ctx, w, r, &d)
+	d.Err = err
+	h.syncer.end(ctx, span, start, d.Observation)
+	if err != nil {
 		h.syncer.refused(ctx, start, d)
 		failure := &failureWriter{ResponseWriter: w, status: problemOf(err).Status}
 		h.syncer.answer(failure, r, err)

@@ -110,8 +110,12 @@ var mutants = []mutant{
 		replace("e.settled", "true")},
 	{"a lookup holds the context of its first waiter", in("clerksync", "background.detach"),
 		replace("b.carry(request)", "request")},
-	{"a lookup is cancelled by its first waiter", in("clerksync", "Syncer.lookup"),
-		replace("s.background.detach(ctx)", "ctx")},
+	{"a lookup keeps the values of its first waiter", in("clerksync", "Syncer.beginDetached"),
+		remove("defer lent.values.Store(nil)")},
+	{"a panic of Observe refuses a request", in("clerksync", "Syncer.observe"),
+		remove(`defer s.logPanic(ctx, "Config.Observe")`)},
+	{"a lookup is cancelled by its first waiter", in("clerksync", "Syncer.find"),
+		replace("s.beginDetached(ctx, OpVisit, id)", "s.begin(ctx, OpVisit, id)")},
 	{"Sync joins a lookup", in("clerksync", "Syncer.Sync"),
 		replace("res, err := s.write(callCtx, s.readFromClerk(callCtx, clerkID), s.upsert)", `
 			v, err, _ := s.lookups.Do(clerkID, func() (any, error) {
@@ -161,9 +165,9 @@ var mutants = []mutant{
 
 	// What a visit asks Clerk, and when.
 	{"no background refresh", in("clerksync", "Syncer.refreshIfDue"),
-		remove("s.refresh(ctx, u.ClerkID)")},
+		remove("s.refresh(ctx, span, u.ClerkID)")},
 	{"a refresh is not written", in("clerksync", "Syncer.refreshIfDue"),
-		replace("s.refresh(ctx, u.ClerkID)", `
+		replace("s.refresh(ctx, span, u.ClerkID)", `
 			_ = s.readFromClerk(ctx, u.ClerkID)
 			s.observe(ctx, now, Observation{Op: OpRefresh})`)},
 	{"a banned user's record is not re-read", in("clerksync", "banMayBeLifted"),
