@@ -106,8 +106,25 @@ type Config struct {
 
 	// Observe is called after each operation, and for each request and delivery that is
 	// refused, on its goroutine. A refresh's context has no values of the request that caused
-	// it. Observe must be quick, and safe for concurrent use. Defaults to none.
+	// it. Observe must be quick, and safe for concurrent use. A panic in it is logged, and has no
+	// other effect. Defaults to none.
 	Observe func(context.Context, Observation)
+
+	// Start is called when an operation begins, for spans and traces; [Op] says which. It
+	// returns the context for the operation's work, which must be ctx or made from it, and a
+	// function that is called once at the end, unless the operation panics. Either may be nil. A
+	// visit that the cache answers is no operation.
+	//
+	// A Clerk call within another operation has the context that Start returned for that one.
+	// A lookup may serve several visits; it works with the context of the visit that began it.
+	// A lookup and a refresh go on after the request: ctx then has the request's values only
+	// until Start returns, so that a refresh's span can be linked to the request's, and
+	// afterwards what Start added to it. clerkID is empty if it is not known yet, as with a
+	// delivery, or if there are several users.
+	//
+	// Both functions must be quick, and safe for concurrent use. A panic in them is logged, and
+	// has no other effect. Defaults to none, which costs nothing.
+	Start func(ctx context.Context, op Op, clerkID string) (context.Context, func(Observation))
 
 	// Now is the clock for ages, expiry and signatures. Timeouts and the waits between
 	// retries run in real time. It must be safe for concurrent use. Defaults to time.Now.

@@ -21,7 +21,7 @@
 // the Store on MongoDB. To test an app, use package fakeclerk, a Clerk in the test's
 // process, and package memstore, a Store in memory. A handler's unit test needs only
 // [ContextWithUser]. [Config] lists everything that can be changed, [WriteProblem] what
-// clients see, [Observation] what metrics can be made of.
+// clients see, [Observation] what metrics and spans can be made of.
 //
 // The promise assumes nothing about the order or number of events, only this:
 //
@@ -68,15 +68,16 @@
 //     of visit.go, then visit_cache.go, visit_reread.go and standby.go. A user without a
 //     confirmed record, and what is remembered of failures: visit_create.go.
 //   - Acknowledged only after the write: webhook.go. Which signatures count:
-//     webhook_signature.go. What an event does: event.go.
+//     webhook_signature.go. The checks alone, for apps that queue: verifier.go. What an event
+//     does: event.go.
 //   - Which credential of a request counts: credential.go. Which tokens count as signed in:
-//     auth.go, internal/sessiontoken.
+//     auth.go, internal/sessiontoken. Which roles may pass: role.go.
 //   - What keeps a reconcile from deleting everybody: checkInstance and checkComplete
 //     (reconcile.go), then verifyAbsent (reconcile_sweep.go), which asks Clerk for each ghost
 //     (a record whose user Clerk does not have).
 //   - Retries, rate limits and pages of Clerk's API: internal/clerkapi.
 //   - Every wait is bounded: background.go, internal/clock, internal/retry.
 //   - What clients see, and what is never shown: problem.go. What a refusal leaves in the log
-//     and in the metrics: refusal.go.
+//     and in the metrics: refusal.go. What Observe and Start are told: observe.go, span.go.
 //   - Which settings are refused: config.go, internal/setting.
 package clerksync

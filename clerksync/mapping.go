@@ -207,7 +207,7 @@ func omitUnstorable(u *User) {
 const nameless = "extraFields."
 
 func mappingFailed(id string, err error) error {
-	return &Problem{Status: http.StatusInternalServerError, Code: codeMappingFailed, Err: fmt.Errorf("mapping user %s: %w", id, err)}
+	return &Problem{Status: http.StatusInternalServerError, Code: CodeMappingFailed, Err: fmt.Errorf("mapping user %s: %w", id, err)}
 }
 
 // checkMapped returns an error if Map has changed a field that it may not change.

@@ -23,7 +23,7 @@ type recordFailure struct{ err error }
 // Record failed.
 func withFailure(u *User, err error) (*User, bool) {
 	var p *Problem
-	if u == nil || !errors.As(err, &p) || p == nil || p.Code != codeRecordFailed {
+	if u == nil || !errors.As(err, &p) || p == nil || p.Code != CodeRecordFailed {
 		return nil, false
 	}
 	c := u.Clone()

@@ -49,10 +49,11 @@ func New(cfg Config) (*Syncer, error) {
 		handovers:  newHandoverLog(maxHandoversKnown),
 		background: newBackground(cfg.clock, cfg.Logger),
 		logLimit:   newLogLimit(cfg.clock),
-		api: clerkapi.New(clerkapi.Config{
-			Backend: cfg.Backend, SecretKey: cfg.SecretKey, APIURL: cfg.APIURL, HTTPClient: cfg.HTTPClient, Clock: cfg.clock,
-		}),
 	}
+	s.api = clerkapi.New(clerkapi.Config{
+		Backend: cfg.Backend, SecretKey: cfg.SecretKey, APIURL: cfg.APIURL, HTTPClient: cfg.HTTPClient, Clock: cfg.clock,
+		OnCall: s.onClerkCall(),
+	})
 	s.tokens = newTokenVerifier(&s.cfg, s.api, s.background)
 	s.warnOfLegacy()
 	return s, nil
@@ -83,10 +84,13 @@ func (s *Syncer) Sync(ctx context.Context, clerkID string) (Result, error) {
 		s.observe(ctx, start, Observation{Op: OpSync, Err: errNotUserID})
 		return Result{}, errNotUserID
 	}
+	ctx, span := s.begin(ctx, OpSync, clerkID)
 	callCtx, cancel := clock.WithTimeout(ctx, s.clock, callTimeout)
 	defer cancel()
 	res, err := s.write(callCtx, s.readFromClerk(callCtx, clerkID), s.upsert)
-	s.observe(ctx, start, Observation{Op: OpSync, ClerkID: clerkID, Outcome: res.Outcome, Err: err})
+	o := Observation{Op: OpSync, ClerkID: clerkID, Outcome: res.Outcome, Err: err}
+	s.end(ctx, span, start, o)
+	s.observe(ctx, start, o)
 	if err != nil {
 		return Result{}, err // the ban may be written
 	}

@@ -61,7 +61,7 @@ import (
 // which the caller may modify.
 //
 // ctx only limits the caller's own wait. The lookup, which may serve several callers, does
-// not see its values, such as a transaction or a trace.
+// not see its values, such as a transaction; it sees what [Config].Start has added to them.
 //
 // Errors: [ErrUserInactive] if the user is deleted, suspended or banned; [ErrUserUnknown]
 // if Clerk does not have the user; [ErrUnavailable] if Clerk or the Store failed and
@@ -101,6 +101,7 @@ type found struct {
 	outcome Outcome // of the write, if there was one
 	current bool    // not invalidated while it was loaded
 	reread  bool    // Clerk was asked about a record that the Store had
+	span    spanEnd // of a visit that the cache did not answer
 }
 
 // visit is User for a visitor with a session token. The record
@@ -115,10 +116,11 @@ func (s *Syncer) visit(ctx context.Context, id string, token visitToken) (*User,
 			f.user = nil
 		}
 	}
-	if err == nil && s.cfg.Observe == nil {
+	if err == nil && s.cfg.Observe == nil && f.span == nil {
 		return f.user, nil
 	}
 	o := Observation{Op: OpVisit, ClerkID: id, Source: f.source, Outcome: f.outcome, Err: err}
+	s.end(ctx, f.span, now, o)
 	switch {
 	case err == nil:
 		s.observe(ctx, now, o)
@@ -163,7 +165,15 @@ func (s *Syncer) find(ctx context.Context, id string, now time.Time, token visit
 	if !clerkapi.ValidUserID(id) {
 		return found{}, errNotUserID
 	}
-	f, err := s.lookup(ctx, id, now, token)
+	detached, span := s.beginDetached(ctx, OpVisit, id)
+	f, err := s.findOutside(ctx, detached, id, now, token)
+	f.span = span
+	return f, err
+}
+
+// findOutside is find for a user whose record the cache may not answer with.
+func (s *Syncer) findOutside(ctx, detached context.Context, id string, now time.Time, token visitToken) (found, error) {
+	f, err := s.lookup(ctx, detached, id, now, token)
 	if err == nil || !errors.Is(err, ErrUnavailable) {
 		return f, err
 	}
@@ -186,14 +196,14 @@ func (s *Syncer) servable(u *User, now time.Time, version sessiontoken.Version) 
 	return !s.needsReread(u, now, version)
 }
 
-// lookup waits for the lookup of this user that is under way, or begins one.
-func (s *Syncer) lookup(ctx context.Context, id string, now time.Time, token visitToken) (found, error) {
+// lookup waits for the lookup of this user that is under way, or begins one, which works with
+// the detached context.
+func (s *Syncer) lookup(ctx, detached context.Context, id string, now time.Time, token visitToken) (found, error) {
 	if ctx.Err() != nil {
 		return found{}, unavailable(context.Cause(ctx))
 	}
 	cached, ok := s.cache.standby(id, now)
 	newer := ok && s.needsReread(cached, now, token.version)
-	detached := s.background.detach(ctx)
 	heard, checked := true, false
 	s.audiences.join(id)
 	defer func() { s.logUnheard(detached, id, s.audiences.leave(id, heard)) }()
@@ -346,7 +356,7 @@ func (s *Syncer) readAndUpsert(ctx context.Context, id string) (found, error) {
 	m := s.readFromClerk(ctx, id)
 	gen := s.cache.generation(id).Load()
 	res, err := s.write(ctx, m, s.upsertQuietly)
-	if p := (*Problem)(nil); errors.As(err, &p) && p.Code == codeMappingFailed {
+	if p := (*Problem)(nil); errors.As(err, &p) && p.Code == CodeMappingFailed {
 		err = &Problem{Status: http.StatusServiceUnavailable, Code: p.Code, RetryAfter: failureFor, Err: p.Err}
 	}
 	if err != nil && res.Outcome == 0 {

@@ -10,15 +10,22 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo"
 )
 
-// someAdoptions is how many scenarios TestExploreAdopt runs by default.
-const someAdoptions = 15
+// someAdoptions is how many scenarios TestExploreAdopt runs by default, manyAdoptions with
+// -explore=many.
+const (
+	someAdoptions = 15
+	manyAdoptions = 800
+)
 
 // TestExploreAdopt is TestExplore for Stores that adopt, on records that the app had before Clerk.
 func TestExploreAdopt(t *testing.T) {
 	t.Parallel()
 	all := adoptScenarios()
-	if *explore == "some" {
+	switch *explore {
+	case "some":
 		all = choose(all, someAdoptions)
+	case "many":
+		all = choose(all, manyAdoptions)
 	}
 	exploreAll(t, newExplorer(t, adoptAny()), all, *explore == "two")
 }
@@ -121,9 +128,6 @@ func adoptScenarios() (all []scenario) {
 		}
 		for _, a := range operations {
 			for _, b := range slices.Concat(operations, app) {
-				if a.parts != nil && (b.name == ofTheApp[0].name || b.name == ofTheApp[1].name) {
-					continue // a batch of which a part fails may write Clerk's fields of a linked record again
-				}
 				all = append(all, scenario{before, a, b})
 			}
 		}

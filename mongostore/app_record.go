@@ -1,10 +1,13 @@
 package mongostore
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
 	"reflect"
+	"slices"
+	"strconv"
 	"strings"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -36,24 +39,69 @@ func misfit(raw bson.Raw, into reflect.Type, err error) error {
 	if !errors.As(err, &at) || len(at.Keys()) == 0 {
 		return fmt.Errorf("the document does not decode into %v", into)
 	}
-	field := shownPath(at.Keys())
+	field := shownPath(at.Keys(), into)
 	if v, err := raw.LookupErr(at.Keys()...); err == nil {
 		return fmt.Errorf("the field %q is of type %s in the document, and does not decode into %v", field, typeName(v.Type), into)
 	}
 	return fmt.Errorf("the field %q does not decode into %v", field, into)
 }
 
-// shownPath is a path for an error text, which is logged. Below a map of T's, users may have
-// chosen the names, so one that an address or a person's text could be is not shown.
-func shownPath(keys []string) string {
-	const harmless = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
+// shownPath is a path for an error text, which is logged. It shows names of T's own fields and
+// positions in lists. Keys of maps are not shown: users may have chosen them.
+func shownPath(keys []string, t reflect.Type) string {
 	shown := make([]string, len(keys))
 	for i, key := range keys {
-		if shown[i] = key; len(key) > 64 || strings.Trim(key, harmless) != "" {
-			shown[i] = "…"
-		}
+		shown[i], t = shownKey(key, t)
 	}
 	return strings.Join(shown, ".")
+}
+
+// shownKey returns a key as it may be shown, and the type of what it leads to, nil for any. t is
+// the type that has the key.
+func shownKey(key string, t reflect.Type) (string, reflect.Type) {
+	const hidden = "…"
+	for t != nil && t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	if t == nil {
+		return hidden, nil
+	}
+	switch t.Kind() {
+	case reflect.Struct:
+		if name, field := fieldOf(t, key); field != nil {
+			return name, field
+		}
+	case reflect.Slice, reflect.Array:
+		if _, err := strconv.Atoi(key); err == nil {
+			return key, t.Elem()
+		}
+	case reflect.Map:
+		return hidden, t.Elem()
+	}
+	return hidden, nil
+}
+
+// fieldOf returns the name in documents and the type of the field of a struct that key decodes
+// into, nil for none.
+func fieldOf(t reflect.Type, key string) (string, reflect.Type) {
+	for i := range t.NumField() {
+		f := t.Field(i)
+		name, options, _ := strings.Cut(f.Tag.Get("bson"), ",")
+		inlined := f.Type
+		if inlined.Kind() == reflect.Pointer {
+			inlined = inlined.Elem()
+		}
+		if slices.Contains(strings.Split(options, ","), "inline") && inlined.Kind() == reflect.Struct {
+			if name, field := fieldOf(inlined, key); field != nil {
+				return name, field
+			}
+			continue
+		}
+		if name = cmp.Or(name, strings.ToLower(f.Name)); strings.EqualFold(name, key) {
+			return name, f.Type
+		}
+	}
+	return "", nil
 }
 
 // ObjectID returns the _id of a user's record, for queries of other collections that refer to
@@ -78,7 +126,7 @@ func (s *Store) makeRecord(u *clerksync.User, raw bson.Raw) error {
 	record, err := s.callRecord(raw)
 	if err != nil {
 		return &clerksync.Problem{
-			Status: http.StatusInternalServerError, Code: "record_failed",
+			Status: http.StatusInternalServerError, Code: clerksync.CodeRecordFailed,
 			Err: fmt.Errorf("mongostore: Options.Record of user %s: %w", u.ClerkID, err),
 		}
 	}

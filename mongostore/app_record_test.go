@@ -24,8 +24,12 @@ type member struct {
 	Teams   []struct {
 		Size int `bson:"size"`
 	} `bson:"teams"`
-	Limits map[string]int `bson:"limits"` // by the user's own names
+	Limits map[string]int   `bson:"limits"` // by the user's own names
+	Homes  map[string]*home `bson:"homes"`
+	Where  home             `bson:",inline"`
 }
+
+type home struct{ Zip int }
 
 func openMembers(t *testing.T) rawStore {
 	coll := newCollection(t)
@@ -140,8 +144,11 @@ func TestRecordFails(t *testing.T) {
 			`the field "credits" is of type string in the document, and does not decode into mongostore_test.member`},
 		"in an array": {map[string]any{"teams": bson.A{bson.D{{Key: "size", Value: 1}}, bson.D{{Key: "size", Value: secret}}}}, nil,
 			`the field "teams.1.size" is of type string`},
-		"under a user's own name": {map[string]any{"limits": bson.D{{Key: secret + "@example", Value: "x"}}}, nil,
+		"under a user's own name": {map[string]any{"limits": bson.D{{Key: secret, Value: "x"}}}, nil,
 			`the field "limits.…" is of type string`},
+		"below a user's own name": {map[string]any{"homes": bson.D{{Key: secret, Value: bson.D{{Key: "zip", Value: secret}}}}}, nil,
+			`the field "homes.….zip" is of type string`},
+		"inline":   {map[string]any{"zip": secret}, nil, `the field "zip" is of type string`},
 		"an error": {nil, func(bson.Raw) (any, error) { return nil, errors.New("no plan") }, "no plan"},
 		"a panic":  {nil, func(bson.Raw) (any, error) { panic(secret) }, "panic of type string"},
 	} {

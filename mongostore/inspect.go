@@ -117,6 +117,9 @@ type AdoptionWay struct {
 	On bool `json:"on"`
 	// Field is the path in the collection by which it finds records.
 	Field string `json:"field"`
+	// Has is how many users without a record have what it goes by: an external id, or an
+	// e-mail address.
+	Has int `json:"has"`
 	// Adopts is how many users it would link, Refuses for how many an Upsert would fail,
 	// because the record is another user's, or because the address is unproven, ambiguous or
 	// not Trusted.

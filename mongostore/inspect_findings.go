@@ -28,7 +28,7 @@ const (
 	findDeleted   = "deleted"      // records of the app's that look deleted by Clerk
 	findSynced    = "synced"       // records of the app's that look written by clerksync
 	findInactive  = "inactive"     // records that clerksync takes for suspended
-	findName      = "name"         // fields that may be clerksync's under another name
+	findName      = "other_name"   // fields that may be clerksync's under another name
 	findIndex     = "index"        // an index, or a collation, in the way
 	findWrites    = "writes"       // the server refuses writes, or retryable ones
 )

@@ -282,6 +282,11 @@ func TestInspectFindings(t *testing.T) {
 				{findUnlinked, "", false, 2, nil}, {findAmbiguous, "email", false, 2, nil},
 				{findReplaced, "name", false, 2, Fields{"name": "clerk_name"}},
 			}},
+		"a field accepted, and no kind": {j: judgement{accept: []string{"name"}}, docs: []bson.D{linked("name", "Ada", "is_active", true)},
+			want: []brief{
+				{findName, "", true, 1, Fields{"isActive": "is_active"}},
+				{findReplaced, "name", false, 1, Fields{"name": "clerk_name"}},
+			}},
 		"roles of Clerk's": {j: judgement{users: &userSurvey{roleFromClerk: true}}, docs: []bson.D{linked("role", "ADMIN")},
 			want: []brief{{findReplaced, "role", true, 1, Fields{"role": "clerkRole"}}}},
 		"names of Map's": {j: judgement{users: &userSurvey{extra: map[string]bool{"plan": true, "seats": true}}},

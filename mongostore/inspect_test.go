@@ -126,7 +126,7 @@ func TestInspectProposes(t *testing.T) {
 			if found.Ready || len(found.Fields) == 0 {
 				t.Fatalf("nothing is proposed: %+v", found)
 			}
-			if again := inspected(t, coll, o, "replaced", "type", "name"); !again.Ready {
+			if again := inspected(t, coll, o, "replaced", "type", "other_name"); !again.Ready {
 				t.Errorf("after accepting: %+v", again.Findings)
 			}
 			maps.Copy(o.Fields, found.Fields)

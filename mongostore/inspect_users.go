@@ -89,10 +89,10 @@ func (u *userSurvey) count(ctx context.Context, us []*clerksync.User) error {
 	if err != nil {
 		return err
 	}
-	for i := range us {
+	for i, user := range us {
 		ext, mail := external[i], email[i]
-		u.counts.ByExternalID.add(ext)
-		u.counts.ByEmail.add(mail)
+		u.counts.ByExternalID.add(user.ExternalID, ext)
+		u.counts.ByEmail.add(user.Email, mail)
 		if ext.By == "" && ext.Err == nil {
 			ext = mail // e-mail is tried if the external id names no record
 		}
@@ -107,7 +107,11 @@ func (u *userSurvey) count(ctx context.Context, us []*clerksync.User) error {
 	return nil
 }
 
-func (w *AdoptionWay) add(a clerksync.Adoption) {
+// add counts a user who has value, and what the way would do to the user.
+func (w *AdoptionWay) add(value string, a clerksync.Adoption) {
+	if value != "" {
+		w.Has++
+	}
 	switch {
 	case a.Err != nil:
 		w.Refuses++

@@ -1,6 +1,7 @@
 package mongostore_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
 
 	"github.com/clerksync/clerksync-go/clerksync"
 	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
@@ -254,6 +256,27 @@ func TestLegacyMapped(t *testing.T) {
 	}
 }
 
+// wantAdoption checks what Inspect says about the users of TestReconcileAdopts.
+func wantAdoption(t *testing.T, coll *mongo.Collection, opts *mongostore.Options, want mongostore.AdoptionCounts) {
+	t.Helper()
+	var us []*clerksync.User
+	for _, who := range []string{"ada", "new", "twice", "eve", "somebody"} {
+		us = append(us, change(person(who, 1), func(u *clerksync.User) { u.EmailProven, u.Extra = true, nil }))
+	}
+	us[1].ExternalID = "a7"
+	found, err := mongostore.Inspect(t.Context(), coll, opts, mongostore.InspectOptions{
+		Users: func(ctx context.Context, visit func(context.Context, []*clerksync.User) error) error {
+			return visit(ctx, us)
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(&want, found.Adoption); d != "" {
+		t.Errorf("adoption (-want +got):\n%s", d)
+	}
+}
+
 // TestReconcileAdopts takes over a collection of an app that had users before Clerk. A dry run says
 // beforehand what the run does. A ghost sweep right afterwards deletes no adopted record, although
 // Clerk's list does not have the users yet and the records are old.
@@ -286,6 +309,16 @@ func TestReconcileAdopts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	wantAdoption(t, coll, opts, mongostore.AdoptionCounts{
+		Users: 5, New: 2, Either: 2, // Eve counts as new: a finding says that her address has capitals
+		ByExternalID: mongostore.AdoptionWay{On: true, Field: "legacyId", Has: 1, Adopts: 1},
+		ByEmail:      mongostore.AdoptionWay{On: true, Field: "email", Has: 5, Adopts: 1, Refuses: 1},
+	})
+	wantAdoption(t, coll, nil, mongostore.AdoptionCounts{
+		Users: 5, New: 3, Either: 1,
+		ByExternalID: mongostore.AdoptionWay{Field: "_id", Has: 1},
+		ByEmail:      mongostore.AdoptionWay{Field: "email", Has: 5, Adopts: 1, Refuses: 1},
+	})
 	for _, dry := range []bool{true, false} {
 		report, err := s.Reconcile(t.Context(), clerksync.ReconcileOptions{DryRun: dry})
 		if !errors.Is(err, clerksync.ErrUnlinked) || !report.Complete {

@@ -110,8 +110,12 @@ var mutants = []mutant{
 		replace("e.settled", "true")},
 	{"a lookup holds the context of its first waiter", in("clerksync", "background.detach"),
 		replace("b.carry(request)", "request")},
-	{"a lookup is cancelled by its first waiter", in("clerksync", "Syncer.lookup"),
-		replace("s.background.detach(ctx)", "ctx")},
+	{"a lookup keeps the values of its first waiter", in("clerksync", "Syncer.beginDetached"),
+		remove("defer lent.values.Store(nil)")},
+	{"a panic of Observe refuses a request", in("clerksync", "Syncer.observe"),
+		remove(`defer s.logPanic(ctx, "Config.Observe")`)},
+	{"a lookup is cancelled by its first waiter", in("clerksync", "Syncer.find"),
+		replace("s.beginDetached(ctx, OpVisit, id)", "s.begin(ctx, OpVisit, id)")},
 	{"Sync joins a lookup", in("clerksync", "Syncer.Sync"),
 		replace("res, err := s.write(callCtx, s.readFromClerk(callCtx, clerkID), s.upsert)", `
 			v, err, _ := s.lookups.Do(clerkID, func() (any, error) {
@@ -161,9 +165,9 @@ var mutants = []mutant{
 
 	// What a visit asks Clerk, and when.
 	{"no background refresh", in("clerksync", "Syncer.refreshIfDue"),
-		remove("s.refresh(ctx, u.ClerkID)")},
+		remove("s.refresh(ctx, span, u.ClerkID)")},
 	{"a refresh is not written", in("clerksync", "Syncer.refreshIfDue"),
-		replace("s.refresh(ctx, u.ClerkID)", `
+		replace("s.refresh(ctx, span, u.ClerkID)", `
 			_ = s.readFromClerk(ctx, u.ClerkID)
 			s.observe(ctx, now, Observation{Op: OpRefresh})`)},
 	{"a banned user's record is not re-read", in("clerksync", "banMayBeLifted"),
@@ -208,6 +212,13 @@ var mutants = []mutant{
 	{"a banned user is let in", in("clerksync", "barred"),
 		replace("u.Banned", "false")},
 
+	{"RequireRole lets everybody through", in("clerksync", "roleErr"),
+		replace("slices.Contains(roles, u.Role)", "true")},
+	{"the empty role is one", in("clerksync", "roleErr"),
+		replace(`u.Role != ""`, "true")},
+	{"a role that is not known counts", in("clerksync", "roleErr"),
+		replace("u.Partial", "false")},
+
 	// Webhooks.
 	{"a webhook is acknowledged though the write failed", in("clerksync", "webhookHandler.serve"),
 		replace("clerkID, res, err := h.syncer.applyEvent(ctx, e)", "clerkID, res, _ := h.syncer.applyEvent(ctx, e)")},
@@ -226,6 +237,15 @@ var mutants = []mutant{
 		replace(`value != "" && element != value`, "false")},
 	{"a webhook's age does not matter", in("clerksync", "signatureVerifier.verify"),
 		replace("off > tolerance", "false")},
+
+	{"Verify takes an event that is not signed", in("clerksync", "Verifier.verify"),
+		replace("if err != nil { return Event{}, err }", "if id == \"\" { return Event{}, err }")},
+	{"Verify takes an event of another instance", in("clerksync", "Verifier.checkInstance"),
+		replace("e.InstanceID == v.instanceID", "true")},
+	{"Verify does not look at the time", in("clerksync", "Verifier.Verify"),
+		replace("v.verify(header, body, v.now())", "v.verify(header, body, time.Unix(1772366400, 0))")},
+	{"Verify takes a body of any size", in("clerksync", "Verifier.verify"),
+		replace("int64(len(body)) > v.maxBytes", "false")},
 
 	// Reconcile.
 	{"Reconcile does not ask about a ghost again", in("clerksync", "sweep.verifyAbsent"),
@@ -334,6 +354,8 @@ var mutants = []mutant{
 	{"mongostore: one of several records that the external id names is adopted", in("mongostore", "adopter.chooseNamed"),
 		replace("case 1: return choiceOf(u, candidates[0], clerksync.ByExternalID)",
 			"case 1, 2: return choiceOf(u, candidates[0], clerksync.ByExternalID)")},
+	{"mongostore: an error about the app's Record shows what a user chose", in("mongostore", "shownKey"),
+		replace("return hidden, t.Elem()", "return key, t.Elem()")},
 	{"mongostore: another user's record is no conflict", in("mongostore", "adopter.chooseNamed"),
 		replace("r.hasClerkID()", "false")},
 	{"mongostore: a tombstone is adopted", in("mongostore", "unlinked"),

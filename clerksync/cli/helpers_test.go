@@ -153,11 +153,29 @@ func (o output) want(t *testing.T, code int, parts ...string) {
 	}
 }
 
+// adoptingStore says the same of each user without a record.
+type adoptingStore struct {
+	*memstore.Store
+	adoption clerksync.Adoption
+}
+
+func (s adoptingStore) Adoptions(_ context.Context, us []*clerksync.User) ([]clerksync.Adoption, error) {
+	if len(us) != 1 || us[0].ExternalID != "a7" || !us[0].EmailProven {
+		return nil, errors.New("the user is not as Clerk has it")
+	}
+	return []clerksync.Adoption{s.adoption}, nil
+}
+
+func (s adoptingStore) DeactivateExternal(ctx context.Context, id, _ string, at time.Time) (clerksync.Result, error) {
+	return s.Deactivate(ctx, id, at)
+}
+
 // fakeDatabase is a database in memory.
 type fakeDatabase struct {
 	records  *memstore.Store
-	settings settings           // what it was last opened with
-	options  mongostore.Options // likewise
+	adoption *clerksync.Adoption // of each user without a record; nil if the Store adopts none
+	settings settings            // what it was last opened with
+	options  mongostore.Options  // likewise
 	openErr  error
 	mappedID string
 	isEmpty  bool
@@ -167,7 +185,12 @@ type fakeDatabase struct {
 	closed   bool
 }
 
-func (d *fakeDatabase) store() clerksync.Store                   { return d.records }
+func (d *fakeDatabase) store() clerksync.Store {
+	if d.adoption != nil {
+		return adoptingStore{d.records, *d.adoption}
+	}
+	return d.records
+}
 func (d *fakeDatabase) empty(context.Context) (bool, error)      { return d.isEmpty, nil }
 func (d *fakeDatabase) mapped(context.Context) (string, error)   { return d.mappedID, nil }
 func (d *fakeDatabase) indexes(context.Context) ([]index, error) { return d.list, nil }

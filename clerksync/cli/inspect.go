@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -221,7 +222,7 @@ func recordRows(found *mongostore.Inspection) [][]string {
 
 func adoptionText(a *mongostore.AdoptionCounts) string {
 	way := func(w mongostore.AdoptionWay) string {
-		text := "would adopt a record by " + w.Field
+		text := fmt.Sprintf("of %d who have one would adopt a record by %s", w.Has, w.Field)
 		if w.Refuses > 0 {
 			text += fmt.Sprintf("; %d would be refused", w.Refuses)
 		}
@@ -230,9 +231,13 @@ func adoptionText(a *mongostore.AdoptionCounts) string {
 		}
 		return text
 	}
+	external := way(a.ByExternalID)
+	if w := a.ByExternalID; w.Has > 0 && w.Adopts+w.Refuses == 0 {
+		external += "; if another field holds them, set Adopt.ByExternalID to it"
+	}
 	return fmt.Sprintf("Clerk has %s:\n", count(a.Users, "user")) + layOut([][]string{
 		{"linked", number(a.Linked), "have a record"},
-		{"by external id", number(a.ByExternalID.Adopts), way(a.ByExternalID)},
+		{"by external id", number(a.ByExternalID.Adopts), external},
 		{"by e-mail", number(a.ByEmail.Adopts), way(a.ByEmail)},
 		{"either way", number(a.Either), "would adopt a record"},
 		{"new", number(a.New), "would get a new record"},
@@ -266,7 +271,21 @@ func findingText(n int, f *mongostore.Finding) string {
 	if f.Fix != "" {
 		lines = append(lines, strings.Split(f.Fix, "\n")...)
 	}
+	if accept := acceptance(f); f.Decision && accept != "" {
+		lines = append(lines, "or, if that is all right: -accept "+accept)
+	}
 	return fmt.Sprintf("%3d. %s\n", n, strings.Join(lines, "\n     "))
+}
+
+// acceptance is what -accept takes to accept a finding, empty if nothing does.
+func acceptance(f *mongostore.Finding) string {
+	switch f.Kind {
+	case "index", "writes":
+		return ""
+	case "replaced", "type", "extra", "name": // there may be several
+		return visible(cmp.Or(f.Field, f.Kind))
+	}
+	return f.Kind
 }
 
 // fieldLines are the lines of a Go map.

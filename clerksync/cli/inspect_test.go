@@ -21,6 +21,13 @@ var inspections = map[string]mongostore.Inspection{
 		Ready: true, Records: 2, Read: 2, Linked: 2, Writes: "accepted",
 	},
 	"empty": {Ready: true, Writes: "not checked"},
+	"named": {
+		Records: 3, Read: 3, Unlinked: 3, Unsynced: 3, Writes: "accepted",
+		Adoption: &mongostore.AdoptionCounts{
+			Users: 3, New: 3, ByExternalID: mongostore.AdoptionWay{Field: "_id", Has: 3}, ByEmail: mongostore.AdoptionWay{Field: "email"},
+		},
+		Findings: []mongostore.Finding{{Kind: "unlinked", Decision: true, Records: 3, Text: "no Clerk id"}},
+	},
 	"notes": {
 		Ready: true, Records: 3, Read: 3, Unlinked: 3, Unsynced: 3, Writes: "accepted",
 		Findings: []mongostore.Finding{{Kind: "unlinked", Records: 3, Text: "no Clerk id"}},
@@ -29,8 +36,8 @@ var inspections = map[string]mongostore.Inspection{
 		Records: 5_000_000, Read: 1_000_000, Sample: true, Linked: 1, Unlinked: 999_999, Unsynced: 1_000_000, Writes: "refused",
 		Adoption: &mongostore.AdoptionCounts{
 			Users: 12, Linked: 1, New: 2, Either: 8,
-			ByExternalID: mongostore.AdoptionWay{On: true, Field: "_id", Adopts: 6, Refuses: 1},
-			ByEmail:      mongostore.AdoptionWay{Field: "email", Adopts: 3},
+			ByExternalID: mongostore.AdoptionWay{On: true, Field: "_id", Has: 9, Adopts: 6, Refuses: 1},
+			ByEmail:      mongostore.AdoptionWay{Field: "email", Has: 10, Adopts: 3},
 		},
 		Findings: []mongostore.Finding{
 			{Kind: "index", Decision: true, Text: `the unique index "a"`, Fix: "replace it:\n\tone line\n\tanother"},

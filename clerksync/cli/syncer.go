@@ -27,6 +27,7 @@ func (s *settings) configs(env environment) (*clerksync.Config, *mongostore.Opti
 	}
 	if env.configure != nil {
 		env.configure(config, options)
+		options.Record = nil // no command needs it, and a document that does not decode would fail one
 	}
 	return config, options
 }

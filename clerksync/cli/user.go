@@ -56,7 +56,15 @@ func runUser(ctx context.Context, c *call, args []string) (err error) {
 		return err
 	}
 	cmp := compare(id, record, inClerk, config.Map != nil, keeps(db.store()))
-	cmp.judge(record, inClerk, func(name string, plus ...string) string { return c.env.commandLine(&f, name, plus...) })
+	command := func(name string, plus ...string) string { return c.env.commandLine(&f, name, plus...) }
+	cmp.judge(record, inClerk, command)
+	if cmp.Verdict == noRecord {
+		adoption, err := adoptionOf(bounded, db.store(), inClerk)
+		if err != nil {
+			return err
+		}
+		cmp.judgeAdoption(adoption, command)
+	}
 	if s.json {
 		err = printJSON(c.stdout, cmp)
 	} else {
@@ -285,6 +293,31 @@ func (c *comparison) judgeVersions(record, inClerk *clerksync.User, command func
 	default:
 		c.conclude(inStep, "the record is in step with Clerk: there is nothing to do")
 		c.InStep = true
+	}
+}
+
+// adoptionOf returns what the Store would do to a user who has no record.
+func adoptionOf(ctx context.Context, s clerksync.Store, u *clerksync.User) (clerksync.Adoption, error) {
+	adopting, ok := s.(clerksync.AdoptStore)
+	if !ok {
+		return clerksync.Adoption{}, nil
+	}
+	adoptions, err := adopting.Adoptions(ctx, []*clerksync.User{u})
+	if err != nil {
+		return clerksync.Adoption{}, err
+	}
+	return adoptions[0], nil
+}
+
+// judgeAdoption is judge for a user without a record whom the Store would link to one of the
+// app's, or would not let have one.
+func (c *comparison) judgeAdoption(a clerksync.Adoption, command func(string, ...string) string) {
+	switch {
+	case a.Err != nil:
+		c.conclude(noRecord, "Clerk has the user, the collection does not, and the user cannot get a record: %s", plain(a.Err.Error()))
+	case a.By != "":
+		c.conclude(noRecord, "no record has the user's id: the user's next visit links a record of the app's (%s), and so does %s",
+			a.By, command("reconcile"))
 	}
 }
 

@@ -2,15 +2,18 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/clerksync/clerksync-go/clerksync"
 	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
+	"github.com/clerksync/clerksync-go/mongostore"
 )
 
 func TestUser(t *testing.T) {
@@ -94,6 +97,45 @@ func TestUserWithoutRecord(t *testing.T) {
 	o = f.run(t, "user", "user_nobody")
 	o.want(t, exitFailed)
 	golden(t, "user", "unknown", o.String())
+}
+
+// A Store that adopts says what becomes of a user without a record.
+func TestUserAdoption(t *testing.T) {
+	t.Parallel()
+	unlinked := &clerksync.ConflictError{Field: "email", Err: clerksync.ErrUnlinked}
+	for name, tt := range map[string]struct {
+		adoption clerksync.Adoption
+		want     string
+	}{
+		"none":    {clerksync.Adoption{}, "the user's next visit creates the record"},
+		"linked":  {clerksync.Adoption{By: clerksync.ByEmail}, "the user's next visit links a record of the app's (email), and so does clerksync reconcile"},
+		"refused": {clerksync.Adoption{Err: unlinked}, "the user cannot get a record: "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t)
+			f.clerk.CreateUser(fakeclerk.NewUser{ID: ada, Email: "ada@example.com", ExternalID: "a7"})
+			f.db.adoption = &tt.adoption
+			o := f.run(t, "user", ada)
+			o.want(t, exitDiffer, "No record: ", tt.want)
+			if tt.adoption != (clerksync.Adoption{}) {
+				o.lacks(t, "creates the record")
+			}
+		})
+	}
+}
+
+// The app's Record decodes documents for its handlers. One that does not decode fails no command.
+func TestCommandsIgnoreRecord(t *testing.T) {
+	t.Parallel()
+	f := newAda(t)
+	f.env.configure = func(_ *clerksync.Config, o *mongostore.Options) {
+		o.Record = func(bson.Raw) (any, error) { return nil, errors.New("does not decode") }
+	}
+	f.run(t, "user", ada).want(t, exitDone)
+	if f.db.options.Record != nil {
+		t.Error("the Store decodes with the app's Record")
+	}
 }
 
 func TestUserClerkFails(t *testing.T) {

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -25,6 +28,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type app struct {
 	t     *testing.T
 	clerk *fakeclerk.Server
+	uri   string // of the database
 	users *mongo.Collection
 	open  func(context.Context, *mongo.Collection) (*mongostore.Store, error)
 }
@@ -48,7 +52,7 @@ func newApp(t *testing.T, open func(context.Context, *mongo.Collection) (*mongos
 			t.Error(err)
 		}
 	})
-	return &app{t: t, clerk: clerkServer, users: client.Database("app").Collection("users"), open: open}
+	return &app{t: t, clerk: clerkServer, uri: db.URI(), users: client.Database("app").Collection("users"), open: open}
 }
 
 // insert adds a record of the app's and returns its _id.
@@ -144,6 +148,16 @@ func TestEmails(t *testing.T) {
 	}
 	a.expect(bob, map[string]string{"clerkId": ""})
 	a.expectCount(2)
+
+	err := a.clerk.UpdateUser(stranger, func(u *fakeclerk.UserObject) { // who was bob
+		u.EmailAddresses[0].Verification.Status, u.EmailAddresses[0].Verification.Strategy = "verified", "email_code"
+	})
+	syncer.Forget(stranger) // the refusal, as an event for the user does; otherwise it lasts ten seconds
+	if w := a.visit(syncer, stranger, ok); err != nil || w.Code != http.StatusOK {
+		t.Errorf("after the address is proven: %v, %d, want 200", err, w.Code)
+	}
+	a.expect(bob, map[string]string{"clerkId": stranger})
+	a.expectCount(2)
 }
 
 func TestExternalIDs(t *testing.T) {
@@ -151,9 +165,22 @@ func TestExternalIDs(t *testing.T) {
 	a := newApp(t, openExternalIDs)
 	id := a.insert(bson.D{{Key: "email", Value: "old@example.com"}, {Key: "plan", Value: "pro"}}).(bson.ObjectID)
 	clerkID := a.clerk.CreateUser(fakeclerk.NewUser{Email: "new@example.com", ExternalID: id.Hex()})
-	a.link()
+	syncer, _ := a.link()
 	a.expect(id, map[string]string{"clerkId": clerkID, "email": "new@example.com", "plan": "pro", "adoptedBy": clerksync.ByExternalID})
 	a.expectCount(1)
+
+	// Without ByEmail, a reconcile holds a user with the address of an unlinked record back. A visit does not.
+	a.insert(bson.D{{Key: "email", Value: "bob@example.com"}})
+	bob := a.clerk.CreateUser(fakeclerk.NewUser{Email: "bob@example.com"})
+	report, err := syncer.Reconcile(t.Context(), clerksync.ReconcileOptions{})
+	if !errors.Is(err, clerksync.ErrUnlinked) || report.Unlinked.Count != 1 {
+		t.Errorf("%v, %d unlinked, want 1", err, report.Unlinked.Count)
+	}
+	a.expectCount(2)
+	if w := a.visit(syncer, bob, ok); w.Code != http.StatusOK {
+		t.Errorf("a visit: %d", w.Code)
+	}
+	a.expectCount(3)
 }
 
 func TestFieldNames(t *testing.T) {
@@ -201,5 +228,45 @@ func TestMongoose(t *testing.T) {
 			t.Errorf("__v = %v, want 0: it is Mongoose's", v)
 		}
 	}
+	a.expectCount(2)
+}
+
+// TestCommand builds the app's own command and does with it what the guide says.
+func TestCommand(t *testing.T) {
+	t.Parallel()
+	a := newApp(t, nil)
+	command := filepath.Join(t.TempDir(), "clerksync")
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", command, "./clerksync").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	run := func(wantStatus int, want string, args ...string) {
+		t.Helper()
+		cmd := exec.CommandContext(t.Context(), command, append(args, "-batch-size", "100")...)
+		cmd.Dir = t.TempDir() // no .env of the developer's
+		cmd.Env = append(os.Environ(), "CLERK_SECRET_KEY="+a.clerk.SecretKey(), "CLERK_API_URL="+a.clerk.APIURL(),
+			"MONGODB_URI="+a.uri, "MONGODB_DATABASE=app", "MONGODB_COLLECTION=users")
+		out, err := cmd.CombinedOutput()
+		if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
+			t.Fatal(err)
+		}
+		if got := cmd.ProcessState.ExitCode(); got != wantStatus || !strings.Contains(string(out), want) {
+			t.Errorf("%v: status %d, want %d, and %q in\n%s", args, got, wantStatus, want, out)
+		}
+	}
+	ada := a.insert(bson.D{{Key: "email", Value: "ada@example.com"}, {Key: "email_verified", Value: true}, {Key: "plan", Value: "pro"}}).(bson.ObjectID)
+	bob := a.insert(bson.D{{Key: "email", Value: "bob@example.com"}, {Key: "email_verified", Value: true}, {Key: "role", Value: "admin"}})
+	adasID := a.clerk.CreateUser(fakeclerk.NewUser{Email: "new@example.com", ExternalID: ada.Hex()})
+	bobsID := a.clerk.CreateUser(fakeclerk.NewUser{Email: "bob@example.com"})
+
+	run(2, "-accept email_verified", "inspect")
+	run(0, "either way               2   would adopt a record", "inspect", "-accept", "email_verified")
+	run(1, "run `clerksync indexes` first", "reconcile", "-dry-run")
+	run(0, "clerk_id_1", "indexes")
+	run(0, "adopted             2   would be linked", "reconcile", "-dry-run")
+	a.expect(bob, map[string]string{"clerk_id": ""})
+	run(0, "adopted             2   were linked", "reconcile")
+	run(0, "is in step with Clerk", "drift")
+	a.expect(ada, map[string]string{"clerk_id": adasID, "email": "new@example.com", "role": "member", "plan": "pro", "adopted_by": clerksync.ByExternalID})
+	a.expect(bob, map[string]string{"clerk_id": bobsID, "role": "admin", "adopted_by": clerksync.ByEmail})
 	a.expectCount(2)
 }
