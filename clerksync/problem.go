@@ -67,6 +67,8 @@ const (
 	codeInvalidEvent     = "invalid_event"
 	codeWrongInstance    = "wrong_instance"
 	codeEventHookFailed  = "event_hook_failed"
+	codeJobPending       = "job_pending"
+	codeJobFailed        = "job_failed" // of an Observation; never an answer
 )
 
 var problemDetails = map[string]string{
@@ -97,6 +99,7 @@ var problemDetails = map[string]string{
 	codeInvalidEvent:     "The event is signed but cannot be used.",
 	codeWrongInstance:    "The event is from another Clerk instance.",
 	codeEventHookFailed:  "The event was applied, but the app's own handling of it failed.",
+	codeJobPending:       "This account is being set up. Try again shortly.",
 }
 
 // defaultRetryAfter is advised if the failed service gave no advice.
