@@ -189,7 +189,8 @@ func (s *Syncer) workOnJobs(q queuedJob) {
 		}
 		r.mu.Lock()
 		if more = len(r.queue) > 0; more {
-			q, r.queue = r.queue[0], slices.Delete(r.queue, 0, 1)
+			q = r.queue[0]
+			r.queue = slices.Delete(r.queue, 0, 1)
 		} else {
 			r.workers--
 		}
