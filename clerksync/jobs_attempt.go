@@ -231,11 +231,14 @@ func (s *Syncer) logJobs(ctx context.Context, kind JobKind, message string, err 
 }
 
 // attempted is what came of a job that was to be attempted.
-type attempted struct {
-	called bool // the function was
-	// moved says that the job is no longer as it was listed.
-	moved bool
-}
+type attempted int
+
+const (
+	jobLeft  attempted = iota // it is as it was listed, and there was nothing to do, or the claim was refused
+	jobTaken                  // it is no longer as it was listed: another process has claimed it
+	jobEnded                  // without a call of the function
+	jobRun                    // the function was called
+)
 
 // attemptJob reads a record, and does what is to be done about its job: see jobs.go. ctx is the
 // function's, and of the writes. The error is a failure of the Store's before the function was
@@ -249,9 +252,9 @@ func (s *Syncer) attemptJob(ctx context.Context, listed JobEntry) (attempted, er
 	})
 	switch {
 	case errors.Is(err, ErrNotFound):
-		return attempted{moved: true}, nil
+		return jobTaken, nil
 	case err != nil:
-		return attempted{}, storeError(err)
+		return jobLeft, storeError(err)
 	}
 	kind, now := listed.Kind, s.clock.Now()
 	job := u.Jobs.Of(kind)
@@ -264,7 +267,10 @@ func (s *Syncer) attemptJob(ctx context.Context, listed JobEntry) (attempted, er
 	case stepClaim:
 		return a.make(ctx)
 	}
-	return attempted{moved: job != listed.State}, nil
+	if job != listed.State {
+		return jobTaken, nil
+	}
+	return jobLeft, nil
 }
 
 // jobAttempt is one attempt of a job, or the end of a job without one.
@@ -289,18 +295,15 @@ func (a *jobAttempt) change(ctx context.Context, from, to JobState) (changed boo
 
 // endWithout ends the job without an attempt.
 func (a *jobAttempt) endWithout(ctx context.Context, to JobState, outcome JobOutcome) (attempted, error) {
-	changed, err := a.change(ctx, a.from, to)
-	if err != nil {
-		return attempted{}, err
+	if changed, err := a.change(ctx, a.from, to); err != nil || !changed {
+		return jobLeft, err
 	}
-	if changed {
-		var why error
-		if outcome == JobFailed {
-			why = errUnended
-		}
-		a.report(ctx, a.from, to, outcome, why)
+	var why error
+	if outcome == JobFailed {
+		why = errUnended
 	}
-	return attempted{moved: true}, nil
+	a.report(ctx, a.from, to, outcome, why)
+	return jobEnded, nil
 }
 
 // errUnended is the error of a job whose last attempt has not ended.
@@ -311,19 +314,19 @@ func (a *jobAttempt) make(ctx context.Context) (attempted, error) {
 	s := a.syncer
 	claimed := a.from.claimed(crand.Text(), a.now, s.cfg.Jobs.Lease)
 	if changed, err := a.change(ctx, a.from, claimed); err != nil || !changed {
-		return attempted{moved: err == nil}, err
+		return jobLeft, err
 	}
 	err, givenUp := a.call(ctx, claimed)
 	if givenUp && err != nil {
 		a.report(ctx, claimed, claimed, JobLost, errors.Join(errGivenUp, err))
-		return attempted{called: true, moved: true}, nil
+		return jobRun, nil
 	}
 	to, outcome := claimed.afterAttempt(err, s.cfg.Jobs.MaxAttempts, s.clock.Now(), rand.Float64())
 	if lost := a.writeEnd(ctx, claimed, to); lost != nil {
 		outcome, err = JobLost, errors.Join(lost, err)
 	}
 	a.report(ctx, claimed, to, outcome, err)
-	return attempted{called: true, moved: true}, nil
+	return jobRun, nil
 }
 
 // call calls the function. Its context ends Lease after the claim, so that it is over when others

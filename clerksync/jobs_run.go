@@ -4,7 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"math/rand/v2"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -13,6 +13,10 @@ import (
 const (
 	// maxDueRead is how many due jobs of a kind are read at a time.
 	maxDueRead = 500
+	// maxTaken is after how many jobs that other processes have taken a list is read anew. Each
+	// of them has cost a read. If three processes work off one list, each runs about 70 jobs of
+	// it by then.
+	maxTaken = 2 * maxJobs
 	// lookAgainAfter is how long RunJobs waits at most after it found nothing to do, and half
 	// of it at least.
 	lookAgainAfter = 10 * time.Second
@@ -63,9 +67,9 @@ func (s *Syncer) DrainJobs(ctx context.Context) (int, error) {
 		if err != nil {
 			return ran, storeError(err)
 		}
-		called, moved, err := s.attemptAll(ctx, due)
-		ran += called
-		if err != nil || moved == 0 { // nothing is left, or only what fails in the Store
+		done, err := s.attemptAll(ctx, due)
+		ran += done.run
+		if err != nil || done.run+done.ended+done.taken == 0 { // nothing is left, or only what cannot be claimed
 			return ran, err
 		}
 	}
@@ -90,12 +94,26 @@ func (s *Syncer) dueJobs(ctx context.Context, kinds []JobKind, by time.Time) (du
 	return due, nil
 }
 
-// attemptAll attempts jobs, maxJobs at a time. It returns how many functions it called, and how
-// many jobs are no longer as they were listed. The error is the last failure of the Store's, or
-// ctx's cause: then functions may still be running.
-func (s *Syncer) attemptAll(ctx context.Context, due []JobEntry) (called, moved int, err error) {
+// tally counts what came of jobs.
+type tally struct{ run, ended, taken int }
+
+// drain is the work on one list of due jobs.
+type drain struct {
+	syncer *Syncer
+	asked  context.Context // ends when no further job is to begin
+	work   context.Context // the functions'
+
+	mu      sync.Mutex
+	done    tally
+	failure error // the last one of the Store's
+}
+
+// attemptAll attempts jobs, maxJobs at a time. If other processes have taken more than maxTaken of
+// them, it leaves the rest, because a new list has fewer of those. The error is the last failure of
+// the Store's, or ctx's cause: then functions may still be running.
+func (s *Syncer) attemptAll(ctx context.Context, due []JobEntry) (tally, error) {
 	if len(due) == 0 {
-		return 0, 0, nil
+		return tally{}, nil
 	}
 	work, giveUp := context.WithCancelCause(context.WithoutCancel(ctx))
 	over := make(chan struct{})
@@ -105,40 +123,64 @@ func (s *Syncer) attemptAll(ctx context.Context, due []JobEntry) (called, moved 
 			close(over)
 		})
 	})()
-	var numCalled, numMoved atomic.Int64
-	var failure atomic.Pointer[error]
-	group, done := errgroup.Group{}, make(chan struct{})
-	group.SetLimit(maxJobs)
+	d := &drain{syncer: s, asked: ctx, work: work}
+	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		for _, entry := range due {
-			group.Go(func() error {
-				if ctx.Err() != nil || !s.jobs.begin() {
-					return nil
-				}
-				defer s.jobs.running.Done()
-				result, err := s.attemptJob(work, entry)
-				if err != nil {
-					failure.Store(&err)
-				}
-				if result.called {
-					numCalled.Add(1)
-				}
-				if result.moved {
-					numMoved.Add(1)
-				}
-				return nil
-			})
-		}
-		_ = group.Wait()
+		d.attempt(due)
 		giveUp(nil)
 	}()
 	select {
 	case <-done:
 	case <-over:
 	}
-	if err = context.Cause(ctx); err == nil && failure.Load() != nil {
-		err = *failure.Load()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := context.Cause(ctx); err != nil {
+		return d.done, err
 	}
-	return int(numCalled.Load()), int(numMoved.Load()), err
+	return d.done, d.failure
+}
+
+// attempt attempts jobs until enough of them were taken, and waits for those that it began.
+func (d *drain) attempt(due []JobEntry) {
+	var group errgroup.Group
+	group.SetLimit(maxJobs)
+	for _, entry := range due {
+		if d.enoughTaken() {
+			break
+		}
+		group.Go(func() error {
+			d.attemptOne(entry)
+			return nil
+		})
+	}
+	_ = group.Wait() // no attempt returns an error
+}
+
+func (d *drain) enoughTaken() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.done.taken > maxTaken
+}
+
+func (d *drain) attemptOne(entry JobEntry) {
+	if d.asked.Err() != nil || !d.syncer.jobs.begin() {
+		return
+	}
+	defer d.syncer.jobs.running.Done()
+	result, err := d.syncer.attemptJob(d.work, entry)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err != nil {
+		d.failure = err
+	}
+	switch result {
+	case jobTaken:
+		d.done.taken++
+	case jobEnded:
+		d.done.ended++
+	case jobRun:
+		d.done.run++
+	}
 }
