@@ -82,6 +82,7 @@ func commands() []command {
 		{"reconcile", "", runReconcile},
 		{"drift", "", runDrift},
 		{"user", " USER_ID", runUser},
+		{"jobs", " [USER_ID…]", runJobs},
 		{"indexes", "", runIndexes},
 	}
 }
