@@ -269,6 +269,8 @@ func TestCleanUp(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	_ = syncer.Close() // the app is deployed anew
+	syncer = f.process(t, f.app.withWorkspace, f.app.withCleanUp)
 	if err := f.clerk.DeleteUser("user_ada"); err != nil { // Clerk still has user_grace
 		t.Fatal(err)
 	}
