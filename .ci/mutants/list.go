@@ -341,7 +341,7 @@ var mutants = []mutant{
 	{"mongostore: an adoption forgets Trusted", in("mongostore", "upsert.adoption"),
 		replace("a.trusted != nil", "false")},
 	{"mongostore: an adoption is not guarded", in("mongostore", "upsert.adoption"),
-		replace(`append(bson.D{{Key: "_id", Value: r.raw.Lookup("_id")}, onlyEqualTo("clerkId", r.value("clerkId"))}, inOne(r.unchanged(slices.Compact(paths)))...)`,
+		replace(`append(bson.D{{Key: "_id", Value: r.raw.Lookup("_id")}, onlyEqualTo("clerkId", r.value("clerkId"))}, withoutIndexes(r.unchanged(slices.Compact(paths)))...)`,
 			`bson.D{{Key: "_id", Value: r.raw.Lookup("_id")}}`)},
 	{"mongostore: an adoption does not ask again for the external id", in("mongostore", "upsert.adoption"),
 		replace("c.by == clerksync.ByExternalID", "false")},
