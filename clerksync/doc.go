@@ -46,7 +46,7 @@
 //
 // # For Store authors
 //
-// Implement [Store] and, if the database can, [BatchStore] and [RestoreStore]. Decide with
+// Implement [Store] and, if the database can, [BatchStore], [RestoreStore] and [JobStore]. Decide with
 // [Decide], write what [User.ClerkFields] yields, leave what [User].Omit names, and begin each
 // Upsert with [User.Canonical]. Report what is in the way with [ConflictError], a record that
 // the database never takes with [ErrRejected], and a partly written batch with [BatchError].
@@ -66,6 +66,8 @@
 //   - How a visit finds its record, and what happens in a stampede: the comment at the top
 //     of visit.go, then visit_cache.go, visit_reread.go and standby.go. A user without a
 //     confirmed record, and what is remembered of failures: visit_create.go.
+//   - Once per user: OnCreate and OnDelete: the comment at the top of jobs.go, the decisions
+//     in jobs_decide.go, the [JobStore] contract in jobs_store.go.
 //   - Acknowledged only after the write: webhook.go. Which signatures count:
 //     webhook_signature.go. What an event does: event.go.
 //   - Which credential of a request counts: credential.go. Which tokens count as signed in:

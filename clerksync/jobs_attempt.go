@@ -2,6 +2,7 @@ package clerksync
 
 import (
 	"context"
+	crand "crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -10,8 +11,6 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	crand "crypto/rand"
 
 	"github.com/clerksync/clerksync-go/clerksync/internal/clock"
 	"github.com/clerksync/clerksync-go/clerksync/internal/retry"
@@ -313,14 +312,14 @@ func (a *jobAttempt) make(ctx context.Context) (attempted, error) {
 	if changed, err := a.change(ctx, a.from, claimed); err != nil || !changed {
 		return attempted{moved: err == nil}, err
 	}
-	err, givenUp := a.call(ctx, claimed)
+	givenUp, err := a.call(ctx, claimed)
 	if givenUp && err != nil {
-		a.report(ctx, claimed, claimed, JobLost, errors.Join(errGivenUp, err))
+		a.report(ctx, claimed, claimed, JobLost, &lostError{errGivenUp, err})
 		return attempted{called: true, moved: true}, nil
 	}
 	to, outcome := claimed.afterAttempt(err, s.cfg.Jobs.MaxAttempts, s.clock.Now(), rand.Float64())
 	if lost := a.writeEnd(ctx, claimed, to); lost != nil {
-		outcome, err = JobLost, errors.Join(lost, err)
+		outcome, err = JobLost, &lostError{lost, err}
 	}
 	a.report(ctx, claimed, to, outcome, err)
 	return attempted{called: true, moved: true}, nil
@@ -328,7 +327,7 @@ func (a *jobAttempt) make(ctx context.Context) (attempted, error) {
 
 // call calls the function. Its context ends Lease after the claim, so that it is over when others
 // may claim the job. givenUp says that the process did not wait for it any longer.
-func (a *jobAttempt) call(ctx context.Context, claimed JobState) (err error, givenUp bool) { //nolint:revive // the error is the function's
+func (a *jobAttempt) call(ctx context.Context, claimed JobState) (givenUp bool, err error) {
 	s := a.syncer
 	ctx, end := context.WithCancelCause(contextWithShared(ctx, a.user))
 	defer end(nil)
@@ -341,7 +340,7 @@ func (a *jobAttempt) call(ctx context.Context, claimed JobState) (err error, giv
 	if err != nil && errors.Is(cause, context.DeadlineExceeded) {
 		err = &lateError{err}
 	}
-	return err, errors.Is(cause, errGivenUp)
+	return errors.Is(cause, errGivenUp), err
 }
 
 // callHook calls a function of the app's and turns a panic into an error.
@@ -361,13 +360,21 @@ func (e *lateError) Error() string { return errLeaseEnded.Error() + ": " + e.err
 
 func (e *lateError) Unwrap() []error { return []error{errLeaseEnded, e.err} }
 
+// lostError says why the end of an attempt is not written. err is the function's, or nil.
+type lostError struct{ why, err error }
+
+func (e *lostError) Error() string { return errors.Join(e.why, e.err).Error() }
+
+func (e *lostError) Unwrap() []error { return []error{e.why, e.err} }
+
 // errTakenOver is the error of an end that came too late.
 var errTakenOver = errors.New("the job has changed meanwhile: another process has claimed it, or an operator has changed it")
 
-// writeEnd writes the end of an attempt. It tries again while nobody else may claim the job.
+// writeEnd writes the end of an attempt, also if the process no longer waits for it. It tries
+// again while nobody else may claim the job.
 func (a *jobAttempt) writeEnd(ctx context.Context, claimed, to JobState) error {
 	s := a.syncer
-	ctx, cancel := clock.WithTimeout(ctx, s.clock, claimed.Due.Sub(s.clock.Now()))
+	ctx, cancel := clock.WithTimeout(context.WithoutCancel(ctx), s.clock, claimed.Due.Sub(s.clock.Now()))
 	defer cancel()
 	changed := false
 	permanent := func(err error) bool { return errors.Is(err, ErrRejected) || s.jobs.ended.Err() != nil }
@@ -422,13 +429,13 @@ func (a *jobAttempt) report(ctx context.Context, from, to JobState, outcome JobO
 // loggedJobError is what the log says of an attempt's error. The text of an app's error may quote
 // an address, so it is left out.
 func loggedJobError(err error) string {
-	for _, own := range []error{errTakenOver, errUnended, errGivenUp} {
-		if errors.Is(err, own) {
-			return own.Error()
-		}
-	}
+	var lost *lostError
 	var panicked *panicError
 	switch {
+	case errors.As(err, &lost):
+		return lost.why.Error()
+	case errors.Is(err, errUnended):
+		return errUnended.Error()
 	case errors.As(err, &panicked):
 		return panicked.Error()
 	case errors.Is(err, errLeaseEnded):

@@ -822,6 +822,57 @@ func TestCloseAndJobs(t *testing.T) {
 	})
 }
 
+// A function that succeeds after Close has given up is not called again.
+func TestSuccessAfterCloseIsWritten(t *testing.T) {
+	t.Parallel()
+	fx := newJobFixture(t, nil)
+	slow := newHeld()
+	slow.deaf = true
+	fx.created.set(slow.do)
+	id := fx.signUp()
+	visit(t, fx.Syncer, id)
+	<-slow.started
+	wait := clerksync.CloseJobs(fx.Syncer)
+	fx.clock.Advance(clerksync.CloseTimeout)
+	wait()
+	slow.release <- nil
+	fx.settle()
+	wantTexts(t, "observed", fx.jobOutcomes(), "create #1 succeeded")
+	if job := fx.job(t, id, clerksync.JobCreate); job != (clerksync.JobState{Attempt: 1}) {
+		t.Errorf("the job is %+v", job)
+	}
+}
+
+// RunJobs waits for its functions when its context ends, within the bound, then gives up.
+func TestRunJobsGivesUp(t *testing.T) {
+	t.Parallel()
+	fx := newJobFixture(t, nil)
+	slow := newHeld()
+	slow.deaf = true
+	fx.created.set(slow.do)
+	id := fx.owe(t)
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); _ = fx.RunJobs(ctx) }()
+	job := <-slow.started
+	stop()
+	waitUntil(t, "RunJobs ends", func() bool {
+		fx.clock.Advance(clerksync.CloseTimeout / 10)
+		select {
+		case <-done:
+			return true
+		default:
+			return false
+		}
+	})
+	<-job.Done()
+	slow.release <- errDown
+	fx.settle()
+	if job := fx.job(t, id, clerksync.JobCreate); job.Attempt != 1 {
+		t.Errorf("the job is %+v", job)
+	}
+}
+
 // Rule: the end of an attempt is written again and again while nobody else may claim the job.
 func TestEndIsWrittenAfterAnOutage(t *testing.T) {
 	t.Parallel()

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -191,17 +192,18 @@ func (s *Syncer) Reconcile(ctx context.Context, opts ReconcileOptions) (Report, 
 
 // reconcileRun is one run of Reconcile.
 type reconcileRun struct {
-	syncer     *Syncer
-	opts       ReconcileOptions
-	start      time.Time
-	clerk      *clerkapi.BulkReader
-	store      BatchStore
-	canList    bool            // the Store itself is a BatchStore, so its records can be listed
-	storeEmpty bool            // the Store had no undeleted record when the run began
-	adopts     AdoptStore      // nil if the Store does not adopt
-	unlinked   *unlinkedEmails // nil if the run did not look for them
-	from       clerkapi.Position
-	pager      *clerkapi.Pager
+	syncer         *Syncer
+	opts           ReconcileOptions
+	start          time.Time
+	clerk          *clerkapi.BulkReader
+	store          BatchStore
+	canList        bool            // the Store itself is a BatchStore, so its records can be listed
+	storeEmpty     bool            // the Store had no undeleted record when the run began
+	adopts         AdoptStore      // nil if the Store does not adopt
+	unlinked       *unlinkedEmails // nil if the run did not look for them
+	looksForEmails atomic.Bool     // the Store looks for records to adopt by their addresses
+	from           clerkapi.Position
+	pager          *clerkapi.Pager
 
 	mu       sync.Mutex // guards what follows: several goroutines compare pages
 	report   Report

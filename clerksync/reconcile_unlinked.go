@@ -26,19 +26,36 @@ const unlinkedTimeout = 30 * time.Minute
 // run began. A nil one has none.
 type unlinkedEmails struct {
 	hashes  *idset.Set
-	records int // those without an address too
+	odd     *idset.Set // of hashes, those of addresses that are not stored in their folded form
+	records int        // those without an address too
+}
+
+func newUnlinkedEmails() *unlinkedEmails {
+	return &unlinkedEmails{hashes: idset.New(0), odd: idset.New(0)}
 }
 
 func (e *unlinkedEmails) add(email string) {
 	e.records++
-	if email != "" {
-		e.hashes.Add(foldedEmail(email))
+	if email == "" {
+		return
+	}
+	folded := foldedEmail(email)
+	e.hashes.Add(folded)
+	if folded != email {
+		e.odd.Add(folded)
 	}
 }
 
 // has reports whether a record has this address. An empty one is nobody's.
 func (e *unlinkedEmails) has(email string) bool {
 	return e != nil && email != "" && e.hashes.Has(foldedEmail(email))
+}
+
+// hasExactly reports whether an AdoptStore that looks for this address, as it is and in lower case,
+// finds every record that has it.
+func (e *unlinkedEmails) hasExactly(email string) bool {
+	folded := foldedEmail(email)
+	return folded == strings.ToLower(email) && !e.odd.Has(folded)
 }
 
 // foldedEmail is an address in the form in which two are compared.
@@ -51,7 +68,7 @@ func (r *reconcileRun) findUnlinked(ctx context.Context) error {
 		return nil
 	}
 	return r.retry(ctx, func() error {
-		found := &unlinkedEmails{hashes: idset.New(0)}
+		found := newUnlinkedEmails()
 		for email, err := range inTimeEach(ctx, r.syncer.clock, unlinkedTimeout, legacy.UnlinkedEmails) {
 			if err != nil {
 				return storeError(err)
@@ -85,6 +102,9 @@ const (
 	isRejected
 )
 
+// ofEmail reports whether the Store has looked for the user's address and found it.
+func (a Adoption) ofEmail() bool { return a.By == ByEmail || errors.Is(a.Err, ErrUnlinked) }
+
 // fateOf decides about a new user. heldBack is what holdsBack says, and a what the Store would
 // do.
 func fateOf(heldBack bool, a Adoption) fate {
@@ -104,6 +124,12 @@ func fateOf(heldBack bool, a Adoption) fate {
 	return isCreated
 }
 
+// mustAsk reports whether the Store must say what it would do with a new user before it is to
+// write one. If it looks for addresses, it creates nobody beside a record with the same one.
+func (r *reconcileRun) mustAsk(u *User) bool {
+	return r.foretells() || r.holdsBack(u) && !(r.looksForEmails.Load() && r.unlinked.hasExactly(u.Email))
+}
+
 // judgeNew decides about the users to write who have no record. It takes those who are not to
 // be created out of c.write. In a dry run, it also takes out those whom it knows not to be
 // created by a run that writes.
@@ -111,7 +137,7 @@ func (c *comparison) judgeNew(ctx context.Context) error {
 	isNew := func(u *User) bool { return !c.existing[u.ClerkID] && !c.restored[u.ClerkID] }
 	var asked, kept []*User
 	for _, u := range c.write {
-		if isNew(u) && (c.run.holdsBack(u) || c.run.foretells()) {
+		if isNew(u) && c.run.mustAsk(u) {
 			asked = append(asked, u)
 		} else {
 			kept = append(kept, u)
@@ -122,6 +148,9 @@ func (c *comparison) judgeNew(ctx context.Context) error {
 		return err
 	}
 	for i, u := range asked {
+		if adoptions[i].ofEmail() {
+			c.run.looksForEmails.Store(true)
+		}
 		if !c.takeOut(ctx, u, adoptions[i]) {
 			kept = append(kept, u)
 		}

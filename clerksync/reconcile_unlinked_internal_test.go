@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"testing"
 	"time"
-
-	"github.com/clerksync/clerksync-go/clerksync/internal/idset"
 )
 
 func TestFateOf(t *testing.T) {
@@ -45,7 +43,7 @@ func TestUnlinkedEmails(t *testing.T) {
 	if none.has("ada@example.com") || none.has("") {
 		t.Error("no addresses have one")
 	}
-	e := &unlinkedEmails{hashes: idset.New(0)}
+	e := newUnlinkedEmails()
 	for _, email := range []string{"Ada@Example.COM", "", " grace@example.com ", "ADA@example.com", "jürgen@EXAMPLE.com"} {
 		e.add(email)
 	}
@@ -58,6 +56,15 @@ func TestUnlinkedEmails(t *testing.T) {
 	} {
 		if got := e.has(email); got != want {
 			t.Errorf("%q: %t, want %t", email, got, want)
+		}
+	}
+	e.add("eve@example.com")
+	for email, want := range map[string]bool{
+		"eve@example.com": true, "EVE@example.com": true, " eve@example.com": false,
+		"ada@example.com": false, "grace@example.com": false, "jürgen@example.com": false,
+	} {
+		if got := e.hasExactly(email); got != want {
+			t.Errorf("%q, exactly: %t, want %t", email, got, want)
 		}
 	}
 }

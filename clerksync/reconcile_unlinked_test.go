@@ -243,6 +243,38 @@ func TestReconcileUnlinkedCosts(t *testing.T) {
 	}
 }
 
+// Once the Store has shown that it looks for addresses, a run that writes leaves that to it, but for
+// addresses that the Store would not find.
+func TestReconcileAsksUntilItKnows(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		opts  options
+		first clerksync.Adoption
+		last  string // ada3's address in its record
+		asked int
+	}{
+		"adopted by address":       {options{}, clerksync.Adoption{By: clerksync.ByEmail}, "ada3@example.com", 1},
+		"unlinked by address":      {options{}, clerksync.Adoption{Err: clerksync.ErrUnlinked}, "ada3@example.com", 1},
+		"an address in upper case": {options{}, clerksync.Adoption{By: clerksync.ByEmail}, "ADA3@example.com", 2},
+		"adopted by external id":   {options{}, clerksync.Adoption{By: clerksync.ByExternalID}, "ada3@example.com", 4},
+		"dry run":                  {options{DryRun: true}, clerksync.Adoption{By: clerksync.ByEmail}, "ada3@example.com", 4},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			fx, s := newAdoptFixture(t, "ada0@example.com", "ada1@example.com", "ada2@example.com", tt.last)
+			ids := fx.signUp(4)
+			for _, id := range ids {
+				s.would[id] = clerksync.Adoption{By: tt.first.By, Err: tt.first.Err}
+			}
+			tt.opts.PageSize, tt.opts.Writers = 1, 1
+			_, _ = fx.Reconcile(t.Context(), tt.opts)
+			if len(s.asked) != tt.asked {
+				t.Errorf("asked about %d users, want %d", len(s.asked), tt.asked)
+			}
+		})
+	}
+}
+
 // TestReconcileAdopts compares what a dry run foretells with what the run does.
 func TestReconcileAdopts(t *testing.T) {
 	t.Parallel()

@@ -130,7 +130,8 @@ type RestoreStore interface {
 // Outcome is [Adopted]. If a record without a Clerk id has the address and must not be
 // adopted, nothing is written, and the error is a [*ConflictError] that matches
 // [ErrUnlinked]. If the external id names a record of another Clerk user, the error is a
-// [*ConflictError] with its Clerk id as Holder. A user with Omit is never adopted.
+// [*ConflictError] with its Clerk id as Holder. A user with Omit is never adopted. A Store that
+// looks for the addresses of some users looks for those of all, as they are and in lower case.
 type AdoptStore interface {
 	Store
 

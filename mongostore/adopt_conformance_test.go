@@ -50,7 +50,7 @@ func newAdoptingStore(t testing.TB, fields mongostore.Fields) adoptingStore {
 // above 1. By default TestConformanceMapped has its cases.
 func TestConformanceAdopting(t *testing.T) {
 	t.Parallel()
-	if !everyMap() {
+	if !thorough() {
 		return
 	}
 	for name, fields := range map[string]func() mongostore.Fields{

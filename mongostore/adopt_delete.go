@@ -28,7 +28,8 @@ func (d *deactivation) tryAdopting(ctx context.Context) (*clerksync.User, error)
 		found, err := d.store.writeKnown(ctx, d.clerkID, filter, bson.D{{Key: "$set", Value: d.fieldsOwing(d.owes())}})
 		switch {
 		case err == nil && found == recordWritten:
-			return nil, d.wrote(d.owes())
+			d.wrote(d.owes())
+			return nil, nil
 		case err == nil && found == recordOnly:
 			r, err := d.store.read(ctx, d.clerkID)
 			if err == nil && r != nil {
@@ -77,7 +78,7 @@ func (d *deactivation) adopt(ctx context.Context, r *record) error {
 	filter = append(filter, bson.E{Key: "$and", Value: bson.A{d.store.adopt.namedBy(d.store.codec, d.externalID)}})
 	_, err := d.store.write(ctx, filter, r.replaceBarriers(update), false)
 	if err == nil {
-		return d.wrote(owes)
+		d.wrote(owes)
 	}
 	if !isUniqueViolation(err) {
 		return err

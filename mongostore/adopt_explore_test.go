@@ -11,7 +11,7 @@ import (
 )
 
 // someAdoptions is how many scenarios TestExploreAdopt runs by default.
-const someAdoptions = 30
+const someAdoptions = 15
 
 // TestExploreAdopt is TestExplore for Stores that adopt, on records that the app had before Clerk.
 func TestExploreAdopt(t *testing.T) {

@@ -90,8 +90,9 @@ func (a *adopter) filter(codec *fieldMap, us []*clerksync.User) bson.D {
 	return bson.D{{Key: "$or", Value: either}}
 }
 
-// noClerkID matches records without a Clerk id, and some whose clerkId is an array.
-var noClerkID = bson.E{Key: "clerkId", Value: bson.D{{Key: "$in", Value: bson.A{nil, ""}}}}
+// noClerkID matches records without a Clerk id, and some whose clerkId is an array. With $in, which
+// has the same meaning, some servers would read all such records in the index on clerkId.
+var noClerkID = bson.E{Key: "clerkId", Value: bson.D{{Key: "$not", Value: bson.D{{Key: "$nin", Value: bson.A{nil, ""}}}}}}
 
 // sort sorts records by what they were found by.
 func (a *adopter) sort(us []*clerksync.User, records []*record) *sighting {

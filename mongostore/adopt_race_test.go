@@ -332,7 +332,7 @@ func TestAdoptFaults(t *testing.T) {
 	coll := openAdopting(t, newCollection(t), adoptAny()).coll
 	names := 0
 	for faultName, fault := range faultCases() {
-		for _, retry := range []bool{true, false} {
+		for _, retry := range retrying(faultName) {
 			t.Run(fmt.Sprint(faultName, " retryWrites=", retry), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					direct := newClient(t, nil).Database(coll.Database().Name()).Collection(coll.Name())

@@ -80,7 +80,8 @@ func (up *upsert) adoption(c choice) adoption {
 		paths = append(paths, e.Key)
 	}
 	slices.Sort(paths)
-	asRead := append(bson.D{{Key: "_id", Value: r.raw.Lookup("_id")}, onlyEqualTo("clerkId", r.value("clerkId"))}, inOne(r.unchanged(slices.Compact(paths)))...)
+	asRead := append(bson.D{{Key: "_id", Value: r.raw.Lookup("_id")}, onlyEqualTo("clerkId", r.value("clerkId"))},
+		withoutIndexes(r.unchanged(slices.Compact(paths)))...)
 	if c.by == clerksync.ByExternalID {
 		asRead = append(asRead, bson.E{Key: "$and", Value: bson.A{a.namedBy(up.codec, up.u.ExternalID)}})
 	}
@@ -91,21 +92,24 @@ func (up *upsert) adoption(c choice) adoption {
 	return adoption{of: r, asRead: asRead, filter: filter, update: up.adoptingUpdate(r, c.by), trusting: trusting}
 }
 
-// inOne puts the conditions that fields are absent into one, which servers evaluate faster: a
-// record to adopt lacks most of clerksync's fields.
-func inOne(filter bson.D) (one bson.D) {
-	var absent bson.A
+// withoutIndexes says that none of the opposites of the conditions holds. That has the same meaning,
+// but a server that finds the record by its _id does not look it up in the index on the address too.
+func withoutIndexes(filter bson.D) (rewritten bson.D) {
+	var opposites bson.A
 	for _, e := range filter {
-		if condition := e.Value.(bson.D); condition[0].Key == "$eq" && condition[0].Value == nil {
-			absent = append(absent, bson.D{{Key: e.Key, Value: bson.D{{Key: "$exists", Value: true}}}})
-		} else {
-			one = append(one, e)
+		condition := e.Value.(bson.D)
+		switch {
+		case condition[0].Key == "$eq" && condition[0].Value == nil:
+			opposites = append(opposites, bson.D{{Key: e.Key, Value: bson.D{{Key: "$exists", Value: true}}}})
+		case condition[0].Key == "$eq" && len(condition) == 2: // the other is notArray
+			opposites = append(opposites,
+				bson.D{{Key: e.Key, Value: bson.D{{Key: "$ne", Value: condition[0].Value}}}},
+				bson.D{{Key: e.Key, Value: bson.D{{Key: "$type", Value: "array"}}}})
+		default:
+			rewritten = append(rewritten, e)
 		}
 	}
-	if absent == nil {
-		return one
-	}
-	return append(one, bson.E{Key: "$nor", Value: absent})
+	return append(rewritten, bson.E{Key: "$nor", Value: opposites})
 }
 
 // namedBy matches the records that an external id names.

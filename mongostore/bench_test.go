@@ -294,7 +294,7 @@ func BenchmarkReconcileBackfill(b *testing.B) {
 
 // BenchmarkReconcileAdopt takes over a collection of 50,000 records from before Clerk, for 100,000
 // users, who have proven their addresses. It compares that with a first backfill of the same users
-// into an empty collection, in turn in one run. The limit is half the rate. "scan" is the pass for
+// into an empty collection, in turn in one run. "scan" is the pass for
 // records without a Clerk id over the records of the backfill, as a part of it.
 //
 //	MONGODB_URI=… go test ./mongostore -run '^$' -bench ReconcileAdopt -benchtime 3x -timeout 60m

@@ -87,7 +87,8 @@ var commandList = map[string]map[string]support{
 
 // operatorList has the operators of filters, updates and pipelines.
 var operatorList = map[string]support{
-	"$eq": {since: "3.0", v1: true}, "$gt": always, "$gte": always, "$lt": always, "$lte": always, "$ne": always, "$in": always, "$exists": always,
+	"$eq": {since: "3.0", v1: true}, "$gt": always, "$gte": always, "$lt": always, "$lte": always, "$ne": always, "$in": always, "$nin": always,
+	"$exists": always,
 	"$and":  {since: "2.6", v1: true},
 	"$nor":  {since: "2.6", v1: true},
 	"$or":   {since: "2.6", v1: true, but: "Amazon DocumentDB uses indexes for it only if each branch has one: Open creates them"},

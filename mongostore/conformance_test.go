@@ -26,7 +26,7 @@ func TestWorld(t *testing.T) {
 	world.Run(t, func(t testing.TB, now func() time.Time) clerksync.Store {
 		coll := newCollection(t)
 		return countingStore{rawStore{open(t, coll, worldOptions(now)), coll}}
-	}, world.Options{Checks: 3, Steps: 150})
+	}, world.Options{Checks: 1, Steps: 100})
 }
 
 // TestWorldUniqueEmail uses a unique index on the e-mail address.
@@ -37,7 +37,7 @@ func TestWorldUniqueEmail(t *testing.T) {
 		opts := worldOptions(now)
 		opts.AllowUnique = []string{"email"} // the embedded database does not list it as sparse
 		return countingStore{rawStore{open(t, coll, opts), coll}}
-	}, world.Options{Checks: 2, Steps: 150, UniqueEmail: true})
+	}, world.Options{Checks: 1, Steps: 100, UniqueEmail: true})
 }
 
 // TestWorldEraseOnDelete erases what Clerk said about a deleted user. The fields have other names.
@@ -46,7 +46,7 @@ func TestWorldEraseOnDelete(t *testing.T) {
 		opts := worldOptions(now)
 		opts.EraseOnDelete, opts.Fields = true, mongostore.SnakeCase()
 		return openMapped(t, opts)
-	}, world.Options{Checks: 2, Steps: 150, Erases: true})
+	}, world.Options{Checks: 1, Steps: 100, Erases: true})
 }
 
 // TestWorldAdopting begins with records from before Clerk, whose fields are nested elsewhere.
@@ -55,7 +55,7 @@ func TestWorldAdopting(t *testing.T) {
 		opts := worldOptions(now)
 		opts.Fields, opts.Adopt = nestedFields(), adoptTrusted()
 		return adoptingStore{openMapped(t, opts)}
-	}, world.Options{Checks: 2, Steps: 150})
+	}, world.Options{Checks: 1, Steps: 100})
 }
 
 func worldOptions(now func() time.Time) *mongostore.Options {

@@ -126,7 +126,8 @@ func (d *deactivation) tryOwing(ctx context.Context) (written bool, err error) {
 	_, err = d.store.write(ctx, filter, bson.D{{Key: "$set", Value: d.fieldsOwing(true)}}, false)
 	switch {
 	case err == nil:
-		return true, d.wrote(true)
+		d.wrote(true)
+		return true, nil
 	case errors.Is(err, errLostRace), refusedRecord(err), d.perhapsBarred(err):
 		return false, nil
 	}
@@ -139,15 +140,14 @@ func (d *deactivation) owes() bool { return !d.job.Due.IsZero() }
 // erasesNow reports whether a deletion that owes a job, or not, erases the record.
 func (d *deactivation) erasesNow(owes bool) bool { return d.erase && !owes }
 
-// wrote notes that a record is marked deleted, and whether that owes a job. It returns nil.
-func (d *deactivation) wrote(owes bool) error {
+// wrote notes that a record is marked deleted, and whether that owes a job.
+func (d *deactivation) wrote(owes bool) {
 	switch {
 	case owes:
 		d.owing = clerksync.OwesJob
 	case d.owes():
 		d.owing = clerksync.OwesNoRoom
 	}
-	return nil
 }
 
 // settle marks a record deleted that was read. It returns the record if it was deleted before.
@@ -167,10 +167,10 @@ func (d *deactivation) settle(ctx context.Context, r *record) (*clerksync.User, 
 		filter = append(filter, r.unchanged(d.paths(r, nil, owes))...)
 	}
 	_, err := d.store.write(ctx, filter, r.replaceBarriers(update), false)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		d.wrote(owes)
 	}
-	return nil, d.wrote(owes)
+	return nil, err
 }
 
 // update returns the update that marks r deleted, the paths that it erases, and whether it owes

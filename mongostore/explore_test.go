@@ -29,8 +29,8 @@ var explore = flag.String("explore", "some", "TestExplore: `some` scenarios, cho
 // someScenarios and someReleases are how many scenarios TestExplore runs by default;
 // manyScenarios is how many it runs besides all releases.
 const (
-	someScenarios = 30
-	someReleases  = 8
+	someScenarios = 15
+	someReleases  = 5
 	manyScenarios = 800
 )
 

@@ -34,7 +34,8 @@ func newCollection(t testing.TB) *mongo.Collection {
 	// The go command caches results by the variables that tests read. It does not see
 	// those that were read before m.Run.
 	_ = os.Getenv("MONGODB_URI")
-	coll := database.Collection("users_" + strconv.FormatInt(collections.Add(1), 10))
+	n := collections.Add(1)
+	coll := databases[n%int64(len(databases))].Collection("users_" + strconv.FormatInt(n, 10))
 	t.Cleanup(func() {
 		if err := coll.Drop(context.Background()); err != nil {
 			t.Error(err)
@@ -297,7 +298,7 @@ type indexSpec struct {
 
 func tryIndex(o *options.IndexOptionsBuilder) (spec indexSpec) {
 	ctx := context.Background()
-	coll := database.Collection("try_" + bson.NewObjectID().Hex())
+	coll := databases[0].Collection("try_" + bson.NewObjectID().Hex())
 	name, err := coll.Indexes().CreateOne(ctx, mongo.IndexModel{Keys: ascending("email"), Options: o})
 	if err != nil {
 		return spec

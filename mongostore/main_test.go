@@ -26,14 +26,16 @@ import (
 // a whole collection to find one record. The flags raise them.
 var (
 	kills  = flag.Int("kills", 4, "kill `n` processes in TestReconcileKilled")
-	rounds = flag.Int("rounds", 1, "repeat the tests of concurrent calls `n` times; above 1, TestUnconfirmedTypes tries all pairs")
+	rounds = flag.Int("rounds", 1, "repeat the tests of concurrent calls `n` times; above 1, others try all combinations too")
 )
 
 // TestMain sets these for all tests.
 var (
-	uri      string
-	client   *mongo.Client
-	database *mongo.Database // of this run alone
+	uri    string
+	client *mongo.Client
+	// The embedded database handles one message to a database at a time. With two databases the
+	// tests use two processors.
+	databases [2]*mongo.Database // of this run alone
 )
 
 func TestMain(m *testing.M) {
@@ -60,15 +62,25 @@ func run(m *testing.M) (code int, err error) {
 		}
 	}
 	defer func() { err = errors.Join(err, stop()) }()
-	if client, err = mongo.Connect(monitor.watch(options.Client().ApplyURI(uri))); err != nil {
+	flag.Parse()
+	opts := options.Client().ApplyURI(uri)
+	if flag.Lookup("test.bench").Value.String() == "" { // a benchmark does not measure the monitor
+		opts = monitor.watch(opts)
+	}
+	if client, err = mongo.Connect(opts); err != nil {
 		return 1, err
 	}
-	database = client.Database("clerksync_test_" + bson.NewObjectID().Hex())
+	for i := range databases {
+		databases[i] = client.Database("clerksync_test_" + bson.NewObjectID().Hex())
+	}
 	code = m.Run()
 
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	if err := errors.Join(database.Drop(ctx), client.Disconnect(ctx)); err != nil {
+	for _, db := range databases {
+		err = errors.Join(err, db.Drop(ctx))
+	}
+	if err = errors.Join(err, client.Disconnect(ctx)); err != nil {
 		return 1, err
 	}
 	if code == 0 {

@@ -70,7 +70,7 @@ func TestOpenUnauthenticated(t *testing.T) {
 	const password = "p4ssw0rd"
 	coll := newClient(t, func(o *options.ClientOptions) {
 		o.SetAuth(options.Credential{AuthMechanism: "SCRAM-SHA-256", Username: "nobody", Password: password})
-	}).Database(database.Name()).Collection("users")
+	}).Database(databases[0].Name()).Collection("users")
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
 	_, err := mongostore.Open(ctx, coll, nil)

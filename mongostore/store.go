@@ -37,7 +37,8 @@ type Options struct {
 	AllowUnique []string
 
 	// EraseOnDelete makes Deactivate also erase what Clerk said about the person; see
-	// [Store.Deactivate].
+	// [Store.Deactivate]. With clerksync's Config.OnDelete, the record is erased when OnDelete
+	// has ended for it: by success, for good by failure, or by Discard.
 	//
 	// Defaults to false: a deleted record keeps its fields.
 	EraseOnDelete bool

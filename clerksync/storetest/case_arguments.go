@@ -64,13 +64,13 @@ var argumentCases = []testCase{
 				if c.find(s, id) != nil {
 					c.errorf("%q has a record before the first Upsert", id)
 				}
-				c.offer(s, person(id, i), clerksync.Created)
+				c.offer(s, plainPerson(id, i), clerksync.Created)
 			}
 			for i, id := range oddIDs {
 				if got := c.record(s, id); !got.ClerkUpdatedAt.Equal(hour(i)) {
 					c.errorf("the record of %q is that of another id: %s", id, describe(got))
 				}
-				c.offer(s, person(id, i+1), clerksync.Updated)
+				c.offer(s, plainPerson(id, i+1), clerksync.Updated)
 			}
 			for i, id := range oddIDs {
 				if i%2 == 0 {

@@ -157,7 +157,7 @@ func manyPeople(version int) (ids []string, us []*clerksync.User) {
 	for _, i := range random(1).Perm(many()) {
 		id := fmt.Sprintf("user_%c%04d", "aAzZ"[i%4], i)
 		ids = append(ids, id)
-		us = append(us, person(id, version))
+		us = append(us, plainPerson(id, version))
 	}
 	return ids, us
 }
@@ -396,7 +396,7 @@ var batchCases = []testCase{
 			c.deactivate(s, "user_3", hour(6))
 			c.deactivate(s, "user_4", hour(6))
 			for i, id := range oddIDs {
-				c.offer(s, person(id, i), clerksync.Created)
+				c.offer(s, plainPerson(id, i), clerksync.Created)
 			}
 			c.stamps(s, "user_1")
 			ids := []string{"user_1", "user_2", "user_3", "user_4", "user_5", "user_1", "USER_1", ""}

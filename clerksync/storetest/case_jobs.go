@@ -413,8 +413,10 @@ var jobCases = []testCase{
 			if !maps.Equal(got, want) {
 				c.errorf("Jobs yields %v, want %v", got, want)
 			}
-			for range s.Jobs(c.t.Context()) {
-				break
+			for e := range s.Jobs(c.t.Context()) { // it may be left
+				if e.ClerkID != "" {
+					break
+				}
 			}
 		},
 	},

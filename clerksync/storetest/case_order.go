@@ -10,6 +10,16 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync"
 )
 
+// orders calls yield with every order of 0 to n-1, by default with every other one.
+func orders(n int, yield func([]int)) {
+	count := 0
+	permutations(n, func(order []int) {
+		if count++; count%2 == 0 || thorough() {
+			yield(order)
+		}
+	})
+}
+
 // permutations calls yield with every order of 0 to n-1.
 func permutations(n int, yield func([]int)) {
 	order := make([]int, 0, n)
@@ -44,7 +54,7 @@ var orderCases = []testCase{
 				late.SyncedAt = early.SyncedAt.Add(time.Second)
 				return []*clerksync.User{person(id, 1), person(id, 2), early, late}
 			}
-			permutations(4, func(order []int) {
+			orders(4, func(order []int) {
 				s, id := next(), fmt.Sprint("user_", order)
 				es := events(id)
 				for _, i := range slices.Concat(order, order[:2]) {
@@ -62,7 +72,7 @@ var orderCases = []testCase{
 		rule: "events in any order end in a deleted record if one of them is a deletion",
 		run: func(c *check) {
 			next := c.small()
-			permutations(4, func(order []int) {
+			orders(4, func(order []int) {
 				s, id := next(), fmt.Sprint("user_", order)
 				for _, i := range slices.Concat(order, order[:2]) {
 					if i == 3 {
@@ -83,7 +93,7 @@ var orderCases = []testCase{
 		rule: "events of which some have Omit, in any order, end in the newest whole version, and a ban in one of them is not lifted by an older event",
 		run: func(c *check) {
 			next := c.small()
-			permutations(4, func(order []int) {
+			orders(4, func(order []int) {
 				s, id := next(), fmt.Sprint("user_", order)
 				ban, noMail := omitting(id, 5, onlyBanned()...), omitting(id, 4, "email", "seats")
 				es := []*clerksync.User{person(id, 2), person(id, 3), ban, noMail}

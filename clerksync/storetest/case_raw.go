@@ -490,7 +490,7 @@ var foreignCases = []testCase{
 			own := ownTypes()
 			for i, path := range slices.Sorted(maps.Keys(own)) {
 				for j, kind := range slices.Sorted(maps.Keys(typedValues)) {
-					if inTurn := (i+j)%3 == 0 || allPairs(); inTurn && kind != own[path] {
+					if inTurn := (i+j)%3 == 0 || thorough(); inTurn && kind != own[path] {
 						c.conflicts(next().(RawStore), "user_"+path+kind, path, kind, typedValues[kind])
 					}
 				}

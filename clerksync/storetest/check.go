@@ -66,6 +66,15 @@ func person(id string, n int) *clerksync.User {
 	}
 }
 
+// plainPerson returns a user at version n with few fields, for cases with many records: a Store that
+// scans reads all fields of all records.
+func plainPerson(id string, n int) *clerksync.User {
+	return &clerksync.User{
+		ClerkID: id, Name: "Ada " + strconv.Itoa(n), Role: clerksync.RoleTeacher,
+		ClerkUpdatedAt: hour(n), SyncedAt: hour(n).Add(time.Second),
+	}
+}
+
 // find returns the record, or nil if there is none. It checks what holds for every record.
 func (c *check) find(s clerksync.Store, id string) *clerksync.User {
 	c.t.Helper()

@@ -10,15 +10,15 @@ import "flag"
 // test in the Store's package stays the same. Only tests import this package, so only test binaries
 // have the flags, like those of package rapid. The prefix keeps them apart from others.
 const (
-	fewestRounds  = 6
-	fewestWorkers = 16
+	fewestRounds  = 3
+	fewestWorkers = 8
 	fewestUsers   = 105
 )
 
 var (
 	roundsFlag = flag.Int("storetest.rounds", fewestRounds,
 		"storetest: repeat each concurrent case and random history `n` times; "+
-			"above the default, also try each type at each path")
+			"above the default, also try all orders of events, and each type at each path")
 	workersFlag = flag.Int("storetest.workers", fewestWorkers,
 		"storetest: run each concurrent case on `n` goroutines")
 	usersFlag = flag.Int("storetest.users", fewestUsers,
@@ -28,9 +28,9 @@ var (
 // rounds is how often a concurrent case and a random history are repeated.
 func rounds() int { return max(fewestRounds, *roundsFlag) }
 
-// allPairs reports whether a case about paths and types tries each type at each path. By default
-// each path has a third of the types in turn.
-func allPairs() bool { return rounds() > fewestRounds }
+// thorough reports whether a case tries all orders, and each type at each path. By default it tries
+// every other order, and at each path a third of the types in turn.
+func thorough() bool { return rounds() > fewestRounds }
 
 // workers is how many goroutines compete for one record.
 func workers() int { return max(fewestWorkers, *workersFlag) }

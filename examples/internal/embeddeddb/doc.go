@@ -8,8 +8,8 @@
 // atomic, and clerksync relies on that. Clients therefore connect to a front,
 // which forwards the wire protocol to the engine and corrects it:
 //
-//   - The engine gets one message at a time, over all connections. So what
-//     MongoDB does to one document atomically is atomic.
+//   - The engine gets one message to a database at a time, over all connections.
+//     So what MongoDB does to one document atomically is atomic.
 //   - A write without acknowledgement gets no reply. The engine would send one,
 //     and the driver would take it for the reply to its next message.
 //   - The statements of a bulk of updates go one by one. A hundred in one

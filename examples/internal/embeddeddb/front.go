@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"hash/crc32"
 	"net"
 	"sync"
 	"time"
@@ -12,16 +13,17 @@ import (
 const (
 	maxConnections = 1000
 	keepBuffer     = 1 << 20 // bytes; a connection releases a larger buffer after use
+	queues         = 16      // databases share one if their names have the same hash
 )
 
 // front is between the clients and the engine. Each client connection has one
 // connection to the engine. A message waits for its turn before it is sent
-// there, so that the engine handles one message at a time.
+// there, so that the engine handles one message to a database at a time.
 type front struct {
 	listener net.Listener
-	socket   string        // the engine's
-	turn     chan struct{} // holds a token while the engine handles a message
-	slots    chan struct{} // holds a token for each connection
+	socket   string                // the engine's
+	turns    [queues]chan struct{} // each holds a token while the engine handles a message of that queue
+	slots    chan struct{}         // holds a token for each connection
 	ctx      context.Context
 	cancel   context.CancelFunc
 	wg       sync.WaitGroup
@@ -32,10 +34,12 @@ func startFront(listener net.Listener, socket string, connections int) *front {
 	f := &front{
 		listener: listener,
 		socket:   socket,
-		turn:     make(chan struct{}, 1),
 		slots:    make(chan struct{}, connections),
 		ctx:      ctx,
 		cancel:   cancel,
+	}
+	for i := range f.turns {
+		f.turns[i] = make(chan struct{}, 1)
 	}
 	f.wg.Go(f.accept)
 	return f
@@ -127,22 +131,30 @@ func (f *front) handle(engine net.Conn, req *request, out *bytes.Buffer) error {
 		// only reads.
 		return roundTrip(engine, req.raw, out)
 	default:
-		if err := f.exchange(engine, req.raw, out); err != nil {
+		if err := f.exchange(engine, req, req.raw, out); err != nil {
 			return err
 		}
 		return correctDuplicateKey(req, out)
 	}
 }
 
-// exchange waits for its turn and then does a roundTrip.
-func (f *front) exchange(engine net.Conn, msg []byte, out *bytes.Buffer) error {
+// exchange waits for the turn of req, whose message or a part of it is msg. Then it does a
+// roundTrip.
+func (f *front) exchange(engine net.Conn, req *request, msg []byte, out *bytes.Buffer) error {
+	turn := f.turns[queueOf(req)]
 	select {
-	case f.turn <- struct{}{}:
+	case turn <- struct{}{}:
 	case <-f.ctx.Done():
 		return f.ctx.Err()
 	}
-	defer func() { <-f.turn }()
+	defer func() { <-turn }()
 	return roundTrip(engine, msg, out)
+}
+
+// queueOf returns the queue of the database that a request is for.
+func queueOf(req *request) int {
+	db, _ := req.body.Lookup("$db").StringValueOK()
+	return int(crc32.ChecksumIEEE([]byte(db)) % queues)
 }
 
 // roundTrip sends msg to the engine and puts the reply into out.

@@ -249,8 +249,8 @@ func TestMalformedMessageEndsTheConnection(t *testing.T) {
 	}
 }
 
-// The engine never answers one request. A getMore passes it, the others wait, and close still ends
-// everything.
+// The engine never answers one request. A getMore and requests of other databases pass it, the others
+// wait, and close still ends everything.
 func TestStuckEngine(t *testing.T) {
 	t.Parallel()
 	stuck := make(chan struct{})
@@ -271,7 +271,7 @@ func TestStuckEngine(t *testing.T) {
 		}
 		return reply(msg)
 	})
-	if _, err := f.dial(t).Write(message(t, 1, bson.D{{Key: "find", Value: "c"}})); err != nil {
+	if _, err := f.dial(t).Write(message(t, 1, bson.D{{Key: "find", Value: "c"}, {Key: "$db", Value: "admin"}})); err != nil {
 		t.Fatal(err)
 	}
 	<-stuck
@@ -279,8 +279,11 @@ func TestStuckEngine(t *testing.T) {
 	if _, err := waiting.Write(message(t, 2, ping)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := roundTripID(f.dial(t), message(t, 3, bson.D{{Key: "getMore", Value: int64(1)}})); err != nil {
+	if _, err := roundTripID(f.dial(t), message(t, 3, bson.D{{Key: "getMore", Value: int64(1)}, {Key: "$db", Value: "admin"}})); err != nil {
 		t.Errorf("getMore: %v", err)
+	}
+	if _, err := roundTripID(f.dial(t), message(t, 4, bson.D{{Key: "count", Value: "c"}, {Key: "$db", Value: "other"}})); err != nil {
+		t.Errorf("a request of another database: %v", err)
 	}
 	f.close()
 	if n, err := waiting.Read(make([]byte, 1)); n != 0 || err == nil {

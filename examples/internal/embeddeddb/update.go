@@ -33,7 +33,7 @@ func (f *front) update(engine net.Conn, req *request, out *bytes.Buffer) error {
 		if err := writeMessage(&msg, req.id, 0, command); err != nil {
 			return err
 		}
-		if err := f.exchange(engine, msg.Bytes(), out); err != nil {
+		if err := f.exchange(engine, req, msg.Bytes(), out); err != nil {
 			return err
 		}
 		var body bson.Raw
