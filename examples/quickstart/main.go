@@ -149,5 +149,5 @@ func newDemoApp(ctx context.Context, s story.Services, observe observeFunc) (*st
 	if err != nil {
 		return nil, err
 	}
-	return &story.App{Handler: a.handler, Close: func() error { return a.close(ctx) }}, nil
+	return &story.App{Handler: a.handler, Syncer: a.syncer, Close: func() error { return a.close(ctx) }}, nil
 }

@@ -158,7 +158,7 @@ func crowded(t *teller) error {
 			var record struct {
 				ID string `json:"_id"`
 			}
-			status, body, err := t.get("/api/me", token)
+			status, body, err := t.get(t.ctx, "/api/me", token)
 			if err == nil {
 				err = json.Unmarshal(body, &record)
 			}

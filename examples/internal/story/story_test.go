@@ -45,7 +45,7 @@ func newApp(ctx context.Context, s Services, observe func(context.Context, clerk
 		user, _ := clerksync.UserFromContext(r.Context())
 		_ = json.NewEncoder(w).Encode(user)
 	})))
-	return &App{Handler: mux, Close: func() error { return errors.Join(syncer.Close(), disconnect(ctx, client)) }}, nil
+	return &App{Handler: mux, Syncer: syncer, Close: func() error { return errors.Join(syncer.Close(), disconnect(ctx, client)) }}, nil
 }
 
 func serve(ctx context.Context, listener net.Listener, handler http.Handler) error {

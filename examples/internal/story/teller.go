@@ -6,14 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"strings"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
-
-	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
 )
 
 const chapterTimeout = 30 * time.Second
@@ -77,28 +73,10 @@ func (t *teller) release(messageIDs ...string) error {
 	return nil
 }
 
-// get sends the app a request, with a session token unless that is empty.
-func (t *teller) get(path, token string) (status int, body []byte, err error) {
-	r, err := http.NewRequestWithContext(t.ctx, http.MethodGet, t.appURL+path, nil)
-	if err != nil {
-		return 0, nil, err
-	}
-	if token != "" {
-		r.Header.Set("Authorization", "Bearer "+token)
-	}
-	resp, err := t.client.Do(r)
-	if err != nil {
-		return 0, nil, err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	body, err = io.ReadAll(resp.Body)
-	return resp.StatusCode, body, err
-}
-
 // visit makes a request as the user, and checks the status and the answer: the user's name, or the
 // code of a refused request.
 func (t *teller) visit(clerkID string, status int, want string) error {
-	got, body, err := t.get("/api/me", t.clerk.SessionToken(clerkID))
+	got, body, err := t.get(t.ctx, "/api/me", t.clerk.SessionToken(clerkID))
 	if err != nil {
 		return err
 	}
@@ -110,18 +88,6 @@ func (t *teller) visit(clerkID string, status int, want string) error {
 
 // userCalls returns how often the app called Clerk for a user in this chapter.
 func (t *teller) userCalls() int { return t.clerk.Calls("GET /v1/users/{id}") }
-
-// messages returns the webhooks about a user, oldest first.
-func (t *teller) messages(clerkID string) []fakeclerk.Message {
-	var of []fakeclerk.Message
-	for _, m := range t.webhooks.Messages() {
-		var event struct{ Data struct{ ID string } }
-		if json.Unmarshal(m.Body, &event) == nil && event.Data.ID == clerkID {
-			of = append(of, m)
-		}
-	}
-	return of
-}
 
 // deliveries checks the answers to the webhooks about a user. For one that was never sent it checks
 // the state.
