@@ -119,7 +119,7 @@ func environment(lookup lookupFunc, envFile string) (getenv func(name string) st
 
 // serveApp serves the app on a real Clerk and MongoDB until ctx is done.
 func serveApp(ctx context.Context, c config, addr string, stdout io.Writer, logger *slog.Logger) (err error) {
-	a, err := newApp(ctx, c, func(ctx context.Context, o clerksync.Observation) {
+	a, err := newApp(ctx, c, logger, func(ctx context.Context, o clerksync.Observation) {
 		logger.InfoContext(ctx, "clerksync", "op", o.Op, "user", o.ClerkID, "event", o.EventType,
 			"source", o.Source, "outcome", o.Outcome, "took", o.Duration, "error", o.Err)
 	})
@@ -138,14 +138,12 @@ func serveApp(ctx context.Context, c config, addr string, stdout io.Writer, logg
 	return serve(ctx, listener, a.handler)
 }
 
-type observeFunc = func(context.Context, clerksync.Observation)
-
-// newDemoApp makes the app for the story.
+// newDemoApp makes the app for the story, which tells of the refusals itself.
 func newDemoApp(ctx context.Context, s story.Services, observe observeFunc) (*story.App, error) {
 	c := config{
 		secretKey: s.SecretKey, webhookSecret: s.WebhookSecret, mongoURI: s.MongoURI, apiURL: s.APIURL, database: s.Database,
 	}
-	a, err := newApp(ctx, c, observe)
+	a, err := newApp(ctx, c, slog.New(slog.DiscardHandler), observe)
 	if err != nil {
 		return nil, err
 	}

@@ -62,7 +62,7 @@ type page struct {
 	results   map[string][]string  // by svix-id: what clerksync did
 	visited   bool                 // since the user last changed
 	record    bson.Raw             // as last seen
-	changed   map[string]bool      // the rows that differ from what was seen before
+	changed   map[string]string    // by row: see changedRows
 	clerkDown bool
 	mongoDown bool
 	lines     []line // newest first
@@ -465,14 +465,13 @@ func (p *page) token(id string) string {
 func (p *page) reconcile(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, reconcileFor)
 	defer cancel()
-	p.say(toneDo, "Reconcile: all users in Clerk are compared with all records.")
+	p.say(toneDo, "A reconcile compares all users in Clerk with all records.")
 	report, err := p.syncer.Reconcile(ctx, clerksync.ReconcileOptions{InstanceID: p.clerk.InstanceID(), Holdback: -1})
 	if err != nil {
 		p.say(toneBad, "Reconcile gave up: Clerk or MongoDB does not answer.")
 		return
 	}
-	p.say(toneGood, "Reconcile compared %d users: %d records created, %d updated, %d marked deleted.",
-		report.Seen, report.Created.Count, report.Updated.Count, report.Deactivated.Count)
+	p.say(toneGood, "Reconcile: %s.", reportText(report))
 }
 
 // observe tells what clerksync did.

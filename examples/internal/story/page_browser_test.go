@@ -56,7 +56,7 @@ var steps = []step{
 	{press: "send", until: `webhook(0) === "arrived: record already in step"`},
 
 	{press: "double", until: `pressed("double")`},
-	{press: "ban", until: `status("in") && value("banned") === "yes" && label("ban") === "Lift the ban" && webhook(0).startsWith("arrived 2 times: record updated; then record already in step")`},
+	{press: "ban", until: `status("in") && value("banned") === "yes" && label("ban") === "Unban" && webhook(0).startsWith("arrived 2 times: record updated; then record already in step")`},
 	{press: "visit", until: `said("refused with 403 (user_inactive)")`},
 	{press: "ban", until: `status("in") && value("banned") === "no" && label("ban") === "Ban"`},
 
@@ -107,7 +107,7 @@ func TestPageInBrowser(t *testing.T) {
 	}()
 	d.serving.Store(true)
 	b := openBrowser(t)
-	b.do(t, chromedp.EmulateViewport(1280, 800), chromedp.Navigate(d.pageURL))
+	b.do(t, chromedp.EmulateViewport(1280, 800), emulate("light"), chromedp.Navigate(d.pageURL))
 	b.wait(t, `status("nobody") && disabled("rename") && disabled("visit") && !disabled("signup")`)
 	b.picture(t, "0-nobody")
 
@@ -144,7 +144,7 @@ func TestPageInBrowser(t *testing.T) {
 	}
 	b.do(t, chromedp.EmulateViewport(390, 844))
 	b.picture(t, "8-phone")
-	b.do(t, chromedp.EmulateViewport(1280, 800), emulate("prefers-color-scheme", "dark"))
+	b.do(t, chromedp.EmulateViewport(1280, 800), emulate("dark"))
 	b.picture(t, "9-dark")
 
 	if messages := b.console(); len(messages) > 0 {
@@ -158,10 +158,13 @@ func TestPageInBrowser(t *testing.T) {
 	b.wait(t, `text("error").startsWith("The quickstart has ended")`)
 }
 
-func emulate(feature, value string) chromedp.Action[chromedp.Void] {
+// emulate also turns off animations, so that pictures do not depend on the moment.
+func emulate(colours string) chromedp.Action[chromedp.Void] {
 	return chromedp.Func(func(ctx context.Context, _ *chromedp.Target) error {
 		_, err := chromedp.Call(ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
-			Features: []*emulation.MediaFeature{{Name: feature, Value: value}},
+			Features: []*emulation.MediaFeature{
+				{Name: "prefers-color-scheme", Value: colours}, {Name: "prefers-reduced-motion", Value: "reduce"},
+			},
 		})
 		return err
 	})

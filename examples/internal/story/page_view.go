@@ -27,7 +27,7 @@ type scene struct {
 	messages []fakeclerk.Message
 	record   bson.Raw // nil: none
 	records  int64
-	changed  map[string]bool
+	changed  map[string]string // by row, as row.Changed
 
 	next                          treatment
 	kept                          map[string]*keptBack
@@ -70,6 +70,7 @@ type view struct {
 	Headline   string          `json:"headline"`
 	Why        string          `json:"why"`
 	Hint       string          `json:"hint"`
+	Press      string          `json:"press"` // the action that the hint names
 	Clerk      []row           `json:"clerk"`
 	ClerkNote  string          `json:"clerkNote"`
 	Record     []row           `json:"record"`
@@ -89,7 +90,7 @@ type row struct {
 	Label   string `json:"label"`
 	Value   string `json:"value"`
 	Owner   string `json:"owner,omitempty"`   // app: the app's own
-	Changed bool   `json:"changed,omitempty"` // by the last change of the record
+	Changed string `json:"changed,omitempty"` // by the last change of the record: "new" or "changed"
 	Clerk   string `json:"clerk,omitempty"`   // what Clerk says, if that differs
 }
 
@@ -122,11 +123,12 @@ const (
 func (s scene) view() view {
 	v := view{
 		Clerk: s.clerkRows(), ClerkNote: s.clerkNote(), Record: s.recordRows(), RecordNote: s.recordNote(), Ban: "Ban",
-		Deliveries: s.deliveries(), Lines: s.lines, Facts: s.facts(), Hint: s.hint(),
+		Deliveries: s.deliveries(), Lines: s.lines, Facts: s.facts(),
 		Pressed:  map[string]bool{"clerk": s.clerkDown, "mongo": s.mongoDown},
 		Disabled: map[string]bool{"visit": !s.signedUp},
 	}
 	v.Status, v.Headline, v.Why = s.verdict()
+	v.Hint, v.Press = s.hint()
 	for _, t := range []treatment{dropped, doubled, delayed, reorders} {
 		v.Pressed[string(t)] = s.next == t
 	}
@@ -134,7 +136,7 @@ func (s scene) view() view {
 		v.Disabled[action] = !s.inClerk
 	}
 	if s.user.Banned {
-		v.Ban = "Lift the ban"
+		v.Ban = "Unban"
 	}
 	if s.record != nil {
 		text, _ := bson.MarshalExtJSONIndent(s.record, false, false, "", "  ")
@@ -222,23 +224,25 @@ func (s scene) recordRows() []row {
 				r.Clerk = w.Value
 			}
 		}
-		if r.Key == "deleted" && s.inClerk != (r.Value == "no") {
-			r.Clerk = yesNo(!s.inClerk)
+		if r.Key == "deleted" && r.Value == "no" && !s.inClerk {
+			r.Clerk = "yes"
 		}
 	}
 	return rows
 }
 
-// changedRows returns the keys of the rows that differ between two states of a record.
-func changedRows(before, now bson.Raw) map[string]bool {
+// changedRows says which rows differ between two states of a record, as row.Changed.
+func changedRows(before, now bson.Raw) map[string]string {
 	if bytes.Equal(before, now) {
 		return nil
 	}
-	changed := make(map[string]bool)
+	changed := make(map[string]string)
 	old := rowsOf(before)
 	for i, r := range rowsOf(now) {
-		if old == nil || old[i].Value != r.Value {
-			changed[r.Key] = true
+		if old == nil {
+			changed[r.Key] = "new"
+		} else if old[i].Value != r.Value {
+			changed[r.Key] = "changed"
 		}
 	}
 	return changed
@@ -275,54 +279,54 @@ func (s scene) verdict() (status, headline, why string) {
 	return "out", out, "The record still has the old " + strings.Join(differ, " and the old ") + "."
 }
 
-// hint says what to try next.
-func (s scene) hint() string {
+// hint says what to try next, and which button that is.
+func (s scene) hint() (text, press string) {
 	status, _, _ := s.verdict()
 	switch {
 	case status == "nobody":
-		return "Start here: press “Sign up”."
+		return "Press “Sign up” and watch the three boxes.", "signup"
 	case status == "out":
 		return s.hintOut()
 	case s.next != ordinary && !s.inClerk:
-		return "Now press “Sign up”, and watch the webhook."
+		return "Now press “Sign up” and see what becomes of the webhook.", "signup"
 	case s.next != ordinary:
-		return "Now change the user: press “Rename”, and watch the webhook."
+		return "Now change the user: press “Rename” and see what becomes of the webhook.", "rename"
 	case !s.inClerk:
-		return "A deleted user never comes back: press “Send again” beside user.created, and the record stays as it is."
+		return "A deleted user never comes back: press “Send again” beside user.created, and the record stays deleted.", "send"
 	case s.clerkDown || s.mongoDown:
-		return "Now change the user during the outage: press “Rename”. Or press “Visit”."
-	case !slices.ContainsFunc(s.messages, func(m fakeclerk.Message) bool { return m.State == fakeclerk.Dropped }) && !s.visited:
-		return "The webhook did its work. Now lose one: press “Drop”, then “Rename”."
+		return "Change the user during the outage: press “Rename”.", "rename"
+	case len(s.messages) == 1 && s.messages[0].State == fakeclerk.Delivered:
+		return "The webhook made the record. Now lose one: press “Drop”, then “Rename”.", "drop"
 	}
-	return "It has converged. Make it harder: double, delay or reorder webhooks, cut off Clerk or MongoDB, delete the user."
+	return "It has converged. Make it harder: delay or reorder a webhook, break Clerk or MongoDB, delete the user.", ""
 }
 
 // hintOut is the hint while the record is not in step.
-func (s scene) hintOut() string {
-	last := delivery{}
+func (s scene) hintOut() (text, press string) {
+	state := "lost"
 	for _, d := range s.deliveries() {
 		if d.State != "arrived" {
-			last = d
+			state = d.State
 			break
 		}
 	}
 	switch {
 	case s.mongoDown:
-		return "MongoDB is down, so nothing can be written. Press “MongoDB down” again to end the outage: Clerk sends the webhook again."
-	case s.inClerk && s.clerkDown:
-		return "A visit asks Clerk, but Clerk's API is down. Press “Clerk down” again to end the outage, then “Visit” or “Reconcile”."
-	case last.State == "way":
-		return "The webhook is on its way."
+		return "Nothing can be written without MongoDB. Press “MongoDB down” again to end the outage: Clerk repeats the webhook.", "mongo"
+	case state == "way":
+		return "The webhook is on its way.", ""
+	case s.clerkDown && (s.visited || !s.inClerk):
+		return "clerksync could not ask Clerk. Press “Clerk down” again to end the outage.", "clerk"
 	case !s.inClerk:
-		return "A visit never deletes a record, but “Reconcile” asks Clerk about all of them. Press it."
+		return "A visit never deletes a record, but “Reconcile” asks Clerk about all of them. Press it.", "reconcile"
 	case s.visited:
-		return "This visit could not ask Clerk, and the next one asks only after a pause. Press “Reconcile”."
-	case last.State == "late":
-		return "The webhook is late. A visit does not need it: press “Visit”. Or press “Deliver now”."
-	case last.State == "failed":
-		return "The webhook failed, and Clerk sends it again. You need not wait: press “Visit”."
+		return "That visit did not reach Clerk, and the next one asks only after a pause. Press “Reconcile”.", "reconcile"
+	case state == "late":
+		return "The webhook is late. A visit does not need it: press “Visit”.", "visit"
+	case state == "failed":
+		return "The webhook failed, and Clerk will repeat it. No need to wait: press “Visit”.", "visit"
 	}
-	return "The webhook is lost. Press “Visit”: the user opens your app, and clerksync asks Clerk first."
+	return "The webhook is lost. Press “Visit”: the user opens your app, and clerksync asks Clerk first.", "visit"
 }
 
 // facts are the counts below the record. The number of welcome mails (Config.OnCreate) belongs here.
@@ -434,4 +438,30 @@ func toneOf(o clerksync.Observation) tone {
 		return toneBad
 	}
 	return toneGood
+}
+
+// reportText says what a reconcile did.
+func reportText(r clerksync.Report) string {
+	var done []string
+	for _, did := range []struct {
+		count int
+		what  string
+	}{
+		{r.Created.Count, "created"}, {r.Updated.Count, "updated"}, {r.Deactivated.Count, "marked deleted"},
+	} {
+		if did.count > 0 {
+			done = append(done, fmt.Sprintf("%s %s", plural(did.count, "record"), did.what))
+		}
+	}
+	if done == nil {
+		return "all records were in step already"
+	}
+	return strings.Join(done, ", ")
+}
+
+func plural(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
 }
