@@ -8,8 +8,9 @@
 // Without them it runs a demo, which needs no account, no server and no network. It serves the same
 // app on a fake Clerk and an embedded database, and tells a story in the terminal: what becomes of
 // a user's record if webhooks are lost, late, doubled or out of order. It checks everything that it
-// says. Then it goes on serving, with curl commands to try, until it is interrupted. With -once it
-// ends after the story, with status 1 if a check failed.
+// says. Then it serves a page, on this machine alone, whose buttons do all of that to a user and her
+// record, until it is interrupted. With -once it ends after the story, with status 1 if a check
+// failed.
 package main
 
 import (

@@ -27,10 +27,10 @@ import (
 var pageHTML string
 
 const (
-	pagePoll     = 200 * time.Millisecond // how often an open page looks for what has changed
-	delayFor     = 20 * time.Second       // how long the page's delay keeps a webhook back
-	reconcileFor = 10 * time.Second       // a reconcile in an outage would try for minutes
-	maxLines     = 60                     // of what happened
+	pagePoll      = 200 * time.Millisecond // how often an open page looks for what has changed
+	ordinaryDelay = 20 * time.Second       // how long the page's delay keeps a webhook back
+	reconcileFor  = 10 * time.Second       // a reconcile in an outage would try for minutes
+	maxLines      = 60                     // of what happened
 )
 
 // people sign up on the page, one after the other. A rename takes the next last name.
@@ -65,8 +65,10 @@ type page struct {
 	changed   map[string]string    // by row: see changedRows
 	clerkDown bool
 	mongoDown bool
-	lines     []line // newest first
-	said      int    // lines so far
+	delay     time.Duration // of a delayed webhook; only tests change it
+	outOfStep bool          // as told
+	lines     []line        // newest first
+	said      int           // lines so far
 }
 
 // treatment is what becomes of a webhook on its way.
@@ -89,7 +91,7 @@ type keptBack struct {
 
 func newPage(d *demo) *page {
 	return &page{
-		demo: d, ended: make(chan struct{}),
+		demo: d, ended: make(chan struct{}), delay: ordinaryDelay,
 		kept: make(map[string]*keptBack), results: make(map[string][]string),
 	}
 }
@@ -260,7 +262,7 @@ func (p *page) signUp() {
 	})
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.user, p.renamed, p.visited, p.record, p.changed = id, 0, false, nil, nil
+	p.user, p.renamed, p.visited, p.outOfStep, p.record, p.changed = id, 0, false, false, nil, nil
 }
 
 func (p *page) rename() error {
@@ -360,8 +362,8 @@ func (p *page) deliver(m fakeclerk.Message) fakeclerk.Delivery {
 	case delayed:
 		p.sayLocked(toneBad, "The webhook %s is late.", m.Type)
 		p.kept[m.ID] = &keptBack{
-			how: delayed, due: time.Now().Add(delayFor),
-			timer: time.AfterFunc(delayFor, func() { _ = p.release(m.ID) }),
+			how: delayed, due: time.Now().Add(p.delay),
+			timer: time.AfterFunc(p.delay, func() { _ = p.release(m.ID) }),
 		}
 		return fakeclerk.Delivery{Drop: true} // until it is released
 	case reorders:
@@ -530,6 +532,22 @@ func (p *page) look(ctx context.Context) (view, error) {
 	}
 	s.changed, s.kept, s.results, s.next = p.changed, p.kept, p.results, p.next
 	s.visited, s.clerkDown, s.mongoDown = p.visited, p.clerkDown, p.mongoDown
-	s.lines = slices.Clone(p.lines)
-	return s.view(), nil
+	v := s.view()
+	p.tellStepLocked(v)
+	v.Lines = slices.Clone(p.lines)
+	return v, nil
+}
+
+// tellStepLocked tells when the record falls out of step, unless a webhook is about to mend that, and
+// when it is in step again.
+func (p *page) tellStepLocked(v view) {
+	onItsWay := slices.ContainsFunc(v.Deliveries, func(d delivery) bool { return d.State == "way" })
+	switch {
+	case v.Status == "out" && !p.outOfStep && !onItsWay:
+		p.outOfStep = true
+		p.sayLocked(toneBad, "The record is out of step.")
+	case v.Status == "in" && p.outOfStep:
+		p.outOfStep = false
+		p.sayLocked(toneGood, "The record is in step again.")
+	}
 }

@@ -33,7 +33,6 @@ type scene struct {
 	kept                          map[string]*keptBack
 	results                       map[string][]string
 	visited, clerkDown, mongoDown bool
-	lines                         []line
 }
 
 // clerkUser is a user as the page needs her, in Clerk's API or in a webhook.
@@ -123,7 +122,7 @@ const (
 func (s scene) view() view {
 	v := view{
 		Clerk: s.clerkRows(), ClerkNote: s.clerkNote(), Record: s.recordRows(), RecordNote: s.recordNote(), Ban: "Ban",
-		Deliveries: s.deliveries(), Lines: s.lines, Facts: s.facts(),
+		Deliveries: s.deliveries(), Facts: s.facts(),
 		Pressed:  map[string]bool{"clerk": s.clerkDown, "mongo": s.mongoDown},
 		Disabled: map[string]bool{"visit": !s.signedUp},
 	}
@@ -356,7 +355,7 @@ func (s scene) delivery(m fakeclerk.Message) delivery {
 	switch k := s.kept[m.ID]; {
 	case k != nil && k.how == delayed:
 		d.State, d.Button = "late", "Deliver now"
-		d.Text = fmt.Sprintf("late: arrives in %d s", seconds(k.due.Sub(s.now)))
+		d.Text = "late: arrives in " + pause(k.due.Sub(s.now))
 	case k != nil:
 		d.State, d.Button = "late", "Deliver now"
 		d.Text = "waits until the next one has gone"
@@ -433,8 +432,10 @@ func visitText(o clerksync.Observation) string {
 	return "answered with the record as it is in MongoDB"
 }
 
+// toneOf is good also for a refusal: a banned user has to be refused.
 func toneOf(o clerksync.Observation) tone {
-	if o.Err != nil {
+	var problem *clerksync.Problem
+	if errors.As(o.Err, &problem) && problem.Status >= 500 {
 		return toneBad
 	}
 	return toneGood
