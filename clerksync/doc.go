@@ -46,8 +46,8 @@
 //
 // # For Store authors
 //
-// Implement [Store] and, if the database can, [BatchStore] and [RestoreStore]; for collections
-// that apps had before, [LegacyStore] and [AdoptStore]. Decide with [Decide], write what
+// Implement [Store] and, if the database can, [BatchStore], [RestoreStore] and [JobStore]; for
+// collections that apps had before, [LegacyStore] and [AdoptStore]. Decide with [Decide], write what
 // [User.ClerkFields] yields, leave what [User].Omit names, and begin each Upsert with
 // [User.Canonical]. Report what is in the way with [ConflictError], a record that the database
 // never takes with [ErrRejected], and a partly written batch with [BatchError]. The Store must
@@ -67,6 +67,8 @@
 //   - How a visit finds its record, and what happens in a stampede: the comment at the top
 //     of visit.go, then visit_cache.go, visit_reread.go and standby.go. A user without a
 //     confirmed record, and what is remembered of failures: visit_create.go.
+//   - Once per user: OnCreate and OnDelete: the comment at the top of jobs.go, the decisions
+//     in jobs_decide.go, the [JobStore] contract in jobs_store.go.
 //   - Acknowledged only after the write: webhook.go. Which signatures count:
 //     webhook_signature.go. The checks alone, for apps that queue: verifier.go. What an event
 //     does: event.go.

@@ -34,6 +34,12 @@ const (
 	CallTimeout     = callTimeout
 	DeliveryTimeout = deliveryTimeout
 	MaxRefreshers   = maxRefreshers
+	MaxJobs         = maxJobs
+	MaxDueRead      = maxDueRead
+	CloseTimeout    = closeTimeout
+	AwaitTimeout    = awaitTimeout
+	LeaseGrace      = leaseGrace
+	MaxRetry        = maxRetry
 	StoreTimeout    = storeTimeout
 )
 
@@ -69,7 +75,14 @@ func CachedRecords(s *Syncer) int {
 func SetMaxUnlisted(opts *ReconcileOptions, n int) { opts.maxUnlisted = n }
 
 // WaitBackground waits for the background work, as Close does, and goes on.
-func WaitBackground(s *Syncer) { s.background.running.Wait() }
+func WaitBackground(s *Syncer) {
+	s.background.running.Wait()
+	s.jobs.running.Wait()
+}
+
+// CloseJobs is the part of Close that is about jobs. The time that it waits has begun when it
+// returns.
+func CloseJobs(s *Syncer) (wait func()) { return s.jobs.close() }
 
 // ResumePoint is what a Report's Resume holds about how far the run came.
 type ResumePoint struct {

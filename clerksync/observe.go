@@ -26,11 +26,24 @@ type Observation struct {
 	// Outcome is what the Store did; zero if nothing was written to it. Visits that waited
 	// for the same lookup all have its Outcome.
 	Outcome Outcome
+	// Job says more of an OpJob; it is zero for other operations.
+	Job JobObservation
 	// Duration is the time taken, by the Syncer's clock.
 	Duration time.Duration
 	// Err is nil if the operation succeeded, else a [*Problem] for errors.As, whose Code
 	// is fit for a label.
 	Err error
+}
+
+// JobObservation is what an [Observation] says of an attempt of a job.
+type JobObservation struct {
+	// Kind is which of the user's jobs it is.
+	Kind JobKind
+	// Attempt is the number of the attempt, from 1; of the last one if this was none.
+	Attempt int
+	// Outcome is what became of it. If it is [JobSucceeded] or [JobDropped], the
+	// Observation has no Err.
+	Outcome JobOutcome
 }
 
 // Op is a kind of [Observation].
@@ -45,6 +58,7 @@ const (
 	OpReconcile Op = "reconcile" // * Syncer.Reconcile, a whole run
 	OpClerk     Op = "clerk"     // * a call of Clerk's API, retries included; of a Reconcile's, each attempt
 	OpRole      Op = "role"      // a request that RequireRole or CheckRole refused, after its visit
+	OpJob       Op = "job"       // * an attempt of OnCreate or OnDelete; the end of a job without one
 )
 
 // Source is what answered a visit.

@@ -60,6 +60,7 @@ const (
 	CodeUserInactive = "user_inactive" // 403: deleted, suspended by the app, or banned in Clerk
 	CodeUserUnknown  = "user_unknown"  // 403: Clerk does not have the user, or the subject is not a user id
 	CodeRoleRequired = "role_required" // 403: the user has none of the roles of [RequireRole]
+	CodeJobPending   = "job_pending"   // 503: OnCreate has not succeeded for the user; see [JobConfig].Await
 
 	// Of both a request and a delivery of a webhook.
 
@@ -98,6 +99,7 @@ var problemDetails = map[string]string{
 	CodeUserInactive:      "This account is not active.",
 	CodeUserUnknown:       "This session does not belong to a known user.",
 	CodeRoleRequired:      "This account does not have the role that is needed here.",
+	CodeJobPending:        "This account is being set up. Try again shortly.",
 	CodeUnavailable:       "The service cannot check your account right now. Try again shortly.",
 	CodeConflict:          "Another account already uses a value that must be unique.",
 	CodeRejected:          "This account's data cannot be stored.",

@@ -59,6 +59,8 @@ func newAnswering(t *testing.T) *answering {
 			}
 			return nil
 		}
+		c.OnCreate = func(context.Context, *clerksync.User, clerksync.Job) error { return errDown }
+		c.Jobs = clerksync.JobConfig{Await: true, NewFor: time.Millisecond} // Ada is not new
 		c.ErrorHandler = func(w http.ResponseWriter, r *http.Request, err error) {
 			a.mu.Lock()
 			a.errs = append(a.errs, err)
@@ -66,7 +68,7 @@ func newAnswering(t *testing.T) *answering {
 			clerksync.WriteProblem(w, r, err)
 		}
 	})
-	a.ada = a.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Ada", Email: "ada@example.com"})
+	a.ada = a.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Ada", Email: "ada@example.com", CreatedAt: t0.Add(-time.Hour)})
 	webhook, err := a.WebhookHandler(clerksync.WebhookConfig{
 		Secrets: []string{testSecret}, InstanceID: "ins_1", MaxBodyBytes: 4096,
 		OnEvent: func(_ context.Context, e clerksync.Event) error {
@@ -273,6 +275,13 @@ func recordFails(_ *testing.T, a *answering) {
 	a.store.fail(&clerksync.Problem{Status: http.StatusInternalServerError, Code: "record_failed", Err: errOddPlan})
 }
 
+func jobFails(t *testing.T, a *answering) {
+	a.createRecord(t, a.ada)
+	_ = a.store.Edit(a.ada, func(u *clerksync.User) {
+		u.Jobs = &clerksync.Jobs{Create: clerksync.JobState{Attempt: 20, FailedAt: t0, Code: "error"}}
+	})
+}
+
 func mapFails(t *testing.T, a *answering) { a.rename(t, a.ada, "Unmappable") }
 
 func middlewareAnswers() []answerCase {
@@ -298,6 +307,7 @@ func middlewareAnswers() []answerCase {
 		{by + ", Clerk", 503, "unavailable", clerksync.ErrUnavailable, visiting(clerkFails)},
 		{by, 500, "record_failed", nil, visiting(recordFails)},
 		{by, 503, "mapping_failed", nil, visiting(mapFails)},
+		{by, 503, "job_pending", nil, visiting(jobFails)},
 	}
 }
 

@@ -39,11 +39,12 @@ func recordErr(u *User) error {
 	return nil
 }
 
-// handedOut returns a copy of u for the app. Record is shared, so it is not in it.
+// handedOut returns a copy of u for the app. Record is shared, so it is not in it, and Jobs is
+// not the app's.
 func handedOut(u *User) *User {
 	c := u.Clone()
 	if c != nil {
-		c.Record = nil
+		c.Record, c.Jobs = nil, nil
 	}
 	return c
 }

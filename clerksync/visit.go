@@ -34,6 +34,8 @@ import (
 //     too, and after a 429 Clerk is left alone for as long as it asked (visit_create.go).
 //   - A record that Clerk last confirmed more than RefreshAfter ago (a day, if the token
 //     matches it) is served at once and refreshed in the background (visit_reread.go).
+//   - With Config.Jobs.Await, a user whose OnCreate has not succeeded waits for it, and gets
+//     503 "job_pending" if it does not in time (jobs_await.go).
 //   - If the Store or Clerk fails, a record on standby answers: one that this process
 //     loaded, or learned to be barred, less than CacheTTL plus one hour ago (standby.go).
 //     Otherwise the answer is 503, or with FailOpen a Partial user.
@@ -66,8 +68,8 @@ import (
 // Errors: [ErrUserInactive] if the user is deleted, suspended or banned; [ErrUserUnknown]
 // if Clerk does not have the user; [ErrUnavailable] if Clerk or the Store failed and
 // nothing is known about the user (with [FailOpen] the result is a Partial User instead);
-// [*ConflictError]; [ErrRejected]; a [*Problem] with the code "mapping_failed" or
-// "record_failed". If ctx ends first and no record is on standby, the error matches [ErrUnavailable] and ctx's cause,
+// [*ConflictError]; [ErrRejected]; a [*Problem] with the code "mapping_failed",
+// "record_failed" or "job_pending". If ctx ends first and no record is on standby, the error matches [ErrUnavailable] and ctx's cause,
 // with either [FailurePolicy].
 func (s *Syncer) User(ctx context.Context, clerkID string) (*User, error) {
 	u, err := s.visit(ctx, clerkID, visitToken{})
@@ -177,7 +179,7 @@ func (s *Syncer) findOutside(ctx, detached context.Context, id string, now time.
 	if err == nil || !errors.Is(err, ErrUnavailable) {
 		return f, err
 	}
-	if u, ok := s.cache.standby(id, now); ok {
+	if u, ok := s.cache.standby(id, now); ok && !s.awaited(u) {
 		return found{user: u, source: SourceCache}, nil
 	}
 	if s.cfg.OnFailure == FailOpen && ctx.Err() == nil {
@@ -190,6 +192,9 @@ func (s *Syncer) findOutside(ctx, detached context.Context, id string, now time.
 
 // servable reports whether a cached record may be served as it is.
 func (s *Syncer) servable(u *User, now time.Time, version sessiontoken.Version) bool {
+	if s.awaited(u) {
+		return false
+	}
 	if banMayBeLifted(u, now) && !s.rereads.isSettled(u.ClerkID, now) {
 		return false
 	}
@@ -267,6 +272,9 @@ func (s *Syncer) load(ctx context.Context, l load) (found, error) {
 			return nil
 		}
 		f, err = s.loadFromStore(ctx, id, token)
+		if err == nil {
+			f, err = s.afterLookup(ctx, f)
+		}
 		if err != nil {
 			f.current = s.cache.generation(id).Load() == l.gen
 			return err

@@ -69,6 +69,7 @@ func (s *Syncer) refresh(ctx context.Context, span spanEnd, id string) {
 	})
 	if f.user != nil {
 		f = s.cacheLoaded(l, f, start)
+		s.tryCreateJob(ctx, f.user, f.outcome == Created)
 	}
 	if err != nil {
 		s.cfg.Logger.WarnContext(ctx, "clerksync: a record could not be refreshed", "clerk_id", id, "error", err)

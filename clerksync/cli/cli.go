@@ -85,6 +85,7 @@ func commands() []command {
 		{"reconcile", "", runReconcile},
 		{"drift", "", runDrift},
 		{"user", " USER_ID", runUser},
+		{"jobs", " [USER_ID…]", runJobs},
 		{"indexes", "", runIndexes},
 		{"version", "", runVersion},
 	}

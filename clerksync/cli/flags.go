@@ -190,5 +190,5 @@ func takenOver(f *flag.Flag, name string) bool {
 	case "resume", "json", "dry-run":
 		return false
 	}
-	return name == "reconcile" || name == "drift" || slices.Contains(sharedFlags, f.Name)
+	return name == "reconcile" || name == "drift" || name == "jobs" || slices.Contains(sharedFlags, f.Name)
 }

@@ -13,6 +13,7 @@ var what = map[string]string{
 	"reconcile": "bring the whole collection in step with Clerk",
 	"drift":     "report what a reconcile would change; writes nothing",
 	"user":      "show one record beside Clerk's state of the user",
+	"jobs":      "list what OnCreate and OnDelete still owe, or failed at; retry or discard it",
 	"indexes":   "list the collection's indexes, and make the one on clerkId",
 	"version":   "print the version",
 }
@@ -62,14 +63,17 @@ Secrets are read from there only and never printed. In .env, put a value with a 
 
 // commandVariables are the variables that each command reads. Others read them all.
 var commandVariables = map[string]string{
+	"jobs":    strings.Replace(variablesHelp, clerkVariables, "", 1),
 	"indexes": strings.Replace(variablesHelp, clerkVariables, "", 1),
 	"version": "",
 }
 
 const exitHelp = `Exit status:
-  0    done; drift and user: everything is in step; inspect: nothing needs a decision
+  0    done; drift and user: everything is in step; inspect: nothing needs a decision;
+       jobs: none has failed
   1    an error, an incomplete run, or users that could not be written
-  2    drift and user: not in step; inspect: something needs a decision
+  2    drift and user: not in step; inspect: something needs a decision; jobs: some have
+       failed
   64   wrong flags or variables; nothing was done
 `
 
@@ -80,6 +84,7 @@ var commandExits = map[string]string{
 		"an error, an incomplete run, or users that could not be written", ""),
 	"drift":   exitStatus("everything is in step", "an error, or an incomplete run", "not in step"),
 	"user":    exitStatus("the record is in step", "an error, or neither Clerk nor the collection has the user", "not in step"),
+	"jobs":    exitStatus("done, and no job has failed", "an error, or more jobs than it shows or changes", "some jobs have failed"),
 	"indexes": exitStatus("done", "an error", ""),
 	"version": "",
 }
@@ -163,6 +168,22 @@ indexes first. The output holds personal data.
 Clerk's side is made by the standard mapping, or by the Map and the RoleOf of the program
 that calls cli.Main.
 `,
+	"jobs": `Lists the jobs of an app that has an OnCreate or an OnDelete: those that have failed, are
+due, are running, or wait for their next attempt or for DeleteDelay. It reads the whole
+collection once, in at most half an hour; of users whom you name, only their records,
+and it lists jobs that have ended too. It shows 50 jobs, and counts all. Failed ones come
+first, then those that have been due longest.
+
+-retry makes the failed jobs due again, with all their attempts; -discard ends them for
+good. Of the users whom you name, both take jobs that are due or waiting too, and -retry
+those that were discarded. A running job is left alone. One run changes at most 10,000
+jobs, and exits with 1 if there are more, or if a user named has no such job.
+
+The command itself runs no job: the app does, in RunJobs, DrainJobs or at the user's
+next visit. If your app has Fields, use a program of your own that calls cli.Main with
+them. If its Options have EraseOnDelete, do so too, or give -erase-on-delete: a deleted
+record is erased when its job ends. CLERK_SECRET_KEY is not needed.
+`,
 	"indexes": `Lists the indexes of the collection and says which one clerksync relies on. If that
 one is missing, it is made. If records or other indexes prevent that, the error says
 what to do. Clerk is not asked.
@@ -189,6 +210,11 @@ var examples = map[string]string{
 	"user": `  clerksync user user_2abcDEF
   clerksync user user_2abcDEF -json | jq -r .verdict
 `,
+	"jobs": `  clerksync jobs || mail -s "clerksync: failed jobs" ops@example.com    # in cron
+  clerksync jobs -retry                                            # all that have failed
+  clerksync jobs -discard -kind create user_2abcDEF
+  clerksync jobs -json | jq '.jobs[] | select(.state == "failed") | .clerkId'
+`,
 	"indexes": `  clerksync indexes -db app
 `,
 	"version": `  clerksync version
@@ -201,6 +227,7 @@ var examples = map[string]string{
 var unused = map[string][]string{
 	"inspect": {"batch-size"},
 	"user":    {"batch-size"},
+	"jobs":    {"batch-size"},
 	"indexes": {"batch-size"},
 }
 

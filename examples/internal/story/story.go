@@ -1,6 +1,6 @@
 // Package story runs an app on a fake Clerk and an embedded database, and tells in the terminal
 // what becomes of a user's record if webhooks are lost, late, doubled or out of order. It checks
-// everything that it tells.
+// everything that it tells. Then it serves a page on which anybody can try the same.
 package story
 
 import (
@@ -39,6 +39,7 @@ type Services struct {
 // App is a running app.
 type App struct {
 	Handler http.Handler
+	Syncer  *clerksync.Syncer
 	Close   func() error
 }
 
@@ -47,7 +48,7 @@ func Run(ctx context.Context, out *Printer, opts Options) (err error) {
 	if opts.chapters == nil {
 		opts.chapters = chapters
 	}
-	out.printf("The demo: a fake Clerk and an embedded database. The app's code is in quickstart/app.go.")
+	out.printf("The app of quickstart/app.go, on a fake Clerk and an embedded database.")
 	d, err := startDemo(ctx, out, opts)
 	if err != nil {
 		return err
