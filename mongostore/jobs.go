@@ -166,7 +166,11 @@ func (s *Store) tryChangeJob(ctx context.Context, c clerksync.JobChange) (bool, 
 func jobGuard(c clerksync.JobChange) bson.D {
 	filter := bson.D{{Key: "clerkId", Value: c.ClerkID}}
 	for _, e := range jobElements(c.From) {
-		filter = append(filter, bson.E{Key: jobPath(c.Kind, e.Key), Value: bson.D{{Key: "$eq", Value: e.Value}}})
+		condition := bson.E{Key: jobPath(c.Kind, e.Key), Value: bson.D{{Key: "$eq", Value: e.Value}}}
+		if e.Key == "due" && e.Value != nil {
+			condition = unindexed(condition.Key, e.Value)
+		}
+		filter = append(filter, condition)
 	}
 	switch {
 	case c.EndsAttempt():
@@ -176,6 +180,12 @@ func jobGuard(c clerksync.JobChange) bson.D {
 		filter = append(filter, bson.E{Key: "deletedAt", Value: bson.D{{Key: "$eq", Value: c.DeletedAt}}})
 	}
 	return filter
+}
+
+// unindexed matches the value, as $eq does. No server uses an index on the path for it. DocumentDB
+// on PostgreSQL would read all entries of the index on due that have the value, for one record.
+func unindexed(path string, value any) bson.E {
+	return bson.E{Key: "$nor", Value: bson.A{bson.D{{Key: path, Value: bson.D{{Key: "$ne", Value: value}}}}}}
 }
 
 // jobUpdate returns the update of a change, which also removes other fields.
@@ -201,7 +211,7 @@ func (s *Store) endErasing(ctx context.Context, c clerksync.JobChange) (bool, er
 	switch job := r.jobs().Of(c.Kind); {
 	case job == c.To && c.To != (clerksync.JobState{}): // the answer was lost
 		return true, nil
-	case job != c.From:
+	case job != c.From, !c.EndsAttempt() && r.deletedAt().UnixMilli() != c.DeletedAt.UnixMilli():
 		return false, nil
 	}
 	filter, update := jobGuard(c), jobUpdate(c)

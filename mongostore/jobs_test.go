@@ -287,6 +287,11 @@ func TestEraseIsGuarded(t *testing.T) {
 	}), &mongostore.Options{EraseOnDelete: true})
 	upsert(t, s, owing("ada", 1), clerksync.Created)
 	deactivateOwing(t, s, "user_ada", "", 3, clerksync.OwesJob)
+	// An end without an attempt is for the deletion that it read, and not written for another one.
+	drop := clerksync.JobChange{ClerkID: "user_ada", Kind: clerksync.JobDelete, From: clerksync.JobState{Due: hour(3), DeletedAt: hour(3)}}
+	if changed, err := s.ChangeJob(t.Context(), drop); changed || err != nil {
+		t.Errorf("a drop of a job whose record was not deleted when it was read: %t, %v", changed, err)
+	}
 	changeJob(t, s, "user_ada", clerksync.JobDelete, claimed)
 	armed = true
 	if !changeJob(t, s, "user_ada", clerksync.JobDelete, ended) {
