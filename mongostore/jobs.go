@@ -94,18 +94,61 @@ func (r *record) jobs() *clerksync.Jobs {
 	return &jobs
 }
 
+// decodeJob returns the state of one job. If one of its fields has another type than clerksync's,
+// the app has the name for something else, and there is no job.
 func decodeJob(all bson.Raw, kind string) clerksync.JobState {
 	job, isDocument := all.Lookup(kind).DocumentOK()
 	if !isDocument {
 		return clerksync.JobState{}
 	}
-	attempt, _ := job.Lookup("attempt").AsInt64OK()
-	token, _ := job.Lookup("token").StringValueOK()
-	code, _ := job.Lookup("code").StringValueOK()
-	return clerksync.JobState{
-		Due: timeOf(job.Lookup("due")), Attempt: int(min(max(attempt, 0), math.MaxInt32)), Token: token,
-		FailedAt: timeOf(job.Lookup("failedAt")), Code: code, DeletedAt: timeOf(job.Lookup("deletedAt")),
+	d := jobDecoder{job: job}
+	state := clerksync.JobState{
+		Due: d.date("due"), Attempt: d.count("attempt"), Token: d.text("token"),
+		FailedAt: d.date("failedAt"), Code: d.text("code"), DeletedAt: d.date("deletedAt"),
 	}
+	if d.foreign {
+		return clerksync.JobState{}
+	}
+	return state
+}
+
+// jobDecoder reads the fields of a job's document. Absent and null ones are zero.
+type jobDecoder struct {
+	job     bson.Raw
+	foreign bool // a field has another type than clerksync's
+}
+
+// value returns a field and whether there is one.
+func (d *jobDecoder) value(name string) (v bson.RawValue, ok bool) {
+	v = d.job.Lookup(name)
+	return v, !v.IsZero() && v.Type != bson.TypeNull
+}
+
+func (d *jobDecoder) date(name string) time.Time {
+	v, ok := d.value(name)
+	d.foreign = d.foreign || ok && v.Type != bson.TypeDateTime
+	return timeOf(v)
+}
+
+func (d *jobDecoder) text(name string) string {
+	v, ok := d.value(name)
+	text, isText := v.StringValueOK()
+	d.foreign = d.foreign || ok && !isText
+	return text
+}
+
+// count returns a whole number, of any type: a shell writes doubles.
+func (d *jobDecoder) count(name string) int {
+	v, ok := d.value(name)
+	if !ok {
+		return 0
+	}
+	n, isNumber := v.AsInt64OK()
+	if f, isDouble := v.DoubleOK(); isDouble && f != math.Trunc(f) {
+		isNumber = false
+	}
+	d.foreign = d.foreign || !isNumber || n < 0 || n > math.MaxInt32
+	return int(n)
 }
 
 // hasRoomForJobs reports whether clerkJobs is a document, absent or null, and its parents are, so
