@@ -268,7 +268,8 @@ func (s *Syncer) authenticated(next http.Handler, optional bool) http.Handler {
 // http.Handler, such as gin, echo and fiber. It returns a copy of r whose context has the
 // record for [UserFromContext] and the claims for [clerk.SessionClaimsFromContext], and calls
 // neither a handler nor ErrorHandler: the caller answers an error, for example with
-// [WriteProblem]. It reads r's method, host, URL and headers, and never the body.
+// [WriteProblem]. It reads r's context, method, host and headers, so r needs neither a URL nor a
+// body.
 //
 // The error is a [*Problem] with the status and the code of RequireUser's answer, and the
 // request is nil then. The refusal is observed and logged as by RequireUser. If ErrorHandler is

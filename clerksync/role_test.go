@@ -230,6 +230,30 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+// A request that a framework is converted to needs no URL and no body, not even to be checked for
+// its origin.
+func TestCheckNeedsLittle(t *testing.T) {
+	t.Parallel()
+	fx := newFixture(t, func(c *clerksync.Config) {
+		c.Auth = clerksync.AuthConfig{Cookie: true, AuthorizedParties: []string{appOrigin}}
+	})
+	id := fx.clerk.CreateUser(fakeclerk.NewUser{})
+	token := fx.token(t, id, fakeclerk.TokenOptions{AuthorizedParty: appOrigin})
+	for origin, want := range map[string]string{appOrigin: "", "https://api.example.com": "", otherOrigin: "cross_origin"} {
+		r := &http.Request{Method: http.MethodPost, Host: "api.example.com", Header: http.Header{"Origin": {origin}}}
+		r.AddCookie(&http.Cookie{Name: "__session", Value: token})
+		in, err := fx.Check(r)
+		var p *clerksync.Problem
+		if got := ""; errors.As(err, &p) {
+			if got = p.Code; got != want {
+				t.Errorf("from %s: %v", origin, err)
+			}
+		} else if u, ok := clerksync.UserFromContext(in.Context()); want != "" || !ok || u.ClerkID != id {
+			t.Errorf("from %s: %+v, %v", origin, u, err)
+		}
+	}
+}
+
 // Each request of TestRefusedRequestsAreTraced gets the same from Check.
 func TestRefusalsOfCheckAreTraced(t *testing.T) {
 	t.Parallel()
