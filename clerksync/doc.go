@@ -68,7 +68,7 @@
 //     of visit.go, then visit_cache.go, visit_reread.go and standby.go. A user without a
 //     confirmed record, and what is remembered of failures: visit_create.go.
 //   - Once per user: OnCreate and OnDelete: the comment at the top of jobs.go, the decisions
-//     in jobs_decide.go, the [JobStore] contract in jobs_store.go.
+//     in jobs_decide.go, the [JobStore] contract in jobs_store.go. The manual is JOBS.md.
 //   - Acknowledged only after the write: webhook.go. Which signatures count:
 //     webhook_signature.go. The checks alone, for apps that queue: verifier.go. What an event
 //     does: event.go.

@@ -94,18 +94,61 @@ func (r *record) jobs() *clerksync.Jobs {
 	return &jobs
 }
 
+// decodeJob returns the state of one job. If one of its fields has another type than clerksync's,
+// the app has the name for something else, and there is no job.
 func decodeJob(all bson.Raw, kind string) clerksync.JobState {
 	job, isDocument := all.Lookup(kind).DocumentOK()
 	if !isDocument {
 		return clerksync.JobState{}
 	}
-	attempt, _ := job.Lookup("attempt").AsInt64OK()
-	token, _ := job.Lookup("token").StringValueOK()
-	code, _ := job.Lookup("code").StringValueOK()
-	return clerksync.JobState{
-		Due: timeOf(job.Lookup("due")), Attempt: int(min(max(attempt, 0), math.MaxInt32)), Token: token,
-		FailedAt: timeOf(job.Lookup("failedAt")), Code: code, DeletedAt: timeOf(job.Lookup("deletedAt")),
+	d := jobDecoder{job: job}
+	state := clerksync.JobState{
+		Due: d.date("due"), Attempt: d.count("attempt"), Token: d.text("token"),
+		FailedAt: d.date("failedAt"), Code: d.text("code"), DeletedAt: d.date("deletedAt"),
 	}
+	if d.foreign {
+		return clerksync.JobState{}
+	}
+	return state
+}
+
+// jobDecoder reads the fields of a job's document. Absent and null ones are zero.
+type jobDecoder struct {
+	job     bson.Raw
+	foreign bool // a field has another type than clerksync's
+}
+
+// value returns a field and whether there is one.
+func (d *jobDecoder) value(name string) (v bson.RawValue, ok bool) {
+	v = d.job.Lookup(name)
+	return v, !v.IsZero() && v.Type != bson.TypeNull
+}
+
+func (d *jobDecoder) date(name string) time.Time {
+	v, ok := d.value(name)
+	d.foreign = d.foreign || ok && v.Type != bson.TypeDateTime
+	return timeOf(v)
+}
+
+func (d *jobDecoder) text(name string) string {
+	v, ok := d.value(name)
+	text, isText := v.StringValueOK()
+	d.foreign = d.foreign || ok && !isText
+	return text
+}
+
+// count returns a whole number, of any type: a shell writes doubles.
+func (d *jobDecoder) count(name string) int {
+	v, ok := d.value(name)
+	if !ok {
+		return 0
+	}
+	n, isNumber := v.AsInt64OK()
+	if f, isDouble := v.DoubleOK(); isDouble && f != math.Trunc(f) {
+		isNumber = false
+	}
+	d.foreign = d.foreign || !isNumber || n < 0 || n > math.MaxInt32
+	return int(n)
 }
 
 // hasRoomForJobs reports whether clerkJobs is a document, absent or null, and its parents are, so
@@ -166,7 +209,11 @@ func (s *Store) tryChangeJob(ctx context.Context, c clerksync.JobChange) (bool, 
 func jobGuard(c clerksync.JobChange) bson.D {
 	filter := bson.D{{Key: "clerkId", Value: c.ClerkID}}
 	for _, e := range jobElements(c.From) {
-		filter = append(filter, bson.E{Key: jobPath(c.Kind, e.Key), Value: bson.D{{Key: "$eq", Value: e.Value}}})
+		condition := bson.E{Key: jobPath(c.Kind, e.Key), Value: bson.D{{Key: "$eq", Value: e.Value}}}
+		if e.Key == "due" && e.Value != nil {
+			condition = unindexed(condition.Key, e.Value)
+		}
+		filter = append(filter, condition)
 	}
 	switch {
 	case c.EndsAttempt():
@@ -176,6 +223,12 @@ func jobGuard(c clerksync.JobChange) bson.D {
 		filter = append(filter, bson.E{Key: "deletedAt", Value: bson.D{{Key: "$eq", Value: c.DeletedAt}}})
 	}
 	return filter
+}
+
+// unindexed matches the value, as $eq does. No server uses an index on the path for it. DocumentDB
+// on PostgreSQL would read all entries of the index on due that have the value, for one record.
+func unindexed(path string, value any) bson.E {
+	return bson.E{Key: "$nor", Value: bson.A{bson.D{{Key: path, Value: bson.D{{Key: "$ne", Value: value}}}}}}
 }
 
 // jobUpdate returns the update of a change, which also removes other fields.
@@ -201,7 +254,7 @@ func (s *Store) endErasing(ctx context.Context, c clerksync.JobChange) (bool, er
 	switch job := r.jobs().Of(c.Kind); {
 	case job == c.To && c.To != (clerksync.JobState{}): // the answer was lost
 		return true, nil
-	case job != c.From:
+	case job != c.From, !c.EndsAttempt() && r.deletedAt().UnixMilli() != c.DeletedAt.UnixMilli():
 		return false, nil
 	}
 	filter, update := jobGuard(c), jobUpdate(c)

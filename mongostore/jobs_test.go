@@ -287,6 +287,11 @@ func TestEraseIsGuarded(t *testing.T) {
 	}), &mongostore.Options{EraseOnDelete: true})
 	upsert(t, s, owing("ada", 1), clerksync.Created)
 	deactivateOwing(t, s, "user_ada", "", 3, clerksync.OwesJob)
+	// An end without an attempt is for the deletion that it read, and not written for another one.
+	drop := clerksync.JobChange{ClerkID: "user_ada", Kind: clerksync.JobDelete, From: clerksync.JobState{Due: hour(3), DeletedAt: hour(3)}}
+	if changed, err := s.ChangeJob(t.Context(), drop); changed || err != nil {
+		t.Errorf("a drop of a job whose record was not deleted when it was read: %t, %v", changed, err)
+	}
 	changeJob(t, s, "user_ada", clerksync.JobDelete, claimed)
 	armed = true
 	if !changeJob(t, s, "user_ada", clerksync.JobDelete, ended) {
@@ -294,6 +299,50 @@ func TestEraseIsGuarded(t *testing.T) {
 	}
 	if fields := base.fields(t, "user_ada"); fields["late"] != nil || fields["email"] != nil {
 		t.Errorf("the record is not erased: %v", fields)
+	}
+}
+
+// TestForeignJobs: what the app has in place of a job, and looks like one, counts as none. Nobody
+// tries to claim it again and again.
+func TestForeignJobs(t *testing.T) {
+	t.Parallel()
+	coll, sent := newMonitored(t, newCollection(t))
+	s := rawStore{open(t, coll, nil), coll}
+	syncer, err := clerksync.New(clerksync.Config{
+		Store: s.Store, SecretKey: "sk_test_x",
+		OnCreate: func(_ context.Context, u *clerksync.User, _ clerksync.Job) error {
+			t.Errorf("OnCreate of %s", u.ClerkID)
+			return nil
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = syncer.Close() }()
+	for name, job := range map[string]bson.D{
+		"attempt":  {{Key: "due", Value: hour(1)}, {Key: "attempt", Value: "three"}},
+		"negative": {{Key: "due", Value: hour(1)}, {Key: "attempt", Value: -1}},
+		"half":     {{Key: "due", Value: hour(1)}, {Key: "attempt", Value: 1.5}},
+		"code":     {{Key: "due", Value: hour(1)}, {Key: "code", Value: 7}},
+		"token":    {{Key: "due", Value: hour(1)}, {Key: "token", Value: bson.D{{Key: "of", Value: "the app"}}}},
+		"failed":   {{Key: "due", Value: hour(1)}, {Key: "failedAt", Value: true}},
+		"deleted":  {{Key: "due", Value: hour(1)}, {Key: "deletedAt", Value: "no"}},
+		"due":      {{Key: "due", Value: bson.A{hour(1)}}},
+	} {
+		upsert(t, s, person(name, 1), clerksync.Created)
+		if err := s.SetFields(t.Context(), "user_"+name, map[string]any{"clerkJobs": bson.D{{Key: "create", Value: job}}}); err != nil {
+			t.Fatal(err)
+		}
+		if u, err := s.User(t.Context(), "user_"+name); err != nil || u.Jobs != nil {
+			t.Errorf("%s: the record has the jobs %+v, %v", name, u.Jobs, err)
+		}
+	}
+	sent.take()
+	if n, err := syncer.DrainJobs(t.Context()); n != 0 || err != nil {
+		t.Errorf("DrainJobs: %d, %v", n, err)
+	}
+	if got := sent.names(); slices.Contains(got, "update") || len(got) > 4 {
+		t.Errorf("DrainJobs sent %q", got)
 	}
 }
 

@@ -64,19 +64,19 @@ const (
 
 // control returns the control API. It needs no key, and Calls does not count its requests.
 func (s *Server) control() http.Handler {
-	help := func(*http.Request) (any, error) { return plainText(ControlHelp), nil }
+	help := reads(func() any { return plainText(ControlHelp) })
 	mux := http.NewServeMux()
 	for pattern, serve := range map[string]func(*http.Request) (any, error){
 		"GET /__fake":                    help,
 		"GET /__fake/{$}":                help,
-		"GET /__fake/env":                func(*http.Request) (any, error) { return plainText(s.exports()), nil },
-		"GET /__fake/jwt-key":            func(*http.Request) (any, error) { return plainText(s.JWTKey()), nil },
+		"GET /__fake/env":                reads(func() any { return plainText(s.exports()) }),
+		"GET /__fake/jwt-key":            reads(func() any { return plainText(s.JWTKey()) }),
 		"POST /__fake/users":             takes(s.signUp),
 		"POST /__fake/tokens":            takes(s.issueToken),
 		"POST /__fake/sessions":          takes(s.openSession),
 		"POST /__fake/outage":            takes(s.beginOutage),
 		"DELETE /__fake/outage":          takes(s.endOutage),
-		"GET /__fake/webhooks":           func(*http.Request) (any, error) { return s.webhookList(), nil },
+		"GET /__fake/webhooks":           reads(s.webhookList),
 		"POST /__fake/webhooks":          takes(s.addWebhook),
 		"POST /__fake/webhooks/next":     takes(s.planMessages),
 		"POST /__fake/webhooks/outage":   takes(func(none) (any, error) { return s.setAppOutage(true), nil }),
@@ -84,9 +84,7 @@ func (s *Server) control() http.Handler {
 		"POST /__fake/webhooks/hold":     takes(s.holdMessages),
 		"POST /__fake/webhooks/release":  takes(s.releaseMessages),
 		"POST /__fake/webhooks/replay":   takes(s.replayMessage),
-		"/__fake/": func(*http.Request) (any, error) {
-			return nil, controlError{http.StatusNotFound, "there is no such route: GET /__fake lists them"}
-		},
+		"/__fake/":                       noControlRoute,
 	} {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			if !s.begin() {
@@ -97,6 +95,10 @@ func (s *Server) control() http.Handler {
 		})
 	}
 	return mux
+}
+
+func noControlRoute(*http.Request) (any, error) { //nolint:unparam // it has the type of the routes
+	return nil, controlError{http.StatusNotFound, "there is no such route: GET /__fake lists them"}
 }
 
 // none is the body of a route without fields.
@@ -149,6 +151,11 @@ func controlAnswer(r *http.Request, serve func(*http.Request) (any, error)) answ
 func isLocal(origin string) bool {
 	u, err := url.Parse(origin)
 	return err == nil && (u.Hostname() == "localhost" || net.ParseIP(u.Hostname()).IsLoopback())
+}
+
+// reads serves a value without a look at the request.
+func reads(value func() any) func(*http.Request) (any, error) {
+	return func(*http.Request) (any, error) { return value(), nil }
 }
 
 // takes decodes the body of a request for serve. The body may be empty. Names that T does not have are
