@@ -78,7 +78,12 @@ func connect(uri string) (*mongo.Client, error) {
 	return nil, fmt.Errorf("%w: MONGODB_URI has a wrong host, or a character to percent-encode, as %%40 for @", errConfig)
 }
 
-type observeFunc = func(context.Context, clerksync.Observation)
+// hooks are passed on to clerksync. An app with an onCreate also runs Syncer.RunJobs.
+type hooks struct {
+	logger   *slog.Logger
+	observe  func(context.Context, clerksync.Observation)
+	onCreate func(context.Context, *clerksync.User, clerksync.Job) error
+}
 
 type app struct {
 	client  *mongo.Client
@@ -86,7 +91,7 @@ type app struct {
 	handler http.Handler
 }
 
-func newApp(ctx context.Context, c config, logger *slog.Logger, observe observeFunc) (_ *app, err error) {
+func newApp(ctx context.Context, c config, h hooks) (_ *app, err error) {
 	client, err := connect(c.mongoURI)
 	if err != nil {
 		return nil, err
@@ -106,7 +111,8 @@ func newApp(ctx context.Context, c config, logger *slog.Logger, observe observeF
 	}
 	a.syncer, err = clerksync.New(clerksync.Config{
 		Store: store, SecretKey: c.secretKey, APIURL: c.apiURL,
-		CacheTTL: c.cacheTTL, RefreshAfter: c.refreshAfter, Logger: logger, Observe: observe,
+		CacheTTL: c.cacheTTL, RefreshAfter: c.refreshAfter,
+		Logger: h.logger, Observe: h.observe, OnCreate: h.onCreate,
 	})
 	if err != nil {
 		return nil, err

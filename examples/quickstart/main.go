@@ -120,10 +120,10 @@ func environment(lookup lookupFunc, envFile string) (getenv func(name string) st
 
 // serveApp serves the app on a real Clerk and MongoDB until ctx is done.
 func serveApp(ctx context.Context, c config, addr string, stdout io.Writer, logger *slog.Logger) (err error) {
-	a, err := newApp(ctx, c, logger, func(ctx context.Context, o clerksync.Observation) {
+	a, err := newApp(ctx, c, hooks{logger: logger, observe: func(ctx context.Context, o clerksync.Observation) {
 		logger.InfoContext(ctx, "clerksync", "op", o.Op, "user", o.ClerkID, "event", o.EventType,
 			"source", o.Source, "outcome", o.Outcome, "took", o.Duration, "error", o.Err)
-	})
+	}})
 	if err != nil {
 		return err
 	}
@@ -140,11 +140,11 @@ func serveApp(ctx context.Context, c config, addr string, stdout io.Writer, logg
 }
 
 // newDemoApp makes the app for the story, which tells of the refusals itself.
-func newDemoApp(ctx context.Context, s story.Services, observe observeFunc) (*story.App, error) {
+func newDemoApp(ctx context.Context, s story.Services) (*story.App, error) {
 	c := config{
 		secretKey: s.SecretKey, webhookSecret: s.WebhookSecret, mongoURI: s.MongoURI, apiURL: s.APIURL, database: s.Database,
 	}
-	a, err := newApp(ctx, c, slog.New(slog.DiscardHandler), observe)
+	a, err := newApp(ctx, c, hooks{slog.New(slog.DiscardHandler), s.Observe, s.OnCreate})
 	if err != nil {
 		return nil, err
 	}

@@ -25,7 +25,7 @@ var chapters = []chapter{
 	{"Sign-up: a webhook creates the record", signUp},
 	{"Update: Clerk's fields change, the app's own stay", update},
 	{"A lost webhook: the first visit creates the record", lostWebhook},
-	{"50 first requests at once: one call to Clerk, one record", crowded},
+	{"50 first requests at once: one call to Clerk, one record, one welcome", crowded},
 	{"Webhooks out of order, each delivered twice", disorder},
 	{"Deletion is final", deletion},
 }
@@ -40,6 +40,9 @@ func signUp(t *teller) error {
 	}
 	t.deliveries(ada, "user.created 204")
 	if _, err := t.oneRecord(ada, "Ada Byron, ada@example.com, STUDENT", "name", "email", "role"); err != nil {
+		return err
+	}
+	if err := t.welcomed(ada); err != nil {
 		return err
 	}
 	if err := t.visit(ada, http.StatusOK, "Ada Byron"); err != nil {
@@ -180,7 +183,7 @@ func crowded(t *teller) error {
 	t.holds(!late.Load(), "all requests arrived before Clerk answered")
 	t.equal(fmt.Sprintf("answered 200 with this record, in %v", took.Round(time.Millisecond)), served, crowdSize)
 	t.equal("calls to Clerk", t.userCalls(), 1)
-	return nil
+	return t.welcomed(emmy)
 }
 
 func disorder(t *teller) error {
@@ -209,6 +212,12 @@ func disorder(t *teller) error {
 		return err
 	}
 	t.sameVersion(kurt, before)
+	if err := t.mails.await(t.ctx, kurt); err != nil {
+		return err
+	}
+	if before, err = t.record(t.ctx, kurt); err != nil {
+		return err
+	}
 
 	t.out.say("Then the other two arrive.")
 	if err := t.release(created, first); err != nil {
@@ -219,7 +228,7 @@ func disorder(t *teller) error {
 		return err
 	}
 	t.equal("calls to Clerk", t.userCalls(), 0)
-	return nil
+	return t.welcomed(kurt)
 }
 
 func deletion(t *teller) error {
@@ -232,12 +241,16 @@ func deletion(t *teller) error {
 // deletedUser tells of a user who deletes his account, and of a user.created that is delivered
 // again afterwards.
 func (t *teller) deletedUser() error {
+	t.out.say("Évariste signs up.")
 	id := t.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Évariste", LastName: "Galois", Email: "evariste@example.com"})
 	if err := t.settle(); err != nil {
 		return err
 	}
-	before, err := t.record(t.ctx, id)
+	before, err := t.oneRecord(id, "Évariste Galois", "name")
 	if err != nil {
+		return err
+	}
+	if err := t.mails.await(t.ctx, id); err != nil {
 		return err
 	}
 	t.out.say("Évariste deletes his account. His session token is still valid.")
@@ -247,7 +260,7 @@ func (t *teller) deletedUser() error {
 	if err := t.settle(); err != nil {
 		return err
 	}
-	tombstone, err := t.oneRecord(id, "Évariste Galois", "name")
+	tombstone, err := t.record(t.ctx, id)
 	if err != nil {
 		return err
 	}
@@ -273,7 +286,7 @@ func (t *teller) deletedUser() error {
 		return err
 	}
 	t.equal("calls to Clerk", t.userCalls(), 0)
-	return nil
+	return t.welcomed(id)
 }
 
 // deletedFirst tells of a user.deleted that arrives before the user.created.

@@ -34,6 +34,7 @@ type demo struct {
 	pageURL  string
 	client   *http.Client
 	page     *page
+	mails    mailbox
 
 	serving  atomic.Bool             // the story is over
 	crowd    atomic.Pointer[barrier] // of the visits that a chapter makes at once; nil if there is none
@@ -86,12 +87,15 @@ func startDemo(ctx context.Context, out *Printer, opts Options) (_ *demo, err er
 		WebhookSecret: d.webhooks.Secret(),
 		MongoURI:      d.mongo.uri(),
 		Database:      databaseName,
-	}, d.observe)
+		Observe:       d.observe,
+		OnCreate:      d.welcome,
+	})
 	if err != nil {
 		return nil, err
 	}
 	d.closers = append(d.closers, app.Close)
 	d.syncer = app.Syncer
+	d.runJobs(ctx)
 	d.appEnded = d.serve(ctx, listener, d.countVisits(app.Handler))
 	return d, d.servePage(ctx)
 }
@@ -139,13 +143,40 @@ func (d *demo) openUsers(ctx context.Context, uri string) error {
 	return database.Drop(ctx)
 }
 
+// runJobs does what an app with an OnCreate does: it retries what has failed, until close.
+func (d *demo) runJobs(ctx context.Context) {
+	ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var running sync.WaitGroup
+	running.Go(func() { _ = d.syncer.RunJobs(ctx) }) // nil when ctx ends
+	d.closers = append(d.closers, func() error {
+		stop()
+		running.Wait()
+		return nil
+	})
+}
+
+// welcome stands in for a welcome mail.
+func (d *demo) welcome(_ context.Context, u *clerksync.User, _ clerksync.Job) error {
+	d.mails.note(u.ClerkID, func(w *welcome) { w.sent++ })
+	if d.serving.Load() {
+		d.page.say(toneGood, "Your app sends %s a welcome mail (Config.OnCreate).", u.Name)
+	}
+	return nil
+}
+
 // observe prints what clerksync does after the story, and tells the page.
 func (d *demo) observe(_ context.Context, o clerksync.Observation) {
+	if o.Op == clerksync.OpJob {
+		d.mails.note(o.ClerkID, func(w *welcome) { w.noted = true })
+	}
 	if !d.serving.Load() {
 		return
 	}
 	what := string(o.Op)
-	if o.Op == clerksync.OpWebhook {
+	switch o.Op {
+	case clerksync.OpClerk: // part of another operation
+		return
+	case clerksync.OpWebhook:
 		what = "webhook " + o.EventType
 	}
 	result := "answered from the " + string(o.Source)
@@ -155,6 +186,8 @@ func (d *demo) observe(_ context.Context, o clerksync.Observation) {
 		result = fmt.Sprint(problem.Status, " ", problem.Code)
 	case o.Outcome != 0:
 		result = "record " + o.Outcome.String()
+	case o.Op == clerksync.OpJob:
+		result = fmt.Sprint(o.Job.Kind, " ", o.Job.Outcome)
 	case o.Source == "":
 		result = "done"
 	}
@@ -242,6 +275,60 @@ func (d *demo) countVisits(app http.Handler) http.Handler {
 		}
 		app.ServeHTTP(w, r)
 	})
+}
+
+// mailbox knows the welcome mails of each user, by Clerk id.
+type mailbox struct {
+	mu      sync.Mutex
+	of      map[string]welcome
+	changed chan struct{} // closed at the next change; nil if nobody waits
+}
+
+type welcome struct {
+	sent  int
+	noted bool // clerksync has noted in the record that it was sent
+}
+
+func (m *mailbox) note(clerkID string, change func(*welcome)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.of == nil {
+		m.of = make(map[string]welcome)
+	}
+	w := m.of[clerkID]
+	change(&w)
+	m.of[clerkID] = w
+	if m.changed != nil {
+		close(m.changed)
+		m.changed = nil
+	}
+}
+
+func (m *mailbox) sent(clerkID string) int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.of[clerkID].sent
+}
+
+// await waits until the user's record says that the mail was sent.
+func (m *mailbox) await(ctx context.Context, clerkID string) error {
+	for {
+		m.mu.Lock()
+		noted := m.of[clerkID].noted
+		if m.changed == nil {
+			m.changed = make(chan struct{})
+		}
+		changed := m.changed
+		m.mu.Unlock()
+		if noted {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // gate passes the app's connections on to the database, unless there is an outage.

@@ -514,7 +514,7 @@ func (p *page) look(ctx context.Context) (view, error) {
 		var err error
 		s.user, err = p.current(id)
 		s.inClerk = err == nil
-		s.messages = p.messages(id)
+		s.messages, s.mails = p.messages(id), p.mails.sent(id)
 		if s.record, err = p.demo.record(ctx, id); err != nil {
 			return view{}, err
 		}

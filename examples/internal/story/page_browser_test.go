@@ -48,7 +48,7 @@ const conditions = `(() => {
 })()`
 
 var steps = []step{
-	{press: "signup", until: `status("in") && value("name") === "Mary Fairfax" && webhook(0) === "arrived: record created"`, picture: "1-signed-up"},
+	{press: "signup", until: `status("in") && value("name") === "Mary Fairfax" && webhook(0) === "arrived: record created" && text("facts").endsWith("Welcome mails sent: 1")`, picture: "1-signed-up"},
 
 	// A lost webhook, and the visit that repairs the record.
 	{press: "drop", until: `pressed("drop")`},
@@ -95,7 +95,7 @@ var steps = []step{
 
 	// A late webhook arrives by itself.
 	{press: "delay", until: `pressed("delay")`, delay: time.Millisecond},
-	{press: "rename", until: `status("in") && value("name") === "Hedy Lamarr" && webhook(0) === "arrived: record updated"`},
+	{press: "rename", until: `status("in") && value("name") === "Hedy Lamarr" && webhook(0) === "arrived: record updated" && text("facts").endsWith("Welcome mails sent: 1")`},
 }
 
 // Every button of the page does what it says, in a real browser.

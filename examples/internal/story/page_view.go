@@ -27,6 +27,7 @@ type scene struct {
 	messages []fakeclerk.Message
 	record   bson.Raw // nil: none
 	records  int64
+	mails    int
 	changed  map[string]string // by row, as row.Changed
 
 	next                          treatment
@@ -328,12 +329,12 @@ func (s scene) hintOut() (text, press string) {
 	return "The webhook is lost. Press “Visit”: the user opens your app, and clerksync asks Clerk first.", "visit"
 }
 
-// facts are the counts below the record. The number of welcome mails (Config.OnCreate) belongs here.
+// facts are the counts below the record.
 func (s scene) facts() []string {
 	if !s.signedUp {
 		return nil
 	}
-	return []string{fmt.Sprintf("Records of this user: %d", s.records)}
+	return []string{fmt.Sprintf("Records of this user: %d", s.records), fmt.Sprintf("Welcome mails sent: %d", s.mails)}
 }
 
 // deliveries lists the webhooks about the user, newest first.

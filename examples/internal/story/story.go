@@ -21,9 +21,8 @@ type Options struct {
 	Data string // the folder of the database, which is emptied
 	Once bool   // end after the story
 
-	// NewApp makes the app. It must serve GET /api/me and /api/webhooks/clerk, and pass observe to
-	// its Syncer.
-	NewApp func(ctx context.Context, s Services, observe func(context.Context, clerksync.Observation)) (*App, error)
+	// NewApp makes the app. It must serve GET /api/me and /api/webhooks/clerk.
+	NewApp func(ctx context.Context, s Services) (*App, error)
 	// Serve serves until ctx is done.
 	Serve func(ctx context.Context, listener net.Listener, handler http.Handler) error
 
@@ -34,6 +33,10 @@ type Options struct {
 type Services struct {
 	SecretKey, APIURL, WebhookSecret string
 	MongoURI, Database               string
+
+	// Observe and OnCreate are for the app's clerksync.Config.
+	Observe  func(context.Context, clerksync.Observation)
+	OnCreate func(context.Context, *clerksync.User, clerksync.Job) error
 }
 
 // App is a running app.

@@ -26,7 +26,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // newApp makes a minimal app.
-func newApp(ctx context.Context, s Services, observe func(context.Context, clerksync.Observation)) (*App, error) {
+func newApp(ctx context.Context, s Services) (*App, error) {
 	client, err := mongo.Connect(options.Client().ApplyURI(s.MongoURI))
 	if err != nil {
 		return nil, err
@@ -35,7 +35,7 @@ func newApp(ctx context.Context, s Services, observe func(context.Context, clerk
 	if err != nil {
 		return nil, errors.Join(err, disconnect(ctx, client))
 	}
-	config := clerksync.Config{Store: store, SecretKey: s.SecretKey, APIURL: s.APIURL, Observe: observe}
+	config := clerksync.Config{Store: store, SecretKey: s.SecretKey, APIURL: s.APIURL, Observe: s.Observe, OnCreate: s.OnCreate}
 	syncer, err := clerksync.New(config)
 	if err != nil {
 		return nil, errors.Join(err, disconnect(ctx, client))

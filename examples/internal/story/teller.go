@@ -86,6 +86,15 @@ func (t *teller) visit(clerkID string, status int, want string) error {
 	return nil
 }
 
+// welcomed checks that the user has got one welcome mail, once the record says so.
+func (t *teller) welcomed(clerkID string) error {
+	if err := t.mails.await(t.ctx, clerkID); err != nil {
+		return err
+	}
+	t.equal("welcome mails", t.mails.sent(clerkID), 1)
+	return nil
+}
+
 // userCalls returns how often the app called Clerk for a user in this chapter.
 func (t *teller) userCalls() int { return t.clerk.Calls("GET /v1/users/{id}") }
 
