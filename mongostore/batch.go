@@ -17,8 +17,9 @@ import (
 // records, older, deleted, without a version, with Omit, rejected by a unique index, or with
 // a record that clerksync has never written) are read
 // together and, if they need it, written together. If another writer comes in between,
-// or the server rejects a write, those records are settled one by one. After a batch
-// that was mostly left undecided, the next one is read first.
+// or the server rejects a write, those records are settled one by one. So a user may be
+// written twice, which changes nothing unless the app wrote Clerk's fields in between. After
+// a batch that was mostly left undecided, the next one is read first.
 //
 // If too few members confirm a command, each user whose record it wrote fails with that error,
 // as with Upsert. Doing it again is safe.

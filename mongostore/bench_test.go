@@ -29,7 +29,8 @@ import (
 // The benchmarks compare the Store with the driver alone, which writes the same fields by an
 // upsert on clerkId without a guard. Both take turns in one run. The metrics "store-ns" and
 // "bare-ns" are their medians, and "ratio" is the quotient: below 1, the Store is faster. Do
-// not run them on the embedded database, which reads whole collections.
+// not run them on the embedded database, which reads whole collections. What -benchmem counts
+// includes the bare driver and the tests' check of each command.
 //
 //	MONGODB_URI=… go test -run '^$' -bench . -benchtime 3000x ./mongostore
 
