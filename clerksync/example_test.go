@@ -525,7 +525,8 @@ func ExampleContextWithUser() {
 	})
 
 	r := httptest.NewRequest(http.MethodGet, "/api/grades", nil)
-	r = r.WithContext(clerksync.ContextWithUser(r.Context(), &clerksync.User{ClerkID: "user_1", Role: clerksync.RoleTeacher}))
+	ada := &clerksync.User{ClerkID: "user_1", Role: clerksync.RoleTeacher}
+	r = r.WithContext(clerksync.ContextWithUser(r.Context(), ada))
 	w := httptest.NewRecorder()
 	handler.ServeHTTP(w, r)
 	fmt.Print(w.Code, " ", w.Body)
