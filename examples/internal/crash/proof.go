@@ -174,6 +174,7 @@ func (p *proof) prepare() {
 	p.fleet = newFleet(p.config.processes, app, p.config.seed, p.database.calm)
 	p.fleet.jobsURL, p.fleet.excused = p.jobs.url, p.database.excuses
 	p.balancer.fleet, p.jobs.fleet = p.fleet, p.fleet
+	p.jobs.excused = p.fleet.diedSoonAfter
 	p.traffic = &traffic{
 		clerk: p.clerk, ledger: p.ledger, fleet: p.fleet, courier: p.courier,
 		users: p.database.users(), client: newClient(), target: p.config.users,
@@ -279,6 +280,9 @@ func (p *proof) killApps(ctx context.Context, rng *rand.Rand, left *int) error {
 	for i, at := range rng.Perm(len(p.fleet.slots))[:n] {
 		s, aim, moment := p.fleet.slots[at], ambush(rng.IntN(int(numAmbushes)+1)), time.Duration(rng.Int64N(int64(8*time.Millisecond)))
 		all.Go(func() {
+			if aim == inJob {
+				p.traffic.urgent.Store(4)
+			}
 			if aim < numAmbushes {
 				errs[i] = s.killIn(ctx, aim, moment)
 			} else {
