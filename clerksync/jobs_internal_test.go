@@ -3,6 +3,7 @@ package clerksync
 import (
 	"errors"
 	"fmt"
+	"math"
 	"testing"
 	"time"
 )
@@ -27,6 +28,9 @@ func TestCreateDue(t *testing.T) {
 		if tt.owes != due.Equal(jobNow) || tt.owes == due.IsZero() {
 			t.Errorf("%s: due at %v, want a job: %t", name, due, tt.owes)
 		}
+	}
+	if due := createDue(&User{}, math.MaxInt64, jobNow); !due.IsZero() {
+		t.Error("an unknown ClerkCreatedAt owes a job if NewFor has no end")
 	}
 }
 
