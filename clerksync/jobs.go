@@ -2,7 +2,6 @@ package clerksync
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 )
@@ -163,6 +162,3 @@ func (s *Syncer) jobKinds() (kinds []JobKind) {
 	}
 	return kinds
 }
-
-// errSyncerClosed is the cause of the end of a function's context if Close could not wait for it.
-var errSyncerClosed = errors.New("the Syncer is closed")

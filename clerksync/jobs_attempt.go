@@ -320,7 +320,7 @@ func (a *jobAttempt) make(ctx context.Context) (attempted, error) {
 	givenUp, err := a.call(ctx, claimed)
 	if givenUp && err != nil {
 		a.report(ctx, claimed, claimed, JobLost, &lostError{errGivenUp, err})
-		return jobRun, nil
+		return jobRun, nil //nolint:nilerr // it is the function's, and reported
 	}
 	to, outcome := claimed.afterAttempt(err, s.cfg.Jobs.MaxAttempts, s.clock.Now(), rand.Float64())
 	if lost := a.writeEnd(ctx, claimed, to); lost != nil {
@@ -406,10 +406,9 @@ func (a *jobAttempt) report(ctx context.Context, from, to JobState, outcome JobO
 	}
 	s.end(ctx, a.span, a.start, o)
 	s.observe(ctx, a.start, o)
-	level, message := slog.LevelWarn, ""
+	level, message := slog.LevelWarn, "clerksync: an attempt of a job failed; it will be tried again"
 	switch outcome {
 	case JobRetried:
-		message = "clerksync: an attempt of a job failed; it will be tried again"
 	case JobFailed:
 		level, message = slog.LevelError, "clerksync: a job failed for good: make it due again, or discard it, once the cause is gone"
 	case JobDiscarded:

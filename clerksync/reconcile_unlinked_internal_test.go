@@ -60,12 +60,15 @@ func TestUnlinkedEmails(t *testing.T) {
 	}
 	e.add("eve@example.com")
 	for email, want := range map[string]bool{
-		"eve@example.com": true, "EVE@example.com": true, " eve@example.com": false,
+		"eve@example.com": true, "EVE@example.com": true,
 		"ada@example.com": false, "grace@example.com": false, "jürgen@example.com": false,
 	} {
 		if got := e.hasExactly(email); got != want {
 			t.Errorf("%q, exactly: %t, want %t", email, got, want)
 		}
+	}
+	if e.hasExactly(" eve@example.com") {
+		t.Error("an address with a space is found exactly")
 	}
 }
 

@@ -244,8 +244,8 @@ func TestCheckNeedsLittle(t *testing.T) {
 		r.AddCookie(&http.Cookie{Name: "__session", Value: token})
 		in, err := fx.Check(r)
 		var p *clerksync.Problem
-		if got := ""; errors.As(err, &p) {
-			if got = p.Code; got != want {
+		if errors.As(err, &p) {
+			if p.Code != want {
 				t.Errorf("from %s: %v", origin, err)
 			}
 		} else if u, ok := clerksync.UserFromContext(in.Context()); want != "" || !ok || u.ClerkID != id {

@@ -35,7 +35,7 @@ func checkVerifier(t *testing.T, cfg clerksync.WebhookConfig, r *http.Request, c
 	t.Helper()
 	body, err := io.ReadAll(r.Body)
 	if err != nil || code == "method_not_allowed" { // both come before the check
-		return nil
+		return nil //nolint:nilerr // the Verifier does not see the delivery
 	}
 	if r.ContentLength >= 0 {
 		r.Header.Set("Content-Length", strconv.FormatInt(r.ContentLength, 10)) // of a gateway

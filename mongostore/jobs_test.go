@@ -251,23 +251,29 @@ func TestEraseOnDeleteWaitsForTheJob(t *testing.T) {
 					t.Errorf("%s: the end of the job is not written, or does not erase", name)
 				}
 			}
-			upsert(t, s.Store, person("none", 1), clerksync.Created)
-			if deactivate(t, s, "user_none", hour(3)); !erased("user_none") {
-				t.Error("without a job the record is not erased at once")
-			}
-			upsert(t, s.Store, person("legacy", 1), clerksync.Created)
-			if err := s.SetFields(t.Context(), "user_legacy", map[string]any{"clerkJobs": "none"}); err != nil {
-				t.Fatal(err)
-			}
-			if deactivateOwing(t, s, "user_legacy", "", 3, clerksync.OwesNoRoom); !erased("user_legacy") {
-				t.Error("without room for a job the record is not erased at once")
-			}
+			checkErasedAtOnce(t, s, erased)
 			upsert(t, s.Store, person("back", 1), clerksync.Created)
 			deactivateOwing(t, s, "user_back", "", 3, clerksync.OwesJob)
 			if ok, err := s.Restore(t.Context(), "user_back", hour(9)); err != nil || !ok || erased("user_back") {
 				t.Errorf("Restore: %t, %v; erased: %t", ok, err, erased("user_back"))
 			}
 		})
+	}
+}
+
+// checkErasedAtOnce deletes records that owe no job.
+func checkErasedAtOnce(t *testing.T, s mappedStore, erased func(id string) bool) {
+	t.Helper()
+	upsert(t, s.Store, person("none", 1), clerksync.Created)
+	if deactivate(t, s, "user_none", hour(3)); !erased("user_none") {
+		t.Error("without a job the record is not erased at once")
+	}
+	upsert(t, s.Store, person("legacy", 1), clerksync.Created)
+	if err := s.SetFields(t.Context(), "user_legacy", map[string]any{"clerkJobs": "none"}); err != nil {
+		t.Fatal(err)
+	}
+	if deactivateOwing(t, s, "user_legacy", "", 3, clerksync.OwesNoRoom); !erased("user_legacy") {
+		t.Error("without room for a job the record is not erased at once")
 	}
 }
 

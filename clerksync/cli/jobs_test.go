@@ -78,11 +78,6 @@ func jobsFixture(t *testing.T) *fixture {
 	return f
 }
 
-func (f *fixture) job(t *testing.T, id string, kind clerksync.JobKind) clerksync.JobState {
-	t.Helper()
-	return f.record(t, id).Jobs.Of(kind)
-}
-
 func wantOutput(t *testing.T, o output, code int, want string) {
 	t.Helper()
 	if o.code != code || o.stderr != "" {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -11,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/mongo"
@@ -25,7 +27,7 @@ import (
 // config comes from the environment. env.example explains the variables.
 type config struct {
 	secretKey, webhookSecret, mongoURI string // required
-	apiURL, database                   string
+	apiURL, database, jobsURL          string
 	cacheTTL, refreshAfter             time.Duration // 0 means clerksync's default
 }
 
@@ -54,6 +56,7 @@ func readConfig(getenv func(name string) string) (config, error) {
 		return config{}, fmt.Errorf("%w: these variables are missing, see env.example:%s", errConfig, missing)
 	}
 	c.database = cmp.Or(getenv("MONGODB_DATABASE"), databaseIn(c.mongoURI), "clerksync_quickstart")
+	c.jobsURL = getenv("JOBS_URL")
 	if api := getenv("CLERK_API_URL"); api != "" {
 		c.apiURL = strings.TrimSuffix(strings.TrimRight(api, "/"), "/v1") + "/v1"
 	}
@@ -89,6 +92,7 @@ type app struct {
 	client  *mongo.Client
 	syncer  *clerksync.Syncer
 	handler http.Handler
+	jobs    sync.WaitGroup
 }
 
 func newApp(ctx context.Context, c config, h hooks) (_ *app, err error) {
@@ -109,13 +113,19 @@ func newApp(ctx context.Context, c config, h hooks) (_ *app, err error) {
 	if err != nil {
 		return nil, err
 	}
-	a.syncer, err = clerksync.New(clerksync.Config{
+	cfg := clerksync.Config{
 		Store: store, SecretKey: c.secretKey, APIURL: c.apiURL,
 		CacheTTL: c.cacheTTL, RefreshAfter: c.refreshAfter,
 		Logger: h.logger, Observe: h.observe, OnCreate: h.onCreate,
-	})
-	if err != nil {
+	}
+	if c.jobsURL != "" {
+		cfg.OnCreate, cfg.OnDelete = postTo(c.jobsURL), postTo(c.jobsURL)
+	}
+	if a.syncer, err = clerksync.New(cfg); err != nil {
 		return nil, err
+	}
+	if c.jobsURL != "" {
+		a.jobs.Go(func() { _ = a.syncer.RunJobs(ctx) }) // it returns nil
 	}
 	webhooks, err := a.syncer.WebhookHandler(clerksync.WebhookConfig{Secrets: []string{c.webhookSecret}})
 	if err != nil {
@@ -125,6 +135,32 @@ func newApp(ctx context.Context, c config, h hooks) (_ *app, err error) {
 	mux.Handle("/api/webhooks/clerk/{$}", webhooks)
 	mux.Handle("GET /api/me", a.syncer.RequireUser(http.HandlerFunc(me)))
 	return a, nil
+}
+
+// postTo returns an OnCreate or OnDelete: it asks a service, such as a mailer, to do the job. A second
+// attempt has no second effect there, because it has the same key.
+func postTo(service string) func(context.Context, *clerksync.User, clerksync.Job) error {
+	return func(ctx context.Context, u *clerksync.User, job clerksync.Job) error {
+		body, err := json.Marshal(map[string]any{"userId": u.ClerkID, "attempt": job.Attempt})
+		if err != nil {
+			return err
+		}
+		r, err := http.NewRequestWithContext(ctx, http.MethodPost, service, bytes.NewReader(body))
+		if err != nil {
+			return err
+		}
+		r.Header.Set("Content-Type", "application/json")
+		r.Header.Set("Idempotency-Key", job.Key)
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			return err
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode >= 300 {
+			return fmt.Errorf("the service answered %d", resp.StatusCode)
+		}
+		return nil
+	}
 }
 
 // me answers with the record of the signed-in user.
@@ -137,8 +173,9 @@ func me(w http.ResponseWriter, r *http.Request) {
 // close may be called after ctx is done.
 func (a *app) close(ctx context.Context) (err error) {
 	if a.syncer != nil {
-		err = a.syncer.Close()
+		err = a.syncer.Close() // ends RunJobs too
 	}
+	a.jobs.Wait()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	return errors.Join(err, a.client.Disconnect(ctx))

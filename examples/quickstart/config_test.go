@@ -196,7 +196,7 @@ func TestEnvExample(t *testing.T) {
 	}
 	for _, name := range []string{
 		"CLERK_SECRET_KEY", "CLERK_WEBHOOK_SIGNING_SECRET", "CLERK_WEBHOOK_SECRET",
-		"MONGODB_URI", "MONGODB_DATABASE", "CLERK_API_URL",
+		"MONGODB_URI", "MONGODB_DATABASE", "CLERK_API_URL", "JOBS_URL",
 	} {
 		if !strings.Contains(string(text), name) {
 			t.Errorf("env.example does not have %s", name)

@@ -59,9 +59,22 @@ type record struct {
 	ClerkUpdatedAt time.Time `bson:"clerkUpdatedAt"`
 	DeletedAt      time.Time `bson:"deletedAt"`
 
+	Jobs struct {
+		Create jobState `bson:"create"`
+		Delete jobState `bson:"delete"`
+	} `bson:"clerkJobs"`
+
 	// App-owned.
 	Role string `bson:"role"`
 	Edit int    `bson:"edit"`
+}
+
+// jobState is what a record says of one of its jobs.
+type jobState struct {
+	Due      time.Time `bson:"due"`
+	Attempt  int       `bson:"attempt"`
+	Token    string    `bson:"token"`
+	FailedAt time.Time `bson:"failedAt"`
 }
 
 // edit is what the app's n-th edit of a record sets: role, a field inside profile, and a field that
@@ -165,6 +178,7 @@ func (l *ledger) bury(r record) error {
 		return nil
 	}
 	r.Role, r.Profile.Nickname, r.Edit = "", "", 0 // app-owned fields may still change
+	r.Jobs.Create, r.Jobs.Delete = jobState{}, jobState{}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	a := l.users[r.ClerkID]

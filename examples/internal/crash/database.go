@@ -43,6 +43,7 @@ type database struct {
 	down    bool
 	since   time.Time // the latest kill, or the latest start
 	longest time.Duration
+	outages []outage
 }
 
 func openDatabase(ctx context.Context, o config, built *programs, folder string, fail func(error)) (*database, error) {
@@ -188,6 +189,7 @@ func (d *database) await(ctx context.Context) error {
 			defer d.mu.Unlock()
 			if d.down {
 				d.longest = max(d.longest, time.Since(d.since))
+				d.outages = append(d.outages, outage{d.since, time.Now().Add(recovery)})
 			}
 			d.down, d.since = false, time.Now()
 			return nil
@@ -196,6 +198,27 @@ func (d *database) await(ctx context.Context) error {
 			return errors.Join(context.Cause(ctx), err)
 		}
 	}
+}
+
+// outage is a time in which calls of the database may have failed.
+type outage struct{ from, to time.Time }
+
+// excuses reports whether a process that was killed may have had no chance to write something since,
+// for want of time or of the database.
+func (d *database) excuses(since, killed time.Time) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return excuses(d.outages, since, killed)
+}
+
+func excuses(outages []outage, since, killed time.Time) bool {
+	limit := since.Add(finishing)
+	for _, o := range outages { // in their order
+		if o.from.Before(limit) && o.to.After(since) {
+			limit = o.to.Add(finishing)
+		}
+	}
+	return killed.Before(limit)
 }
 
 // calm reports whether the database is up and, at the given time, had been up for longer than

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -20,9 +21,30 @@ type fleet struct {
 	slots    []*slot
 	starts   atomic.Int64
 	kills    atomic.Int64
-	ambushes atomic.Int64
+	ambushes [numAmbushes]atomic.Int64
 	waiting  sync.WaitGroup
+	jobsURL  string
+	// excused is whether a process that was killed had had no chance to write something since.
+	excused func(since, killed time.Time) bool
+
+	mu      sync.Mutex
+	started map[int64]started // all that were ever started
 }
+
+// started is a process and its slot.
+type started struct {
+	slot    *slot
+	process *process
+}
+
+// ambush is what a kill waits for.
+type ambush int
+
+const (
+	inWebhook   ambush = iota // a webhook is sent to the process
+	inJob                     // a job of the process has had its effect
+	numAmbushes = iota
+)
 
 // slot has one process at a time. When it dies, another takes its place.
 type slot struct {
@@ -34,7 +56,7 @@ type slot struct {
 	mu      sync.Mutex
 	current target
 	serving bool
-	ambush  chan struct{} // closed when the next webhook is sent; nil if nobody waits
+	ambush  [numAmbushes]chan struct{} // closed when that happens next; nil if nobody waits
 }
 
 // target is an address that a request may be sent to. It stays after its process has died, as in a
@@ -45,7 +67,7 @@ type target struct {
 }
 
 func newFleet(n int, sp spec, seed uint64, calm func(time.Time) bool) *fleet {
-	f := &fleet{}
+	f := &fleet{started: map[int64]started{}}
 	for i := range n {
 		s := &slot{fleet: f, spec: sp, calm: calm, rng: stream(seed, fmt.Sprint("slot ", i))}
 		s.spec.name = fmt.Sprint("app process ", i)
@@ -69,11 +91,15 @@ func (f *fleet) keep(ctx context.Context, fail func(error)) {
 
 func (s *slot) keep(ctx context.Context) error {
 	for ctx.Err() == nil {
-		p, err := startProcess(context.WithoutCancel(ctx), s.spec) // attend ends it when ctx ends
+		n, sp := s.fleet.starts.Add(1), s.spec
+		sp.env = append(slices.Clone(sp.env), fmt.Sprintf("JOBS_URL=%s%d", s.fleet.jobsURL, n))
+		p, err := startProcess(context.WithoutCancel(ctx), sp) // attend ends it when ctx ends
 		if err != nil {
 			return err
 		}
-		s.fleet.starts.Add(1)
+		s.fleet.mu.Lock()
+		s.fleet.started[n] = started{s, p}
+		s.fleet.mu.Unlock()
 		if err := s.attend(ctx, p); err != nil {
 			return err
 		}
@@ -162,18 +188,18 @@ func (s *slot) kill(ctx context.Context) error {
 	}, "no app process to kill")
 }
 
-// killInWebhook kills the slot's process a moment after the next webhook was sent to it. If none is
-// sent within a second, it kills it anyway.
-func (s *slot) killInWebhook(ctx context.Context, moment time.Duration) error {
+// killIn kills the slot's process a moment after the next webhook was sent to it, or after the next
+// job had its effect. If there is none within a second, it kills it anyway.
+func (s *slot) killIn(ctx context.Context, what ambush, moment time.Duration) error {
 	sent := make(chan struct{})
 	s.mu.Lock()
-	s.ambush = sent
+	s.ambush[what] = sent
 	s.mu.Unlock()
 	limit := time.NewTimer(time.Second)
 	defer limit.Stop()
 	select {
 	case <-sent:
-		s.fleet.ambushes.Add(1)
+		s.fleet.ambushes[what].Add(1)
 		if err := pause(ctx, moment); err != nil {
 			return err
 		}
@@ -184,12 +210,31 @@ func (s *slot) killInWebhook(ctx context.Context, moment time.Duration) error {
 	return s.kill(ctx)
 }
 
-// webhookSent starts the kill that killInWebhook prepared.
-func (s *slot) webhookSent() {
+// happened starts the kill that killIn prepared.
+func (s *slot) happened(what ambush) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ambush != nil {
-		close(s.ambush)
-		s.ambush = nil
+	if s.ambush[what] != nil {
+		close(s.ambush[what])
+		s.ambush[what] = nil
 	}
+}
+
+// acted notes that a job of the process with this number had its effect.
+func (f *fleet) acted(start int64) {
+	f.mu.Lock()
+	of := f.started[start]
+	f.mu.Unlock()
+	if of.slot != nil && of.slot.target().process == of.process {
+		of.slot.happened(inJob)
+	}
+}
+
+// diedSoonAfter reports whether the process was killed so soon after t that it had no chance to
+// write something since.
+func (f *fleet) diedSoonAfter(start int64, t time.Time) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	p := f.started[start].process
+	return p != nil && !p.alive() && !p.cmd.ProcessState.Exited() && f.excused(t, p.ended)
 }

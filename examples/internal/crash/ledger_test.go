@@ -273,3 +273,86 @@ func TestEqual(t *testing.T) {
 		}
 	}
 }
+
+// The proof notices jobs that were lost, done for nobody, or repeated without an excuse.
+func TestJobs(t *testing.T) {
+	t.Parallel()
+	create, del := ada+"/create", fmt.Sprintf("%s/delete/2000", ada)
+	at := func(seconds int) time.Time { return time.UnixMilli(5000).Add(time.Duration(seconds) * time.Second) }
+	for _, tt := range []struct {
+		name      string
+		deleted   bool
+		change    func(r *record) // nil changes nothing
+		effects   map[string][]effect
+		killed    int // when process 1 was killed, in seconds; 0 for never
+		violation string
+	}{
+		{name: "done", effects: map[string][]effect{create: {{1, 1, at(1)}}}},
+		{name: "lost", violation: "lost: OnCreate of user_ada had no effect"},
+		{name: "both done", deleted: true, effects: map[string][]effect{create: {{1, 1, at(1)}}, del: {{1, 1, at(2)}}}},
+		{name: "deleted before OnCreate ran", deleted: true, effects: map[string][]effect{del: {{1, 1, at(2)}}}},
+		{name: "OnDelete lost", deleted: true, effects: map[string][]effect{create: {{1, 1, at(1)}}}, violation: "lost: OnDelete"},
+		{
+			name: "another deletion", deleted: true, violation: "lost: OnDelete",
+			effects: map[string][]effect{ada + "/delete/1999": {{1, 1, at(1)}}},
+		},
+		{
+			name: "nobody's", violation: "effects of 2 jobs",
+			effects: map[string][]effect{create: {{1, 1, at(1)}}, "user_none/create": {{1, 1, at(1)}}},
+		},
+		{name: "no record", deleted: true, change: func(r *record) { r.Email = "" }},
+		{
+			name: "no record, but welcomed", deleted: true, change: func(r *record) { r.Email = "" }, violation: "never had a record",
+			effects: map[string][]effect{create: {{1, 1, at(1)}}},
+		},
+		{
+			name: "welcomed after the clean-up", deleted: true, violation: "after OnDelete",
+			effects: map[string][]effect{create: {{1, 1, at(3)}}, del: {{1, 1, at(2)}}},
+		},
+		{name: "still due", change: func(r *record) { r.Jobs.Create.Due = at(1) }, violation: "still due"},
+		{name: "failed", change: func(r *record) { r.Jobs.Create.FailedAt = at(1) }, violation: "has failed"},
+		{name: "repeated after a kill", killed: 2, effects: map[string][]effect{create: {{1, 1, at(1)}, {2, 2, at(9)}}}},
+		{
+			name: "repeated long before the kill", killed: 60, violation: "had the time",
+			effects: map[string][]effect{create: {{1, 1, at(1)}, {2, 2, at(9)}}},
+		},
+		{
+			name: "repeated without a kill", violation: "had the time",
+			effects: map[string][]effect{create: {{2, 1, at(1)}, {1, 2, at(9)}}},
+		},
+		{
+			name: "one attempt twice", killed: 2, violation: "attempt 1 follows attempt 1",
+			effects: map[string][]effect{create: {{1, 1, at(1)}, {2, 1, at(9)}}},
+		},
+	} {
+		r := good()
+		if tt.deleted {
+			r.deleted()
+		}
+		if tt.change != nil {
+			tt.change(&r)
+		}
+		j := newJobs(1)
+		j.effects = tt.effects
+		j.excused = func(start int64, since time.Time) bool {
+			return start == 1 && tt.killed > 0 && excuses(nil, since, at(tt.killed))
+		}
+		expect(t, tt.name, j.check(map[string]record{ada: r}, map[string]state{ada: {deleted: tt.deleted}}), tt.violation)
+	}
+}
+
+func TestExcuses(t *testing.T) {
+	t.Parallel()
+	second := func(n float64) time.Time { return time.UnixMilli(int64(1000 * n)) }
+	outages := []outage{{second(10), second(14)}, {second(18), second(20)}}
+	for _, tt := range []struct {
+		since, killed float64
+		want          bool
+	}{
+		{1, 5.9, true}, {1, 6.1, false}, {6, 18.5, true}, {6, 24.9, true}, {6, 25.1, false}, {15, 24.9, true}, {21, 25.9, true}, {21, 26.1, false},
+	} {
+		if got := excuses(outages, second(tt.since), second(tt.killed)); got != tt.want {
+			t.Errorf("an effect at %v, a kill at %v: %t, want %t", tt.since, tt.killed, got, tt.want)
+		}
+	}
+}

@@ -16,6 +16,11 @@
 // program records what it was told is done (ledger.go). It compares the database with that after
 // each restart of the database and every second, and at the end also with Clerk (audit.go).
 //
+// The apps have an OnCreate and an OnDelete, which ask this program to act. It records each effect by
+// the job's key (jobs.go). At the end it does what the processes left, by a clock that is past the
+// leases of those that died. No job may be lost. One may have more than one effect only if the process
+// was killed, or the database, before it could write that the attempt had ended.
+//
 // Redelivery works as at Svix: a message that is not answered 2xx is sent again under the same
 // svix-id, with a fresh signature. Only the delays, which are hours at Svix, are shorter
 // (webhooks.go).
@@ -136,6 +141,9 @@ type summary struct {
 	seed                  uint64
 	took                  time.Duration
 	kills, ambushes       int
+	jobAmbushes           int
+	jobs, effects         int
+	refusedJobs           int
 	starts                int
 	databaseKills         int
 	databaseOutage        time.Duration
@@ -153,10 +161,12 @@ type summary struct {
 func (p *proof) summarize() *summary {
 	s := &summary{
 		seed: p.config.seed, took: time.Since(p.began),
-		kills: int(p.fleet.kills.Load()), ambushes: int(p.fleet.ambushes.Load()), starts: int(p.fleet.starts.Load()),
+		kills: int(p.fleet.kills.Load()), ambushes: int(p.fleet.ambushes[inWebhook].Load()), starts: int(p.fleet.starts.Load()),
 		databaseKills: p.databaseKills, databaseOutage: p.database.longest,
 		replayed: int(p.courier.replayed.Load()), cut: int(p.balancer.cut.Load()), audits: p.audits,
 	}
+	s.jobAmbushes = int(p.fleet.ambushes[inJob].Load())
+	s.jobs, s.effects, s.refusedJobs = p.jobs.counts()
 	s.visits, s.answers, s.silence, s.tally = p.ledger.counts()
 	for _, st := range p.ledger.states() {
 		s.users++
@@ -192,14 +202,16 @@ func (s *summary) String() string {
 	}
 	line("result", "nothing acknowledged was lost, and all records equal Clerk; seed %d, %v",
 		s.seed, s.took.Round(100*time.Millisecond))
-	line("kills", "%d of app processes, %d of them right after a webhook was sent to them; %d starts",
-		s.kills, s.ambushes, s.starts)
+	line("kills", "%d of app processes, %d of them right after a webhook was sent to them, %d after a job had its effect; %d starts",
+		s.kills, s.ambushes, s.jobAmbushes, s.starts)
 	line("database kills", "%d; the longest outage was %v", s.databaseKills, s.databaseOutage.Round(10*time.Millisecond))
 	line("users", "%d, %d of them deleted", s.users, s.deleted)
 	line("webhooks", "%d, all acknowledged in the end; %d attempts, %d without an answer, answers %v",
 		s.webhooks, s.attempts, s.cut, ordered(s.answers))
 	line("", "%d redelivered after a failure, %d acknowledged more than once, %d old ones replayed",
 		s.redelivered, s.doubled, s.replayed)
+	line("jobs", "%d of OnCreate and OnDelete, none lost; %d effects, more than one only after a kill; %d attempts refused",
+		s.jobs, s.effects, s.refusedJobs)
 	line("visits", "%v", ordered(s.visits))
 	line("", "%d by deleted users to a process that had acknowledged the deletion: all refused", s.tally.knownDeleted)
 	line("", "%d by deleted users more than %v after another process had acknowledged it: all refused",

@@ -101,8 +101,8 @@ func TestShortRun(t *testing.T) {
 		t.Errorf("%d kills, %d of the database, %d starts; want %d, %d and at least %d",
 			s.kills, s.databaseKills, s.starts, c.kills, c.databaseKills, c.kills+c.processes)
 	}
-	if s.webhooks <= c.users || s.redelivered == 0 || s.visits["200"] == 0 || s.tally.editsDone == 0 {
-		t.Error("the run had too few webhooks, redeliveries, visits or edits")
+	if s.webhooks <= c.users || s.redelivered == 0 || s.visits["200"] == 0 || s.tally.editsDone == 0 || s.jobs <= c.users {
+		t.Error("the run had too few webhooks, redeliveries, visits, edits or jobs")
 	}
 	k.left(t)
 }

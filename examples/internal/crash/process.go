@@ -24,6 +24,7 @@ type process struct {
 	ready  chan string   // receives the line that says that the process serves
 	exited chan struct{} // closed when the process is gone
 	killed atomic.Bool   // this program killed it or told it to end
+	ended  time.Time     // when it was gone; read it after exited is closed
 }
 
 // spec says how to start a process.
@@ -77,6 +78,7 @@ func startProcess(ctx context.Context, s spec) (*process, error) {
 			}
 		}
 		_ = p.cmd.Wait() // how it ended is in ProcessState
+		p.ended = time.Now()
 	}()
 	return p, nil
 }

@@ -40,6 +40,7 @@ type proof struct {
 	balancer *balancer
 	courier  *courier
 	traffic  *traffic
+	jobs     *jobs
 
 	audits        int
 	databaseKills int
@@ -109,6 +110,11 @@ func (p *proof) run(ctx context.Context) (_ *summary, err error) {
 		return nil, err
 	}
 	defer p.balancer.close()
+	p.jobs = newJobs(p.config.seed)
+	if err := p.jobs.serve(ctx); err != nil {
+		return nil, err
+	}
+	defer p.jobs.close()
 	p.prepare()
 	defer p.traffic.client.CloseIdleConnections()
 
@@ -133,7 +139,13 @@ func (p *proof) run(ctx context.Context) (_ *summary, err error) {
 	if err := context.Cause(ctx); err != nil {
 		return nil, err
 	}
+	if err := p.jobs.finish(ctx, p); err != nil {
+		return nil, err
+	}
 	if err := p.check(ctx); err != nil {
+		return nil, err
+	}
+	if err := p.checkJobs(ctx); err != nil {
 		return nil, err
 	}
 	if err := readLogs(p.folder); err != nil {
@@ -160,7 +172,9 @@ func (p *proof) prepare() {
 		log: filepath.Join(p.folder, "app.log"), ready: serving, started: p.config.started,
 	}
 	p.fleet = newFleet(p.config.processes, app, p.config.seed, p.database.calm)
-	p.balancer.fleet = p.fleet
+	p.fleet.jobsURL, p.fleet.excused = p.jobs.url, p.database.excuses
+	p.balancer.fleet, p.jobs.fleet = p.fleet, p.fleet
+	p.jobs.excused = p.fleet.diedSoonAfter
 	p.traffic = &traffic{
 		clerk: p.clerk, ledger: p.ledger, fleet: p.fleet, courier: p.courier,
 		users: p.database.users(), client: newClient(), target: p.config.users,
@@ -264,10 +278,13 @@ func (p *proof) killApps(ctx context.Context, rng *rand.Rand, left *int) error {
 	errs := make([]error, n)
 	var all sync.WaitGroup
 	for i, at := range rng.Perm(len(p.fleet.slots))[:n] {
-		s, aimed, moment := p.fleet.slots[at], rng.IntN(2) == 0, time.Duration(rng.Int64N(int64(8*time.Millisecond)))
+		s, aim, moment := p.fleet.slots[at], ambush(rng.IntN(int(numAmbushes)+1)), time.Duration(rng.Int64N(int64(8*time.Millisecond)))
 		all.Go(func() {
-			if aimed {
-				errs[i] = s.killInWebhook(ctx, moment)
+			if aim == inJob {
+				p.traffic.urgent.Store(4)
+			}
+			if aim < numAmbushes {
+				errs[i] = s.killIn(ctx, aim, moment)
 			} else {
 				errs[i] = s.kill(ctx)
 			}
@@ -345,6 +362,15 @@ func (p *proof) check(ctx context.Context) error {
 		return err
 	}
 	return converged(records, p.clerk, p.ledger)
+}
+
+// checkJobs checks the effects of the apps' jobs.
+func (p *proof) checkJobs(ctx context.Context) error {
+	records, err := p.auditNow(ctx)
+	if err != nil {
+		return err
+	}
+	return p.jobs.check(records, p.ledger.states())
 }
 
 // calm checks the database first, because a visit would repair it. Then every user visits every

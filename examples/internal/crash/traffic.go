@@ -30,6 +30,8 @@ type traffic struct {
 	// How many more users may sign up or leave. Each kill allows some more. Each such user leaves
 	// a record for good, and the embedded database reads all records at each step.
 	churn atomic.Int64
+	// How many of these are wanted at once, because a kill waits for a job.
+	urgent atomic.Int64
 
 	mu   sync.Mutex
 	live []string
@@ -53,7 +55,12 @@ func (t *traffic) change(ctx context.Context, rng *rand.Rand) error {
 		}
 		id := t.live[rng.IntN(len(t.live))] // only this goroutine changes live
 		var err error
-		switch n := rng.IntN(100); {
+		n := rng.IntN(100)
+		if t.urgent.Load() > 0 && t.churn.Load() > 0 {
+			t.urgent.Add(-1)
+			n = 86 + rng.IntN(14)
+		}
+		switch {
 		case n < 70:
 			err = t.revise(id, banned[id])
 		case n < 80:

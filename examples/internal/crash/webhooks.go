@@ -198,7 +198,7 @@ func (b *balancer) post(r *http.Request, url string, body []byte, slot *slot) (s
 		return 0, nil, err
 	}
 	out.Header = r.Header.Clone()
-	slot.webhookSent()
+	slot.happened(inWebhook)
 	resp, err := b.client.Do(out)
 	if err != nil {
 		return 0, nil, err
