@@ -255,26 +255,56 @@ func (s *Syncer) WithUser(next http.Handler) http.Handler { return s.authenticat
 
 func (s *Syncer) authenticated(next http.Handler, optional bool) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ctx, start := r.Context(), s.clock.Now()
-		session, fromCookie, err := s.session(r)
-		switch {
-		case err == nil:
-		case optional && signedOut(err, fromCookie):
-			s.logSignedOut(ctx, err)
-			next.ServeHTTP(w, r)
-			return
-		default:
-			s.sessionRefused(ctx, start, err)
-			s.answer(w, r, err)
-			return
-		}
-		u, err := s.visit(ctx, session.Claims.Subject, newVisitToken(session.Claims, session.Version))
+		in, err := s.check(r, optional)
 		if err != nil {
 			s.answer(w, r, err)
 			return
 		}
-		next.ServeHTTP(w, r.WithContext(contextWithShared(clerk.ContextWithSessionClaims(ctx, session.Claims), u)))
+		next.ServeHTTP(w, in)
 	})
+}
+
+// Check is [Syncer.RequireUser] without the handler, for routers that are not built on
+// http.Handler, such as gin, echo and fiber. It returns a copy of r whose context has the
+// record for [UserFromContext] and the claims for [clerk.SessionClaimsFromContext], and calls
+// neither a handler nor ErrorHandler: the caller answers an error, for example with
+// [WriteProblem]. It reads r's context, method, host and headers, so r needs neither a URL nor a
+// body.
+//
+// The error is a [*Problem] with the status and the code of RequireUser's answer, and the
+// request is nil then. The refusal is observed and logged as by RequireUser. If ErrorHandler is
+// set, call the same function for the same answers.
+//
+// A framework that uses a request's memory again for the next client, as those on fasthttp do,
+// must hand over a copy: the claims are remembered.
+func (s *Syncer) Check(r *http.Request) (*http.Request, error) {
+	in, err := s.check(r, false)
+	if err != nil {
+		p := *problemOf(err) // others who waited for the same lookup have the same error
+		return nil, &p
+	}
+	return in, nil
+}
+
+// check returns the request that is let in: a copy with the user in its context or, if
+// optional is set and nobody is signed in, without one. Its error may be shared.
+func (s *Syncer) check(r *http.Request, optional bool) (*http.Request, error) {
+	ctx, start := r.Context(), s.clock.Now()
+	session, fromCookie, err := s.session(r)
+	switch {
+	case err == nil:
+	case optional && signedOut(err, fromCookie):
+		s.logSignedOut(ctx, err)
+		return r.WithContext(contextWithSyncer(ctx, s)), nil
+	default:
+		s.sessionRefused(ctx, start, err)
+		return nil, err
+	}
+	u, err := s.visit(ctx, session.Claims.Subject, newVisitToken(session.Claims, session.Version))
+	if err != nil {
+		return nil, err
+	}
+	return r.WithContext(contextOfVisit(clerk.ContextWithSessionClaims(ctx, session.Claims), s, u)), nil
 }
 
 // signedOut reports whether a request was refused because nobody is signed in here, rather
@@ -291,11 +321,11 @@ func signedOut(err error, fromCookie bool) bool {
 	}
 	var refused *sessiontoken.Error
 	switch p.Code {
-	case codeTokenMissing, codeSessionPending:
+	case CodeTokenMissing, CodeSessionPending:
 		return true
-	case codeTokenExpired, codeUnknownKey, codeBadSignature, codeTokenWrongIssuer:
+	case CodeTokenExpired, CodeTokenUnknownKey, CodeTokenBadSignature, CodeTokenWrongIssuer:
 		return fromCookie
-	case codeTokenWrongParty:
+	case CodeTokenWrongParty:
 		return fromCookie && errors.As(err, &refused) && refused.Check == sessiontoken.NoParty
 	}
 	return false
@@ -309,7 +339,7 @@ func (s *Syncer) logSignedOut(ctx context.Context, err error) {
 	switch {
 	case trace.check == checkScheme:
 		message = "clerksync: a request counts as signed out"
-	case slices.Contains([]string{codeTokenMissing, codeSessionPending, codeTokenExpired}, p.Code):
+	case slices.Contains([]string{CodeTokenMissing, CodeSessionPending, CodeTokenExpired}, p.Code):
 		return
 	}
 	attrs := append([]slog.Attr{slog.String("code", p.Code)}, trace.attrs...)
@@ -320,7 +350,7 @@ func (s *Syncer) logSignedOut(ctx context.Context, err error) {
 // sessionRefused leaves the trace of a request that comes to no visit.
 func (s *Syncer) sessionRefused(ctx context.Context, start time.Time, err error) {
 	trace := refusalOfToken(err)
-	if problemOf(err).Code == codeCrossOrigin {
+	if problemOf(err).Code == CodeCrossOrigin {
 		want := "the server's own origin, or " + strings.Join(s.cfg.Auth.AuthorizedParties, " ")
 		trace.attrs = []slog.Attr{slog.String("want", want)}
 	}
@@ -373,7 +403,7 @@ func tokenProblem(err error) error {
 	case errors.As(err, &refused):
 		return unauthenticated(string(refused.Code), refused)
 	case errors.Is(err, sessiontoken.ErrCustomClaims):
-		return &Problem{Status: http.StatusInternalServerError, Code: codeInternal, Err: err}
+		return &Problem{Status: http.StatusInternalServerError, Code: CodeInternal, Err: err}
 	}
 	return unavailable(err) // the keys could not be fetched
 }

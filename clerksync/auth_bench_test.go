@@ -60,12 +60,16 @@ func newSignIn(tb testing.TB) *signIn {
 }
 
 // syncer returns a Syncer that has cached the keys and the record, but not the tokens.
-func (b *signIn) syncer(tb testing.TB) *clerksync.Syncer {
+func (b *signIn) syncer(tb testing.TB, changes ...func(*clerksync.Config)) *clerksync.Syncer {
 	tb.Helper()
-	s, err := clerksync.New(clerksync.Config{
+	cfg := clerksync.Config{
 		Store: b.store, SecretKey: b.clerk.SecretKey(), APIURL: b.clerk.APIURL(), HTTPClient: b.client,
 		CacheTTL: time.Hour, Logger: slog.New(slog.DiscardHandler),
-	})
+	}
+	for _, change := range changes {
+		change(&cfg)
+	}
+	s, err := clerksync.New(cfg)
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -65,9 +65,10 @@ func (b *background) run(ctx context.Context, work func(context.Context) error) 
 	return work(ctx)
 }
 
-// start does the work on its own goroutine, detached from the request. It does nothing if
-// all slots are taken, wanted returns false, or close was called.
-func (b *background) start(request context.Context, wanted func() bool, work func(context.Context)) {
+// start does work on its own goroutine, detached from the request. It does nothing if all
+// slots are taken, wanted returns false, or close was called. Otherwise it calls begin before
+// it returns, for the context, which is from detach, and the work.
+func (b *background) start(wanted func() bool, begin func() (context.Context, func(context.Context))) {
 	select {
 	case b.slots <- struct{}{}:
 	default:
@@ -77,7 +78,7 @@ func (b *background) start(request context.Context, wanted func() bool, work fun
 		<-b.slots
 		return
 	}
-	ctx := b.detach(request)
+	ctx, work := begin()
 	go func() {
 		defer b.running.Done()
 		defer func() { <-b.slots }()

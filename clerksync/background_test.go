@@ -139,7 +139,8 @@ func (h ownedHandler) Handle(ctx context.Context, _ slog.Record) error {
 }
 
 // Work that outlives its request reads nothing of the request's context. The race detector sees
-// it too, because the test writes to the values while the work is running.
+// it too, because the test writes to the values while the work is running. With Start, it keeps
+// what Start has added.
 func TestBackgroundWorkHoldsNoRequest(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
@@ -164,63 +165,70 @@ func TestBackgroundWorkHoldsNoRequest(t *testing.T) {
 		"a first visit":       {leaves: true},
 		"a fetch of the keys": {leaves: true, keys: true},
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			fx := newFixture(t, nil)
-			owner := &ownerOf{}
-			s := fx.syncer(t, func(c *clerksync.Config) {
-				c.Store = &ownedStore{fx.store, owner}
-				c.Logger = slog.New(ownedHandler{slog.DiscardHandler, owner})
-				c.Observe = func(ctx context.Context, o clerksync.Observation) {
-					if o.Op == clerksync.OpRefresh {
-						owner.look(ctx)
+		for _, start := range []func(context.Context, clerksync.Op, string) (context.Context, func(clerksync.Observation)){
+			nil,
+			func(ctx context.Context, op clerksync.Op, _ string) (context.Context, func(clerksync.Observation)) {
+				return context.WithValue(ctx, spanKey{}, op), nil
+			},
+		} {
+			t.Run(fmt.Sprint(name, start != nil), func(t *testing.T) {
+				t.Parallel()
+				fx := newFixture(t, nil)
+				owner := &ownerOf{}
+				s := fx.syncer(t, func(c *clerksync.Config) {
+					c.Store, c.Start = &ownedStore{fx.store, owner}, start
+					c.Logger = slog.New(ownedHandler{slog.DiscardHandler, owner})
+					c.Observe = func(ctx context.Context, o clerksync.Observation) {
+						if o.Op == clerksync.OpRefresh {
+							owner.look(ctx)
+						}
+					}
+					transport := &http.Transport{}
+					c.HTTPClient = &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+						owner.look(r.Context())
+						return transport.RoundTrip(r)
+					})}
+					t.Cleanup(transport.CloseIdleConnections)
+				})
+				id := fx.clerk.CreateUser(fakeclerk.NewUser{})
+				if tt.arrange != nil {
+					tt.arrange(t, fx, s, id)
+				}
+				owner.found = nil
+				asked, answer := make(chan struct{}, 1), make(chan struct{})
+				fx.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { asked <- struct{}{}; <-answer; return nil })
+
+				ctx, hangUp := context.WithCancel(t.Context())
+				defer hangUp()
+				if tt.leaves {
+					go func() { <-asked; hangUp() }()
+				}
+				claims := &clerk.SessionClaims{RegisteredClaims: clerk.RegisteredClaims{Subject: id}}
+				request := &recycledRequest{
+					Context: clerk.ContextWithSessionClaims(ctx, claims),
+					values:  map[any]any{ownerKey{}: "the client"},
+				}
+				r := httptest.NewRequest(http.MethodGet, "/", nil).WithContext(request)
+				handler := s.Middleware(&me{})
+				if tt.keys {
+					r.Header.Set("Authorization", "Bearer "+fx.clerk.SessionToken(id))
+					handler = s.RequireUser(&me{})
+				}
+				handler.ServeHTTP(httptest.NewRecorder(), r)
+				request.recycle()
+				close(answer)
+				clerksync.WaitBackground(s)
+				owner.mu.Lock()
+				defer owner.mu.Unlock()
+				if len(owner.found) == 0 {
+					t.Fatal("nothing was done in the background")
+				}
+				for i, found := range owner.found {
+					if found != nil {
+						t.Errorf("call %d finds a value of %v in its context", i, found)
 					}
 				}
-				transport := &http.Transport{}
-				c.HTTPClient = &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
-					owner.look(r.Context())
-					return transport.RoundTrip(r)
-				})}
-				t.Cleanup(transport.CloseIdleConnections)
 			})
-			id := fx.clerk.CreateUser(fakeclerk.NewUser{})
-			if tt.arrange != nil {
-				tt.arrange(t, fx, s, id)
-			}
-			owner.found = nil
-			asked, answer := make(chan struct{}, 1), make(chan struct{})
-			fx.clerk.SetFault(func(*http.Request) *fakeclerk.Fault { asked <- struct{}{}; <-answer; return nil })
-
-			ctx, hangUp := context.WithCancel(t.Context())
-			defer hangUp()
-			if tt.leaves {
-				go func() { <-asked; hangUp() }()
-			}
-			claims := &clerk.SessionClaims{RegisteredClaims: clerk.RegisteredClaims{Subject: id}}
-			request := &recycledRequest{
-				Context: clerk.ContextWithSessionClaims(ctx, claims),
-				values:  map[any]any{ownerKey{}: "the client"},
-			}
-			r := httptest.NewRequest(http.MethodGet, "/", nil).WithContext(request)
-			handler := s.Middleware(&me{})
-			if tt.keys {
-				r.Header.Set("Authorization", "Bearer "+fx.clerk.SessionToken(id))
-				handler = s.RequireUser(&me{})
-			}
-			handler.ServeHTTP(httptest.NewRecorder(), r)
-			request.recycle()
-			close(answer)
-			clerksync.WaitBackground(s)
-			owner.mu.Lock()
-			defer owner.mu.Unlock()
-			if len(owner.found) == 0 {
-				t.Fatal("nothing was done in the background")
-			}
-			for i, found := range owner.found {
-				if found != nil {
-					t.Errorf("call %d finds a value of %v in its context", i, found)
-				}
-			}
-		})
+		}
 	}
 }

@@ -58,10 +58,11 @@ func (u *User) Canonical() (*User, error) {
 	}
 	for _, t := range []*time.Time{
 		&c.LastSignInAt, &c.CreatedAt, &c.UpdatedAt,
-		&c.ClerkCreatedAt, &c.ClerkUpdatedAt, &c.SyncedAt, &c.DeletedAt,
+		&c.ClerkCreatedAt, &c.ClerkUpdatedAt, &c.SyncedAt, &c.DeletedAt, &c.CreateDue,
 	} {
 		*t = canonicalTime(*t)
 	}
+	c.Jobs = u.Jobs.clone()
 	var err error
 	if c.Extra, err = canonicalExtra(u); err != nil {
 		return nil, err

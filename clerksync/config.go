@@ -104,10 +104,53 @@ type Config struct {
 	// Defaults to every session of the SecretKey's Clerk instance.
 	Auth AuthConfig
 
+	// OnCreate is called once for each new user, on whichever path the record was made: by an
+	// event, a visit, a Sync, an Apply or a Reconcile. It is for a welcome mail, or a default
+	// workspace. Users who signed up before Jobs.NewFor are not new, and nor are those whose
+	// record the app had before.
+	//
+	// It is called at least once, until it returns nil or an error of [Discard]: at once, in
+	// the background, by the process that made the record, and later by visits and by
+	// [Syncer.RunJobs], which an app with OnCreate or OnDelete runs. So it can be called twice
+	// if a process dies; [Job].Key tells. Its context ends after Jobs.Lease. A panic is an
+	// error. The user is a copy of the record as it was read before the attempt, and
+	// [RecordFromContext] has the Store's Record.
+	//
+	// The log has the error's type, not its text, which may quote an address; Observe gets
+	// the error itself. OnCreate must be safe for concurrent use. The Store must be a
+	// [JobStore]. Defaults to none.
+	OnCreate func(ctx context.Context, u *User, job Job) error
+
+	// OnDelete is called once for each user who was deleted and had a record, as OnCreate is:
+	// to clean up what refers to the record. It waits for an OnCreate of the same user that is
+	// running, and for Jobs.DeleteDelay. A deletion that a Reconcile finds counts too.
+	// Defaults to none.
+	OnDelete func(ctx context.Context, u *User, job Job) error
+
+	// Jobs says how OnCreate and OnDelete are run.
+	Jobs JobConfig
+
 	// Observe is called after each operation, and for each request and delivery that is
 	// refused, on its goroutine. A refresh's context has no values of the request that caused
-	// it. Observe must be quick, and safe for concurrent use. Defaults to none.
+	// it. Observe must be quick, and safe for concurrent use. A panic in it is logged, and has no
+	// other effect. Defaults to none.
 	Observe func(context.Context, Observation)
+
+	// Start is called when an operation begins, for spans and traces; [Op] says which. It
+	// returns the context for the operation's work, which must be ctx or made from it, and a
+	// function that is called once at the end, unless the operation panics. Either may be nil. A
+	// visit that the cache answers is no operation.
+	//
+	// A Clerk call within another operation has the context that Start returned for that one.
+	// A lookup may serve several visits; it works with the context of the visit that began it.
+	// A lookup and a refresh go on after the request: ctx then has the request's values only
+	// until Start returns, so that a refresh's span can be linked to the request's, and
+	// afterwards what Start added to it. clerkID is empty if it is not known yet, as with a
+	// delivery, or if there are several users.
+	//
+	// Both functions must be quick, and safe for concurrent use. A panic in them is logged, and
+	// has no other effect. Defaults to none, which costs nothing.
+	Start func(ctx context.Context, op Op, clerkID string) (context.Context, func(Observation))
 
 	// Now is the clock for ages, expiry and signatures. Timeouts and the waits between
 	// retries run in real time. It must be safe for concurrent use. Defaults to time.Now.
@@ -167,7 +210,7 @@ func (cfg Config) withDefaults() Config {
 	if cfg.clock == nil {
 		cfg.clock = clock.System(cfg.Now)
 	}
-	cfg.Auth = cfg.Auth.withDefaults()
+	cfg.Auth, cfg.Jobs = cfg.Auth.withDefaults(), cfg.Jobs.withDefaults()
 	return cfg
 }
 
@@ -196,6 +239,7 @@ func (cfg *Config) validate() error {
 	if cfg.OnFailure != FailClosed && cfg.OnFailure != FailOpen {
 		fault("OnFailure is neither FailClosed nor FailOpen")
 	}
+	cfg.validateJobs(fault)
 	cfg.Auth.validate(fault)
 	cfg.Auth.validateWords(fault)
 	cfg.validatePair(fault)

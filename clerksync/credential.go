@@ -33,7 +33,7 @@ func (s *Syncer) session(r *http.Request) (session *sessiontoken.Session, fromCo
 	token, ok := bearerToken(r.Header["Authorization"])
 	switch {
 	case !ok:
-		return nil, false, unauthenticated(codeTokenMalformed, errors.New("several bearer tokens that differ"))
+		return nil, false, unauthenticated(CodeTokenMalformed, errors.New("several bearer tokens that differ"))
 	case token != "":
 		session, err := s.tokens.Verify(r.Context(), token, sessiontoken.Header)
 		return session, false, tokenProblem(err)
@@ -57,7 +57,7 @@ var tokenShape = regexp.MustCompile(`eyJ[\w-]*\.[\w-]+\.[\w-]+`)
 // missingToken is the 401 for a request without a token. If its Authorization header has one
 // in another form, the error says so, without showing it.
 func missingToken(r *http.Request, why string) error {
-	e := &sessiontoken.Error{Code: sessiontoken.Code(codeTokenMissing), Why: why}
+	e := &sessiontoken.Error{Code: sessiontoken.Code(CodeTokenMissing), Why: why}
 	if slices.ContainsFunc(r.Header["Authorization"], tokenShape.MatchString) {
 		e.Check = checkScheme
 		e.Why += `; there is something like a token, but not in the form "Bearer <token>"`
@@ -88,7 +88,7 @@ func (s *Syncer) cookieSession(r *http.Request) (*sessiontoken.Session, error) {
 	}
 	if err := s.cfg.Auth.crossOrigin.Check(changing(r)); err != nil {
 		err = fmt.Errorf("%w: %w", ErrUnauthenticated, err)
-		return nil, &Problem{Status: http.StatusForbidden, Code: codeCrossOrigin, Err: err}
+		return nil, &Problem{Status: http.StatusForbidden, Code: CodeCrossOrigin, Err: err}
 	}
 	return newest, nil
 }

@@ -21,7 +21,7 @@
 // the Store on MongoDB. To test an app, use package fakeclerk, a Clerk in the test's
 // process, and package memstore, a Store in memory. A handler's unit test needs only
 // [ContextWithUser]. [Config] lists everything that can be changed, [WriteProblem] what
-// clients see, [Observation] what metrics can be made of.
+// clients see, [Observation] what metrics and spans can be made of.
 //
 // The promise assumes nothing about the order or number of events, only this:
 //
@@ -46,13 +46,14 @@
 //
 // # For Store authors
 //
-// Implement [Store] and, if the database can, [BatchStore] and [RestoreStore]. Decide with
-// [Decide], write what [User.ClerkFields] yields, leave what [User].Omit names, and begin each
-// Upsert with [User.Canonical]. Report what is in the way with [ConflictError], a record that
-// the database never takes with [ErrRejected], and a partly written batch with [BatchError].
-// The Store must keep what it has acknowledged, change a record atomically, and read its latest
-// state. Package storetest checks a Store against the contract; storetest/world puts it into a
-// random world of lost, late and repeated events, failing parts, restarts and wrong clocks.
+// Implement [Store] and, if the database can, [BatchStore], [RestoreStore] and [JobStore]; for
+// collections that apps had before, [LegacyStore] and [AdoptStore]. Decide with [Decide], write what
+// [User.ClerkFields] yields, leave what [User].Omit names, and begin each Upsert with
+// [User.Canonical]. Report what is in the way with [ConflictError], a record that the database
+// never takes with [ErrRejected], and a partly written batch with [BatchError]. The Store must
+// keep what it has acknowledged, change a record atomically, and read its latest state.
+// Package storetest checks a Store against the contract; storetest/world puts it into a random
+// world of lost, late and repeated events, failing parts, restarts and wrong clocks.
 //
 // # Where the rules live
 //
@@ -66,16 +67,19 @@
 //   - How a visit finds its record, and what happens in a stampede: the comment at the top
 //     of visit.go, then visit_cache.go, visit_reread.go and standby.go. A user without a
 //     confirmed record, and what is remembered of failures: visit_create.go.
+//   - Once per user: OnCreate and OnDelete: the comment at the top of jobs.go, the decisions
+//     in jobs_decide.go, the [JobStore] contract in jobs_store.go. The manual is JOBS.md.
 //   - Acknowledged only after the write: webhook.go. Which signatures count:
-//     webhook_signature.go. What an event does: event.go.
+//     webhook_signature.go. The checks alone, for apps that queue: verifier.go. What an event
+//     does: event.go.
 //   - Which credential of a request counts: credential.go. Which tokens count as signed in:
-//     auth.go, internal/sessiontoken.
+//     auth.go, internal/sessiontoken. Which roles may pass: role.go.
 //   - What keeps a reconcile from deleting everybody: checkInstance and checkComplete
 //     (reconcile.go), then verifyAbsent (reconcile_sweep.go), which asks Clerk for each ghost
 //     (a record whose user Clerk does not have).
 //   - Retries, rate limits and pages of Clerk's API: internal/clerkapi.
 //   - Every wait is bounded: background.go, internal/clock, internal/retry.
 //   - What clients see, and what is never shown: problem.go. What a refusal leaves in the log
-//     and in the metrics: refusal.go.
+//     and in the metrics: refusal.go. What Observe and Start are told: observe.go, span.go.
 //   - Which settings are refused: config.go, internal/setting.
 package clerksync

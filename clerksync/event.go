@@ -1,6 +1,7 @@
 package clerksync
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -98,12 +99,14 @@ func userIDOf(typ string, data json.RawMessage) string {
 // help; [ErrUnavailable]; [*ConflictError]; [ErrRejected]; a [*Problem] with the code
 // "mapping_failed". If ctx ends first, the error matches [ErrUnavailable] and ctx's cause.
 func (s *Syncer) Apply(ctx context.Context, e Event) (Result, error) {
-	start := s.clock.Now()
-	id, res, err := s.applyEvent(ctx, e)
-	if id == "" && clerkapi.ValidUserID(e.UserID) {
-		id = e.UserID
+	start, user := s.clock.Now(), ""
+	if clerkapi.ValidUserID(e.UserID) {
+		user = e.UserID
 	}
-	o := Observation{Op: OpWebhook, ClerkID: id, EventID: e.ID, EventType: e.Type, Outcome: res.Outcome, Err: err}
+	ctx, span := s.begin(ctx, OpWebhook, user)
+	id, res, err := s.applyEvent(ctx, e)
+	o := Observation{Op: OpWebhook, ClerkID: cmp.Or(id, user), EventID: e.ID, EventType: e.Type, Outcome: res.Outcome, Err: err}
+	s.end(ctx, span, start, o)
 	if err != nil {
 		s.refused(ctx, start, refusal{Observation: o, fault: true})
 		return Result{}, err // the ban may be written

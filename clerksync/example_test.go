@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log"
 	"net/http"
 	"net/http/httptest"
@@ -194,6 +195,51 @@ func ExampleSyncer_Authenticate() {
 	// Output: user_1
 }
 
+// On a router that is not built on http.Handler, such as gin, echo or fiber. The repository's
+// examples folder has an app on each.
+func ExampleSyncer_Check() {
+	server, cfg := exampleClerk()
+	defer server.Close()
+	syncer, err := clerksync.New(cfg)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer syncer.Close()
+	id := server.CreateUser(fakeclerk.NewUser{FirstName: "Ada"})
+
+	r := httptest.NewRequest(http.MethodGet, "/api/me", nil)
+	r.Header.Set("Authorization", "Bearer "+server.SessionToken(id))
+	r, err = syncer.Check(r)
+	if err != nil {
+		log.Fatal(err) // clerksync.WriteProblem(w, r, err) answers it
+	}
+	user, _ := clerksync.UserFromContext(r.Context())
+	err = clerksync.CheckRole(r.Context(), clerksync.RoleAdmin)
+	fmt.Println(user.Name, err)
+	// Output: Ada clerksync: 403 role_required: the user does not have one of the roles
+}
+
+func ExampleRequireRole() {
+	server, cfg := exampleClerk()
+	defer server.Close()
+	syncer, err := clerksync.New(cfg)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer syncer.Close()
+	grades := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "the grades") })
+	staff := clerksync.RequireRole(clerksync.RoleTeacher, clerksync.RoleAdmin)
+	h := syncer.RequireUser(staff(grades))
+
+	id := server.CreateUser(fakeclerk.NewUser{FirstName: "Ada"}) // a STUDENT, unless RoleOf says otherwise
+	r := httptest.NewRequest(http.MethodGet, "/api/grades", nil)
+	r.Header.Set("Authorization", "Bearer "+server.SessionToken(id))
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	fmt.Print(w.Code, " ", w.Body)
+	// Output: 403 {"title":"Forbidden","status":403,"code":"role_required","detail":"This account does not have the role that is needed here."}
+}
+
 // Behind the SDK's own middleware, for an app that already uses it.
 func ExampleSyncer_Middleware() {
 	server, cfg := exampleClerk()
@@ -326,7 +372,58 @@ func ExampleSyncer_WebhookHandler() {
 	// Output: user.created created
 }
 
-// An app that queues webhooks verifies them itself and applies them later.
+// An app that queues webhooks verifies them at the edge and applies them later.
+func ExampleNewVerifier() {
+	verifier, err := clerksync.NewVerifier(clerksync.WebhookConfig{
+		Secrets: []string{"whsec_dGhlIHNpZ25pbmcgc2VjcmV0"}, // CLERK_WEBHOOK_SIGNING_SECRET
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	queue := make(chan []byte, 1) // SQS, Kafka, …
+	edge := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 1<<20))
+		if err != nil {
+			http.Error(w, "unreadable", http.StatusBadRequest)
+			return
+		}
+		event, err := verifier.Verify(r.Header, body)
+		if err != nil {
+			log.Print(err) // says which check failed
+			clerksync.WriteProblem(w, r, err)
+			return
+		}
+		message, _ := json.Marshal(event)
+		queue <- message
+		w.WriteHeader(http.StatusNoContent) // not before the queue has the event
+	})
+
+	server, cfg := exampleClerk()
+	defer server.Close()
+	app := httptest.NewServer(edge)
+	defer app.Close()
+	server.AddEndpoint(app.URL, fakeclerk.EndpointOptions{Secret: "whsec_dGhlIHNpZ25pbmcgc2VjcmV0"})
+	server.CreateUser(fakeclerk.NewUser{FirstName: "Ada"})
+	if err := server.Settle(context.Background()); err != nil {
+		log.Fatal(err)
+	}
+
+	// The worker:
+	syncer, err := clerksync.New(cfg)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer syncer.Close()
+	var event clerksync.Event
+	if err := json.Unmarshal(<-queue, &event); err != nil {
+		log.Fatal(err)
+	}
+	res, err := syncer.Apply(context.Background(), event)
+	fmt.Println(event.Type, res.Outcome, err) // after an error: back into the queue, unless it matches ErrInvalidEvent
+	// Output: user.created created <nil>
+}
+
+// Events may be applied in any order, and repeatedly.
 func ExampleSyncer_Apply() {
 	server, cfg := exampleClerk()
 	defer server.Close()
@@ -428,7 +525,8 @@ func ExampleContextWithUser() {
 	})
 
 	r := httptest.NewRequest(http.MethodGet, "/api/grades", nil)
-	r = r.WithContext(clerksync.ContextWithUser(r.Context(), &clerksync.User{ClerkID: "user_1", Role: clerksync.RoleTeacher}))
+	ada := &clerksync.User{ClerkID: "user_1", Role: clerksync.RoleTeacher}
+	r = r.WithContext(clerksync.ContextWithUser(r.Context(), ada))
 	w := httptest.NewRecorder()
 	handler.ServeHTTP(w, r)
 	fmt.Print(w.Code, " ", w.Body)
@@ -491,4 +589,33 @@ func ExampleObservation() {
 	// Output:
 	// visit clerk <nil>
 	// visit cache <nil>
+}
+
+// Spans without a dependency. With OpenTelemetry, Start calls tracer.Start(ctx, string(op)), and
+// the function ends that span.
+func ExampleConfig_spans() {
+	server, cfg := exampleClerk()
+	defer server.Close()
+	type key struct{}
+	cfg.Start = func(ctx context.Context, op clerksync.Op, _ string) (context.Context, func(clerksync.Observation)) {
+		path := string(op)
+		if outer, ok := ctx.Value(key{}).(string); ok {
+			path = outer + "/" + path
+		}
+		return context.WithValue(ctx, key{}, path), func(o clerksync.Observation) {
+			fmt.Println(path, o.Call, o.Err)
+		}
+	}
+	syncer, err := clerksync.New(cfg)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer syncer.Close()
+	id := server.CreateUser(fakeclerk.NewUser{})
+	for range 2 { // the second visit is answered by the cache
+		_, _ = syncer.User(context.Background(), id)
+	}
+	// Output:
+	// visit/clerk get user <nil>
+	// visit  <nil>
 }

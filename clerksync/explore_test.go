@@ -704,11 +704,11 @@ func (p *exploredProcess) hear(kind string, version int64, banned bool) {
 }
 
 // learnBan learns from a refusal that only a ban in the record can explain: a later visit gets the
-// version of that ban or a later one. (If the Store fails, a visit may know of a ban that could not
-// be written.)
+// version of that ban or a later one. If the Store fails, or the user must not be linked to a record,
+// a visit may know of a ban that could not be written. The cache may drop that.
 func (p *exploredProcess) learnBan(before knowledge) {
 	s := p.schedule
-	if s.faults {
+	if s.faults || s.legacy != nil && !before.linked {
 		return
 	}
 	s.mu.Lock()

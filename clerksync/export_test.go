@@ -14,6 +14,9 @@ import (
 // SetClock gives cfg a clock with timers. With Now alone, the timers would stay real.
 func SetClock(cfg *Config, c clock.Clock) { cfg.clock = c }
 
+// SetVerifierClock has v read the time from now.
+func SetVerifierClock(v *Verifier, now func() time.Time) { v.now = now }
+
 // MapUser is the path from Clerk's JSON to the record.
 func MapUser(s *Syncer, raw json.RawMessage, asOf time.Time) (*User, error) {
 	return s.userFromClerk(raw, asOf)
@@ -31,6 +34,12 @@ const (
 	CallTimeout     = callTimeout
 	DeliveryTimeout = deliveryTimeout
 	MaxRefreshers   = maxRefreshers
+	MaxJobs         = maxJobs
+	MaxDueRead      = maxDueRead
+	CloseTimeout    = closeTimeout
+	AwaitTimeout    = awaitTimeout
+	LeaseGrace      = leaseGrace
+	MaxRetry        = maxRetry
 	StoreTimeout    = storeTimeout
 )
 
@@ -41,7 +50,7 @@ func ProblemCodes() []string { return slices.Sorted(maps.Keys(problemDetails)) }
 func SameStripe(s *Syncer, a, b string) bool { return s.cache.generation(a) == s.cache.generation(b) }
 
 // Refresh re-reads a user, as the background does behind a visit.
-func Refresh(s *Syncer, id string) { s.refresh(context.Background(), id) }
+func Refresh(s *Syncer, id string) { s.refresh(context.Background(), nil, id) }
 
 // Waiting is how many visits wait for a user's lookups.
 func Waiting(s *Syncer, id string) int {
@@ -66,7 +75,14 @@ func CachedRecords(s *Syncer) int {
 func SetMaxUnlisted(opts *ReconcileOptions, n int) { opts.maxUnlisted = n }
 
 // WaitBackground waits for the background work, as Close does, and goes on.
-func WaitBackground(s *Syncer) { s.background.running.Wait() }
+func WaitBackground(s *Syncer) {
+	s.background.running.Wait()
+	s.jobs.running.Wait()
+}
+
+// CloseJobs is the part of Close that is about jobs. The time that it waits has begun when it
+// returns.
+func CloseJobs(s *Syncer) (wait func()) { return s.jobs.close() }
 
 // ResumePoint is what a Report's Resume holds about how far the run came.
 type ResumePoint struct {

@@ -225,6 +225,29 @@ func (s *faultyStore) Deactivate(ctx context.Context, id string, at time.Time) (
 	return s.Store.Deactivate(ctx, id, at)
 }
 
+func (s *faultyStore) DeactivateOwing(
+	ctx context.Context, id, external string, at, due time.Time,
+) (clerksync.Result, clerksync.Owing, error) {
+	if err := s.failure(); err != nil {
+		return clerksync.Result{}, 0, err
+	}
+	return s.Store.DeactivateOwing(ctx, id, external, at, due)
+}
+
+func (s *faultyStore) ChangeJob(ctx context.Context, c clerksync.JobChange) (bool, error) {
+	if err := s.failure(); err != nil {
+		return false, err
+	}
+	return s.Store.ChangeJob(ctx, c)
+}
+
+func (s *faultyStore) DueJobs(ctx context.Context, kind clerksync.JobKind, by time.Time, limit int) ([]clerksync.JobEntry, error) {
+	if err := s.failure(); err != nil {
+		return nil, err
+	}
+	return s.Store.DueJobs(ctx, kind, by, limit)
+}
+
 // countingStore counts the calls that visits make.
 type countingStore struct {
 	faultyStore

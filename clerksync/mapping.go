@@ -83,7 +83,9 @@ func (s *Syncer) mapUser(raw json.RawMessage, asOf time.Time) mapped {
 		asOf = u.ClerkUpdatedAt
 	}
 	u.SyncedAt = earlier(asOf, now)
+	due := s.createDue(u, now)
 	roleErr, mapErr := s.customize(raw, u)
+	u.CreateDue = due                                       // whatever Map has set
 	u.EmailProven = u.EmailProven || o.provesEmail(u.Email) // Map may have set it, or another Email
 	u.Omit = odd.paths(u)
 	if err := errors.Join(roleErr, mapErr); err != nil {
@@ -207,7 +209,7 @@ func omitUnstorable(u *User) {
 const nameless = "extraFields."
 
 func mappingFailed(id string, err error) error {
-	return &Problem{Status: http.StatusInternalServerError, Code: codeMappingFailed, Err: fmt.Errorf("mapping user %s: %w", id, err)}
+	return &Problem{Status: http.StatusInternalServerError, Code: CodeMappingFailed, Err: fmt.Errorf("mapping user %s: %w", id, err)}
 }
 
 // checkMapped returns an error if Map has changed a field that it may not change.

@@ -39,6 +39,7 @@ import (
 //   - 503 unavailable: Clerk or the Store failed and nothing is known about the user; with
 //     [FailOpen] the request passes instead.
 //   - 503 mapping_failed: RoleOf or Map failed.
+//   - 503 job_pending: OnCreate has not succeeded for the user; only with [JobConfig].Await.
 func (s *Syncer) Middleware(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		claims, ok := clerk.SessionClaimsFromContext(r.Context())
@@ -58,7 +59,7 @@ func (s *Syncer) Middleware(next http.Handler) http.Handler {
 			s.answer(w, r, err)
 			return
 		}
-		next.ServeHTTP(w, r.WithContext(contextWithShared(r.Context(), u)))
+		next.ServeHTTP(w, r.WithContext(contextOfVisit(r.Context(), s, u)))
 	})
 }
 
@@ -92,14 +93,42 @@ func ContextWithUser(ctx context.Context, u *User) context.Context {
 	if before, ok := ctx.Value(userKey{}).(*User); ok && before != nil && c != nil && c.Record == nil && before.ClerkID == c.ClerkID {
 		c.Record = before.Record
 	}
-	return contextWithShared(ctx, c)
+	return context.WithValue(ctx, userKey{}, c)
 }
 
-// contextWithShared is ContextWithUser without the copy: u may be the cached record,
-// because UserFromContext never hands it out.
-func contextWithShared(ctx context.Context, u *User) context.Context {
-	return context.WithValue(ctx, userKey{}, u)
+type syncerKey struct{}
+
+// contextWithSyncer is the context of a request that s let in without a user, for RequireRole.
+func contextWithSyncer(ctx context.Context, s *Syncer) context.Context {
+	return context.WithValue(ctx, syncerKey{}, s)
 }
+
+// visitContext is the context of a request that a Syncer let in with a user. It holds both in
+// one allocation.
+type visitContext struct {
+	context.Context
+	syncer *Syncer
+	user   *User
+}
+
+// contextOfVisit returns the context of a request that s let in. u may be the cached record,
+// because UserFromContext never hands it out.
+func contextOfVisit(ctx context.Context, s *Syncer, u *User) context.Context {
+	return &visitContext{ctx, s, u}
+}
+
+func (c *visitContext) Value(key any) any {
+	switch key.(type) {
+	case userKey:
+		return c.user
+	case syncerKey:
+		return c.syncer
+	}
+	return c.Context.Value(key)
+}
+
+// String is for the texts of contexts made of c. They must not show the user.
+func (c *visitContext) String() string { return fmt.Sprint(c.Context, ".WithUser") }
 
 // FreshnessClaims brings the claim "updated_at" through the SDK's own middleware to
 // [Syncer.Middleware], which then knows from the token that a record is out of date. Pass

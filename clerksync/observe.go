@@ -2,6 +2,8 @@ package clerksync
 
 import (
 	"context"
+	"fmt"
+	"log/slog"
 	"time"
 )
 
@@ -16,11 +18,16 @@ type Observation struct {
 	// after 100 bytes. If Err's code is "invalid_signature", EventID is what the sender
 	// claimed.
 	EventID, EventType string
+	// Call says what an OpClerk asked for: "get user", "list users", "count users" or
+	// "get keys".
+	Call string
 	// Source says what answered an OpVisit; empty if nothing did.
 	Source Source
 	// Outcome is what the Store did; zero if nothing was written to it. Visits that waited
 	// for the same lookup all have its Outcome.
 	Outcome Outcome
+	// Job says more of an OpJob; it is zero for other operations.
+	Job JobObservation
 	// Duration is the time taken, by the Syncer's clock.
 	Duration time.Duration
 	// Err is nil if the operation succeeded, else a [*Problem] for errors.As, whose Code
@@ -28,16 +35,30 @@ type Observation struct {
 	Err error
 }
 
+// JobObservation is what an [Observation] says of an attempt of a job.
+type JobObservation struct {
+	// Kind is which of the user's jobs it is.
+	Kind JobKind
+	// Attempt is the number of the attempt, from 1; of the last one if this was none.
+	Attempt int
+	// Outcome is what became of it. If it is [JobSucceeded] or [JobDropped], the
+	// Observation has no Err.
+	Outcome JobOutcome
+}
+
 // Op is a kind of [Observation].
 type Op string
 
-// The operations observed.
+// The operations. Observe is told of all but OpClerk, Start of those marked with *.
 const (
-	OpVisit     Op = "visit"     // Syncer.User and the middlewares on it, refused requests included, also by Authenticate
-	OpSync      Op = "sync"      // Syncer.Sync
-	OpRefresh   Op = "refresh"   // a re-read from Clerk in the background
-	OpWebhook   Op = "webhook"   // a delivery, refused or not, OnEvent included; a Syncer.Apply of the app's
-	OpReconcile Op = "reconcile" // Syncer.Reconcile, a whole run
+	OpVisit     Op = "visit"     // * Syncer.User and the middlewares on it, refused requests included, also by Authenticate
+	OpSync      Op = "sync"      // * Syncer.Sync
+	OpRefresh   Op = "refresh"   // * a re-read from Clerk in the background
+	OpWebhook   Op = "webhook"   // * a delivery, refused or not, OnEvent included; a Syncer.Apply of the app's
+	OpReconcile Op = "reconcile" // * Syncer.Reconcile, a whole run
+	OpClerk     Op = "clerk"     // * a call of Clerk's API, retries included; of a Reconcile's, each attempt
+	OpRole      Op = "role"      // a request that RequireRole or CheckRole refused, after its visit
+	OpJob       Op = "job"       // * an attempt of OnCreate or OnDelete; the end of a job without one
 )
 
 // Source is what answered a visit.
@@ -50,16 +71,30 @@ const (
 	SourceClerk Source = "clerk"
 )
 
-// observe passes o to the app, if it wants to know. It fills in Duration, counted from
-// start, and makes Err a Problem.
+// observe passes o, of an operation that began at start, to the app, if it wants to know.
 func (s *Syncer) observe(ctx context.Context, start time.Time, o Observation) {
 	if s.cfg.Observe == nil {
 		return
 	}
+	defer s.logPanic(ctx, "Config.Observe")
+	s.cfg.Observe(ctx, s.completed(start, o))
+}
+
+// completed fills in o's Duration, and makes its Err a Problem.
+func (s *Syncer) completed(start time.Time, o Observation) Observation {
 	o.Duration = s.clock.Now().Sub(start)
 	o.EventID, o.EventType = clipped(o.EventID), clipped(o.EventType)
 	if o.Err != nil {
 		o.Err = problemOf(o.Err)
 	}
-	s.cfg.Observe(ctx, o)
+	return o
+}
+
+// logPanic, deferred, ends a panic in a function of the app's that only watches. It must
+// neither refuse a request nor end the process.
+func (s *Syncer) logPanic(ctx context.Context, function string) {
+	if p := recover(); p != nil {
+		s.logLimited(ctx, slog.LevelError, "panic "+function, "clerksync: panic in a function of the app's",
+			slog.String("function", function), slog.String("panic", clipped(fmt.Sprint(p))))
+	}
 }

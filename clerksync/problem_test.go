@@ -2,15 +2,21 @@ package clerksync_test
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"io"
 	"math"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,8 +31,8 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
 )
 
-// answering is an app with all three handlers. /visit is behind the SDK's middleware and ours,
-// /session behind RequireUser, and /webhook takes events. Its one user is Ada.
+// answering is an app with all handlers. /visit is behind the SDK's middleware and ours, /session
+// behind RequireUser, /role also behind RequireRole, and /webhook takes events. Its one user is Ada.
 type answering struct {
 	*fixture
 	url, ada string
@@ -53,6 +59,8 @@ func newAnswering(t *testing.T) *answering {
 			}
 			return nil
 		}
+		c.OnCreate = func(context.Context, *clerksync.User, clerksync.Job) error { return errDown }
+		c.Jobs = clerksync.JobConfig{Await: true, NewFor: time.Millisecond} // Ada is not new
 		c.ErrorHandler = func(w http.ResponseWriter, r *http.Request, err error) {
 			a.mu.Lock()
 			a.errs = append(a.errs, err)
@@ -60,7 +68,7 @@ func newAnswering(t *testing.T) *answering {
 			clerksync.WriteProblem(w, r, err)
 		}
 	})
-	a.ada = a.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Ada", Email: "ada@example.com"})
+	a.ada = a.clerk.CreateUser(fakeclerk.NewUser{FirstName: "Ada", Email: "ada@example.com", CreatedAt: t0.Add(-time.Hour)})
 	webhook, err := a.WebhookHandler(clerksync.WebhookConfig{
 		Secrets: []string{testSecret}, InstanceID: "ins_1", MaxBodyBytes: 4096,
 		OnEvent: func(_ context.Context, e clerksync.Event) error {
@@ -77,6 +85,7 @@ func newAnswering(t *testing.T) *answering {
 	mux := http.NewServeMux()
 	mux.Handle("/visit", a.sdkAuth(a.Middleware(next)))
 	mux.Handle("/session", a.RequireUser(next))
+	mux.Handle("/role", a.RequireUser(clerksync.RequireRole(clerksync.RoleAdmin)(next)))
 	mux.Handle("/webhook", webhook)
 	a.url = serve(t, mux)
 	return a
@@ -168,20 +177,69 @@ func TestEveryAnswer(t *testing.T) {
 			if strings.Contains(string(a.body), "hunter2") {
 				t.Errorf("the answer shows an internal error: %s", a.body)
 			}
-			op := clerksync.OpVisit
-			if tt.by == "WebhookHandler" {
-				op = clerksync.OpWebhook
-			}
-			checkTrace(t, app.fixture, op, tt.code)
+			ops := map[string]clerksync.Op{"WebhookHandler": clerksync.OpWebhook, "RequireRole": clerksync.OpRole}
+			checkTrace(t, app.fixture, cmp.Or(ops[tt.by], clerksync.OpVisit), tt.code)
 			app.mu.Lock()
 			defer app.mu.Unlock()
 			tt.checkErrors(t, app.errs)
 		})
 	}
 	slices.Sort(given)
-	if declared := clerksync.ProblemCodes(); !slices.Equal(slices.Compact(given), declared) {
-		t.Errorf("the handlers gave\n%q, problem.go has\n%q", slices.Compact(given), declared)
+	given = slices.Compact(given)
+	if declared := clerksync.ProblemCodes(); !slices.Equal(given, declared) {
+		t.Errorf("the handlers gave\n%q, problem.go has\n%q", given, declared)
 	}
+}
+
+// Each code is an exported constant with a comment, a text for clients and a place in the
+// documentation, and no code is written as a literal anywhere else.
+func TestProblemCodesAreDocumented(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var codes []string
+	for _, spec := range constantsOf(t, "problem.go", "Code") {
+		code, _ := strconv.Unquote(spec.Values[0].(*ast.BasicLit).Value)
+		codes = append(codes, code)
+		if len(strings.TrimSpace(spec.Comment.Text())) < 10 {
+			t.Errorf("%s does not have a comment", spec.Names[0])
+		}
+		if !strings.Contains(string(page), "`"+code+"`") {
+			t.Errorf("README.md does not have %s", code)
+		}
+	}
+	slices.Sort(codes)
+	if declared := clerksync.ProblemCodes(); !slices.Equal(codes, declared) {
+		t.Errorf("the constants are\n%q, and those with a text\n%q", codes, declared)
+	}
+	for _, file := range glob(t, "*.go", "*/*.go", "*/*/*.go", "../mongostore/*.go") {
+		// Clerk and jobs have codes of their own.
+		if strings.HasSuffix(file.name, "_test.go") || strings.HasPrefix(file.name, "fakeclerk/") || strings.HasPrefix(file.name, "storetest/") {
+			continue
+		}
+		if literal := regexp.MustCompile(`\bCode(:| ==| !=) *"[^"]+"`).FindString(file.text); literal != "" {
+			t.Errorf("%s: %s: use the constant", file.name, literal)
+		}
+	}
+}
+
+// constantsOf parses a file of the package and returns the constants whose names begin with
+// prefix.
+func constantsOf(t *testing.T, file, prefix string) (specs []*ast.ValueSpec) {
+	t.Helper()
+	parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ParseComments)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ast.Inspect(parsed, func(n ast.Node) bool {
+		if spec, ok := n.(*ast.ValueSpec); ok && strings.HasPrefix(spec.Names[0].Name, prefix) {
+			specs = append(specs, spec)
+		}
+		return true
+	})
+	return specs
 }
 
 // checkErrors checks what ErrorHandler got.
@@ -218,6 +276,13 @@ func recordFails(_ *testing.T, a *answering) {
 	a.store.fail(&clerksync.Problem{Status: http.StatusInternalServerError, Code: "record_failed", Err: errOddPlan})
 }
 
+func jobFails(t *testing.T, a *answering) {
+	a.createRecord(t, a.ada)
+	_ = a.store.Edit(a.ada, func(u *clerksync.User) {
+		u.Jobs = &clerksync.Jobs{Create: clerksync.JobState{Attempt: 20, FailedAt: t0, Code: "error"}}
+	})
+}
+
 func mapFails(t *testing.T, a *answering) { a.rename(t, a.ada, "Unmappable") }
 
 func middlewareAnswers() []answerCase {
@@ -243,6 +308,7 @@ func middlewareAnswers() []answerCase {
 		{by + ", Clerk", 503, "unavailable", clerksync.ErrUnavailable, visiting(clerkFails)},
 		{by, 500, "record_failed", nil, visiting(recordFails)},
 		{by, 503, "mapping_failed", nil, visiting(mapFails)},
+		{by, 503, "job_pending", nil, visiting(jobFails)},
 	}
 }
 
@@ -275,6 +341,9 @@ func requireUserAnswers() []answerCase {
 		a.useless.Store(true)
 		return session(opts{})(t, a)
 	}
+	otherRole := func(t *testing.T, a *answering) answer {
+		return a.get(t, "/role", a.token(t, a.ada, opts{AuthorizedParty: appOrigin}))
+	}
 	return []answerCase{
 		{by, 401, "token_missing", unauthenticated, bearing("")},
 		{by, 401, "token_malformed", unauthenticated, bearing("nonsense")},
@@ -290,6 +359,7 @@ func requireUserAnswers() []answerCase {
 		{by + ", keys", 503, "unavailable", clerksync.ErrUnavailable, withoutKeys},
 		{by, 403, "user_inactive", clerksync.ErrUserInactive, deleted},
 		{by, 500, "internal", nil, uselessClaims},
+		{"RequireRole", 403, "role_required", nil, otherRole},
 	}
 }
 

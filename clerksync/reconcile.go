@@ -179,6 +179,7 @@ func (s *Syncer) Reconcile(ctx context.Context, opts ReconcileOptions) (Report, 
 	if err != nil {
 		return Report{DryRun: opts.DryRun, Reason: err.Error()}, err
 	}
+	ctx, span := s.begin(ctx, OpReconcile, "")
 	if err = r.run(ctx); err != nil {
 		err = prefixed("reconcile: %w", err)
 	}
@@ -186,7 +187,9 @@ func (s *Syncer) Reconcile(ctx context.Context, opts ReconcileOptions) (Report, 
 	if err == nil || onlyGhostsLeft(err) {
 		err = errors.Join(err, r.unwritten(&report))
 	}
-	s.observe(ctx, start, Observation{Op: OpReconcile, Err: err})
+	o := Observation{Op: OpReconcile, Err: err}
+	s.end(ctx, span, start, o)
+	s.observe(ctx, start, o)
 	return report, err
 }
 

@@ -29,6 +29,7 @@ type comparison struct {
 	fields   map[string][]string // the fields that differ, if whole records are compared
 	existing map[string]bool     // who has a record
 	restored map[string]bool     // whose record may have been restored
+	cleaned  map[string]bool     // of these, for whom OnDelete was called
 }
 
 // compare brings the records of a page's users in step with Clerk.
@@ -45,6 +46,7 @@ func (r *reconcileRun) compareWith(ctx context.Context, page clerkapi.Page, h *h
 	c := &comparison{
 		run: r, page: page, handover: h,
 		fields: make(map[string][]string), existing: make(map[string]bool), restored: make(map[string]bool),
+		cleaned: make(map[string]bool),
 	}
 	err := c.findAndWrite(ctx)
 	if err = cmp.Or(err, c.checkRestored(ctx)); err != nil {
@@ -239,7 +241,7 @@ func (c *comparison) countWrites() {
 	for _, u := range c.write {
 		switch {
 		case c.restored[u.ClerkID]:
-			c.report.Restored.add(u.ClerkID)
+			c.countRestored(u.ClerkID)
 		case c.existing[u.ClerkID]:
 			c.updated(u.ClerkID)
 		default:

@@ -49,6 +49,9 @@ type Report struct {
 	Tombstoned Tally `json:"tombstoned"`
 	// Restored are the Tombstoned that were restored.
 	Restored Tally `json:"restored"`
+	// CleanedUp are the Restored for whom [Config].OnDelete had been called, so that what
+	// refers to their record may be gone. Only a run with OnDelete knows.
+	CleanedUp Tally `json:"cleanedUp"`
 	// Conflicts are users kept out by one of the app's unique indexes; see [ConflictError].
 	// If they have a record, all its other fields are in step. If Clerk's users have exchanged
 	// the value, the run moves it and does not count a conflict. A dry run counts only the
@@ -140,7 +143,7 @@ func (t *Tally) add(id string) {
 func (r *Report) tallies() []*Tally {
 	return []*Tally{
 		&r.Created, &r.Adopted, &r.Updated, &r.Stale, &r.Ghosts, &r.Deactivated, &r.Tombstoned,
-		&r.Restored, &r.Conflicts, &r.Unlinked, &r.Failed, &r.Unknown,
+		&r.Restored, &r.CleanedUp, &r.Conflicts, &r.Unlinked, &r.Failed, &r.Unknown,
 	}
 }
 

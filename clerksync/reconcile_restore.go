@@ -30,7 +30,7 @@ func (c *comparison) foundDeleted(ctx context.Context, listed clerkapi.ListedUse
 	if c.run.opts.DryRun {
 		c.restored[u.ClerkID] = true
 		c.write = append(c.write, u)
-		return nil
+		return c.lookForCleanUp(ctx, u.ClerkID)
 	}
 	return c.restore(ctx, u, before)
 }
@@ -54,8 +54,33 @@ func (c *comparison) restore(ctx context.Context, u *User, before time.Time) err
 	}
 	if err == nil {
 		c.write = append(c.write, u)
+		err = c.lookForCleanUp(ctx, u.ClerkID)
 	}
 	return err
+}
+
+// countRestored counts a user whose record was, or would be, restored.
+func (c *comparison) countRestored(id string) {
+	c.report.Restored.add(id)
+	if c.cleaned[id] {
+		c.report.CleanedUp.add(id)
+	}
+}
+
+// lookForCleanUp notes whether OnDelete was called for a record that was restored. It is asked
+// afterwards, because until then the job could begin; Restore leaves its attempts.
+func (c *comparison) lookForCleanUp(ctx context.Context, id string) error {
+	r := c.run
+	if r.syncer.cfg.OnDelete == nil {
+		return nil
+	}
+	return r.retry(ctx, func() error {
+		records, err := r.store.Users(ctx, []string{id})
+		if u := records[id]; u != nil && u.Jobs.Of(JobDelete).Attempt > 0 {
+			c.cleaned[id] = true
+		}
+		return storeError(err)
+	})
 }
 
 // checkRestored asks Clerk once more for the users of restored records, and marks those

@@ -104,6 +104,7 @@ func (c *comparison) upsertBatch(ctx context.Context, users []*User) (results []
 	for i, u := range users {
 		if errs[i] == nil {
 			s.invalidateUpserted(u, gens[i], results[i], nil)
+			s.owedCreate(ctx, u, results[i].Outcome)
 		}
 	}
 	return results, errs, nil
@@ -119,7 +120,7 @@ func (c *comparison) written(id string, outcome Outcome) {
 	case outcome == Deactivated: // deleted in the meantime
 		c.report.Tombstoned.add(id)
 	case c.restored[id]:
-		c.report.Restored.add(id)
+		c.countRestored(id)
 	case outcome == Created:
 		c.report.Created.add(id)
 	case outcome == Adopted:

@@ -23,7 +23,7 @@ type recordFailure struct{ err error }
 // Record failed.
 func withFailure(u *User, err error) (*User, bool) {
 	var p *Problem
-	if u == nil || !errors.As(err, &p) || p == nil || p.Code != codeRecordFailed {
+	if u == nil || !errors.As(err, &p) || p == nil || p.Code != CodeRecordFailed {
 		return nil, false
 	}
 	c := u.Clone()
@@ -39,11 +39,12 @@ func recordErr(u *User) error {
 	return nil
 }
 
-// handedOut returns a copy of u for the app. Record is shared, so it is not in it.
+// handedOut returns a copy of u for the app. Record is shared, so it is not in it, and Jobs is
+// not the app's.
 func handedOut(u *User) *User {
 	c := u.Clone()
 	if c != nil {
-		c.Record = nil
+		c.Record, c.Jobs = nil, nil
 	}
 	return c
 }

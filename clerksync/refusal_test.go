@@ -216,6 +216,12 @@ func (tt refusedDelivery) run(t *testing.T) {
 	if tt.code == "invalid_signature" && strings.Contains(string(a.body), "check") {
 		t.Errorf("the answer tells the causes apart: %s", a.body)
 	}
+	err = checkVerifier(t, cfg, delivery.request(t, "/"), tt.code, nil)
+	for _, want := range tt.want {
+		if err != nil && !strings.Contains(want, "=") && !strings.Contains(err.Error(), want) {
+			t.Errorf("Verify does not say %q: %v", want, err)
+		}
+	}
 }
 
 // All answers to unsigned deliveries are the same, so that they tell a forger nothing.

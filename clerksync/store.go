@@ -46,7 +46,7 @@ type Store interface {
 	//   - Unchanged: at most SyncedAt and LastSignInAt move forward.
 	//   - Stale, Deactivated: nothing is written.
 	//
-	// u's ID, CreatedAt, UpdatedAt, IsActive, DeletedAt and Partial have no effect. The
+	// u's ID, CreatedAt, UpdatedAt, IsActive, DeletedAt, Jobs and Partial have no effect. The
 	// error is a [*ConflictError] if one of the app's unique indexes is in the way, and
 	// matches [ErrRejected] if the Store never takes such a record, whoever else has one.
 	//
@@ -113,6 +113,11 @@ type RestoreStore interface {
 	//
 	// Restore is atomic. It reports whether this call restored the record: one that is not
 	// deleted, was deleted later, or does not exist stays as it is.
+	//
+	// A Store that is a [JobStore] takes a delete job back that is not running: only Attempt
+	// stays, so that the state says whether it ever ran. While it is running, that is while it
+	// has a Token and a Due after the Store's current time, Restore reports false, and nothing
+	// changes.
 	Restore(ctx context.Context, clerkID string, before time.Time) (bool, error)
 }
 

@@ -29,6 +29,7 @@ type Syncer struct {
 	lookups    singleflight.Group // lookups under way, by load.key
 	audiences  audiences          // of the lookups
 	background *background
+	jobs       *jobRunner
 	logLimit   *logLimit
 }
 
@@ -48,11 +49,13 @@ func New(cfg Config) (*Syncer, error) {
 		rereads:    newRereadLog(cfg.CacheSize),
 		handovers:  newHandoverLog(maxHandoversKnown),
 		background: newBackground(cfg.clock, cfg.Logger),
+		jobs:       newJobRunner(cfg.clock),
 		logLimit:   newLogLimit(cfg.clock),
-		api: clerkapi.New(clerkapi.Config{
-			Backend: cfg.Backend, SecretKey: cfg.SecretKey, APIURL: cfg.APIURL, HTTPClient: cfg.HTTPClient, Clock: cfg.clock,
-		}),
 	}
+	s.api = clerkapi.New(clerkapi.Config{
+		Backend: cfg.Backend, SecretKey: cfg.SecretKey, APIURL: cfg.APIURL, HTTPClient: cfg.HTTPClient, Clock: cfg.clock,
+		OnCall: s.onClerkCall(),
+	})
 	s.tokens = newTokenVerifier(&s.cfg, s.api, s.background)
 	s.warnOfLegacy()
 	return s, nil
@@ -83,10 +86,13 @@ func (s *Syncer) Sync(ctx context.Context, clerkID string) (Result, error) {
 		s.observe(ctx, start, Observation{Op: OpSync, Err: errNotUserID})
 		return Result{}, errNotUserID
 	}
+	ctx, span := s.begin(ctx, OpSync, clerkID)
 	callCtx, cancel := clock.WithTimeout(ctx, s.clock, callTimeout)
 	defer cancel()
 	res, err := s.write(callCtx, s.readFromClerk(callCtx, clerkID), s.upsert)
-	s.observe(ctx, start, Observation{Op: OpSync, ClerkID: clerkID, Outcome: res.Outcome, Err: err})
+	o := Observation{Op: OpSync, ClerkID: clerkID, Outcome: res.Outcome, Err: err}
+	s.end(ctx, span, start, o)
+	s.observe(ctx, start, o)
 	if err != nil {
 		return Result{}, err // the ban may be written
 	}
@@ -105,8 +111,13 @@ func (s *Syncer) Forget(clerkID string) {
 
 // Close waits for the background work to end, at most some ten seconds, and starts no
 // more. The Syncer goes on answering visits and webhooks. The error is always nil.
+//
+// It also ends RunJobs and DrainJobs. If an OnCreate or OnDelete has not returned by then, its
+// context ends, and the job is due again a minute after its lease.
 func (s *Syncer) Close() error {
+	waitForJobs := s.jobs.close()
 	s.background.close()
+	waitForJobs()
 	return nil
 }
 
@@ -130,6 +141,7 @@ func (s *Syncer) upsertTo(ctx context.Context, store Store, u *User) (Result, er
 	defer s.writes.end(u.ClerkID)
 	res, err := store.Upsert(ctx, u)
 	s.invalidateUpserted(u, gen, res, err)
+	s.owedCreate(ctx, u, res.Outcome)
 	return res, storeError(err)
 }
 
@@ -158,13 +170,20 @@ func (s *Syncer) deactivate(ctx context.Context, id string, at time.Time) (Resul
 // deactivateExternal is deactivate for a user who had an external id. It may lead to a record
 // that was never linked.
 func (s *Syncer) deactivateExternal(ctx context.Context, id, externalID string, at time.Time) (res Result, err error) {
-	if adopter, ok := s.store.(AdoptStore); ok && externalID != "" {
+	adopter, adopts := s.store.(AdoptStore)
+	owing := OwesNone
+	switch {
+	case s.cfg.OnDelete != nil:
+		due := s.clock.Now().Add(s.cfg.Jobs.DeleteDelay)
+		res, owing, err = s.store.(JobStore).DeactivateOwing(ctx, id, externalID, at, due)
+	case adopts && externalID != "":
 		res, err = adopter.DeactivateExternal(ctx, id, externalID, at)
-	} else {
+	default:
 		res, err = s.store.Deactivate(ctx, id, at)
 	}
 	// If the Store can be read, its record counts: see supersedes.
 	s.invalidate(id, func(*User, uint64) *User { return &User{ClerkID: id, DeletedAt: at} })
+	s.owedDelete(ctx, id, owing)
 	return res, storeError(err)
 }
 

@@ -94,6 +94,13 @@ type User struct {
 	// EmailProven says that the user has proven to Clerk to control Email. It is an Upsert's
 	// argument, for a [Store] that adopts, and not stored. Map may set it.
 	EmailProven bool `json:"-"`
+	// CreateDue says that an Upsert that creates the record owes a create job, and when it is
+	// due. The zero time means that it owes none. It is an Upsert's argument, for a [JobStore],
+	// and not stored. The Syncer sets it; Map cannot.
+	CreateDue time.Time `json:"-"`
+	// Jobs is the state of the record's jobs, nil if it has none. A [JobStore] sets it, and
+	// ignores it in arguments. Users that clerksync hands out do not have it.
+	Jobs *Jobs `json:"-"`
 	// Record is what the Store's Record option made of the whole document, nil without one.
 	// Users that the middleware and [Syncer.User] hand out do not have it; see
 	// [RecordFromContext].
@@ -135,7 +142,7 @@ func (u *User) Clone() *User {
 		l := *u.Location
 		c.Location = &l
 	}
-	c.Omit = slices.Clone(u.Omit)
+	c.Omit, c.Jobs = slices.Clone(u.Omit), u.Jobs.clone()
 	if u.Extra != nil {
 		c.Extra = make(map[string]any, len(u.Extra))
 		for name, v := range u.Extra {

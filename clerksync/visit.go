@@ -34,6 +34,8 @@ import (
 //     too, and after a 429 Clerk is left alone for as long as it asked (visit_create.go).
 //   - A record that Clerk last confirmed more than RefreshAfter ago (a day, if the token
 //     matches it) is served at once and refreshed in the background (visit_reread.go).
+//   - With Config.Jobs.Await, a user whose OnCreate has not succeeded waits for it, and gets
+//     503 "job_pending" if it does not in time (jobs_await.go).
 //   - If the Store or Clerk fails, a record on standby answers: one that this process
 //     loaded, or learned to be barred, less than CacheTTL plus one hour ago (standby.go).
 //     Otherwise the answer is 503, or with FailOpen a Partial user.
@@ -61,13 +63,13 @@ import (
 // which the caller may modify.
 //
 // ctx only limits the caller's own wait. The lookup, which may serve several callers, does
-// not see its values, such as a transaction or a trace.
+// not see its values, such as a transaction; it sees what [Config].Start has added to them.
 //
 // Errors: [ErrUserInactive] if the user is deleted, suspended or banned; [ErrUserUnknown]
 // if Clerk does not have the user; [ErrUnavailable] if Clerk or the Store failed and
 // nothing is known about the user (with [FailOpen] the result is a Partial User instead);
-// [*ConflictError]; [ErrRejected]; a [*Problem] with the code "mapping_failed" or
-// "record_failed". If ctx ends first and no record is on standby, the error matches [ErrUnavailable] and ctx's cause,
+// [*ConflictError]; [ErrRejected]; a [*Problem] with the code "mapping_failed",
+// "record_failed" or "job_pending". If ctx ends first and no record is on standby, the error matches [ErrUnavailable] and ctx's cause,
 // with either [FailurePolicy].
 func (s *Syncer) User(ctx context.Context, clerkID string) (*User, error) {
 	u, err := s.visit(ctx, clerkID, visitToken{})
@@ -101,6 +103,7 @@ type found struct {
 	outcome Outcome // of the write, if there was one
 	current bool    // not invalidated while it was loaded
 	reread  bool    // Clerk was asked about a record that the Store had
+	span    spanEnd // of a visit that the cache did not answer
 }
 
 // visit is User for a visitor with a session token. The record
@@ -115,10 +118,11 @@ func (s *Syncer) visit(ctx context.Context, id string, token visitToken) (*User,
 			f.user = nil
 		}
 	}
-	if err == nil && s.cfg.Observe == nil {
+	if err == nil && s.cfg.Observe == nil && f.span == nil {
 		return f.user, nil
 	}
 	o := Observation{Op: OpVisit, ClerkID: id, Source: f.source, Outcome: f.outcome, Err: err}
+	s.end(ctx, f.span, now, o)
 	switch {
 	case err == nil:
 		s.observe(ctx, now, o)
@@ -163,11 +167,19 @@ func (s *Syncer) find(ctx context.Context, id string, now time.Time, token visit
 	if !clerkapi.ValidUserID(id) {
 		return found{}, errNotUserID
 	}
-	f, err := s.lookup(ctx, id, now, token)
+	detached, span := s.beginDetached(ctx, OpVisit, id)
+	f, err := s.findOutside(ctx, detached, id, now, token)
+	f.span = span
+	return f, err
+}
+
+// findOutside is find for a user whose record the cache may not answer with.
+func (s *Syncer) findOutside(ctx, detached context.Context, id string, now time.Time, token visitToken) (found, error) {
+	f, err := s.lookup(ctx, detached, id, now, token)
 	if err == nil || !errors.Is(err, ErrUnavailable) {
 		return f, err
 	}
-	if u, ok := s.cache.standby(id, now); ok {
+	if u, ok := s.cache.standby(id, now); ok && !s.awaited(u) {
 		return found{user: u, source: SourceCache}, nil
 	}
 	if s.cfg.OnFailure == FailOpen && ctx.Err() == nil {
@@ -180,20 +192,23 @@ func (s *Syncer) find(ctx context.Context, id string, now time.Time, token visit
 
 // servable reports whether a cached record may be served as it is.
 func (s *Syncer) servable(u *User, now time.Time, version sessiontoken.Version) bool {
+	if s.awaited(u) {
+		return false
+	}
 	if banMayBeLifted(u, now) && !s.rereads.isSettled(u.ClerkID, now) {
 		return false
 	}
 	return !s.needsReread(u, now, version)
 }
 
-// lookup waits for the lookup of this user that is under way, or begins one.
-func (s *Syncer) lookup(ctx context.Context, id string, now time.Time, token visitToken) (found, error) {
+// lookup waits for the lookup of this user that is under way, or begins one, which works with
+// the detached context.
+func (s *Syncer) lookup(ctx, detached context.Context, id string, now time.Time, token visitToken) (found, error) {
 	if ctx.Err() != nil {
 		return found{}, unavailable(context.Cause(ctx))
 	}
 	cached, ok := s.cache.standby(id, now)
 	newer := ok && s.needsReread(cached, now, token.version)
-	detached := s.background.detach(ctx)
 	heard, checked := true, false
 	s.audiences.join(id)
 	defer func() { s.logUnheard(detached, id, s.audiences.leave(id, heard)) }()
@@ -257,6 +272,9 @@ func (s *Syncer) load(ctx context.Context, l load) (found, error) {
 			return nil
 		}
 		f, err = s.loadFromStore(ctx, id, token)
+		if err == nil {
+			f, err = s.afterLookup(ctx, f)
+		}
 		if err != nil {
 			f.current = s.cache.generation(id).Load() == l.gen
 			return err
@@ -346,7 +364,7 @@ func (s *Syncer) readAndUpsert(ctx context.Context, id string) (found, error) {
 	m := s.readFromClerk(ctx, id)
 	gen := s.cache.generation(id).Load()
 	res, err := s.write(ctx, m, s.upsertQuietly)
-	if p := (*Problem)(nil); errors.As(err, &p) && p.Code == codeMappingFailed {
+	if p := (*Problem)(nil); errors.As(err, &p) && p.Code == CodeMappingFailed {
 		err = &Problem{Status: http.StatusServiceUnavailable, Code: p.Code, RetryAfter: failureFor, Err: p.Err}
 	}
 	if err != nil && res.Outcome == 0 {

@@ -236,7 +236,7 @@ func (s *Syncer) paused() error {
 		return nil
 	}
 	return &Problem{
-		Status: http.StatusServiceUnavailable, Code: codeUnavailable, RetryAfter: left,
+		Status: http.StatusServiceUnavailable, Code: CodeUnavailable, RetryAfter: left,
 		Err: fmt.Errorf("%w: Clerk's rate limit is reached, and it asked for a pause", ErrUnavailable),
 	}
 }

@@ -51,10 +51,13 @@ func (s *Syncer) refreshIfDue(ctx context.Context, u *User, now time.Time, versi
 		return
 	}
 	wanted := func() bool { return s.pause.left(now) == 0 && s.rereads.reserve(u.ClerkID, now) }
-	s.background.start(ctx, wanted, func(ctx context.Context) { s.refresh(ctx, u.ClerkID) })
+	s.background.start(wanted, func() (context.Context, func(context.Context)) {
+		detached, span := s.beginDetached(ctx, OpRefresh, u.ClerkID)
+		return detached, func(ctx context.Context) { s.refresh(ctx, span, u.ClerkID) }
+	})
 }
 
-func (s *Syncer) refresh(ctx context.Context, id string) {
+func (s *Syncer) refresh(ctx context.Context, span spanEnd, id string) {
 	start := s.clock.Now()
 	l := load{id: id, gen: s.cache.generation(id).Load(), newer: true}
 	s.writes.begin(id)
@@ -66,11 +69,14 @@ func (s *Syncer) refresh(ctx context.Context, id string) {
 	})
 	if f.user != nil {
 		f = s.cacheLoaded(l, f, start)
+		s.tryCreateJob(ctx, f.user, f.outcome == Created)
 	}
 	if err != nil {
 		s.cfg.Logger.WarnContext(ctx, "clerksync: a record could not be refreshed", "clerk_id", id, "error", err)
 	}
-	s.observe(ctx, start, Observation{Op: OpRefresh, ClerkID: id, Outcome: f.outcome, Err: err})
+	o := Observation{Op: OpRefresh, ClerkID: id, Outcome: f.outcome, Err: err}
+	s.end(ctx, span, start, o)
+	s.observe(ctx, start, o)
 }
 
 // rereadLog remembers, for up to CacheSize users, when Clerk was last asked about a user,

@@ -13,10 +13,9 @@ import (
 	"time"
 
 	"github.com/clerksync/clerksync-go/clerksync/internal/clock"
-	"github.com/clerksync/clerksync-go/clerksync/internal/setting"
 )
 
-// WebhookConfig configures [Syncer.WebhookHandler].
+// WebhookConfig configures [Syncer.WebhookHandler] and [NewVerifier].
 type WebhookConfig struct {
 	_ [0]func() // forbids unkeyed literals
 
@@ -51,7 +50,7 @@ type WebhookConfig struct {
 	// is written; [Event].Result says how. After an error or a panic the answer is 503, so
 	// Svix delivers the event again and OnEvent runs again. Event.ID is the same each
 	// time: an app that must act once remembers it. The context ends with the delivery.
-	// Defaults to none.
+	// An error for [NewVerifier], which applies nothing. Defaults to none.
 	OnEvent func(context.Context, Event) error
 }
 
@@ -91,54 +90,29 @@ const (
 // A signature header that was split at its commas, repeated or joined on its way is read as
 // it was meant (RFC 9110, section 5.3).
 func (s *Syncer) WebhookHandler(cfg WebhookConfig) (http.Handler, error) {
-	h := &webhookHandler{syncer: s, cfg: cfg}
-	var errs []error
-	fault := func(format string, args ...any) {
-		errs = append(errs, fmt.Errorf("clerksync: WebhookConfig."+format, args...))
+	v, faults := newVerifier(cfg)
+	if err := errors.Join(faults...); err != nil {
+		return nil, err
 	}
-	if len(cfg.Secrets) == 0 {
-		fault("Secrets is empty: take the endpoint's signing secret from the Clerk Dashboard under Webhooks (CLERK_WEBHOOK_SIGNING_SECRET)")
-	}
-	for i, secret := range cfg.Secrets {
-		verifier, err := newSvixWebhook(secret)
-		if err != nil {
-			fault("Secrets[%d] %w", i, err)
-		}
-		h.verifier.secrets = append(h.verifier.secrets, verifier)
-	}
-	h.cfg.InstanceID = strings.TrimSpace(cfg.InstanceID)
-	if is := setting.InstanceID(h.cfg.InstanceID); is != "" && cfg.InstanceID != "" {
-		fault("InstanceID %s", is)
-	}
-	switch {
-	case cfg.MaxBodyBytes < 0:
-		fault("MaxBodyBytes is negative")
-	case cfg.MaxBodyBytes == 0:
-		h.cfg.MaxBodyBytes = 1 << 20
-	}
-	h.verifier.tolerance = cmp.Or(cfg.Tolerance, defaultTolerance)
-	if cfg.Tolerance != 0 && (cfg.Tolerance < time.Millisecond || cfg.Tolerance > maxTolerance) {
-		fault("Tolerance must be from 1ms to %v, or 0, which means %v", maxTolerance, defaultTolerance)
-	}
-	if len(errs) > 0 {
-		return nil, errors.Join(errs...)
-	}
-	return h, nil
+	return &webhookHandler{syncer: s, verifier: v, onEvent: cfg.OnEvent}, nil
 }
 
 type webhookHandler struct {
 	syncer   *Syncer
-	cfg      WebhookConfig
-	verifier signatureVerifier
+	verifier *Verifier
+	onEvent  func(context.Context, Event) error // nil for none
 }
 
 func (h *webhookHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := h.syncer.clock.Now()
-	ctx, cancel := clock.WithTimeout(r.Context(), h.syncer.clock, deliveryTimeout)
+	ctx, span := h.syncer.begin(r.Context(), OpWebhook, "")
+	ctx, cancel := clock.WithTimeout(ctx, h.syncer.clock, deliveryTimeout)
 	defer cancel()
 	d := refusal{Observation: Observation{Op: OpWebhook}}
-	if err := h.serve(ctx, w, r, &d); err != nil {
-		d.Err = err
+	err := h.serve(ctx, w, r, &d)
+	d.Err = err
+	h.syncer.end(ctx, span, start, d.Observation)
+	if err != nil {
 		h.syncer.refused(ctx, start, d)
 		failure := &failureWriter{ResponseWriter: w, status: problemOf(err).Status}
 		h.syncer.answer(failure, r, err)
@@ -191,7 +165,7 @@ func (h *webhookHandler) serve(ctx context.Context, w http.ResponseWriter, r *ht
 		w.Header().Set("Allow", http.MethodPost)
 		d.check = checkMethod
 		return &Problem{
-			Status: http.StatusMethodNotAllowed, Code: codeMethodNotAllowed,
+			Status: http.StatusMethodNotAllowed, Code: CodeMethodNotAllowed,
 			Err: fmt.Errorf("the method is %s, and Svix sends POST", cmp.Or(plainName(r.Method), "unknown")),
 		}
 	}
@@ -200,24 +174,14 @@ func (h *webhookHandler) serve(ctx context.Context, w http.ResponseWriter, r *ht
 		return err
 	}
 	d.attrs = bodyAttrs(r, len(body))
-	id, err := h.verifier.verify(r.Header, body, h.syncer.clock.Now())
+	e, err := h.verifier.verify(r.Header, body, h.syncer.clock.Now())
+	if e.ID != "" { // it is Clerk's: from here on somebody should look
+		d.EventID, d.EventType, d.ClerkID, d.fault = e.ID, e.Type, e.UserID, true
+	}
 	if err != nil {
 		err = explainUnsigned(err, r, len(body))
-		if s := (*signatureError)(nil); errors.As(err, &s) {
-			d.check = s.check
-		}
+		d.check = checkOf(err)
 		return err
-	}
-	d.EventID, d.fault = id, true // from here on it is Clerk's: somebody should look
-	e, err := parseEvent(id, body)
-	if err != nil {
-		return err
-	}
-	d.EventType, d.ClerkID = e.Type, e.UserID
-	if h.cfg.InstanceID != "" && e.InstanceID != h.cfg.InstanceID {
-		d.check = checkInstance
-		return fmt.Errorf("%w: the event is from %s, and WebhookConfig.InstanceID is %s: each instance has its own endpoint and secret. As for the id, %s",
-			ErrWrongInstance, cmp.Or(plainName(e.InstanceID), "none that it names"), h.cfg.InstanceID, setting.InstanceIDPlace)
 	}
 	clerkID, res, err := h.syncer.applyEvent(ctx, e)
 	d.ClerkID, d.Outcome = cmp.Or(clerkID, d.ClerkID), res.Outcome
@@ -225,7 +189,7 @@ func (h *webhookHandler) serve(ctx context.Context, w http.ResponseWriter, r *ht
 		return err
 	}
 	e.Result = res
-	h.syncer.cfg.Logger.DebugContext(ctx, "clerksync: webhook applied", "event_id", id, "event_type", e.Type, "outcome", e.Result.Outcome.String())
+	h.syncer.cfg.Logger.DebugContext(ctx, "clerksync: webhook applied", "event_id", e.ID, "event_type", e.Type, "outcome", e.Result.Outcome.String())
 	return h.runHook(ctx, e)
 }
 
@@ -234,7 +198,7 @@ func (h *webhookHandler) serve(ctx context.Context, w http.ResponseWriter, r *ht
 func claimedID(header http.Header) string {
 	for _, family := range headerFamilies {
 		for id := range elements(header[family+"Id"], ",") {
-			return plainName(id)
+			return strings.Clone(plainName(id)) // servers such as fasthttp use a header's memory again
 		}
 	}
 	return ""
@@ -298,13 +262,12 @@ func explainUnsigned(err error, r *http.Request, read int) error {
 func (h *webhookHandler) read(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	// Not every ResponseWriter supports this; the server's own timeouts apply in any case.
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(deliveryTimeout))
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, h.cfg.MaxBodyBytes))
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, h.verifier.maxBytes))
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
-		why := fmt.Sprintf("the body is larger than WebhookConfig.MaxBodyBytes, %d bytes", h.cfg.MaxBodyBytes)
-		return nil, &Problem{Status: http.StatusRequestEntityTooLarge, Code: codeBodyTooLarge, Err: &explained{why, err}}
+		return nil, h.verifier.tooLarge(err)
 	}
 	if err != nil {
-		return nil, &Problem{Status: http.StatusBadRequest, Code: codeUnreadableBody, Err: &explained{whyUnreadable(err, len(body)), err}}
+		return nil, &Problem{Status: http.StatusBadRequest, Code: CodeUnreadableBody, Err: &explained{whyUnreadable(err, len(body)), err}}
 	}
 	return body, nil
 }
@@ -333,7 +296,7 @@ func (e *explained) Unwrap() error { return e.err }
 // runHook calls OnEvent. It turns an error or a panic into a 503, so that Svix delivers
 // again.
 func (h *webhookHandler) runHook(ctx context.Context, e Event) (err error) {
-	if h.cfg.OnEvent == nil {
+	if h.onEvent == nil {
 		return nil
 	}
 	defer func() {
@@ -341,8 +304,8 @@ func (h *webhookHandler) runHook(ctx context.Context, e Event) (err error) {
 			err = fmt.Errorf("panic: %v", p)
 		}
 		if err != nil {
-			err = &Problem{Status: http.StatusServiceUnavailable, Code: codeEventHookFailed, RetryAfter: defaultRetryAfter, Err: fmt.Errorf("OnEvent of %s %s: %w", e.Type, e.ID, err)}
+			err = &Problem{Status: http.StatusServiceUnavailable, Code: CodeEventHookFailed, RetryAfter: defaultRetryAfter, Err: fmt.Errorf("OnEvent of %s %s: %w", e.Type, e.ID, err)}
 		}
 	}()
-	return h.cfg.OnEvent(ctx, e)
+	return h.onEvent(ctx, e)
 }

@@ -280,6 +280,11 @@ func (tt *webhookCase) run(t *testing.T) {
 		t.Errorf("the answer shows an internal error: %s", a.body)
 	}
 	tt.checkEffects(t, events, logs.String(), store)
+	code := tt.code
+	if tt.status == http.StatusNoContent {
+		code = ""
+	}
+	checkVerifier(t, cfg, tt.request(t, "/"), code, events)
 }
 
 func (tt *webhookCase) request(t *testing.T, url string) *http.Request {

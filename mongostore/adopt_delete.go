@@ -17,16 +17,18 @@ import (
 //
 // Without [Adopt].ByExternalID, or without an external id, it is Deactivate.
 func (s *Store) DeactivateExternal(ctx context.Context, clerkID, externalID string, at time.Time) (clerksync.Result, error) {
-	return s.deactivate(ctx, clerkID, externalID, at)
+	res, _, err := s.deactivate(ctx, clerkID, externalID, at, time.Time{})
+	return res, err
 }
 
 // tryAdopting is try for a user whose external id may name a record.
 func (d *deactivation) tryAdopting(ctx context.Context) (*clerksync.User, error) {
-	if d.attempts++; d.attempts == 1 && !d.erase {
+	if d.attempts++; d.attempts == 1 && !d.erasesNow(d.owes()) {
 		filter := bson.D{{Key: "clerkId", Value: d.clerkID}, undeleted}
-		found, err := d.store.writeKnown(ctx, d.clerkID, filter, bson.D{{Key: "$set", Value: d.fields()}})
+		found, err := d.store.writeKnown(ctx, d.clerkID, filter, bson.D{{Key: "$set", Value: d.fieldsOwing(d.owes())}})
 		switch {
 		case err == nil && found == recordWritten:
+			d.wrote(d.owes())
 			return nil, nil
 		case err == nil && found == recordOnly:
 			r, err := d.store.read(ctx, d.clerkID)
@@ -35,7 +37,7 @@ func (d *deactivation) tryAdopting(ctx context.Context) (*clerksync.User, error)
 			} else if err != nil {
 				return nil, err
 			}
-		case err != nil && !refusedRecord(err) && !d.store.perhapsBarred(err):
+		case err != nil && !refusedRecord(err) && !d.perhapsBarred(err):
 			return nil, err
 		}
 	}
@@ -69,12 +71,15 @@ func onlyUnlinked(named []*record) *record {
 
 // adopt makes r the tombstone.
 func (d *deactivation) adopt(ctx context.Context, r *record) error {
-	update, erased := d.update(r)
-	update[0].Value = append(d.fields(), bson.E{Key: "clerkId", Value: d.clerkID})
+	update, erased, owes := d.update(r)
+	update[0].Value = append(update[0].Value.(bson.D), bson.E{Key: "clerkId", Value: d.clerkID})
 	filter := append(bson.D{{Key: "_id", Value: r.raw.Lookup("_id")}, onlyEqualTo("clerkId", r.value("clerkId"))},
-		r.unchanged(append([]string{"deletedAt"}, erased...))...)
+		r.unchanged(append([]string{"deletedAt"}, d.paths(r, erased, owes)...))...)
 	filter = append(filter, bson.E{Key: "$and", Value: bson.A{d.store.adopt.namedBy(d.store.codec, d.externalID)}})
 	_, err := d.store.write(ctx, filter, r.replaceBarriers(update), false)
+	if err == nil {
+		d.wrote(owes)
+	}
 	if !isUniqueViolation(err) {
 		return err
 	}

@@ -307,21 +307,32 @@ func adoptingCalls() map[string]call {
 	}
 	one := func(res clerksync.Result, err error) ([]clerksync.Result, error) { return []clerksync.Result{res}, err }
 	return map[string]call{
-		"Upsert, adopted": {seed(""), func(ctx context.Context, s *mongostore.Store, name string) ([]clerksync.Result, error) {
+		"Upsert, adopted": {before: seed(""), run: func(ctx context.Context, s *mongostore.Store, name string) ([]clerksync.Result, error) {
 			return one(s.Upsert(ctx, user(name, 1)))
-		}, []clerksync.Outcome{clerksync.Adopted}, map[string]int{"": 1}},
-		"Upsert, by email": {seed(""), func(ctx context.Context, s *mongostore.Store, name string) ([]clerksync.Result, error) {
+		}, want: []clerksync.Outcome{clerksync.Adopted}, record: map[string]int{"": 1}},
+		"Upsert, by email": {before: seed(""), run: func(ctx context.Context, s *mongostore.Store, name string) ([]clerksync.Result, error) {
 			return one(s.Upsert(ctx, change(user(name, 1), func(u *clerksync.User) { u.ExternalID = "" })))
-		}, []clerksync.Outcome{clerksync.Adopted}, map[string]int{"": 1}},
-		"Upsert, created": {seed(), func(ctx context.Context, s *mongostore.Store, name string) ([]clerksync.Result, error) {
+		}, want: []clerksync.Outcome{clerksync.Adopted}, record: map[string]int{"": 1}},
+		"Upsert, created": {before: seed(), run: func(ctx context.Context, s *mongostore.Store, name string) ([]clerksync.Result, error) {
 			return one(s.Upsert(ctx, user(name, 1)))
-		}, []clerksync.Outcome{clerksync.Created}, map[string]int{"": 1}},
-		"UpsertBatch": {seed("a", "b"), func(ctx context.Context, s *mongostore.Store, name string) ([]clerksync.Result, error) {
+		}, want: []clerksync.Outcome{clerksync.Created}, record: map[string]int{"": 1}},
+		"UpsertBatch": {before: seed("a", "b"), run: func(ctx context.Context, s *mongostore.Store, name string) ([]clerksync.Result, error) {
 			return s.UpsertBatch(ctx, []*clerksync.User{user(name+"a", 1), user(name+"b", 1), user(name+"c", 1), user(name+"a", 2)})
-		}, nil, map[string]int{"a": 2, "b": 1, "c": 1}},
-		"DeactivateExternal": {seed(""), func(ctx context.Context, s *mongostore.Store, name string) ([]clerksync.Result, error) {
+		}, record: map[string]int{"a": 2, "b": 1, "c": 1}},
+		"DeactivateExternal": {before: seed(""), run: func(ctx context.Context, s *mongostore.Store, name string) ([]clerksync.Result, error) {
 			return one(s.DeactivateExternal(ctx, "user_"+name, name, hour(1)))
-		}, []clerksync.Outcome{clerksync.Deactivated}, map[string]int{"": -1}},
+		}, want: []clerksync.Outcome{clerksync.Deactivated}, record: map[string]int{"": -1}},
+		"DeactivateOwing": {before: seed(""), run: func(ctx context.Context, s *mongostore.Store, name string) ([]clerksync.Result, error) {
+			_, owes, err := s.DeactivateOwing(ctx, "user_"+name, name, hour(1), jobOwed.Due)
+			if err == nil && owes != clerksync.OwesJob {
+				err = fmt.Errorf("%w: it owes %v", errWrongAnswer, owes)
+			}
+			return nil, err
+		}, record: map[string]int{"": -1}, after: func(t *testing.T, base rawStore, what, id string) {
+			if u, err := base.User(t.Context(), id); err != nil || u.Jobs.Of(clerksync.JobDelete) != ofDeletion(jobOwed) {
+				t.Errorf("%s: the record is %+v, %v", what, u, err)
+			}
+		}},
 	}
 }
 

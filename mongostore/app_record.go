@@ -126,7 +126,7 @@ func (s *Store) makeRecord(u *clerksync.User, raw bson.Raw) error {
 	record, err := s.callRecord(raw)
 	if err != nil {
 		return &clerksync.Problem{
-			Status: http.StatusInternalServerError, Code: "record_failed",
+			Status: http.StatusInternalServerError, Code: clerksync.CodeRecordFailed,
 			Err: fmt.Errorf("mongostore: Options.Record of user %s: %w", u.ClerkID, err),
 		}
 	}

@@ -1,18 +1,23 @@
 package mongostore_test
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	sdk "github.com/clerk/clerk-sdk-go/v2"
 	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/event"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
@@ -512,4 +517,169 @@ func bulkWrite(b *testing.B, from *mongo.Collection) time.Duration {
 		}
 	}
 	return time.Since(start)
+}
+
+// jobProcesses is how many Syncers BenchmarkJobs has, each with a client of its own. jobWorkers is how
+// many jobs one runs at a time.
+const jobProcesses, jobWorkers = 3, 8
+
+// BenchmarkJobs has 10,000 OnCreate jobs due at once, which three Syncers work off, as three processes
+// of an app do. It compares that with the commands that each job needs, by the driver alone, with as
+// many clients and goroutines, in turn in one run: read, claim and finish, without a guard. "rate" is
+// the quotient of the rates, and "peak-MB" the highest heap while the Syncers were at work.
+// "commands" is how many commands a job took, of which three are its own.
+//
+//	MONGODB_URI=… go test ./mongostore -run '^$' -bench Jobs -benchtime 5x
+func BenchmarkJobs(b *testing.B) {
+	const users = 10_000
+	ours, bare := newStore(b), newStore(b)
+	var commands atomic.Int64
+	var syncers []*clerksync.Syncer
+	var clients []*mongo.Collection
+	for range jobProcesses {
+		coll := benchCollection(b, ours.coll, &commands)
+		s, err := clerksync.New(clerksync.Config{
+			Store: open(b, coll, nil), SecretKey: "sk_test_x", Logger: slog.New(slog.DiscardHandler),
+			OnCreate: func(context.Context, *clerksync.User, clerksync.Job) error { return nil },
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Cleanup(func() { _ = s.Close() })
+		syncers, clients = append(syncers, s), append(clients, benchCollection(b, bare.coll, nil))
+	}
+	for _, s := range []rawStore{ours, bare} {
+		fill(b, s.coll, users)
+		if err := s.PrepareJobs(b.Context(), clerksync.JobCreate); err != nil {
+			b.Fatal(err)
+		}
+	}
+	ids, err := bare.coll.Distinct(b.Context(), "clerkId", bson.D{}).Raw()
+	if err != nil {
+		b.Fatal(err)
+	}
+	values, err := ids.Values()
+	if err != nil || len(values) != users {
+		b.Fatal(len(values), err)
+	}
+	peak := uint64(0)
+	var rates [2][]float64
+	for round := 0; b.Loop(); round++ {
+		for _, s := range []rawStore{ours, bare} {
+			owed := bson.D{{Key: "$set", Value: bson.D{{Key: "clerkJobs", Value: bson.D{{Key: "create", Value: bson.D{{Key: "due", Value: hour(1)}}}}}}}}
+			if _, err := s.coll.UpdateMany(b.Context(), bson.D{}, owed); err != nil {
+				b.Fatal(err)
+			}
+		}
+		for i := range 2 {
+			start := time.Now()
+			if (i+round)%2 == 0 {
+				peak = max(peak, drainAll(b, syncers, users))
+				rates[0] = append(rates[0], users/time.Since(start).Seconds())
+			} else {
+				bareJobs(b, clients, values)
+				rates[1] = append(rates[1], users/time.Since(start).Seconds())
+			}
+		}
+	}
+	for i := range rates {
+		slices.Sort(rates[i])
+	}
+	our, their := rates[0][len(rates[0])/2], rates[1][len(rates[1])/2]
+	b.ReportMetric(our, "jobs/s")
+	b.ReportMetric(their, "bare/s")
+	b.ReportMetric(our/their, "rate")
+	b.ReportMetric(float64(peak)/1e6, "peak-MB")
+	b.ReportMetric(float64(commands.Load())/float64(users*b.N), "commands")
+}
+
+// benchCollection is the collection on a client of its own, whose commands are counted if count is
+// not nil.
+func benchCollection(b *testing.B, coll *mongo.Collection, count *atomic.Int64) *mongo.Collection {
+	b.Helper()
+	opts := options.Client().ApplyURI(uri)
+	if count != nil {
+		opts.SetMonitor(&event.CommandMonitor{Started: func(context.Context, *event.CommandStartedEvent) { count.Add(1) }})
+	}
+	own, err := mongo.Connect(opts)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = own.Disconnect(context.Background()) })
+	return own.Database(coll.Database().Name()).Collection(coll.Name())
+}
+
+// drainAll has the Syncers run the jobs that are due, and returns the highest heap.
+func drainAll(b *testing.B, syncers []*clerksync.Syncer, users int) (peak uint64) {
+	b.Helper()
+	var all, watching sync.WaitGroup
+	var ran atomic.Int64
+	over := make(chan struct{})
+	watching.Go(func() {
+		for tick := time.NewTicker(20 * time.Millisecond); ; {
+			select {
+			case <-tick.C:
+			case <-over:
+				tick.Stop()
+				return
+			}
+			var m runtime.MemStats
+			runtime.ReadMemStats(&m)
+			peak = max(peak, m.HeapInuse)
+		}
+	})
+	for _, s := range syncers {
+		all.Go(func() {
+			n, err := s.DrainJobs(b.Context())
+			if err != nil {
+				b.Error(err)
+			}
+			ran.Add(int64(n))
+		})
+	}
+	all.Wait()
+	close(over)
+	watching.Wait()
+	if int(ran.Load()) != users {
+		b.Errorf("%d jobs ran, want %d", ran.Load(), users)
+	}
+	return peak
+}
+
+// bareJobs reads, claims and finishes a job of each user by the driver alone.
+func bareJobs(b *testing.B, clients []*mongo.Collection, ids []bson.RawValue) {
+	b.Helper()
+	next := make(chan bson.RawValue)
+	var all sync.WaitGroup
+	for _, coll := range clients {
+		for range jobWorkers {
+			all.Go(func() {
+				for id := range next {
+					if err := bareJob(b.Context(), coll, id.StringValue()); err != nil {
+						b.Error(err)
+					}
+				}
+			})
+		}
+	}
+	for _, id := range ids {
+		next <- id
+	}
+	close(next)
+	all.Wait()
+}
+
+func bareJob(ctx context.Context, coll *mongo.Collection, id string) error {
+	filter := bson.D{{Key: "clerkId", Value: id}}
+	var u map[string]any
+	if err := coll.FindOne(ctx, filter).Decode(&u); err != nil {
+		return err
+	}
+	claim := bson.D{{Key: "due", Value: time.Now().Add(time.Hour)}, {Key: "attempt", Value: 1}, {Key: "token", Value: id}}
+	for _, job := range []bson.D{claim, {{Key: "attempt", Value: 1}}} {
+		if _, err := coll.UpdateOne(ctx, filter, bson.D{{Key: "$set", Value: bson.D{{Key: "clerkJobs.create", Value: job}}}}); err != nil {
+			return err
+		}
+	}
+	return nil
 }

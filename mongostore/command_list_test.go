@@ -87,7 +87,8 @@ var commandList = map[string]map[string]support{
 
 // operatorList has the operators of filters, updates and pipelines.
 var operatorList = map[string]support{
-	"$eq": {since: "3.0", v1: true}, "$gt": always, "$gte": always, "$lt": always, "$ne": always, "$in": always, "$nin": always, "$exists": always,
+	"$eq": {since: "3.0", v1: true}, "$gt": always, "$gte": always, "$lt": always, "$lte": always, "$ne": always,
+	"$in": always, "$nin": always, "$exists": always,
 	"$and":  {since: "2.6", v1: true},
 	"$nor":  {since: "2.6", v1: true},
 	"$or":   {since: "2.6", v1: true, but: "Amazon DocumentDB uses indexes for it only if each branch has one: Open creates them"},
@@ -103,6 +104,7 @@ var operatorList = map[string]support{
 // withoutClerkID are the functions whose filters need no equality on the Clerk id, and why.
 var withoutClerkID = map[string]string{
 	"(*Store).scan":          "reads all records",
+	"(*Store).DueJobs":       "looks for due jobs, whoever's they are",
 	"(*Store).movedFrom":     "looks for Clerk ids at other paths",
 	"(*Store).sampleLegacy":  "reads some records, whoever's they are",
 	"(*Store).duplicates":    "looks for records with the same Clerk id",

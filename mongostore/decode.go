@@ -197,6 +197,7 @@ func (r *record) decode() *clerksync.User {
 		ClerkUpdatedAt: r.date("clerkUpdatedAt"),
 		SyncedAt:       r.date("syncedAt"),
 		DeletedAt:      r.deletedAt(),
+		Jobs:           r.jobs(),
 	}
 	location := clerksync.Location{
 		Country:  r.text("location.country"),

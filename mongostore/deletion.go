@@ -24,35 +24,52 @@ import (
 // has never written, a value of another type than clerksync's is the app's too. A record
 // that is already deleted stays as it is.
 func (s *Store) Deactivate(ctx context.Context, clerkID string, at time.Time) (clerksync.Result, error) {
-	return s.deactivate(ctx, clerkID, "", at)
+	res, _, err := s.deactivate(ctx, clerkID, "", at, time.Time{})
+	return res, err
 }
 
-func (s *Store) deactivate(ctx context.Context, clerkID, externalID string, at time.Time) (clerksync.Result, error) {
+// DeactivateOwing implements [clerksync.JobStore]. If the user has a record, it takes one round
+// trip, also with [Options].EraseOnDelete: the record is erased when its job ends. If clerkJobs
+// in the record is something else than a document, or null, it takes three, and no job is owed.
+// For a user without a record it takes three, too.
+func (s *Store) DeactivateOwing(
+	ctx context.Context, clerkID, externalID string, at, due time.Time,
+) (clerksync.Result, clerksync.Owing, error) {
+	return s.deactivate(ctx, clerkID, externalID, at, due)
+}
+
+// deactivate owes a delete job if due is not zero.
+func (s *Store) deactivate(
+	ctx context.Context, clerkID, externalID string, at, due time.Time,
+) (clerksync.Result, clerksync.Owing, error) {
 	const op = "deactivate"
 	ctx, err := begin(ctx, op)
 	if err != nil {
-		return clerksync.Result{}, err
+		return clerksync.Result{}, 0, err
 	}
 	if s.readOnly {
-		return clerksync.Result{}, errReadOnly
+		return clerksync.Result{}, 0, errReadOnly
 	}
 	if clerkID == "" {
-		return clerksync.Result{}, errors.New("mongostore: deactivate: no clerkID")
+		return clerksync.Result{}, 0, errors.New("mongostore: deactivate: no clerkID")
 	}
 	now := s.nowMillis()
 	if at.Before(epoch) { // to the filters, such a date is not a tombstone
 		at = now
 	}
-	d := &deactivation{store: s, erase: s.erase, clerkID: clerkID, externalID: externalID, id: bson.NewObjectID(), time: now, at: at}
+	d := &deactivation{
+		store: s, erase: s.erase, clerkID: clerkID, externalID: externalID, id: bson.NewObjectID(), time: now,
+		at: at, job: clerksync.JobState{Due: due, DeletedAt: at}.Canonical(),
+	}
 	res := clerksync.Result{Outcome: clerksync.Deactivated}
 	err = s.retry(ctx, op, func() (err error) {
 		res.User, err = d.try(ctx)
 		return err
 	})
 	if err != nil {
-		return clerksync.Result{}, err
+		return clerksync.Result{}, 0, err
 	}
-	return res, nil
+	return res, d.owing, nil
 }
 
 // deactivation is one call of Deactivate, over all its attempts.
@@ -60,10 +77,12 @@ type deactivation struct {
 	store      *Store
 	erase      bool
 	clerkID    string
-	externalID string        // may name a record to adopt
-	id         bson.ObjectID // of the tombstone, if this call inserts it
-	time       time.Time     // when the call began
-	at         time.Time     // of the deletion
+	externalID string             // may name a record to adopt
+	id         bson.ObjectID      // of the tombstone, if this call inserts it
+	time       time.Time          // when the call began
+	at         time.Time          // of the deletion
+	job        clerksync.JobState // to owe, if it has a Due
+	owing      clerksync.Owing
 	attempts   int
 	duplicates int // duplicate key errors that no record explained
 }
@@ -73,7 +92,11 @@ func (d *deactivation) try(ctx context.Context) (*clerksync.User, error) {
 	if d.store.adopt.external(d.externalID) {
 		return d.tryAdopting(ctx)
 	}
-	if d.attempts++; d.attempts == 1 && !d.erase {
+	if d.attempts++; d.attempts == 1 && d.owes() {
+		if written, err := d.tryOwing(ctx); written || err != nil {
+			return nil, err
+		}
+	} else if d.attempts == 1 && !d.erase {
 		filter := bson.D{{Key: "clerkId", Value: d.clerkID}, undeleted}
 		onInsert := bson.D{{Key: "_id", Value: d.id}, {Key: "createdAt", Value: d.time}}
 		if d.store.codec.idIsClerkID() {
@@ -81,7 +104,7 @@ func (d *deactivation) try(ctx context.Context) (*clerksync.User, error) {
 		}
 		update := bson.D{{Key: "$set", Value: d.fields()}, {Key: "$setOnInsert", Value: onInsert}}
 		_, err := d.store.write(ctx, filter, update, true)
-		if !refusedRecord(err) && !d.store.perhapsBarred(err) {
+		if !refusedRecord(err) && !d.perhapsBarred(err) {
 			return nil, err
 		}
 	}
@@ -96,40 +119,96 @@ func (d *deactivation) try(ctx context.Context) (*clerksync.User, error) {
 	}
 }
 
+// tryOwing marks a record deleted, owing a job. It inserts no tombstone: that would owe one too.
+// It reports whether there was such a record.
+func (d *deactivation) tryOwing(ctx context.Context) (written bool, err error) {
+	filter := bson.D{{Key: "clerkId", Value: d.clerkID}, undeleted}
+	_, err = d.store.write(ctx, filter, bson.D{{Key: "$set", Value: d.fieldsOwing(true)}}, false)
+	switch {
+	case err == nil:
+		d.wrote(true)
+		return true, nil
+	case errors.Is(err, errLostRace), refusedRecord(err), d.perhapsBarred(err):
+		return false, nil
+	}
+	return false, err
+}
+
+// owes reports whether the call is to owe a job.
+func (d *deactivation) owes() bool { return !d.job.Due.IsZero() }
+
+// erasesNow reports whether a deletion that owes a job, or not, erases the record.
+func (d *deactivation) erasesNow(owes bool) bool { return d.erase && !owes }
+
+// wrote notes that a record is marked deleted, and whether that owes a job.
+func (d *deactivation) wrote(owes bool) {
+	switch {
+	case owes:
+		d.owing = clerksync.OwesJob
+	case d.owes():
+		d.owing = clerksync.OwesNoRoom
+	}
+}
+
 // settle marks a record deleted that was read. It returns the record if it was deleted before.
 func (d *deactivation) settle(ctx context.Context, r *record) (*clerksync.User, error) {
 	if !r.deletedAt().IsZero() {
+		if d.owes() && r.jobs().Of(clerksync.JobDelete) == d.job { // the answer to this call's write was lost
+			d.owing = clerksync.OwesJob
+		}
 		return r.user(), nil
 	}
-	update, erased := d.update(r)
+	update, erased, owes := d.update(r)
 	if parent, _ := r.barrier("clerkId"); parent != "" { // keep the id: a parent is replaced as a whole
-		update[0].Value = append(d.fields(), bson.E{Key: "clerkId", Value: d.clerkID})
+		update[0].Value = append(update[0].Value.(bson.D), bson.E{Key: "clerkId", Value: d.clerkID})
 	}
-	_, err := d.store.write(ctx, r.asRead(erased), r.replaceBarriers(update), false)
+	filter := r.asRead(erased)
+	if owes {
+		filter = append(filter, r.unchanged(d.paths(r, nil, owes))...)
+	}
+	_, err := d.store.write(ctx, filter, r.replaceBarriers(update), false)
+	if err == nil {
+		d.wrote(owes)
+	}
 	return nil, err
 }
 
-// update returns the update that marks r deleted, and the paths that it erases.
-func (d *deactivation) update(r *record) (update bson.D, erased []string) {
-	update = bson.D{{Key: "$set", Value: d.fields()}}
-	if !d.erase {
-		return update, nil
+// update returns the update that marks r deleted, the paths that it erases, and whether it owes
+// a job.
+func (d *deactivation) update(r *record) (update bson.D, erased []string, owes bool) {
+	owes = d.owes() && r.hasRoomForJobs()
+	update = bson.D{{Key: "$set", Value: d.fieldsOwing(owes)}}
+	if !d.erasesNow(owes) {
+		return update, nil, owes
 	}
 	erased = erasure(r)
-	unset := make(bson.D, len(erased))
-	for i, path := range erased {
-		unset[i] = bson.E{Key: path, Value: ""}
-	}
-	if len(unset) > 0 { // before MongoDB 5.0 an operator must not be empty
+	if unset := unsetting(erased); len(unset) > 0 { // before MongoDB 5.0 an operator must not be empty
 		update = append(update, bson.E{Key: "$unset", Value: unset})
 	}
-	return update, erased
+	return update, erased, owes
+}
+
+// paths adds to erased the path of the job, if it is to be written to r and its parent with it.
+func (d *deactivation) paths(r *record, erased []string, owes bool) []string {
+	job := jobPath(clerksync.JobDelete, "")
+	if parent, _ := r.barrier(job); owes && parent != "" {
+		return append(erased, job)
+	}
+	return erased
+}
+
+func unsetting(paths []string) bson.D {
+	unset := make(bson.D, len(paths))
+	for i, path := range paths {
+		unset[i] = bson.E{Key: path, Value: ""}
+	}
+	return unset
 }
 
 // perhapsBarred reports whether the server may have refused a write because a record has
-// something else in place of the parent of a mapped field.
-func (s *Store) perhapsBarred(err error) bool {
-	return s.codec != nil && answered(err) && !transient(err)
+// something else in place of the parent of a field: of a mapped one, or of the job.
+func (d *deactivation) perhapsBarred(err error) bool {
+	return (d.store.codec != nil || d.owes()) && answered(err) && !transient(err)
 }
 
 func (d *deactivation) insertTombstone(ctx context.Context) error {
@@ -147,6 +226,14 @@ func (d *deactivation) insertTombstone(ctx context.Context) error {
 // fields returns what makes a record a tombstone.
 func (d *deactivation) fields() bson.D {
 	return bson.D{{Key: "isActive", Value: false}, {Key: "deletedAt", Value: d.at}, {Key: "updatedAt", Value: d.time}}
+}
+
+// fieldsOwing is fields with the job, if it is owed.
+func (d *deactivation) fieldsOwing(owes bool) bson.D {
+	if !owes {
+		return d.fields()
+	}
+	return append(d.fields(), bson.E{Key: jobPath(clerksync.JobDelete, ""), Value: encodeJob(d.job)})
 }
 
 // erasure returns the paths of everything that a sync would remove if Clerk knew nothing
@@ -169,7 +256,8 @@ func erasure(r *record) []string {
 	return append(paths, r.lost(nobody)...)
 }
 
-// Restore implements [clerksync.RestoreStore], in one round trip. The next Upsert brings
+// Restore implements [clerksync.RestoreStore], in one round trip. It takes a delete job back that
+// is not running by the Store's clock. The next Upsert brings
 // back what EraseOnDelete removed, or what the record gave up to another user with the
 // same e-mail address. It does not bring back role and location, which are the app's: a
 // tombstone of a user who never had a record has neither.
@@ -189,17 +277,23 @@ func (s *Store) Restore(ctx context.Context, clerkID string, before time.Time) (
 	if clerkID == "" {
 		return false, errors.New("mongostore: restore: no clerkID")
 	}
+	now := s.nowMillis()
 	filter := bson.D{
 		{Key: "clerkId", Value: clerkID},
 		{Key: "deletedAt", Value: bson.D{{Key: "$gte", Value: epoch}, {Key: "$lt", Value: before}}},
+		notRunning(clerksync.JobDelete, now),
 	}
-	update := bson.D{
-		{Key: "$unset", Value: bson.D{{Key: "deletedAt", Value: ""}, {Key: "clerkUpdatedAt", Value: ""}}},
-		{Key: "$set", Value: bson.D{{Key: "isActive", Value: true}, {Key: "updatedAt", Value: s.nowMillis()}}},
+	unset := bson.D{{Key: "deletedAt", Value: ""}, {Key: "clerkUpdatedAt", Value: ""}}
+	for _, field := range []string{"due", "token", "failedAt", "code", "deletedAt"} { // attempt says that the job ran
+		unset = append(unset, bson.E{Key: jobPath(clerksync.JobDelete, field), Value: ""})
 	}
+	set := bson.E{Key: "$set", Value: bson.D{{Key: "isActive", Value: true}, {Key: "updatedAt", Value: now}}}
 	restored := false
 	err = s.retry(ctx, op, func() error {
-		res, err := s.coll.UpdateOne(ctx, filter, update)
+		res, err := s.coll.UpdateOne(ctx, filter, bson.D{{Key: "$unset", Value: unset}, set})
+		if answered(err) && !transient(err) { // clerkJobs may be a list of the app's; then there is no job
+			res, err = s.coll.UpdateOne(ctx, filter, bson.D{{Key: "$unset", Value: unset[:2]}, set})
+		}
 		if err != nil {
 			return err
 		}

@@ -1,6 +1,6 @@
 // Package mongostore keeps clerksync's records in a MongoDB collection, usually the
 // app's own users collection. It is the [clerksync.BatchStore] and
-// [clerksync.RestoreStore] for production.
+// [clerksync.RestoreStore] for production, and a [clerksync.JobStore].
 //
 //	store, err := mongostore.Open(ctx, client.Database("app").Collection("users"), nil)
 //
@@ -41,7 +41,9 @@
 // reads, inserts, updateOne with upsert, findAndModify, unordered bulk writes and one
 // unique index. It does not use transactions, pipeline updates, change streams, partial
 // or TTL indexes. The user needs the privileges find, insert, update and listIndexes on
-// the collection, and createIndex if the index does not exist.
+// the collection, and createIndex if the index does not exist. With OnCreate or OnDelete there is
+// one more index for each, sparse and on clerkJobs.create.due or clerkJobs.delete.due; it is made
+// when the first job is owed or looked for.
 //
 // It is tested on FerretDB 1 (SQLite) and 2 (DocumentDB on PostgreSQL), and written for
 // MongoDB 4.4 and later from its documentation; CI is set up for MongoDB 8. The README of
@@ -76,8 +78,9 @@
 // batch searches once. A user with a record takes no more than without Adopt.
 //
 // Filters name the clerkIds that they are about, so commands on a collection that is
-// sharded on clerkId go to single shards. There are four exceptions. Undeleted and
-// UnlinkedEmails read the whole collection. Open looks at a hundred records. With Adopt, the
+// sharded on clerkId go to single shards. There are five exceptions. Undeleted, Jobs and
+// UnlinkedEmails read the whole collection. Open looks at a hundred records. DueJobs asks every
+// shard's index. With Adopt, the
 // search for records without a Clerk id asks every shard. If a unique index of the app's own
 // rejects an Upsert, it looks on every shard for another user's record with the same value,
 // and has deleted records give it up.

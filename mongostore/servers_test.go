@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -243,8 +244,15 @@ type call struct {
 	before func(t *testing.T, base rawStore, name string)
 	run    func(ctx context.Context, s *mongostore.Store, name string) ([]clerksync.Result, error)
 	want   []clerksync.Outcome // nil if any
-	record map[string]int      // the versions afterwards, by what follows name; -1 for deleted
+	record map[string]int      // the versions afterwards, by what follows name; -1 for deleted, 0 for none
+	// What the calls about jobs have besides.
+	erases  bool                                               // the Store has EraseOnDelete
+	mayFail bool                                               // also with retryable writes
+	after   func(t *testing.T, base rawStore, what, id string) // checks the jobs; nil checks nothing
 }
+
+// nobody is the state before the call if there is no record.
+func nobody(*testing.T, rawStore, string) {}
 
 func callCases() map[string]call {
 	one := func(res clerksync.Result, err error) ([]clerksync.Result, error) { return []clerksync.Result{res}, err }
@@ -259,27 +267,166 @@ func callCases() map[string]call {
 	drop := func(ctx context.Context, s *mongostore.Store, name string) ([]clerksync.Result, error) {
 		return one(s.Deactivate(ctx, "user_"+name, hour(1)))
 	}
-	nobody := func(*testing.T, rawStore, string) {}
-	return map[string]call{
-		"Upsert, new":         {nobody, put(1), []clerksync.Outcome{clerksync.Created}, map[string]int{"": 1}},
-		"Upsert, newer":       {has(1), put(2), nil, map[string]int{"": 2}},
-		"Upsert, equal":       {has(1), put(1), []clerksync.Outcome{clerksync.Unchanged}, map[string]int{"": 1}},
-		"Upsert, older":       {has(2), put(1), []clerksync.Outcome{clerksync.Stale}, map[string]int{"": 2}},
-		"Deactivate":          {has(1), drop, []clerksync.Outcome{clerksync.Deactivated}, map[string]int{"": -1}},
-		"Deactivate, unknown": {nobody, drop, []clerksync.Outcome{clerksync.Deactivated}, map[string]int{"": -1}},
-		"User": {has(1), func(ctx context.Context, s *mongostore.Store, name string) ([]clerksync.Result, error) {
+	cases := map[string]call{
+		"Upsert, new":         {before: nobody, run: put(1), want: []clerksync.Outcome{clerksync.Created}, record: map[string]int{"": 1}},
+		"Upsert, newer":       {before: has(1), run: put(2), record: map[string]int{"": 2}},
+		"Upsert, equal":       {before: has(1), run: put(1), want: []clerksync.Outcome{clerksync.Unchanged}, record: map[string]int{"": 1}},
+		"Upsert, older":       {before: has(2), run: put(1), want: []clerksync.Outcome{clerksync.Stale}, record: map[string]int{"": 2}},
+		"Deactivate":          {before: has(1), run: drop, want: []clerksync.Outcome{clerksync.Deactivated}, record: map[string]int{"": -1}},
+		"Deactivate, unknown": {before: nobody, run: drop, want: []clerksync.Outcome{clerksync.Deactivated}, record: map[string]int{"": -1}},
+		"User": {before: has(1), run: func(ctx context.Context, s *mongostore.Store, name string) ([]clerksync.Result, error) {
 			_, err := s.User(ctx, "user_"+name)
 			return nil, err
-		}, nil, map[string]int{"": 1}},
+		}, record: map[string]int{"": 1}},
 		"UpsertBatch": {
-			func(t *testing.T, base rawStore, name string) { has(1)(t, base, name+"b"); has(2)(t, base, name+"c") },
-			func(ctx context.Context, s *mongostore.Store, name string) ([]clerksync.Result, error) {
+			before: func(t *testing.T, base rawStore, name string) { has(1)(t, base, name+"b"); has(2)(t, base, name+"c") },
+			run: func(ctx context.Context, s *mongostore.Store, name string) ([]clerksync.Result, error) {
 				return s.UpsertBatch(ctx, []*clerksync.User{person(name+"a", 1), person(name+"b", 2), person(name+"c", 1), person(name+"d", 1)})
 			},
-			nil, map[string]int{"a": 1, "b": 2, "c": 2, "d": 1},
+			record: map[string]int{"a": 1, "b": 2, "c": 2, "d": 1},
 		},
 	}
+	maps.Copy(cases, jobCalls())
+	return cases
 }
+
+// The states of the jobs in jobCalls.
+var (
+	jobOwed    = clerksync.JobState{Due: hour(2)}
+	jobClaimed = clerksync.JobState{Due: hour(9), Attempt: 1, Token: "token"}
+	jobEnded   = clerksync.JobState{Attempt: 1}
+)
+
+// ofDeletion is the state of a delete job.
+func ofDeletion(j clerksync.JobState) clerksync.JobState {
+	j.DeletedAt = hour(1)
+	return j
+}
+
+// jobCalls are the calls about jobs. Each is idempotent, so a fault never owes a job twice, loses it,
+// or lets two attempts believe that they claimed it.
+func jobCalls() map[string]call {
+	signUp := func(t *testing.T, base rawStore, name string) {
+		u := person(name, 1)
+		u.CreateDue = jobOwed.Due
+		upsert(t, base, u, clerksync.Created)
+	}
+	leave := func(t *testing.T, base rawStore, name string) {
+		signUp(t, base, name)
+		if _, _, err := base.DeactivateOwing(t.Context(), "user_"+name, "", hour(1), jobOwed.Due); err != nil {
+			t.Fatal(err)
+		}
+	}
+	unowed := func(t *testing.T, base rawStore, name string) { upsert(t, base, person(name, 1), clerksync.Created) }
+	deleting := func(want ...clerksync.Owing) func(context.Context, *mongostore.Store, string) ([]clerksync.Result, error) {
+		return func(ctx context.Context, s *mongostore.Store, name string) ([]clerksync.Result, error) {
+			_, owes, err := s.DeactivateOwing(ctx, "user_"+name, "", hour(1), jobOwed.Due)
+			if err == nil && !slices.Contains(want, owes) {
+				err = fmt.Errorf("%w: it owes %v, want %v", errWrongAnswer, owes, want)
+			}
+			return nil, err
+		}
+	}
+	changing := func(kind clerksync.JobKind, from, to clerksync.JobState, want ...bool) func(context.Context, *mongostore.Store, string) ([]clerksync.Result, error) {
+		return func(ctx context.Context, s *mongostore.Store, name string) ([]clerksync.Result, error) {
+			c := clerksync.JobChange{ClerkID: "user_" + name, Kind: kind, From: from, To: to}
+			if kind == clerksync.JobDelete {
+				c.DeletedAt = hour(1)
+			}
+			changed, err := s.ChangeJob(ctx, c)
+			if err == nil && !slices.Contains(want, changed) {
+				err = fmt.Errorf("%w: changed %t", errWrongAnswer, changed)
+			}
+			return nil, err
+		}
+	}
+	first := func(before func(*testing.T, rawStore, string), kind clerksync.JobKind, from, to clerksync.JobState) func(*testing.T, rawStore, string) {
+		return func(t *testing.T, base rawStore, name string) {
+			before(t, base, name)
+			if _, err := changing(kind, from, to, true)(t.Context(), base.Store, name); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	leaves := func(create, del clerksync.JobState, erased bool) func(*testing.T, rawStore, string, string) {
+		return func(t *testing.T, base rawStore, what, id string) {
+			u, err := base.User(t.Context(), id)
+			if err != nil {
+				t.Fatalf("%s: %v", what, err)
+			}
+			if u.Jobs.Of(clerksync.JobCreate) != create || u.Jobs.Of(clerksync.JobDelete) != del || (u.Email == "") != erased {
+				t.Errorf("%s: the record of %q has the jobs %+v, want %+v and %+v, and to be erased: %t", what, u.Email, u.Jobs, create, del, erased)
+			}
+		}
+	}
+	one, gone := map[string]int{"": 1}, map[string]int{"": -1}
+	none := clerksync.JobState{}
+	create, del := clerksync.JobCreate, clerksync.JobDelete
+	owed, claimed, ended := ofDeletion(jobOwed), ofDeletion(jobClaimed), ofDeletion(jobEnded)
+	put := func(ctx context.Context, s *mongostore.Store, name string) ([]clerksync.Result, error) {
+		u := person(name, 1)
+		u.CreateDue = jobOwed.Due
+		res, err := s.Upsert(ctx, u)
+		return []clerksync.Result{res}, err
+	}
+	return map[string]call{
+		"Upsert, owing":            {before: nobody, run: put, want: []clerksync.Outcome{clerksync.Created}, record: one, after: leaves(jobOwed, none, false)},
+		"DeactivateOwing":          {before: unowed, run: deleting(clerksync.OwesJob), record: gone, after: leaves(none, owed, false)},
+		"DeactivateOwing, both":    {before: signUp, run: deleting(clerksync.OwesJob), record: gone, after: leaves(jobOwed, owed, false)},
+		"DeactivateOwing, erasing": {before: unowed, run: deleting(clerksync.OwesJob), record: gone, erases: true, after: leaves(none, owed, false)},
+		"DeactivateOwing, unknown": {before: nobody, run: deleting(clerksync.OwesNone), record: gone, after: leaves(none, none, true)},
+		"DeactivateOwing, no room": {
+			before: func(t *testing.T, base rawStore, name string) {
+				unowed(t, base, name)
+				if err := base.SetFields(t.Context(), "user_"+name, map[string]any{"clerkJobs": "of the app"}); err != nil {
+					t.Fatal(err)
+				}
+			},
+			// If its answer is lost, a repetition does not find out why no job is owed.
+			run: deleting(clerksync.OwesNoRoom, clerksync.OwesNone), record: gone, after: leaves(none, none, false),
+		},
+		"ChangeJob, claim":   {before: signUp, run: changing(create, jobOwed, jobClaimed, true), record: one, after: leaves(jobClaimed, none, false)},
+		"ChangeJob, finish":  {before: first(signUp, create, jobOwed, jobClaimed), run: changing(create, jobClaimed, jobEnded, true), record: one, after: leaves(jobEnded, none, false)},
+		"ChangeJob, refused": {before: signUp, run: changing(create, jobClaimed, jobEnded, false), record: one, after: leaves(jobOwed, none, false)},
+		// A job that is gone does not tell who removed it.
+		"ChangeJob, drop":           {before: signUp, run: changing(create, jobOwed, none, true, false), record: one, after: leaves(none, none, false)},
+		"ChangeJob, claim deletion": {before: leave, run: changing(del, owed, claimed, true), record: gone, after: leaves(jobOwed, claimed, false)},
+		"ChangeJob, finish and erase": {
+			before: first(leave, del, owed, claimed), run: changing(del, claimed, ended, true), record: gone, erases: true, after: leaves(jobOwed, ended, true),
+		},
+		"DueJobs": {before: signUp, run: func(ctx context.Context, s *mongostore.Store, name string) ([]clerksync.Result, error) {
+			due, err := s.DueJobs(ctx, create, jobOwed.Due, 2)
+			if want := (clerksync.JobEntry{ClerkID: "user_" + name, Kind: create, State: jobOwed}); err == nil && (len(due) != 1 || due[0] != want) {
+				err = fmt.Errorf("%w: due are %+v", errWrongAnswer, due)
+			}
+			return nil, err
+		}, record: one, after: leaves(jobOwed, none, false)},
+		"PrepareJobs": {
+			before: func(t *testing.T, base rawStore, name string) {
+				signUp(t, base, name)
+				_ = base.coll.Indexes().DropOne(t.Context(), dueIndex) // there may be none
+			},
+			run: func(ctx context.Context, s *mongostore.Store, _ string) ([]clerksync.Result, error) {
+				return nil, s.PrepareJobs(ctx, create)
+			},
+			record: one, mayFail: true,
+			after: func(t *testing.T, base rawStore, what, _ string) {
+				if _, has := indexSpecs(t, base.coll)[dueIndex]; !has {
+					t.Errorf("%s: there is no index on due", what)
+				}
+			},
+		},
+		"Restore": {before: leave, run: func(ctx context.Context, s *mongostore.Store, name string) ([]clerksync.Result, error) {
+			_, err := s.Restore(ctx, "user_"+name, hour(3)) // a repetition finds it restored
+			return nil, err
+		}, record: map[string]int{"": 0}, after: leaves(jobOwed, none, false)},
+	}
+}
+
+const dueIndex = "clerkJobs.create.due_1"
+
+// errWrongAnswer is the error of a call that succeeded and says what is not so.
+var errWrongAnswer = errors.New("a wrong answer")
 
 // check checks the records after the call. There is one of each user, and no other.
 func (c call) check(t *testing.T, what string, base rawStore, name string) {
@@ -307,10 +454,18 @@ func (c call) check(t *testing.T, what string, base rawStore, name string) {
 	for _, r := range records {
 		version := c.record[strings.TrimPrefix(r.ClerkID, "user_"+name)]
 		if deleted := version < 0; deleted == r.DeletedAt.IsZero() || deleted == r.IsActive ||
-			!deleted && !r.ClerkUpdatedAt.Equal(hour(version)) {
+			!deleted && !r.ClerkUpdatedAt.Equal(versionTime(version)) {
 			t.Errorf("%s: %+v, want version %d", what, r, version)
 		}
 	}
+}
+
+// versionTime returns the clerkUpdatedAt of a version; zero for none.
+func versionTime(version int) time.Time {
+	if version == 0 {
+		return time.Time{}
+	}
+	return hour(version)
 }
 
 // fault is what happens once, to the nth command of a call.
@@ -365,12 +520,18 @@ func TestFaults(t *testing.T) {
 					direct := newClient(t, nil).Database(coll.Database().Name()).Collection(coll.Name())
 					base := rawStore{open(t, direct, nil), direct}
 					faulty, f := newFront(t, coll, replicaSet, retryWrites(retry))
-					s := open(t, faulty, nil)
+					stores := map[bool]*mongostore.Store{
+						false: open(t, faulty, nil), true: open(t, faulty, &mongostore.Options{EraseOnDelete: true}),
+					}
 					for callName, call := range callCases() {
+						if call.after != nil && !chosen(faultName+callName, 4) {
+							continue
+						}
+						s := stores[call.erases]
 						for nth := 1; ; nth++ {
 							names++
 							what := fmt.Sprintf("%s, command %d", callName, nth)
-							if !call.meet(t, what, base, f, s, fault, nth, fault.errs && !retry, fmt.Sprint("n", names)) {
+							if !call.meet(t, what, base, f, s, fault, nth, call.mayFail || fault.errs && !retry, fmt.Sprint("n", names)) {
 								if nth == 1 {
 									t.Errorf("%s: the fault did not happen", what)
 								}
@@ -390,7 +551,12 @@ func retrying(fault string) []bool {
 	if thorough() {
 		return []bool{true, false}
 	}
-	return []bool{crc32.ChecksumIEEE([]byte(fault))%2 == 0}
+	return []bool{chosen(fault, 2)}
+}
+
+// chosen reports whether a combination is tried: all are, or by default one of n, by its name.
+func chosen(combination string, n uint32) bool {
+	return thorough() || crc32.ChecksumIEEE([]byte(combination))%n == 0
 }
 
 // meet makes the call, whose nth command meets the fault. It reports whether there was one.
@@ -408,7 +574,7 @@ func (c call) meet(t *testing.T, what string, base rawStore, f *front, s *mongos
 	results, err := c.run(t.Context(), s, name)
 	f.play(nil)
 	if err != nil {
-		if !mayFail || errors.Is(err, clerksync.ErrRejected) {
+		if !mayFail || errors.Is(err, clerksync.ErrRejected) || errors.Is(err, errWrongAnswer) {
 			t.Errorf("%s: %v", what, err)
 		}
 		if _, err := c.run(t.Context(), s, name); err != nil {
@@ -418,6 +584,9 @@ func (c call) meet(t *testing.T, what string, base rawStore, f *front, s *mongos
 		t.Errorf("%s: %v, want %v", what, results[0].Outcome, c.want[0])
 	}
 	c.check(t, what, base, name)
+	if c.after != nil {
+		c.after(t, base, what, "user_"+name)
+	}
 	empty(t, base.coll)
 	return met
 }

@@ -37,7 +37,8 @@ type Options struct {
 	AllowUnique []string
 
 	// EraseOnDelete makes Deactivate also erase what Clerk said about the person; see
-	// [Store.Deactivate].
+	// [Store.Deactivate]. With clerksync's Config.OnDelete, the record is erased when OnDelete
+	// has ended for it: by success, for good by failure, or by Discard.
 	//
 	// Defaults to false: a deleted record keeps its fields.
 	EraseOnDelete bool
@@ -98,9 +99,9 @@ type Options struct {
 	Now func() time.Time
 }
 
-// Store is a [clerksync.BatchStore], a [clerksync.RestoreStore] and, with [Options].Adopt, a
-// [clerksync.AdoptStore] that adopts, on one collection; [Open] returns one. It is safe for concurrent use, by any number of processes. It
-// does not need to be closed: the client is the caller's. Its calls do not join a
+// Store is a [clerksync.BatchStore], a [clerksync.RestoreStore], a [clerksync.JobStore] and, with
+// [Options].Adopt, a [clerksync.AdoptStore] that adopts, on one collection; [Open] returns one. It
+// is safe for concurrent use, by any number of processes. It does not need to be closed: the client is the caller's. Its calls do not join a
 // session or transaction that their context holds.
 type Store struct {
 	coll      collection
@@ -127,6 +128,7 @@ var (
 	_ clerksync.RestoreStore = (*Store)(nil)
 	_ clerksync.LegacyStore  = (*Store)(nil)
 	_ clerksync.AdoptStore   = (*Store)(nil)
+	_ clerksync.JobStore     = (*Store)(nil)
 )
 
 // Open returns a Store on coll. If opts is nil, the defaults apply. The collection does

@@ -333,6 +333,7 @@ func (up *upsert) written(outcome clerksync.Outcome) clerksync.Result {
 		}
 		u.IsActive, u.DeletedAt, u.RoleFromClerk, u.Partial = true, time.Time{}, false, false
 		u.ExternalID, u.EmailProven = "", false
+		u.Jobs, u.CreateDue = owedCreate(u.CreateDue), time.Time{}
 		res.User = &u
 	}
 	return res

@@ -205,6 +205,9 @@ func (up *upsert) firstFields() bson.D {
 	if !up.u.RoleFromClerk {
 		text("role", string(up.u.Role))
 	}
+	if !up.u.CreateDue.IsZero() {
+		d = append(d, bson.E{Key: jobPath(clerksync.JobCreate, "due"), Value: up.u.CreateDue})
+	}
 	if l := up.u.Location; l != nil {
 		text("location.country", l.Country)
 		text("location.city", l.City)

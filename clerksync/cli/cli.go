@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -45,6 +46,7 @@ func Main(configure func(*clerksync.Config, *mongostore.Options)) {
 		configure: configure,
 		open:      openMongo,
 		reconcile: (*clerksync.Syncer).Reconcile,
+		buildInfo: debug.ReadBuildInfo,
 	}
 	if configure != nil {
 		env.program = filepath.Base(os.Args[0])
@@ -60,6 +62,7 @@ type environment struct {
 	configure func(*clerksync.Config, *mongostore.Options) // may be nil
 	open      func(context.Context, settings, *mongostore.Options) (database, error)
 	reconcile func(*clerksync.Syncer, context.Context, clerksync.ReconcileOptions) (clerksync.Report, error)
+	buildInfo func() (*debug.BuildInfo, bool)
 	bar       []mpb.ContainerOption
 	program   string // the name of an app's own program; empty for command clerksync
 }
@@ -82,8 +85,18 @@ func commands() []command {
 		{"reconcile", "", runReconcile},
 		{"drift", "", runDrift},
 		{"user", " USER_ID", runUser},
+		{"jobs", " [USER_ID…]", runJobs},
 		{"indexes", "", runIndexes},
+		{"version", "", runVersion},
 	}
+}
+
+func names(commands []command) []string {
+	names := make([]string, len(commands))
+	for i, c := range commands {
+		names[i] = c.name
+	}
+	return names
 }
 
 // call is one run of a command.
@@ -113,6 +126,8 @@ func dispatch(ctx context.Context, env environment, args []string, stdout, stder
 			return print(stdout, help())
 		}
 		name, rest = rest[0], []string{"-help"}
+	case "-version", "--version":
+		name = "version"
 	}
 	for _, c := range commands() {
 		if c.name == name {
@@ -120,7 +135,7 @@ func dispatch(ctx context.Context, env environment, args []string, stdout, stder
 		}
 	}
 	if isWord.MatchString(name) { // anything else might be a secret
-		return usagef("there is no command %q\n%s", name, env.helpHint())
+		return usagef("there is no command %q%s\n%s", name, didYouMean(name, "", names(commands())), env.helpHint())
 	}
 	return usagef("the first argument is not a command\n%s", env.helpHint())
 }

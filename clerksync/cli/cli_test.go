@@ -2,9 +2,13 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"os"
 	"regexp"
+	"runtime"
+	"runtime/debug"
+	"slices"
 	"strings"
 	"testing"
 
@@ -45,10 +49,16 @@ func TestUsage(t *testing.T) {
 		want string
 	}{
 		{"", "no command"},
-		{"recncile", `there is no command "recncile"`},
-		{"help recncile", `there is no command "recncile"`},
+		{"recncile", `there is no command "recncile"; did you mean reconcile?`},
+		{"help recncile", `there is no command "recncile"; did you mean reconcile?`},
+		{"Drift", `there is no command "Drift"; did you mean drift?`},
+		{"backup", "there is no command \"backup\"\n"},
 		{"mongodb://app:" + password + "@host", "the first argument is not a command"},
-		{"drift -nope", "there is no flag -nope"},
+		{"drift -nope", "there is no flag -nope\n"},
+		{"drift -jsno", "there is no flag -jsno; did you mean -json?"},
+		{"reconcile --dryrun", "there is no flag -dryrun; did you mean -dry-run?"},
+		{"version -jason", "there is no flag -jason; did you mean -json?"},
+		{"version now", "takes no arguments"},
 		{"drift -secret-key " + secretKey, "never from flags"},
 		{"drift -mongodb-uri=mongodb://app:" + password + "@host", "never from flags"},
 		{"drift now", "takes no arguments"},
@@ -78,6 +88,10 @@ func TestUsage(t *testing.T) {
 		{"drift -instance prod", "-instance must be the id of a Clerk instance"},
 		{"drift -resume=", "-resume must be"},
 		{"reconcile -max-deactivations 0", "-max-deactivations must be 1 or more"},
+		{"jobs -retry -discard", "-retry and -discard exclude each other"},
+		{"jobs -kind both", "-kind must be create or delete"},
+		{"jobs -limit 0", "-limit must be from 1 to 10000"},
+		{"jobs " + secretKey, "not the id of a Clerk user"},
 		{"reconcile -max-deactivations -2", "-max-deactivations must be 1 or more"},
 		{"reconcile -default-role=", "-default-role must not be empty"},
 		{"user", "takes one argument"},
@@ -100,6 +114,76 @@ func TestUsage(t *testing.T) {
 			o.want(t, exitUsage, tt.want)
 			if o.stdout != "" {
 				t.Error("the error is on standard output")
+			}
+		})
+	}
+}
+
+func TestDidYouMean(t *testing.T) {
+	t.Parallel()
+	names := []string{"inspect", "reconcile", "drift", "user", "indexes", "db"}
+	for typed, want := range map[string]string{
+		"drift": "drift", "dirft": "drift", "drft": "drift", "drifts": "drift", "drizz": "drift", "drizzle": "",
+		"users": "user", "usr": "user", "index": "indexes", "rec": "reconcile", "re": "",
+		"inspekt": "inspect", "INSPECT": "inspect", "bd": "db", "x": "", "": "",
+		"reconciliation": "", "synchronise": "",
+	} {
+		if want != "" {
+			want = "; did you mean " + want + "?"
+		}
+		if got := didYouMean(typed, "", names); got != want {
+			t.Errorf("didYouMean(%q) = %q, want %q", typed, got, want)
+		}
+	}
+	for pair, want := range map[[2]string]int{
+		{"", ""}: 0, {"", "abc"}: 3, {"abc", ""}: 3, {"abc", "acb"}: 1, {"abc", "abd"}: 1, {"kitten", "sitting"}: 3,
+	} {
+		if got := editDistance(pair[0], pair[1]); got != want {
+			t.Errorf("editDistance(%q) = %d, want %d", pair, got, want)
+		}
+	}
+}
+
+func TestVersion(t *testing.T) {
+	t.Parallel()
+	module := func(path, v string) debug.Module { return debug.Module{Path: path, Version: v} }
+	dependency, local := module(modulePath, "v0.3.0"), module("../clerksync-go", "")
+	replaced := dependency
+	replaced.Replace = &local
+	for _, tt := range []struct {
+		name  string
+		built *debug.BuildInfo
+		want  version
+		text  string
+	}{
+		{"release", &debug.BuildInfo{Main: module(modulePath, "v0.1.0")}, version{Version: "v0.1.0"}, "clerksync v0.1.0, go"},
+		{"clone", &debug.BuildInfo{Main: module(modulePath, "(devel)"), Settings: []debug.BuildSetting{
+			{Key: "vcs.revision", Value: "0123456789abcdef"}, {Key: "vcs.modified", Value: "true"},
+		}}, version{Version: "(devel)", Revision: "0123456789abcdef", Modified: true},
+			"clerksync (devel), revision 0123456789ab with changes, go"},
+		{"app", &debug.BuildInfo{Main: module("example.com/app", "v9.9.9"), Deps: []*debug.Module{{Path: "x"}, &dependency}, Settings: []debug.BuildSetting{
+			{Key: "vcs.revision", Value: "0123456789abcdef"},
+		}}, version{Version: "v0.3.0"}, "clerksync v0.3.0, go"},
+		{"app with a replaced module", &debug.BuildInfo{Deps: []*debug.Module{&replaced}}, version{Version: "(devel)"}, "clerksync (devel), go"},
+		{"nothing recorded", nil, version{Version: "unknown"}, "clerksync unknown, go"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t)
+			f.built = tt.built
+			f.vars = nil // it needs no variables
+			o := f.run(t, "version")
+			o.want(t, exitDone, tt.text, runtime.GOOS+"/"+runtime.GOARCH+"\n")
+			if got := f.run(t, "--version"); got != o {
+				t.Errorf("--version prints %v", got)
+			}
+			var got version
+			if err := json.Unmarshal([]byte(f.run(t, "version", "-json").stdout), &got); err != nil {
+				t.Fatal(err)
+			}
+			tt.want.Go, tt.want.Platform = runtime.Version(), runtime.GOOS+"/"+runtime.GOARCH
+			if got != tt.want {
+				t.Errorf("the JSON is %+v, want %+v", got, tt.want)
 			}
 		})
 	}
@@ -151,8 +235,11 @@ func TestReadmeHasEveryFlag(t *testing.T) {
 	want := make(map[string]string)
 	for flag, by := range takenBy {
 		want[flag] = strings.Join(by, ", ")
-		if len(by) == len(commands()) {
+		switch others := slices.DeleteFunc(names(commands()), func(name string) bool { return name == "version" }); {
+		case slices.Equal(by, names(commands())):
 			want[flag] = "all"
+		case slices.Equal(by, others):
+			want[flag] = "all but version"
 		}
 	}
 	got := make(map[string]string)

@@ -28,11 +28,13 @@ func (l *list) Set(value string) error {
 }
 
 // parse adds the flags of s to f, parses args and checks s. Flags may also follow arguments. If
-// args ask for help, parse prints it and done is true.
+// args ask for help, parse prints it and done is true. s is nil if the command needs no settings.
 func (c *call) parse(f *flag.FlagSet, s *settings, args []string) (arguments []string, done bool, err error) {
 	f.Init(c.command.name, flag.ContinueOnError)
 	f.SetOutput(io.Discard) // flag's own messages print all flags
-	s.bind(f)
+	if s != nil {
+		s.bind(f)
+	}
 	for {
 		if err := f.Parse(args); err != nil {
 			if errors.Is(err, flag.ErrHelp) {
@@ -46,6 +48,7 @@ func (c *call) parse(f *flag.FlagSet, s *settings, args []string) (arguments []s
 		arguments, args = append(arguments, f.Arg(0)), f.Args()[1:]
 	}
 	switch {
+	case s == nil:
 	case s.timeout <= 0:
 		return nil, false, c.wrongFlags("-timeout must be more than 0, such as 10s")
 	case given(f)["batch-size"] && s.batchSize < 1:
@@ -101,7 +104,54 @@ func explainFlag(f *flag.FlagSet, err error) string {
 				name, secretKeyVar, mongoURIVar)
 		}
 	}
-	return fmt.Sprintf("there is no flag %s", name)
+	var flags []string
+	f.VisitAll(func(f *flag.Flag) { flags = append(flags, f.Name) })
+	return fmt.Sprintf("there is no flag %s%s", name, didYouMean(strings.TrimLeft(name, "-"), "-", flags))
+}
+
+// didYouMean returns "; did you mean NAME?" with the name that is closest to what was typed, or "" if
+// none is close: at most a third of its letters may differ, or what was typed is its beginning.
+func didYouMean(typed, prefix string, names []string) string {
+	typed = strings.ToLower(typed)
+	best, distance := "", 0
+	for _, name := range names {
+		d := editDistance(typed, name)
+		if len(typed) >= 3 && strings.HasPrefix(name, typed) {
+			d = 1
+		}
+		if 3*d <= len(name)+1 && (best == "" || d < distance) {
+			best, distance = name, d
+		}
+	}
+	if best == "" {
+		return ""
+	}
+	return fmt.Sprintf("; did you mean %s%s?", prefix, best)
+}
+
+// editDistance counts the letters to insert, delete or replace, and the neighbours to swap, to make b
+// of a.
+func editDistance(a, b string) int {
+	before, last := []int(nil), make([]int, len(b)+1)
+	for j := range last {
+		last[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		row := make([]int, len(b)+1)
+		row[0] = i
+		for j := 1; j <= len(b); j++ {
+			replaced := last[j-1]
+			if a[i-1] != b[j-1] {
+				replaced++
+			}
+			row[j] = min(replaced, last[j]+1, row[j-1]+1)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				row[j] = min(row[j], before[j-2]+1)
+			}
+		}
+		before, last = last, row
+	}
+	return last[len(b)]
 }
 
 var (
@@ -111,7 +161,7 @@ var (
 
 // sharedFlags are the flags that the command lines of user and indexes take over from another
 // command.
-var sharedFlags = []string{"env-file", "db", "collection", "timeout", "batch-size", "allow-unique"}
+var sharedFlags = []string{"env-file", "db", "collection", "timeout", "allow-unique"}
 
 // commandLine returns the command line of the command name for the same collection and choices as
 // f, with plus added. No flag holds a secret.
@@ -140,5 +190,5 @@ func takenOver(f *flag.Flag, name string) bool {
 	case "resume", "json", "dry-run":
 		return false
 	}
-	return name == "reconcile" || name == "drift" || slices.Contains(sharedFlags, f.Name)
+	return name == "reconcile" || name == "drift" || name == "jobs" || slices.Contains(sharedFlags, f.Name)
 }

@@ -3,6 +3,7 @@ package cli
 import (
 	"flag"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -12,7 +13,9 @@ var what = map[string]string{
 	"reconcile": "bring the whole collection in step with Clerk",
 	"drift":     "report what a reconcile would change; writes nothing",
 	"user":      "show one record beside Clerk's state of the user",
+	"jobs":      "list what OnCreate and OnDelete still owe, or failed at; retry or discard it",
 	"indexes":   "list the collection's indexes, and make the one on clerkId",
+	"version":   "print the version",
 }
 
 // help explains the program.
@@ -45,20 +48,63 @@ From a clone of the module: go run ./clerksync/cmd/clerksync drift
 }
 
 const variablesHelp = `Variables, from the environment or from .env in the working directory (the environment wins):
-  CLERK_SECRET_KEY     sk_test_… or sk_live_…: Clerk Dashboard > Configure > API keys
+` + clerkVariables + mongoVariables
+
+const (
+	clerkVariables = `  CLERK_SECRET_KEY     sk_test_… or sk_live_…: Clerk Dashboard > Configure > API keys
   CLERK_API_URL        Clerk's Backend API (default https://api.clerk.com)
-  MONGODB_URI          mongodb://… or mongodb+srv://…
+`
+	mongoVariables = `  MONGODB_URI          mongodb://… or mongodb+srv://…
   MONGODB_DATABASE     the database (default the one in the path of MONGODB_URI); -db wins
   MONGODB_COLLECTION   the collection (default users); -collection wins
 Secrets are read from there only and never printed. In .env, put a value with a $ in single quotes.
 `
+)
+
+// commandVariables are the variables that each command reads. Others read them all.
+var commandVariables = map[string]string{
+	"jobs":    strings.Replace(variablesHelp, clerkVariables, "", 1),
+	"indexes": strings.Replace(variablesHelp, clerkVariables, "", 1),
+	"version": "",
+}
 
 const exitHelp = `Exit status:
-  0    done; drift and user: everything is in step; inspect: nothing needs a decision
+  0    done; drift and user: everything is in step; inspect: nothing needs a decision;
+       jobs: none has failed
   1    an error, an incomplete run, or users that could not be written
-  2    drift and user: not in step; inspect: something needs a decision
+  2    drift and user: not in step; inspect: something needs a decision; jobs: some have
+       failed
   64   wrong flags or variables; nothing was done
 `
+
+// commandExits are the exit statuses of each command. Others have all of exitHelp.
+var commandExits = map[string]string{
+	"inspect": exitStatus("nothing needs a decision", "an error", "something needs a decision"),
+	"reconcile": exitStatus("done, or what a dry run would do is reported",
+		"an error, an incomplete run, or users that could not be written", ""),
+	"drift":   exitStatus("everything is in step", "an error, or an incomplete run", "not in step"),
+	"user":    exitStatus("the record is in step", "an error, or neither Clerk nor the collection has the user", "not in step"),
+	"jobs":    exitStatus("done, and no job has failed", "an error, or more jobs than it shows or changes", "some jobs have failed"),
+	"indexes": exitStatus("done", "an error", ""),
+	"version": "",
+}
+
+// exitStatus is the part of a command's help about its exit status. An empty text leaves a line out.
+func exitStatus(done, failed, differ string) string {
+	text := "Exit status:\n"
+	for _, line := range []struct {
+		code int
+		text string
+	}{
+		{exitDone, done}, {exitFailed, failed}, {exitDiffer, differ},
+		{exitUsage, "wrong flags or variables; nothing was done"},
+	} {
+		if line.text != "" {
+			text += fmt.Sprintf("  %-4d %s\n", line.code, line.text)
+		}
+	}
+	return text
+}
 
 // details explain each command.
 var details = map[string]string{
@@ -122,9 +168,28 @@ indexes first. The output holds personal data.
 Clerk's side is made by the standard mapping, or by the Map and the RoleOf of the program
 that calls cli.Main.
 `,
+	"jobs": `Lists the jobs of an app that has an OnCreate or an OnDelete: those that have failed, are
+due, are running, or wait for their next attempt or for DeleteDelay. It reads the whole
+collection once, in at most half an hour; of users whom you name, only their records,
+and it lists jobs that have ended too. It shows 50 jobs, and counts all. Failed ones come
+first, then those that have been due longest.
+
+-retry makes the failed jobs due again, with all their attempts; -discard ends them for
+good. Of the users whom you name, both take jobs that are due or waiting too, and -retry
+those that were discarded. A running job is left alone. One run changes at most 10,000
+jobs, and exits with 1 if there are more, or if a user named has no such job.
+
+The command itself runs no job: the app does, in RunJobs, DrainJobs or at the user's
+next visit. If your app has Fields, use a program of your own that calls cli.Main with
+them. If its Options have EraseOnDelete, do so too, or give -erase-on-delete: a deleted
+record is erased when its job ends. CLERK_SECRET_KEY is not needed.
+`,
 	"indexes": `Lists the indexes of the collection and says which one clerksync relies on. If that
 one is missing, it is made. If records or other indexes prevent that, the error says
-what to do. CLERK_SECRET_KEY is not needed.
+what to do. Clerk is not asked.
+`,
+	"version": `Prints the version of clerksync, the revision if it was built from a clone, and the Go
+version. In an app's own program it is the version of the clerksync module.
 `,
 }
 
@@ -145,15 +210,77 @@ var examples = map[string]string{
 	"user": `  clerksync user user_2abcDEF
   clerksync user user_2abcDEF -json | jq -r .verdict
 `,
+	"jobs": `  clerksync jobs || mail -s "clerksync: failed jobs" ops@example.com    # in cron
+  clerksync jobs -retry                                            # all that have failed
+  clerksync jobs -discard -kind create user_2abcDEF
+  clerksync jobs -json | jq '.jobs[] | select(.state == "failed") | .clerkId'
+`,
 	"indexes": `  clerksync indexes -db app
 `,
+	"version": `  clerksync version
+  clerksync version -json | jq -r .version
+`,
+}
+
+// unused are flags that a command accepts without need, so that scripts can pass the same flags to
+// each command. Its help does not have them.
+var unused = map[string][]string{
+	"inspect": {"batch-size"},
+	"user":    {"batch-size"},
+	"jobs":    {"batch-size"},
+	"indexes": {"batch-size"},
 }
 
 // help explains a command. f has its flags.
 func (c command) help(f *flag.FlagSet) string {
-	var flags strings.Builder
-	f.SetOutput(&flags)
-	f.PrintDefaults()
-	return fmt.Sprintf("clerksync %s: %s.\n\nUsage: clerksync %[1]s%[3]s [flags]\n\n%s\nFlags:\n%s\n%s\n%s\nExamples:\n%s",
-		c.name, what[c.name], c.args, details[c.name], flags.String(), variablesHelp, exitHelp, examples[c.name])
+	parts := []string{
+		fmt.Sprintf("clerksync %s: %s.", c.name, what[c.name]),
+		fmt.Sprintf("Usage: clerksync %s%s [flags]", c.name, c.args),
+		details[c.name],
+		"Flags:\n" + c.flagsHelp(f),
+		partOf(commandVariables, c.name, variablesHelp),
+		partOf(commandExits, c.name, exitHelp),
+		"Examples:\n" + examples[c.name],
+	}
+	parts = slices.DeleteFunc(parts, func(part string) bool { return part == "" })
+	for i := range parts {
+		parts[i] = strings.TrimSpace(parts[i])
+	}
+	return strings.Join(parts, "\n\n") + "\n"
+}
+
+// partOf is a part of a command's help.
+func partOf(parts map[string]string, name, otherwise string) string {
+	if part, ok := parts[name]; ok {
+		return part
+	}
+	return otherwise
+}
+
+// flagWidth is how long a line about a flag may be.
+const flagWidth = 84
+
+// flagsHelp describes the flags: each on a line, and its meaning on the lines below.
+func (c command) flagsHelp(f *flag.FlagSet) string {
+	var b strings.Builder
+	f.VisitAll(func(f *flag.Flag) {
+		if slices.Contains(unused[c.name], f.Name) {
+			return
+		}
+		value, text := flag.UnquoteUsage(f)
+		b.WriteString(strings.TrimRight("  -"+f.Name+" "+value, " ") + "\n")
+		if !slices.Contains([]string{"", "0", "0s", "false"}, f.DefValue) {
+			text += " (default " + f.DefValue + ")"
+		}
+		line := "       "
+		for word := range strings.FieldsSeq(text) {
+			if len(line)+1+len(word) > flagWidth {
+				b.WriteString(line + "\n")
+				line = "       "
+			}
+			line += " " + word
+		}
+		b.WriteString(line + "\n")
+	})
+	return b.String()
 }

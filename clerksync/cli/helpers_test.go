@@ -10,6 +10,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -45,6 +46,7 @@ type fixture struct {
 	clerk *fakeclerk.Server
 	db    *fakeDatabase
 	vars  map[string]string
+	built *debug.BuildInfo // nil: the build recorded nothing
 	env   environment
 }
 
@@ -72,6 +74,7 @@ func newFixture(t *testing.T) *fixture {
 			return f.db, f.db.openErr
 		},
 		reconcile: (*clerksync.Syncer).Reconcile,
+		buildInfo: func() (*debug.BuildInfo, bool) { return f.built, f.built != nil },
 	}
 	return f
 }

@@ -81,6 +81,7 @@ func eachUser(ctx context.Context, env environment, config clerksync.Config, sho
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	outage := &outage{env: env, note: show.note}
+	config.OnCreate, config.OnDelete = nil, nil // nothing is made
 	syncer, err := newSyncer(env, config, usersOnly{visit: visit, fail: cancel}, show, outage)
 	if err != nil {
 		return err

@@ -29,8 +29,11 @@ func (r *reconcileFlags) bindShared(f *flag.FlagSet) {
 	f.StringVar(&o.InstanceID, "instance", "", "refuse to work with a Clerk instance other than this `id`, ins_…")
 	f.DurationVar(&o.Holdback, "holdback", 0,
 		"never treat a record as one of a deleted user for this long after it was created, adopted or confirmed; 0s means none (default 10m0s)")
-	f.BoolVar(&o.IgnoreUnlinked, "ignore-unlinked", false,
-		"create users even if a record without a clerkId has their e-mail address: they then have two records")
+	creates := "create users even if a record without a clerkId has their e-mail address: they then have two records"
+	if r.drift {
+		creates = "count users as missing even if a record without a clerkId has their e-mail address"
+	}
+	f.BoolVar(&o.IgnoreUnlinked, "ignore-unlinked", false, creates)
 	f.IntVar(&o.PageSize, "page-size", 0, "`users` in one request to Clerk, from 1 to 500 (default 500)")
 	f.IntVar(&o.Writers, "writers", 0, "how many `pages` to compare at the same time, from 1 to 64 (default 4)")
 	f.Float64Var(&o.RequestsPerSecond, "rate", 0, "`requests` to Clerk per second; Clerk's limit is for your app and this command together "+
@@ -192,7 +195,7 @@ func (r *reconcileFlags) conclude(
 		collection:  r.settings.name(),
 	}
 	if r.settings.json {
-		if err := printJSON(c.stdout, report); err != nil {
+		if err := printJSON(c.stdout, reportJSON{report, report.Duration.Seconds()}); err != nil {
 			return err
 		}
 		return result.endOfJSON(c)

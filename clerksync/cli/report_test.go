@@ -97,6 +97,9 @@ func TestReports(t *testing.T) {
 			if diff := cmp.Diff(tt.report, got, cmpopts.EquateEmpty()); diff != "" {
 				t.Errorf("the JSON is another report (-want +got):\n%s", diff)
 			}
+			if want := fmt.Sprintf(`"durationSeconds": %v`+"\n", tt.report.Duration.Seconds()); !strings.Contains(j.stdout, want) {
+				t.Errorf("the JSON does not have %s:\n%s", want, j.stdout)
+			}
 		})
 	}
 }

@@ -84,6 +84,7 @@ func runUser(ctx context.Context, c *call, args []string) (err error) {
 // askClerk returns the record that config makes of Clerk's state, or nil if Clerk does not have the
 // user.
 func askClerk(ctx context.Context, c *call, config clerksync.Config, id string) (_ *clerksync.User, err error) {
+	config.OnCreate, config.OnDelete = nil, nil // nothing is made but this copy in memory
 	store := &offered{Store: memstore.New()}
 	store.Now = c.env.now
 	syncer, err := newSyncer(c.env, config, store, newProgress(c.env, c.stderr), nil)

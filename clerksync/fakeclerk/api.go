@@ -2,16 +2,21 @@ package fakeclerk
 
 import (
 	"bytes"
+	"cmp"
 	"io"
 	"net/http"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
 )
 
-// handler returns the Backend API. Calls takes the routes' patterns.
+// handler returns the Backend API and the control API. Calls takes the patterns of the Backend API.
 func (s *Server) handler() http.Handler {
 	mux := http.NewServeMux()
+	control := s.control()
+	mux.Handle(controlPath, control)
+	mux.Handle(controlPath+"/", control)
 	for pattern, serve := range map[string]func(*http.Request) answer{
 		"GET /v1/users":                 s.listUsers,
 		"POST /v1/users":                s.postUser,
@@ -24,6 +29,7 @@ func (s *Server) handler() http.Handler {
 		"PATCH /v1/users/{id}/metadata": s.mergeMetadata,
 		"PUT /v1/users/{id}/metadata":   s.replaceMetadata,
 		jwksRoute:                       s.getJWKS,
+		publicJWKSRoute:                 s.getJWKS,
 		"/":                             s.noRoute,
 	} {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
@@ -39,6 +45,8 @@ func (s *Server) handler() http.Handler {
 
 // serve counts a request and answers it: with the fault that SetFault chose, or as Clerk would.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request, pattern string, route func(*http.Request) answer) {
+	status := 0 // no answer
+	defer func() { s.logRequest(r, status) }()
 	// Read the body first: until then, net/http does not notice that the client has gone.
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
@@ -48,15 +56,13 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, pattern string, r
 
 	s.mu.Lock()
 	s.calls[pattern]++
-	choose := s.fault
+	choose, down := s.fault, s.outage.now(s.Now())
 	s.mu.Unlock()
 	var fault *Fault
 	if choose != nil {
 		fault = choose(r)
 	}
-	if fault == nil {
-		fault = &Fault{}
-	}
+	fault = cmp.Or(fault, down, &Fault{})
 	if fault.Hang {
 		s.wait(r, nil)
 	}
@@ -80,7 +86,8 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, pattern string, r
 		fault.BeforeSend()
 	}
 	s.wait(r, elapsed)
-	if a.status == http.StatusTooManyRequests {
+	status = a.status
+	if status == http.StatusTooManyRequests {
 		s.mu.Lock()
 		s.limited++
 		s.mu.Unlock()
@@ -91,6 +98,9 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, pattern string, r
 // answer makes the answer that Clerk would give: it checks the key and the rate limit, then calls
 // the route.
 func (s *Server) answer(r *http.Request, pattern string, route func(*http.Request) answer) answer {
+	if pattern == publicJWKSRoute {
+		return route(r)
+	}
 	header := r.Header.Get("Authorization")
 	scheme, key, _ := strings.Cut(header, " ")
 	switch {
@@ -148,8 +158,26 @@ func (s *Server) wait(r *http.Request, done <-chan struct{}) {
 	}
 }
 
-// noRoute answers requests for paths that Clerk or fakeclerk does not have.
-func (s *Server) noRoute(*http.Request) answer {
+// logRequest writes the line of a request to the log. The status is 0 if it got no answer.
+func (s *Server) logRequest(r *http.Request, status int) {
+	if s.logger != nil {
+		s.logger.InfoContext(r.Context(), "request", "method", r.Method, "path", r.URL.Path, "status", status)
+	}
+}
+
+// organizationPath matches the endpoints of organizations.
+var organizationPath = regexp.MustCompile(`^/v1/(organizations|organization_[a-z]+|users/[^/]+/organization_[a-z]+)(/|$)`)
+
+// noRoute answers requests for paths that Clerk or fakeclerk does not have. To the endpoints of
+// organizations it gives the answer of an instance that has the feature off. The code and the texts
+// are those that users have reported; Clerk's documentation does not have them.
+func (s *Server) noRoute(r *http.Request) answer {
+	if organizationPath.MatchString(r.URL.Path) {
+		return s.refuse(http.StatusForbidden, apiError{
+			Code: "organization_not_enabled_in_instance", Message: "access denied",
+			LongMessage: "The organizations feature is not enabled for this instance.",
+		})
+	}
 	return s.refuse(http.StatusNotFound, apiError{
 		Code: "resource_not_found", Message: "not found",
 		LongMessage: "The resource was not found, or fakeclerk does not have it",

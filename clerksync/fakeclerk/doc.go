@@ -15,6 +15,7 @@
 //   - [Server.SetFault] makes the Backend API fail: with errors, rate limits, a proxy's error page,
 //     wrong or broken answers, delays, or no answer at all.
 //   - [Server.Calls] reports how many requests your code has made.
+//   - [Config.Addr] and the control API ([ControlHelp]) let other programs use the server.
 //
 // # A test
 //
@@ -64,10 +65,24 @@
 // Some code reads the real time, such as svix-go's Verify and the official SDK's middleware. For
 // such code, keep the Clock within a few seconds of the real time, or run the server without one.
 //
+// # Other programs
+//
+// Command clerksync/cmd/fakeclerk serves a fake Clerk at a fixed address, for apps in any language and
+// for Clerk's own command line:
+//
+//	go run github.com/clerksync/clerksync-go/clerksync/cmd/fakeclerk@latest \
+//		-users 3 -webhook http://127.0.0.1:8080/api/webhooks/clerk
+//
+// Every Server, also one in a test, has a control API at [Server.ControlURL] for what Clerk's Backend
+// API cannot do: people who sign up and sign in, session tokens, outages, and webhooks that are lost,
+// doubled, late or out of order. [ControlHelp] lists its routes. It needs no key; a Server listens on
+// the loopback interface only. [Server.Environ] is the environment of an app that uses the server.
+//
 // # What it does not model
 //
-// It models users. Of sessions, it models only the session.created event. It does not have
-// organizations, sign-in flows, the Frontend API or the Dashboard.
+// It models users. Of sessions, it models only the session.created event. It does not have sign-in
+// flows or the Dashboard, and of the Frontend API only the JWKS. Organizations are switched off: their
+// endpoints answer 403, as Clerk's do then.
 //
 // Its behaviour follows Clerk's OpenAPI files (https://github.com/clerk/openapi-specs, version
 // 2026-05-12 of the Backend API) and Svix's documentation (https://docs.svix.com). If they do not

@@ -8,6 +8,7 @@ import (
 	"log"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"time"
 
 	"github.com/clerk/clerk-sdk-go/v2"
@@ -179,4 +180,33 @@ func ExampleServer_SetFault() {
 	// 429 Retry-After 2
 	// <html>502</html>
 	// true
+}
+
+// Other programs use the control API. Here, somebody signs up and signs in.
+func ExampleServer_ControlURL() {
+	srv, err := fakeclerk.Start(fakeclerk.Config{Addr: "127.0.0.1:0"}) // a program of its own has a fixed port
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer srv.Close()
+	post := func(route, body string, to any) {
+		res, err := http.Post(srv.ControlURL()+route, "application/json", strings.NewReader(body))
+		if err != nil {
+			log.Fatal(err)
+		}
+		defer res.Body.Close()
+		if err := json.NewDecoder(res.Body).Decode(to); err != nil {
+			log.Fatal(err)
+		}
+	}
+	var ada clerk.User
+	post("/users", `{"first_name": "Ada", "email": "ada@example.com"}`, &ada)
+	var session struct {
+		UserID string `json:"user_id"`
+		Token  string `json:"token"`
+	}
+	post("/sessions", `{"user_id": "`+ada.ID+`", "seconds": 3600}`, &session)
+	fmt.Println(*ada.FirstName, session.UserID == ada.ID, strings.Count(session.Token, "."))
+	// Output:
+	// Ada true 2
 }

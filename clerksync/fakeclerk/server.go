@@ -1,15 +1,18 @@
 package fakeclerk
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -19,7 +22,8 @@ type Server struct {
 	secretKey  string
 	instanceID string
 	issuer     string
-	limit      int // Backend API requests per rateWindow; negative: unlimited
+	limit      int          // Backend API requests per rateWindow; negative: unlimited
+	logger     *slog.Logger // may be nil
 
 	time      timeSource
 	isClocked bool // time is a Clock
@@ -45,6 +49,10 @@ type Server struct {
 	endpoints []*Endpoint
 	seq       uint64        // of deliveries
 	changed   chan struct{} // closed and replaced when a delivery starts, ends or is scheduled
+
+	// The control API sets these.
+	outage outage
+	plan   []Delivery // how the next messages are delivered, one each
 }
 
 // DefaultSecretKey is the secret key of a [Server] if Config.SecretKey is empty.
@@ -62,6 +70,15 @@ const (
 // Clerk's own rate limit.
 type Config struct {
 	_ [0]func() // requires field names in literals
+
+	// Addr is the address to listen on, a loopback address and a port: "127.0.0.1:4455". A fixed port
+	// lets other programs be configured before the server starts. Start refuses other addresses, because
+	// whoever reaches the server can sign in as anyone. Defaults to "127.0.0.1:0", which is a free port.
+	Addr string
+
+	// Logger gets a line for each request to the Backend API and each attempt to deliver a webhook, with
+	// its status: no bodies, keys or queries. Defaults to none.
+	Logger *slog.Logger
 
 	// Clock is the source of all the server's times: timestamps, tokens, the rate limit and webhook
 	// deliveries. With a Clock, webhooks are delivered only inside Clock.Advance, [Server.Deliver] and
@@ -99,9 +116,15 @@ type Config struct {
 	Population int
 }
 
-// Start starts a Clerk instance on a free port of 127.0.0.1. The caller must close it. The only
-// possible error is that the server cannot listen.
+// Start starts a Clerk instance. The caller must close it. The only possible error is that the server
+// cannot listen on Config.Addr: it is malformed, not a loopback address, or taken. If it is taken,
+// errors.Is finds [syscall.EADDRINUSE], except on Windows.
 func Start(cfg Config) (*Server, error) {
+	// net/http/httptest would register a flag in every program that imports this package.
+	listener, err := listen(cmp.Or(cfg.Addr, "127.0.0.1:0"))
+	if err != nil {
+		return nil, err
+	}
 	ids := newIDSource(cfg.Seed)
 	cfg = cfg.withDefaults(ids)
 	s := &Server{
@@ -109,6 +132,7 @@ func Start(cfg Config) (*Server, error) {
 		instanceID: cfg.InstanceID,
 		issuer:     issuerOf(cfg.InstanceID, cfg.isProduction()),
 		limit:      cfg.RateLimit,
+		logger:     cfg.Logger,
 		time:       realTime{},
 		ids:        ids,
 		client:     newDeliveryClient(),
@@ -124,12 +148,6 @@ func Start(cfg Config) (*Server, error) {
 	s.users.population = newPopulation(cfg.Population, cfg.Seed, s.Now(), ids)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 
-	// net/http/httptest would register a flag in every program that imports this package.
-	listener, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		s.cancel()
-		return nil, fmt.Errorf("fakeclerk: %w", err)
-	}
 	s.url = "http://" + listener.Addr().String()
 	s.http = &http.Server{Handler: s.handler(), ReadHeaderTimeout: time.Minute}
 	go func() {
@@ -137,6 +155,27 @@ func Start(cfg Config) (*Server, error) {
 		_ = s.http.Serve(listener) // until Close
 	}()
 	return s, nil
+}
+
+// listen listens on a loopback address.
+func listen(addr string) (net.Listener, error) {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, fmt.Errorf("fakeclerk: Addr %q is not host:port, such as 127.0.0.1:4455: %w", addr, err)
+	}
+	if ip := net.ParseIP(host); host != "localhost" && !ip.IsLoopback() {
+		return nil, fmt.Errorf("fakeclerk: Addr %q is not a loopback address: whoever reaches a fake Clerk can sign in as anyone; "+
+			"use 127.0.0.1:%s, or a tunnel to it", addr, port)
+	}
+	listener, err := new(net.ListenConfig).Listen(context.Background(), "tcp", addr)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("fakeclerk: Addr %s is taken: stop the program that listens there, or choose another port; "+
+			"0 is a free one: %w", addr, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("fakeclerk: cannot listen on Addr %s: %w", addr, err)
+	}
+	return listener, nil
 }
 
 // Close stops the server. It closes connections, cancels requests and deliveries in progress, drops

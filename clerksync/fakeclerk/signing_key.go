@@ -106,7 +106,11 @@ func sign(header, claims map[string]any, algorithm string, key *rsa.PrivateKey) 
 	return input + "." + encode(signature), nil
 }
 
-const jwksRoute = "GET /v1/jwks"
+// The keys are served by the Backend API and, without a key, where the Frontend API has them.
+const (
+	jwksRoute       = "GET /v1/jwks"
+	publicJWKSRoute = "GET /.well-known/jwks.json"
+)
 
 // getJWKS is GET /jwks.
 func (s *Server) getJWKS(*http.Request) answer {

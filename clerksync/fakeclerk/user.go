@@ -63,6 +63,12 @@ func (s *Server) UnbanUser(id string) error {
 // the whole user and the session's latest_activity, and then user.updated. Clerk does not document
 // that a sign-in moves updated_at, but appears to do so. The only error is [ErrUserNotFound].
 func (s *Server) SignIn(id string) error {
+	_, err := s.signIn(id)
+	return err
+}
+
+// signIn is SignIn. It returns the id of the session.
+func (s *Server) signIn(id string) (sessionID string, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	u, err := s.change(id, true, func(u *UserObject) {
@@ -70,11 +76,12 @@ func (s *Server) SignIn(id string) error {
 		u.LastSignInAt, u.LastActiveAt = &now, &now
 	})
 	if err != nil {
-		return err
+		return "", err
 	}
-	s.emit("session.created", s.newSession(u))
+	session := s.newSession(u)
+	s.emit("session.created", session)
 	s.emit("user.updated", u)
-	return nil
+	return session.ID, nil
 }
 
 // DeleteUser deletes a user for good and sends user.deleted, which carries only the id and, if there

@@ -257,6 +257,7 @@ func (c *claimed) attempt(ctx context.Context) Attempt {
 // finish records an attempt and schedules the next one, if there is to be one.
 func (c *claimed) finish(a Attempt) {
 	e, d, m := c.endpoint, c.delivery, c.delivery.message
+	e.logAttempt(m, a)
 	e.s.mu.Lock()
 	defer e.s.mu.Unlock()
 	e.inFlight--
@@ -274,6 +275,18 @@ func (c *claimed) finish(a Attempt) {
 	}
 	e.arm()
 	e.s.notify()
+}
+
+// logAttempt writes the line of an attempt to the log. The status is 0 if there was no answer.
+func (e *Endpoint) logAttempt(m *message, a Attempt) {
+	if e.s.logger == nil {
+		return
+	}
+	args := []any{"type", m.sent.Type, "message", m.sent.ID, "status", a.Status}
+	if a.Err != nil {
+		args = append(args, "error", a.Err)
+	}
+	e.s.logger.InfoContext(e.s.ctx, "webhook", args...)
 }
 
 // newDeliveryClient returns the client that posts webhooks. It does not follow redirects and ignores

@@ -79,15 +79,17 @@ func (s *Server) AddEndpoint(url string, opts EndpointOptions) *Endpoint {
 		secrets:     []secret{{value: opts.Secret}},
 		byID:        make(map[string]*message),
 	}
-	mustEndpoint(url, opts.Secret)
+	if err := checkEndpoint(url, opts.Secret); err != nil {
+		panic(err)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.endpoints = append(s.endpoints, e)
 	return e
 }
 
-// mustEndpoint panics if a URL or a secret is malformed.
-func mustEndpoint(endpoint, secret string) {
+// checkEndpoint returns an error if a URL or a secret is malformed.
+func checkEndpoint(endpoint, secret string) error {
 	u, err := url.Parse(endpoint)
 	if err == nil && (u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
 		err = fmt.Errorf("not an http or https URL: %q", endpoint)
@@ -96,8 +98,9 @@ func mustEndpoint(endpoint, secret string) {
 		_, err = svix.NewWebhook(secret)
 	}
 	if err != nil {
-		panic(fmt.Errorf("fakeclerk: webhook endpoint: %w", err))
+		return fmt.Errorf("fakeclerk: webhook endpoint: %w", err)
 	}
+	return nil
 }
 
 // Secret returns the signing secret ("whsec_…") that the app verifies webhooks with. After
@@ -120,7 +123,7 @@ func (e *Endpoint) RotateSecret() string {
 }
 
 // SetPolicy makes f decide how each new message is delivered. A nil f removes the policy. Replays are
-// delivered at once and do not go through f. The server calls f as the event happens, so f must not
+// delivered at once and do not go through f. What the control API has planned for a message wins. The server calls f as the event happens, so f must not
 // call methods of the Server or the Endpoint.
 func (e *Endpoint) SetPolicy(f func(m Message) Delivery) {
 	e.s.mu.Lock()
@@ -219,13 +222,17 @@ func (e *Endpoint) Messages() []Message {
 	return list
 }
 
-// accept schedules the deliveries of a new message as the policy says. The caller holds s.mu.
-func (e *Endpoint) accept(msg Message) {
+// accept schedules the deliveries of a new message: as planned by the control API, or else as the
+// policy says. The caller holds s.mu.
+func (e *Endpoint) accept(msg Message, planned *Delivery) {
 	m := &message{sent: msg}
 	e.messages = append(e.messages, m)
 	e.byID[msg.ID] = m
 	var how Delivery
-	if e.policy != nil {
+	switch {
+	case planned != nil:
+		how = *planned
+	case e.policy != nil:
 		how = e.policy(msg)
 	}
 	if how.Drop {

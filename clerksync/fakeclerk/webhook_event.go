@@ -65,6 +65,7 @@ func (s *Server) Send(eventType string, data any) (messageID string, err error) 
 func (s *Server) emit(eventType string, data any) (messageID string) {
 	id := s.ids.id("msg_")
 	var body []byte
+	var planned *Delivery
 	for _, e := range s.endpoints {
 		if len(e.events) > 0 && !slices.Contains(e.events, eventType) {
 			continue
@@ -72,8 +73,11 @@ func (s *Server) emit(eventType string, data any) (messageID string) {
 		now := s.Now()
 		if body == nil {
 			body = mustMarshal(newEnvelope(eventType, s.instanceID, now, forEvent(data)))
+			if len(s.plan) > 0 {
+				planned, s.plan = &s.plan[0], s.plan[1:]
+			}
 		}
-		e.accept(Message{ID: id, Type: eventType, Body: body, CreatedAt: now, State: Pending})
+		e.accept(Message{ID: id, Type: eventType, Body: body, CreatedAt: now, State: Pending}, planned)
 	}
 	return id
 }

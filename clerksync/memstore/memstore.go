@@ -1,6 +1,6 @@
 // Package memstore keeps records in memory. It is the reference implementation of
-// [clerksync.Store], [clerksync.BatchStore] and [clerksync.RestoreStore], and the Store for an
-// app's unit tests.
+// [clerksync.Store], [clerksync.BatchStore], [clerksync.RestoreStore] and [clerksync.JobStore],
+// and the Store for an app's unit tests.
 //
 // It behaves like a Store on a database, down to the precision of its times, and passes the same
 // conformance suite, package storetest. Do not use it in production: the records are gone when
@@ -29,8 +29,8 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync"
 )
 
-// Store is a [clerksync.BatchStore] and a [clerksync.RestoreStore] in memory. Create one with
-// [New]. It is safe for concurrent use, and everything it returns is a copy.
+// Store is a [clerksync.BatchStore], a [clerksync.RestoreStore] and a [clerksync.JobStore] in
+// memory. Create one with [New]. It is safe for concurrent use, and everything it returns is a copy.
 type Store struct {
 	// Now is the clock. CreatedAt and UpdatedAt come from it, and [clerksync.Decide] uses it
 	// to detect confirmations from the future. Set it before the first use.
@@ -54,6 +54,7 @@ type Store struct {
 var (
 	_ clerksync.BatchStore   = (*Store)(nil)
 	_ clerksync.RestoreStore = (*Store)(nil)
+	_ clerksync.JobStore     = (*Store)(nil)
 )
 
 // New returns an empty Store.
@@ -102,6 +103,7 @@ func (s *Store) upsert(u *clerksync.User) (clerksync.Result, error) {
 	case clerksync.Created:
 		r = s.newRecord(u.ClerkID, now)
 		r.Role, r.Location, r.IsActive = u.Role, u.Location, true
+		owe(r, clerksync.JobCreate, clerksync.JobState{Due: u.CreateDue})
 		write(r, u)
 	case clerksync.Updated:
 		r.UpdatedAt = now
@@ -126,31 +128,46 @@ func (s *Store) upsert(u *clerksync.User) (clerksync.Result, error) {
 // Deactivate implements [clerksync.Store]. A zero at means now. Result.User is nil unless the
 // record was deleted before, as in mongostore.
 func (s *Store) Deactivate(ctx context.Context, clerkID string, at time.Time) (clerksync.Result, error) {
+	res, _, err := s.deactivate(ctx, clerkID, at, time.Time{})
+	return res, err
+}
+
+// DeactivateOwing implements [clerksync.JobStore]. externalID has no effect: this Store does not
+// adopt.
+func (s *Store) DeactivateOwing(ctx context.Context, clerkID, _ string, at, due time.Time) (clerksync.Result, clerksync.Owing, error) {
+	return s.deactivate(ctx, clerkID, at, due)
+}
+
+// deactivate owes a delete job if due is not zero.
+func (s *Store) deactivate(ctx context.Context, clerkID string, at, due time.Time) (clerksync.Result, clerksync.Owing, error) {
 	if err := ctxErr(ctx); err != nil {
-		return clerksync.Result{}, err
+		return clerksync.Result{}, 0, err
 	}
 	if clerkID == "" {
-		return clerksync.Result{}, errors.New("memstore: Deactivate needs a ClerkID")
+		return clerksync.Result{}, 0, errors.New("memstore: Deactivate needs a ClerkID")
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
-	now := s.now()
+	now, owing := s.now(), clerksync.OwesNone
 	if at.Before(time.Unix(0, 0)) {
 		at = now
 	}
-	r := s.records[clerkID].Clone()
-	if r == nil {
-		r = s.newRecord(clerkID, now)
-	}
 	res := clerksync.Result{Outcome: clerksync.Deactivated}
-	if r.DeletedAt.IsZero() {
-		r.IsActive, r.DeletedAt, r.UpdatedAt = false, canonical(at), now
-		s.records[clerkID] = r
-		return res, nil
+	r := s.records[clerkID].Clone()
+	switch {
+	case r == nil:
+		r = s.newRecord(clerkID, now)
+	case !r.DeletedAt.IsZero():
+		res.User = r
+		return res, owing, nil
+	case !due.IsZero():
+		owing = clerksync.OwesJob
+		owe(r, clerksync.JobDelete, clerksync.JobState{Due: due, DeletedAt: at})
 	}
-	res.User = r
-	return res, nil
+	r.IsActive, r.DeletedAt, r.UpdatedAt = false, canonical(at), now
+	s.records[clerkID] = r
+	return res, owing, nil
 }
 
 // Restore implements [clerksync.RestoreStore].
@@ -164,11 +181,16 @@ func (s *Store) Restore(ctx context.Context, clerkID string, before time.Time) (
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
-	r := s.records[clerkID].Clone()
+	r, now := s.records[clerkID].Clone(), s.now()
 	if r == nil || r.DeletedAt.IsZero() || !r.DeletedAt.Before(canonical(before)) {
 		return false, nil
 	}
-	r.IsActive, r.DeletedAt, r.UpdatedAt, r.ClerkUpdatedAt = true, time.Time{}, s.now(), time.Time{}
+	job := r.Jobs.Of(clerksync.JobDelete)
+	if job.Token != "" && job.Due.After(now) { // it is running
+		return false, nil
+	}
+	owe(r, clerksync.JobDelete, clerksync.JobState{Attempt: job.Attempt})
+	r.IsActive, r.DeletedAt, r.UpdatedAt, r.ClerkUpdatedAt = true, time.Time{}, now, time.Time{}
 	s.records[clerkID] = r
 	return true, nil
 }
@@ -269,7 +291,7 @@ func (s *Store) Edit(clerkID string, f func(*clerksync.User)) error {
 	u := stored.Clone()
 	f(u)
 	u.ID, u.ClerkID, u.RoleFromClerk, u.Partial, u.Omit = stored.ID, clerkID, false, false, nil
-	u.ExternalID, u.EmailProven = "", false
+	u.ExternalID, u.EmailProven, u.CreateDue = "", false, time.Time{}
 	r, err := u.Canonical()
 	if err != nil {
 		return fmt.Errorf("memstore: %w", err)

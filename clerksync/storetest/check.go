@@ -106,8 +106,8 @@ func (c *check) wellFormed(method, id string, u *clerksync.User) {
 		c.errorf("%s of %q: RoleFromClerk %t, Partial %t, Omit %v, ExternalID %q, EmailProven %t: want none of them in a record",
 			method, id, u.RoleFromClerk, u.Partial, u.Omit, u.ExternalID, u.EmailProven)
 	}
-	if u.ExternalID != "" || u.EmailProven {
-		c.errorf("%s of %q: ExternalID %q, EmailProven %t: want neither in a record", method, id, u.ExternalID, u.EmailProven)
+	if !u.CreateDue.IsZero() || u.Jobs != nil && *u.Jobs == (clerksync.Jobs{}) {
+		c.errorf("%s of %q: CreateDue %v, Jobs %+v: want no CreateDue in a record, and no Jobs if there are none", method, id, u.CreateDue, u.Jobs)
 	}
 	for _, fault := range timeFaults(u) {
 		c.errorf("%s of %q: %s", method, id, fault)
@@ -204,6 +204,9 @@ func (c *check) expected(before, after, u *clerksync.User, outcome clerksync.Out
 	case outcome == clerksync.Created:
 		want = c.newRecord(u.ClerkID, after)
 		want.Role, want.Location, want.IsActive = u.Role, u.Location, true
+		if !u.CreateDue.IsZero() {
+			want.Jobs = &clerksync.Jobs{Create: clerksync.JobState{Due: u.CreateDue}}
+		}
 		apply(want, u)
 	case before == nil: // a wrong outcome, which offer has reported
 		return after

@@ -52,7 +52,8 @@
 // # Which cases run
 //
 // The cases named Batch… run if the Store is a [clerksync.BatchStore], and those named Restore…
-// if it is a [clerksync.RestoreStore]. Those named Adopt… run if it is an [AdoptingStore].
+// if it is a [clerksync.RestoreStore]. Those named Jobs… run if it is a [clerksync.JobStore], and
+// those named Adopt… if it is an [AdoptingStore].
 //
 // A Store shares its records with the app, which writes to them directly. The cases about that
 // run if the Store is a [RawStore]: roles that the app assigned, suspended users, records from

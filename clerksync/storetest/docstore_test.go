@@ -37,6 +37,7 @@ var (
 	_ clerksync.BatchStore   = (*docStore)(nil)
 	_ clerksync.RestoreStore = (*docStore)(nil)
 	_ AdoptingStore          = (*docStore)(nil)
+	_ clerksync.JobStore     = (*docStore)(nil)
 )
 
 func newDocStore(f fault) *docStore {
@@ -263,6 +264,7 @@ func (s *docStore) create(u *clerksync.User, now time.Time) error {
 	}
 	doc := s.insert(u.ClerkID, now)
 	doc["isActive"] = s.fault != "inactive until confirmed"
+	s.oweCreate(doc, u)
 	put(doc, "role", text(string(u.Role)))
 	if u.Location != nil {
 		s.locate(doc, u.Location)
@@ -287,6 +289,10 @@ func (s *docStore) update(u *clerksync.User, now time.Time) error {
 	key := s.key(u.ClerkID)
 	doc := s.docs[key]
 	switch s.fault {
+	case "any write owes a job":
+		s.oweCreate(doc, u)
+	case "a write forgets the jobs":
+		delete(doc, "clerkJobs")
 	case "replaces the document":
 		doc = map[string]any{
 			"_id": doc["_id"], "clerkId": u.ClerkID, "isActive": doc["isActive"], "createdAt": doc["createdAt"],
@@ -551,6 +557,9 @@ func (s *docStore) Restore(ctx context.Context, clerkID string, before time.Time
 		}
 		return false, nil
 	}
+	if s.runs(stored.Jobs.Of(clerksync.JobDelete), now) {
+		return false, nil
+	}
 	if !s.restorable(stored, before) {
 		if s.fault == "lifts suspensions" && stored.DeletedAt.IsZero() {
 			s.docs[key]["isActive"] = true
@@ -560,6 +569,7 @@ func (s *docStore) Restore(ctx context.Context, clerkID string, before time.Time
 	if s.fault == "check then restore" {
 		s.losesRace()
 	}
+	s.takeBack(s.docs[key], stored.Jobs.Of(clerksync.JobDelete))
 	s.restore(s.docs[key], now)
 	return true, nil
 }
@@ -782,7 +792,7 @@ func (s *docStore) read(clerkID string) (*clerksync.User, error) {
 	if s.fault == "null is deleted" && doc["deletedAt"] != nil && u.DeletedAt.IsZero() {
 		u.DeletedAt = epoch
 	}
-	u.Extra = s.extra(doc)
+	u.Extra, u.Jobs = s.extra(doc), docJobs(doc)
 	switch s.fault {
 	case "keeps the argument":
 		return u.Clone(), nil

@@ -35,8 +35,8 @@ type RawStore interface {
 type Null struct{}
 
 // Run checks that the Stores that newStore returns keep the contract of [clerksync.Store], and
-// those of [clerksync.BatchStore], [clerksync.RestoreStore] and [AdoptingStore] if they have the
-// methods. Each case is a subtest. See the package comment for what newStore must do.
+// those of [clerksync.BatchStore], [clerksync.RestoreStore], [clerksync.JobStore] and
+// [AdoptingStore] if they have the methods. Each case is a subtest. See the package comment for what newStore must do.
 func Run(t *testing.T, newStore func(t *testing.T) clerksync.Store) {
 	t.Helper()
 	able := abilities(t, newStore(t))
@@ -55,6 +55,7 @@ type ability uint
 const (
 	batch    ability = 1 << iota // a clerksync.BatchStore
 	restores                     // a clerksync.RestoreStore
+	jobs                         // a clerksync.JobStore
 	raw                          // a RawStore
 	adopts                       // an AdoptingStore
 	foreign                      // a RawStore that can hold fields and types unknown to clerksync
@@ -68,6 +69,9 @@ func abilities(t testing.TB, s clerksync.Store) (able ability) {
 	}
 	if _, ok := s.(clerksync.RestoreStore); ok {
 		able |= restores
+	}
+	if _, ok := s.(clerksync.JobStore); ok {
+		able |= jobs
 	}
 	r, ok := s.(RawStore)
 	if !ok {
@@ -97,4 +101,4 @@ type testCase struct {
 }
 
 var cases = slices.Concat(upsertCases, fieldCases, argumentCases, extraCases, omitCases, deactivateCases,
-	orderCases, rawCases, foreignCases, concurrentCases, batchCases, restoreCases, adoptCases)
+	orderCases, rawCases, foreignCases, concurrentCases, batchCases, restoreCases, adoptCases, jobCases)

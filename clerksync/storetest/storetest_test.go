@@ -180,6 +180,23 @@ var broken = map[fault][]string{
 	"Adoptions adopts":                    {"AdoptBatch"},
 	"deletes beside the named":            {"AdoptDeactivateExternal"},
 	"check then adopt":                    {"ConcurrentAdopt"},
+	"owes no create job":                  {"JobsCreateIsOwedByTheFirstInsert", "JobsCreateInABatch"},
+	"any write owes a job":                {"JobsAreNotOwedByOthers", "JobsCreateIsOwedByTheFirstInsert"},
+	"owes no delete job":                  {"JobsDeleteIsOwedByTheDeletion"},
+	"a tombstone owes a job":              {"JobsTombstoneOwesNone"},
+	"claims whatever was read":            {"JobsChangeIsGuarded", "ConcurrentJobs"},
+	"claims any deletion":                 {"JobsClaimOfTheDeletion"},
+	"ends any attempt":                    {"JobsEndOfAnAttempt"},
+	"an end needs the deletion":           {"JobsEndOfAnAttempt"},
+	"an ended job stays":                  {"JobsAreRemoved"},
+	"a write forgets the jobs":            {"JobsSurviveSyncs"},
+	"all jobs are due":                    {"JobsDue"},
+	"deletes beside a creation":           {"JobsDeleteWaitsForCreate"},
+	"lists the ended":                     {"JobsAreListed"},
+	"restores a running job":              {"JobsRestoreTakesBack"},
+	"restores without the job":            {"JobsRestoreTakesBack"},
+	"jobs replace what is there":          {"JobsHaveNoRoom"},
+	"jobs ignore the context":             {"JobsCheckTheirArguments"},
 }
 
 // Each fault must be found by the cases that are meant for it. A Store without a fault must pass in

@@ -27,13 +27,12 @@ func main() {
 	webhooks := must(syncer.WebhookHandler(clerksync.WebhookConfig{
 		Secrets: []string{os.Getenv("CLERK_WEBHOOK_SIGNING_SECRET")},
 	}))
-
-	server := &http.Server{Addr: "127.0.0.1:8080", Handler: newRouter(syncer, webhooks, me), ReadHeaderTimeout: 5 * time.Second}
+	server := &http.Server{Addr: "127.0.0.1:8080", Handler: newRouter(syncer, webhooks), ReadHeaderTimeout: 5 * time.Second}
 	log.Println("serving on http://" + server.Addr)
 	log.Fatal(server.ListenAndServe())
 }
 
-func newRouter(syncer *clerksync.Syncer, webhooks http.Handler, me http.HandlerFunc) http.Handler {
+func newRouter(syncer *clerksync.Syncer, webhooks http.Handler) http.Handler {
 	r := chi.NewRouter()
 	r.Get("/", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("hello\n")) })
 	r.Handle("/api/webhooks/clerk", webhooks) // Clerk signs its requests and has no session
@@ -41,6 +40,7 @@ func newRouter(syncer *clerksync.Syncer, webhooks http.Handler, me http.HandlerF
 	r.Group(func(r chi.Router) {
 		r.Use(syncer.RequireUser)
 		r.Get("/api/me", me)
+		r.With(clerksync.RequireRole(clerksync.RoleAdmin)).Get("/api/admin", me)
 	})
 	return r
 }

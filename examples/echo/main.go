@@ -1,5 +1,4 @@
-// Command echo is a minimal app with clerksync on the echo router. It reads CLERK_SECRET_KEY,
-// CLERK_WEBHOOK_SIGNING_SECRET and MONGODB_URI.
+// Command echo is a minimal app with clerksync on echo. main shows what it reads from the environment.
 package main
 
 import (
@@ -7,7 +6,6 @@ import (
 	"log"
 	"net/http"
 	"os"
-	"time"
 
 	"github.com/labstack/echo/v4"
 	"go.mongodb.org/mongo-driver/v2/mongo"
@@ -18,33 +16,36 @@ import (
 )
 
 func main() {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	client := must(mongo.Connect(options.Client().ApplyURI(os.Getenv("MONGODB_URI"))))
-	store := must(mongostore.Open(ctx, client.Database("app").Collection("users"), nil))
+	users := must(mongo.Connect(options.Client().ApplyURI(os.Getenv("MONGODB_URI")))).Database("app").Collection("users")
+	store := must(mongostore.Open(context.Background(), users, nil))
 	syncer := must(clerksync.New(clerksync.Config{Store: store, SecretKey: os.Getenv("CLERK_SECRET_KEY")}))
-	webhooks := must(syncer.WebhookHandler(clerksync.WebhookConfig{
-		Secrets: []string{os.Getenv("CLERK_WEBHOOK_SIGNING_SECRET")},
-	}))
-
-	server := &http.Server{Addr: "127.0.0.1:8080", Handler: newRouter(syncer, webhooks, me), ReadHeaderTimeout: 5 * time.Second}
-	log.Println("serving on http://" + server.Addr)
-	log.Fatal(server.ListenAndServe())
+	webhook := clerksync.WebhookConfig{Secrets: []string{os.Getenv("CLERK_WEBHOOK_SIGNING_SECRET")}}
+	log.Fatal(newRouter(syncer, must(syncer.WebhookHandler(webhook))).Start("127.0.0.1:8080"))
 }
 
-func newRouter(syncer *clerksync.Syncer, webhooks http.Handler, me echo.HandlerFunc) http.Handler {
+func newRouter(syncer *clerksync.Syncer, webhooks http.Handler) *echo.Echo {
 	e := echo.New()
 	e.GET("/", func(c echo.Context) error { return c.String(http.StatusOK, "hello\n") })
 	e.Any("/api/webhooks/clerk", echo.WrapHandler(webhooks)) // Clerk signs its requests and has no session
 	e.Any("/api/webhooks/clerk/", echo.WrapHandler(webhooks))
-	protected := e.Group("/api", echo.WrapMiddleware(syncer.RequireUser))
+	protected := e.Group("/api", func(next echo.HandlerFunc) echo.HandlerFunc {
+		return func(c echo.Context) error {
+			r, err := syncer.Check(c.Request())
+			if err != nil {
+				clerksync.WriteProblem(c.Response(), c.Request(), err)
+				return nil
+			}
+			c.SetRequest(r)
+			return next(c)
+		}
+	})
+	me := func(c echo.Context) error {
+		user, _ := clerksync.UserFromContext(c.Request().Context())
+		return c.JSON(http.StatusOK, user)
+	}
 	protected.GET("/me", me)
+	protected.GET("/admin", me, echo.WrapMiddleware(clerksync.RequireRole(clerksync.RoleAdmin)))
 	return e
-}
-
-func me(c echo.Context) error {
-	user, _ := clerksync.UserFromContext(c.Request().Context())
-	return c.JSON(http.StatusOK, user)
 }
 
 func must[T any](v T, err error) T {

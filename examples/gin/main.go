@@ -1,5 +1,4 @@
-// Command gin is a minimal app with clerksync on the gin router. It reads CLERK_SECRET_KEY,
-// CLERK_WEBHOOK_SIGNING_SECRET and MONGODB_URI.
+// Command gin is a minimal app with clerksync on gin. main shows what it reads from the environment.
 package main
 
 import (
@@ -7,7 +6,6 @@ import (
 	"log"
 	"net/http"
 	"os"
-	"time"
 
 	"github.com/gin-gonic/gin"
 	"go.mongodb.org/mongo-driver/v2/mongo"
@@ -18,50 +16,39 @@ import (
 )
 
 func main() {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	client := must(mongo.Connect(options.Client().ApplyURI(os.Getenv("MONGODB_URI"))))
-	store := must(mongostore.Open(ctx, client.Database("app").Collection("users"), nil))
+	users := must(mongo.Connect(options.Client().ApplyURI(os.Getenv("MONGODB_URI")))).Database("app").Collection("users")
+	store := must(mongostore.Open(context.Background(), users, nil))
 	syncer := must(clerksync.New(clerksync.Config{Store: store, SecretKey: os.Getenv("CLERK_SECRET_KEY")}))
-	webhooks := must(syncer.WebhookHandler(clerksync.WebhookConfig{
-		Secrets: []string{os.Getenv("CLERK_WEBHOOK_SIGNING_SECRET")},
-	}))
-
-	server := &http.Server{Addr: "127.0.0.1:8080", Handler: newRouter(syncer, webhooks, me), ReadHeaderTimeout: 5 * time.Second}
-	log.Println("serving on http://" + server.Addr)
-	log.Fatal(server.ListenAndServe())
+	webhook := clerksync.WebhookConfig{Secrets: []string{os.Getenv("CLERK_WEBHOOK_SIGNING_SECRET")}}
+	log.Fatal(newRouter(syncer, must(syncer.WebhookHandler(webhook))).Run("127.0.0.1:8080"))
 }
 
-func newRouter(syncer *clerksync.Syncer, webhooks http.Handler, me gin.HandlerFunc) http.Handler {
-	r := gin.New()
-	r.Use(gin.Recovery())
-	r.GET("/", func(c *gin.Context) { c.String(http.StatusOK, "hello\n") })
-	r.Any("/api/webhooks/clerk", gin.WrapH(webhooks)) // Clerk signs its requests and has no session
-	r.Any("/api/webhooks/clerk/", gin.WrapH(webhooks))
-	protected := r.Group("/api", adapt(syncer.RequireUser))
-	protected.GET("/me", me)
-	return r
-}
-
-// adapt turns net/http middleware into gin middleware. Gin calls the next handler unless the chain
-// is aborted, so adapt aborts it if the middleware did not call next.
-func adapt(middleware func(http.Handler) http.Handler) gin.HandlerFunc {
-	return func(c *gin.Context) {
-		passed := false
-		next := func(_ http.ResponseWriter, r *http.Request) {
-			passed, c.Request = true, r
-			c.Next()
+func newRouter(syncer *clerksync.Syncer, webhooks http.Handler) *gin.Engine {
+	router := gin.Default()
+	router.GET("/", func(c *gin.Context) { c.String(http.StatusOK, "hello\n") })
+	router.Any("/api/webhooks/clerk", gin.WrapH(webhooks)) // Clerk signs its requests and has no session
+	router.Any("/api/webhooks/clerk/", gin.WrapH(webhooks))
+	protected := router.Group("/api", func(c *gin.Context) {
+		r, err := syncer.Check(c.Request)
+		if err != nil {
+			clerksync.WriteProblem(c.Writer, c.Request, err)
+			c.Abort()
+			return
 		}
-		middleware(http.HandlerFunc(next)).ServeHTTP(c.Writer, c.Request)
-		if !passed {
+		c.Request = r
+	})
+	me := func(c *gin.Context) {
+		user, _ := clerksync.UserFromContext(c.Request.Context()) // not in c itself
+		c.JSON(http.StatusOK, user)
+	}
+	protected.GET("/me", me)
+	protected.GET("/admin", func(c *gin.Context) {
+		if err := clerksync.CheckRole(c.Request.Context(), clerksync.RoleAdmin); err != nil {
+			clerksync.WriteProblem(c.Writer, c.Request, err)
 			c.Abort()
 		}
-	}
-}
-
-func me(c *gin.Context) {
-	user, _ := clerksync.UserFromContext(c.Request.Context()) // not in c itself
-	c.JSON(http.StatusOK, user)
+	}, me)
+	return router
 }
 
 func must[T any](v T, err error) T {

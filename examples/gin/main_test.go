@@ -1,7 +1,7 @@
 package main
 
 import (
-	"net/http"
+	"io"
 	"testing"
 
 	"github.com/gin-gonic/gin"
@@ -10,16 +10,19 @@ import (
 	"github.com/clerksync/clerksync-go/examples/internal/routertest"
 )
 
-func init() { gin.SetMode(gin.TestMode) } // prints no list of routes
+func init() { // print neither routes nor requests
+	gin.SetMode(gin.TestMode)
+	gin.DefaultWriter = io.Discard
+}
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestRouter(t *testing.T) {
 	t.Parallel()
-	routertest.Run(t, func(p routertest.Parts) http.Handler {
-		return newRouter(p.Syncer, p.Webhooks, func(c *gin.Context) {
-			p.Reached()
-			me(c)
-		})
-	})
+	routertest.Run(t, routertest.Handler(newRouter))
+}
+
+func TestRoles(t *testing.T) {
+	t.Parallel()
+	routertest.RunRoles(t, routertest.Handler(newRouter))
 }

@@ -20,7 +20,6 @@ import (
 func main() {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-
 	client := must(mongo.Connect(options.Client().ApplyURI(os.Getenv("MONGODB_URI"))))
 	store := must(mongostore.Open(ctx, client.Database("app").Collection("users"), nil))
 	syncer := must(clerksync.New(clerksync.Config{Store: store, SecretKey: os.Getenv("CLERK_SECRET_KEY")}))
@@ -28,14 +27,15 @@ func main() {
 		Secrets: []string{os.Getenv("CLERK_WEBHOOK_SIGNING_SECRET")},
 	}))
 
-	server := &http.Server{Addr: "127.0.0.1:8080", Handler: newRouter(syncer, webhooks, me), ReadHeaderTimeout: 5 * time.Second}
+	server := &http.Server{Addr: "127.0.0.1:8080", Handler: newRouter(syncer, webhooks), ReadHeaderTimeout: 5 * time.Second}
 	log.Println("serving on http://" + server.Addr)
 	log.Fatal(server.ListenAndServe())
 }
 
-func newRouter(syncer *clerksync.Syncer, webhooks http.Handler, me http.HandlerFunc) http.Handler {
+func newRouter(syncer *clerksync.Syncer, webhooks http.Handler) http.Handler {
 	protected := http.NewServeMux()
 	protected.HandleFunc("GET /api/me", me)
+	protected.Handle("GET /api/admin", clerksync.RequireRole(clerksync.RoleAdmin)(http.HandlerFunc(me)))
 
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("hello\n")) })

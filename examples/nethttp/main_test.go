@@ -1,7 +1,6 @@
 package main
 
 import (
-	"net/http"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -13,10 +12,10 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestRouter(t *testing.T) {
 	t.Parallel()
-	routertest.Run(t, func(p routertest.Parts) http.Handler {
-		return newRouter(p.Syncer, p.Webhooks, func(w http.ResponseWriter, r *http.Request) {
-			p.Reached()
-			me(w, r)
-		})
-	})
+	routertest.Run(t, routertest.Handler(newRouter))
+}
+
+func TestRoles(t *testing.T) {
+	t.Parallel()
+	routertest.RunRoles(t, routertest.Handler(newRouter))
 }

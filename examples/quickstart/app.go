@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
@@ -77,13 +78,20 @@ func connect(uri string) (*mongo.Client, error) {
 	return nil, fmt.Errorf("%w: MONGODB_URI has a wrong host, or a character to percent-encode, as %%40 for @", errConfig)
 }
 
+// hooks are passed on to clerksync. An app with an onCreate also runs Syncer.RunJobs.
+type hooks struct {
+	logger   *slog.Logger
+	observe  func(context.Context, clerksync.Observation)
+	onCreate func(context.Context, *clerksync.User, clerksync.Job) error
+}
+
 type app struct {
 	client  *mongo.Client
 	syncer  *clerksync.Syncer
 	handler http.Handler
 }
 
-func newApp(ctx context.Context, c config, observe func(context.Context, clerksync.Observation)) (_ *app, err error) {
+func newApp(ctx context.Context, c config, h hooks) (_ *app, err error) {
 	client, err := connect(c.mongoURI)
 	if err != nil {
 		return nil, err
@@ -103,7 +111,8 @@ func newApp(ctx context.Context, c config, observe func(context.Context, clerksy
 	}
 	a.syncer, err = clerksync.New(clerksync.Config{
 		Store: store, SecretKey: c.secretKey, APIURL: c.apiURL,
-		CacheTTL: c.cacheTTL, RefreshAfter: c.refreshAfter, Observe: observe,
+		CacheTTL: c.cacheTTL, RefreshAfter: c.refreshAfter,
+		Logger: h.logger, Observe: h.observe, OnCreate: h.onCreate,
 	})
 	if err != nil {
 		return nil, err

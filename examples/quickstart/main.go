@@ -8,8 +8,9 @@
 // Without them it runs a demo, which needs no account, no server and no network. It serves the same
 // app on a fake Clerk and an embedded database, and tells a story in the terminal: what becomes of
 // a user's record if webhooks are lost, late, doubled or out of order. It checks everything that it
-// says. Then it goes on serving, with curl commands to try, until it is interrupted. With -once it
-// ends after the story, with status 1 if a check failed.
+// says. Then it serves a page, on this machine alone, whose buttons do all of that to a user and her
+// record, until it is interrupted. With -once it ends after the story, with status 1 if a check
+// failed.
 package main
 
 import (
@@ -119,10 +120,10 @@ func environment(lookup lookupFunc, envFile string) (getenv func(name string) st
 
 // serveApp serves the app on a real Clerk and MongoDB until ctx is done.
 func serveApp(ctx context.Context, c config, addr string, stdout io.Writer, logger *slog.Logger) (err error) {
-	a, err := newApp(ctx, c, func(ctx context.Context, o clerksync.Observation) {
+	a, err := newApp(ctx, c, hooks{logger: logger, observe: func(ctx context.Context, o clerksync.Observation) {
 		logger.InfoContext(ctx, "clerksync", "op", o.Op, "user", o.ClerkID, "event", o.EventType,
 			"source", o.Source, "outcome", o.Outcome, "took", o.Duration, "error", o.Err)
-	})
+	}})
 	if err != nil {
 		return err
 	}
@@ -138,16 +139,14 @@ func serveApp(ctx context.Context, c config, addr string, stdout io.Writer, logg
 	return serve(ctx, listener, a.handler)
 }
 
-type observeFunc = func(context.Context, clerksync.Observation)
-
-// newDemoApp makes the app for the story.
-func newDemoApp(ctx context.Context, s story.Services, observe observeFunc) (*story.App, error) {
+// newDemoApp makes the app for the story, which tells of the refusals itself.
+func newDemoApp(ctx context.Context, s story.Services) (*story.App, error) {
 	c := config{
 		secretKey: s.SecretKey, webhookSecret: s.WebhookSecret, mongoURI: s.MongoURI, apiURL: s.APIURL, database: s.Database,
 	}
-	a, err := newApp(ctx, c, observe)
+	a, err := newApp(ctx, c, hooks{slog.New(slog.DiscardHandler), s.Observe, s.OnCreate})
 	if err != nil {
 		return nil, err
 	}
-	return &story.App{Handler: a.handler, Close: func() error { return a.close(ctx) }}, nil
+	return &story.App{Handler: a.handler, Syncer: a.syncer, Close: func() error { return a.close(ctx) }}, nil
 }

@@ -131,22 +131,18 @@ func TestServeDemo(t *testing.T) {
 		}
 		return m[1]
 	}
-	tokenURL := find(`curl -s (\S+/demo/token/\w+)\)`)
+	pageURL := find(`Open the page: +(\S+)`)
 	meURL := find(`curl -i (\S+/api/me)`)
-	recordURL := find(`curl (\S+/demo/record/\w+)`)
 	if status, _ := httpGet(t, meURL, ""); status != http.StatusUnauthorized {
 		t.Errorf("without a token: %d, want 401", status)
 	}
-	_, token := httpGet(t, tokenURL, "")
+	_, token := httpGet(t, find(`curl -s (\S+/token)\)`), "")
 	if status, body := httpGet(t, meURL, strings.TrimSpace(token)); status != http.StatusOK {
 		t.Errorf("with a token: %d %s, want 200", status, body)
 	}
-	p.until(t, "visit ")
-	if status, body := httpGet(t, recordURL, ""); status != http.StatusOK || !strings.Contains(body, `"clerkId"`) {
-		t.Errorf("the record: %d %s, want 200", status, body)
-	}
-	if status, _ := httpGet(t, recordURL+"x", ""); status != http.StatusNotFound {
-		t.Errorf("the record of nobody: %d, want 404", status)
+	p.until(t, "visit: answered")
+	if status, body := httpGet(t, pageURL, ""); status != http.StatusOK || !strings.Contains(body, "converge") {
+		t.Errorf("the page: %d %s, want 200", status, body)
 	}
 	p.interrupt(t)
 }

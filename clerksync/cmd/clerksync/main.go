@@ -4,6 +4,7 @@
 //	clerksync drift                # what would a reconcile change? writes nothing
 //	clerksync reconcile            # bring the whole collection in step
 //	clerksync user user_2abcDEF    # show one record beside Clerk's state
+//	clerksync jobs                 # what OnCreate and OnDelete still owe, or failed at
 //	clerksync indexes              # list the collection's indexes, and make the one on clerkId
 //	clerksync help COMMAND         # explain a command and its flags
 //

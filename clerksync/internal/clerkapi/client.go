@@ -10,6 +10,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/clerk/clerk-sdk-go/v2"
@@ -32,6 +33,11 @@ type Config struct {
 	APIURL     string
 	HTTPClient *http.Client // nil for one on http.DefaultTransport
 	Clock      clock.Clock
+
+	// OnCall is told of each call, retries included, that begins; of a [BulkReader]'s, each
+	// attempt. It returns the context for the call and a function for its end. userID is of a
+	// call for one user. Defaults to none.
+	OnCall func(ctx context.Context, op, userID string) (context.Context, func(error))
 }
 
 // Client calls Clerk's Backend API. It is safe for concurrent use.
@@ -40,11 +46,12 @@ type Client struct {
 	bulk     clerk.Backend // for a BulkReader, which retries itself
 	clock    clock.Clock
 	userSlot chan struct{} // one for each user being read
+	onCall   func(ctx context.Context, op, userID string) (context.Context, func(error))
 }
 
 // New returns a Client. It does no I/O.
 func New(cfg Config) *Client {
-	c := &Client{backend: cfg.Backend, bulk: cfg.Backend, clock: cfg.Clock, userSlot: make(chan struct{}, MaxUserCalls)}
+	c := &Client{backend: cfg.Backend, bulk: cfg.Backend, clock: cfg.Clock, userSlot: make(chan struct{}, MaxUserCalls), onCall: cfg.OnCall}
 	if cfg.Backend != nil {
 		return c
 	}
@@ -98,6 +105,24 @@ var errNotTheUser = errors.New("the answer is not the user asked for")
 // Every error is an *Error; its text quotes nothing of the answer, unless parse's
 // own error does.
 func (c *Client) get(
+	ctx context.Context, backend clerk.Backend, call *callInfo,
+	op, path string, params url.Values, parse func(json.RawMessage) error,
+) error {
+	if c.onCall == nil {
+		return c.ask(ctx, backend, call, op, path, params, parse)
+	}
+	userID := strings.TrimPrefix(path, "/users/")
+	if !ValidUserID(userID) {
+		userID = ""
+	}
+	ctx, end := c.onCall(ctx, op, userID)
+	err := c.ask(ctx, backend, call, op, path, params, parse)
+	end(err)
+	return err
+}
+
+// ask is get, unwatched.
+func (c *Client) ask(
 	ctx context.Context, backend clerk.Backend, call *callInfo,
 	op, path string, params url.Values, parse func(json.RawMessage) error,
 ) error {

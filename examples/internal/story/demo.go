@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -24,10 +27,14 @@ type demo struct {
 	out      *Printer
 	clerk    *fakeclerk.Server
 	webhooks *fakeclerk.Endpoint // the app's endpoint, as in the Clerk Dashboard
-	users    *mongo.Collection   // read past clerksync
+	users    *mongo.Collection   // read past clerksync, and past outages
+	mongo    *gate               // the app's way to the database
+	syncer   *clerksync.Syncer   // the app's
 	appURL   string
-	devURL   string
+	pageURL  string
 	client   *http.Client
+	page     *page
+	mails    mailbox
 
 	serving  atomic.Bool             // the story is over
 	crowd    atomic.Pointer[barrier] // of the visits that a chapter makes at once; nil if there is none
@@ -40,6 +47,7 @@ func startDemo(ctx context.Context, out *Printer, opts Options) (_ *demo, err er
 		Transport: &http.Transport{MaxIdleConnsPerHost: crowdSize},
 		Timeout:   20 * time.Second,
 	}}
+	d.page = newPage(d)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.close())
@@ -55,6 +63,11 @@ func startDemo(ctx context.Context, out *Printer, opts Options) (_ *demo, err er
 	if err := d.openUsers(ctx, db.URI()); err != nil {
 		return nil, err
 	}
+	d.mongo, err = openGate(ctx, strings.Trim(strings.TrimPrefix(db.URI(), "mongodb://"), "/"))
+	if err != nil {
+		return nil, err
+	}
+	d.closers = append(d.closers, d.mongo.close)
 	d.clerk, err = fakeclerk.Start(fakeclerk.Config{})
 	if err != nil {
 		return nil, err
@@ -72,15 +85,19 @@ func startDemo(ctx context.Context, out *Printer, opts Options) (_ *demo, err er
 		SecretKey:     d.clerk.SecretKey(),
 		APIURL:        d.clerk.APIURL(),
 		WebhookSecret: d.webhooks.Secret(),
-		MongoURI:      db.URI(),
+		MongoURI:      d.mongo.uri(),
 		Database:      databaseName,
-	}, d.observe)
+		Observe:       d.observe,
+		OnCreate:      d.welcome,
+	})
 	if err != nil {
 		return nil, err
 	}
 	d.closers = append(d.closers, app.Close)
+	d.syncer = app.Syncer
+	d.runJobs(ctx)
 	d.appEnded = d.serve(ctx, listener, d.countVisits(app.Handler))
-	return d, d.serveDev(ctx)
+	return d, d.servePage(ctx)
 }
 
 // serve serves until close. The channel receives the error of a server that ends before.
@@ -126,58 +143,56 @@ func (d *demo) openUsers(ctx context.Context, uri string) error {
 	return database.Drop(ctx)
 }
 
-// observe prints what clerksync does after the story.
+// runJobs does what an app with an OnCreate does: it retries what has failed, until close.
+func (d *demo) runJobs(ctx context.Context) {
+	ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var running sync.WaitGroup
+	running.Go(func() { _ = d.syncer.RunJobs(ctx) }) // nil when ctx ends
+	d.closers = append(d.closers, func() error {
+		stop()
+		running.Wait()
+		return nil
+	})
+}
+
+// welcome stands in for a welcome mail.
+func (d *demo) welcome(_ context.Context, u *clerksync.User, _ clerksync.Job) error {
+	d.mails.note(u.ClerkID, func(w *welcome) { w.sent++ })
+	if d.serving.Load() {
+		d.page.say(toneGood, "Your app sends %s a welcome mail (Config.OnCreate).", u.Name)
+	}
+	return nil
+}
+
+// observe prints what clerksync does after the story, and tells the page.
 func (d *demo) observe(_ context.Context, o clerksync.Observation) {
+	if o.Op == clerksync.OpJob {
+		d.mails.note(o.ClerkID, func(w *welcome) { w.noted = true })
+	}
 	if !d.serving.Load() {
 		return
 	}
 	what := string(o.Op)
-	if o.Op == clerksync.OpWebhook {
+	switch o.Op {
+	case clerksync.OpClerk: // part of another operation
+		return
+	case clerksync.OpWebhook:
 		what = "webhook " + o.EventType
 	}
 	result := "answered from the " + string(o.Source)
+	var problem *clerksync.Problem
 	switch {
-	case o.Err != nil:
-		result = o.Err.Error()
+	case errors.As(o.Err, &problem):
+		result = fmt.Sprint(problem.Status, " ", problem.Code)
 	case o.Outcome != 0:
 		result = "record " + o.Outcome.String()
+	case o.Op == clerksync.OpJob:
+		result = fmt.Sprint(o.Job.Kind, " ", o.Job.Outcome)
 	case o.Source == "":
 		result = "done"
 	}
-	now, took := time.Now().Format(time.TimeOnly), o.Duration.Round(10*time.Microsecond)
-	d.out.printf("%s  %s %s: %s (%v)", now, what, o.ClerkID, result, took)
-}
-
-// serveDev serves, on another port, what only a demo may offer: session tokens for anybody, and the
-// records in the database.
-func (d *demo) serveDev(ctx context.Context) error {
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return err
-	}
-	d.devURL = "http://" + listener.Addr().String()
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /demo/token/{user}", func(w http.ResponseWriter, r *http.Request) {
-		_, _ = fmt.Fprintln(w, d.clerk.SessionToken(r.PathValue("user")))
-	})
-	mux.HandleFunc("GET /demo/record/{user}", func(w http.ResponseWriter, r *http.Request) {
-		doc, err := d.record(r.Context(), r.PathValue("user"))
-		var text []byte
-		if err == nil && doc != nil {
-			text, err = bson.MarshalExtJSONIndent(doc, false, false, "", "  ")
-		}
-		switch {
-		case err != nil:
-			http.Error(w, err.Error(), http.StatusInternalServerError)
-		case doc == nil:
-			http.Error(w, "no record", http.StatusNotFound)
-		default:
-			w.Header().Set("Content-Type", "application/json")
-			_, _ = fmt.Fprintf(w, "%s\n", text)
-		}
-	})
-	d.serve(ctx, listener, mux)
-	return nil
+	d.out.printf("   %s  %s: %s", time.Now().Format(time.TimeOnly), what, result)
+	d.page.observe(o)
 }
 
 // record reads a user's record past clerksync. It returns nil if there is none.
@@ -189,27 +204,49 @@ func (d *demo) record(ctx context.Context, clerkID string) (bson.Raw, error) {
 	return doc, err
 }
 
+// get sends the app a request, with a session token unless that is empty.
+func (d *demo) get(ctx context.Context, path, token string) (status int, body []byte, err error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, d.appURL+path, nil)
+	if err != nil {
+		return 0, nil, err
+	}
+	if token != "" {
+		r.Header.Set("Authorization", "Bearer "+token)
+	}
+	resp, err := d.client.Do(r)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err = io.ReadAll(resp.Body)
+	return resp.StatusCode, body, err
+}
+
+// messages returns the webhooks about a user, oldest first.
+func (d *demo) messages(clerkID string) []fakeclerk.Message {
+	var of []fakeclerk.Message
+	for _, m := range d.webhooks.Messages() {
+		if contentOf(m).ID == clerkID {
+			of = append(of, m)
+		}
+	}
+	return of
+}
+
 // invite prints what to try.
 func (d *demo) invite() {
-	user := d.clerk.UserIDs()[0]
-	d.out.title("Try it yourself: the app serves on %s", d.appURL)
-	d.out.printf(`
-   As a user of the app. A session token is valid for a minute. The demo issues fresh ones.
-     curl -i %[1]s/api/me
-     curl -i -H "Authorization: Bearer $(curl -s %[2]s/demo/token/%[4]s)" %[1]s/api/me
+	d.out.title("Try it yourself")
+	d.out.printf(`   Open the page:  %[2]s
 
-   In the fake Clerk, which has Clerk's Backend API. Each change sends a webhook to the app.
-     curl -X POST   %[3]s/users -H "Authorization: Bearer %[5]s" -H "Content-Type: application/json" -d '{"first_name":"Mary","email_address":["mary@example.com"]}'
-     curl -X PATCH  %[3]s/users/%[4]s -H "Authorization: Bearer %[5]s" -H "Content-Type: application/json" -d '{"last_name":"Lovelace"}'
-     curl -X POST   %[3]s/users/%[4]s/ban -H "Authorization: Bearer %[5]s"
-     curl -X POST   %[3]s/users/%[4]s/unban -H "Authorization: Bearer %[5]s"
-     curl -X DELETE %[3]s/users/%[4]s -H "Authorization: Bearer %[5]s"
+   Or call the app as a user. A session token is valid for a minute.
+   curl -i %[1]s/api/me \
+     -H "Authorization: Bearer $(curl -s %[2]s/token)"
 
-   The record in the database.
-     curl %[2]s/demo/record/%[4]s
+   Clerk's Backend API, faked: %[3]s
+   with the secret key %[4]s
 
    Below you see what clerksync does. Interrupt (Ctrl-C) to end.
-`, d.appURL, d.devURL, d.clerk.APIURL(), user, d.clerk.SecretKey())
+`, d.appURL, d.pageURL, d.clerk.APIURL(), d.clerk.SecretKey())
 }
 
 // barrier closes full when a number of visits has arrived.
@@ -238,4 +275,152 @@ func (d *demo) countVisits(app http.Handler) http.Handler {
 		}
 		app.ServeHTTP(w, r)
 	})
+}
+
+// mailbox knows the welcome mails of each user, by Clerk id.
+type mailbox struct {
+	mu      sync.Mutex
+	of      map[string]welcome
+	changed chan struct{} // closed at the next change; nil if nobody waits
+}
+
+type welcome struct {
+	sent  int
+	noted bool // clerksync has noted in the record that it was sent
+}
+
+func (m *mailbox) note(clerkID string, change func(*welcome)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.of == nil {
+		m.of = make(map[string]welcome)
+	}
+	w := m.of[clerkID]
+	change(&w)
+	m.of[clerkID] = w
+	if m.changed != nil {
+		close(m.changed)
+		m.changed = nil
+	}
+}
+
+func (m *mailbox) sent(clerkID string) int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.of[clerkID].sent
+}
+
+// await waits until the user's record says that the mail was sent.
+func (m *mailbox) await(ctx context.Context, clerkID string) error {
+	for {
+		m.mu.Lock()
+		noted := m.of[clerkID].noted
+		if m.changed == nil {
+			m.changed = make(chan struct{})
+		}
+		changed := m.changed
+		m.mu.Unlock()
+		if noted {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// gate passes the app's connections on to the database, unless there is an outage.
+type gate struct {
+	listener net.Listener
+	target   string // host and port
+	passing  sync.WaitGroup
+
+	mu    sync.Mutex
+	down  bool
+	conns map[net.Conn]bool // both ends of what is passed on
+}
+
+func openGate(ctx context.Context, target string) (*gate, error) {
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	g := &gate{listener: listener, target: target, conns: make(map[net.Conn]bool)}
+	g.passing.Go(g.accept)
+	return g, nil
+}
+
+// uri is the connection string for the app. A call during an outage fails after two seconds.
+func (g *gate) uri() string {
+	return "mongodb://" + g.listener.Addr().String() + "/?serverSelectionTimeoutMS=2000"
+}
+
+func (g *gate) accept() {
+	for {
+		conn, err := g.listener.Accept()
+		if err != nil {
+			return // closed
+		}
+		g.passing.Go(func() { g.pass(conn) })
+	}
+}
+
+func (g *gate) pass(client net.Conn) {
+	defer func() { _ = client.Close() }()
+	server, err := (&net.Dialer{}).Dial("tcp", g.target)
+	if err != nil {
+		return
+	}
+	defer func() { _ = server.Close() }()
+	if !g.enter(client, server) {
+		return
+	}
+	defer g.leave(client, server)
+	g.passing.Go(func() {
+		_, _ = io.Copy(server, client)
+		_ = server.Close()
+	})
+	_, _ = io.Copy(client, server)
+}
+
+// enter reports false during an outage.
+func (g *gate) enter(conns ...net.Conn) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.down {
+		return false
+	}
+	for _, c := range conns {
+		g.conns[c] = true
+	}
+	return true
+}
+
+func (g *gate) leave(conns ...net.Conn) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, c := range conns {
+		delete(g.conns, c)
+	}
+}
+
+// setDown begins an outage, which breaks all connections, or ends it.
+func (g *gate) setDown(down bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.down = down
+	for c := range g.conns {
+		if down {
+			_ = c.Close()
+		}
+	}
+}
+
+func (g *gate) close() error {
+	err := g.listener.Close()
+	g.setDown(true)
+	g.passing.Wait()
+	return err
 }

@@ -4,11 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 	"sync"
-	"unicode/utf8"
-
-	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
 // Printer writes the story, in colour if the output is a terminal. It is safe for concurrent use.
@@ -31,11 +27,14 @@ func NewPrinter(out io.Writer, lookup func(name string) (value string, ok bool))
 }
 
 const (
-	bold  = "1"
-	dim   = "2"
-	red   = "31"
-	green = "32"
+	bold   = "1"
+	red    = "31"
+	green  = "32"
+	yellow = "1;33"
 )
+
+// highlight marks what has changed.
+func (p *Printer) highlight(text string) string { return p.paint(yellow, text) }
 
 func (p *Printer) paint(colour, text string) string {
 	if !p.colour {
@@ -63,38 +62,4 @@ func (p *Printer) check(ok bool, format string, args ...any) {
 		mark = p.paint(red, "✗ FAILED:")
 	}
 	p.printf("   %s %s", mark, fmt.Sprintf(format, args...))
-}
-
-// record prints a record as it is in the database.
-func (p *Printer) record(doc bson.Raw) {
-	for _, line := range layOut(doc) {
-		p.printf("     %s", p.paint(dim, line))
-	}
-}
-
-// layOut returns a document as relaxed Extended JSON, in lines of several fields.
-func layOut(doc bson.Raw) []string {
-	const width = 100
-	elements, err := doc.Elements()
-	if err != nil {
-		return []string{"not a document: " + err.Error()}
-	}
-	line := "{ "
-	var lines []string
-	for i, e := range elements {
-		field, err := bson.MarshalExtJSON(bson.D{{Key: e.Key(), Value: e.Value()}}, false, false)
-		if err != nil {
-			return []string{"not a document: " + err.Error()}
-		}
-		text := string(field[1 : len(field)-1]) // without the braces
-		if i < len(elements)-1 {
-			text += ", "
-		}
-		if n := utf8.RuneCountInString(line + text); n > width && strings.TrimSpace(line) != "{" {
-			lines = append(lines, strings.TrimRight(line, " "))
-			line = "  "
-		}
-		line += text
-	}
-	return append(lines, line+" }")
 }

@@ -1,6 +1,6 @@
 // Package story runs an app on a fake Clerk and an embedded database, and tells in the terminal
 // what becomes of a user's record if webhooks are lost, late, doubled or out of order. It checks
-// everything that it tells.
+// everything that it tells. Then it serves a page on which anybody can try the same.
 package story
 
 import (
@@ -21,9 +21,8 @@ type Options struct {
 	Data string // the folder of the database, which is emptied
 	Once bool   // end after the story
 
-	// NewApp makes the app. It must serve GET /api/me and /api/webhooks/clerk, and pass observe to
-	// its Syncer.
-	NewApp func(ctx context.Context, s Services, observe func(context.Context, clerksync.Observation)) (*App, error)
+	// NewApp makes the app. It must serve GET /api/me and /api/webhooks/clerk.
+	NewApp func(ctx context.Context, s Services) (*App, error)
 	// Serve serves until ctx is done.
 	Serve func(ctx context.Context, listener net.Listener, handler http.Handler) error
 
@@ -34,11 +33,16 @@ type Options struct {
 type Services struct {
 	SecretKey, APIURL, WebhookSecret string
 	MongoURI, Database               string
+
+	// Observe and OnCreate are for the app's clerksync.Config.
+	Observe  func(context.Context, clerksync.Observation)
+	OnCreate func(context.Context, *clerksync.User, clerksync.Job) error
 }
 
 // App is a running app.
 type App struct {
 	Handler http.Handler
+	Syncer  *clerksync.Syncer
 	Close   func() error
 }
 
@@ -47,7 +51,7 @@ func Run(ctx context.Context, out *Printer, opts Options) (err error) {
 	if opts.chapters == nil {
 		opts.chapters = chapters
 	}
-	out.printf("The demo: a fake Clerk and an embedded database. The app's code is in quickstart/app.go.")
+	out.printf("The app of quickstart/app.go, on a fake Clerk and an embedded database.")
 	d, err := startDemo(ctx, out, opts)
 	if err != nil {
 		return err

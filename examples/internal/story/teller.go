@@ -6,14 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"strings"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
-
-	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
 )
 
 const chapterTimeout = 30 * time.Second
@@ -77,28 +73,10 @@ func (t *teller) release(messageIDs ...string) error {
 	return nil
 }
 
-// get sends the app a request, with a session token unless that is empty.
-func (t *teller) get(path, token string) (status int, body []byte, err error) {
-	r, err := http.NewRequestWithContext(t.ctx, http.MethodGet, t.appURL+path, nil)
-	if err != nil {
-		return 0, nil, err
-	}
-	if token != "" {
-		r.Header.Set("Authorization", "Bearer "+token)
-	}
-	resp, err := t.client.Do(r)
-	if err != nil {
-		return 0, nil, err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	body, err = io.ReadAll(resp.Body)
-	return resp.StatusCode, body, err
-}
-
 // visit makes a request as the user, and checks the status and the answer: the user's name, or the
 // code of a refused request.
 func (t *teller) visit(clerkID string, status int, want string) error {
-	got, body, err := t.get("/api/me", t.clerk.SessionToken(clerkID))
+	got, body, err := t.get(t.ctx, "/api/me", t.clerk.SessionToken(clerkID))
 	if err != nil {
 		return err
 	}
@@ -108,20 +86,17 @@ func (t *teller) visit(clerkID string, status int, want string) error {
 	return nil
 }
 
+// welcomed checks that the user has got one welcome mail, once the record says so.
+func (t *teller) welcomed(clerkID string) error {
+	if err := t.mails.await(t.ctx, clerkID); err != nil {
+		return err
+	}
+	t.equal("welcome mails", t.mails.sent(clerkID), 1)
+	return nil
+}
+
 // userCalls returns how often the app called Clerk for a user in this chapter.
 func (t *teller) userCalls() int { return t.clerk.Calls("GET /v1/users/{id}") }
-
-// messages returns the webhooks about a user, oldest first.
-func (t *teller) messages(clerkID string) []fakeclerk.Message {
-	var of []fakeclerk.Message
-	for _, m := range t.webhooks.Messages() {
-		var event struct{ Data struct{ ID string } }
-		if json.Unmarshal(m.Body, &event) == nil && event.Data.ID == clerkID {
-			of = append(of, m)
-		}
-	}
-	return of
-}
 
 // deliveries checks the answers to the webhooks about a user. For one that was never sent it checks
 // the state.
@@ -140,30 +115,43 @@ func (t *teller) deliveries(clerkID, want string) {
 	t.equal("webhooks", strings.Join(parts, ", "), want)
 }
 
-// records checks how many records the user has.
-func (t *teller) records(clerkID string, want int64) error {
+// noRecord checks that the user does not have a record.
+func (t *teller) noRecord(clerkID string) error {
 	n, err := t.users.CountDocuments(t.ctx, bson.D{{Key: "clerkId", Value: clerkID}})
 	if err != nil {
 		return err
 	}
-	t.equal("records in the database", n, want)
+	t.equal("records", n, int64(0))
 	return nil
 }
 
-// showRecord prints the user's record. It checks that there is exactly one.
-func (t *teller) showRecord(clerkID string) (bson.Raw, error) {
-	if err := t.records(clerkID, 1); err != nil {
+// oneRecord checks that the user has exactly one record, with these values. The error is
+// errCheckFailed if there is none.
+func (t *teller) oneRecord(clerkID, want string, paths ...string) (bson.Raw, error) {
+	n, err := t.users.CountDocuments(t.ctx, bson.D{{Key: "clerkId", Value: clerkID}})
+	if err != nil {
 		return nil, err
 	}
 	doc, err := t.record(t.ctx, clerkID)
 	if err != nil {
 		return nil, err
 	}
-	if doc == nil {
+	if n != 1 || doc == nil {
+		t.equal("records", n, int64(1))
 		return nil, errCheckFailed
 	}
-	t.out.record(doc)
+	t.equal("one record", fields(doc, paths...), want)
 	return doc, nil
+}
+
+// changed checks what a field was and what it is now.
+func (t *teller) changed(path string, before, now bson.Raw, was, is string) {
+	gotWas, gotIs := field(before, path), field(now, path)
+	if gotWas == was && gotIs == is {
+		t.holds(true, "%s: %s → %s", path, gotWas, t.out.highlight(gotIs))
+	} else {
+		t.holds(false, "%s: %s → %s, want %s → %s", path, gotWas, gotIs, was, is)
+	}
 }
 
 // unchanged checks that the record is the same as before, byte for byte.
@@ -184,7 +172,7 @@ func (t *teller) sameVersion(clerkID string, doc bson.Raw) {
 	object, _ := t.clerk.User(clerkID)
 	_ = json.Unmarshal(object, &user)
 	at, ok := doc.Lookup("clerkUpdatedAt").TimeOK()
-	t.holds(ok && at.UnixMilli() == user.UpdatedAt, "clerkUpdatedAt equals Clerk's updated_at")
+	t.holds(ok && at.UnixMilli() == user.UpdatedAt, "clerkUpdatedAt is Clerk's updated_at")
 }
 
 // fields returns the values at these dotted paths, as one text.
