@@ -49,13 +49,28 @@ func TestWorldEraseOnDelete(t *testing.T) {
 	}, world.Options{Checks: 1, Steps: 100, Erases: true})
 }
 
-// TestWorldAdopting begins with records from before Clerk, whose fields are nested elsewhere.
+// TestWorldAdopting begins with records from before Clerk, whose fields are nested elsewhere. With
+// MONGODB_URI or -rounds above 1 there are such worlds with the options of the others, too.
 func TestWorldAdopting(t *testing.T) {
-	world.Run(t, func(t testing.TB, now func() time.Time) clerksync.Store {
-		opts := worldOptions(now)
-		opts.Fields, opts.Adopt = nestedFields(), adoptTrusted()
-		return adoptingStore{openMapped(t, opts)}
-	}, world.Options{Checks: 1, Steps: 100})
+	for name, o := range map[string]world.Options{
+		"Keeping": {}, "EraseOnDelete": {Erases: true}, "UniqueEmail": {UniqueEmail: true}, "Both": {UniqueEmail: true, Erases: true},
+	} {
+		if name != "Keeping" && !thorough() {
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			o.Checks, o.Steps = 1, 100
+			world.Run(t, func(t testing.TB, now func() time.Time) clerksync.Store {
+				coll, opts := newCollection(t), worldOptions(now)
+				opts.Fields, opts.Adopt, opts.EraseOnDelete = nestedFields(), adoptTrusted(), o.Erases
+				if o.UniqueEmail {
+					createIndex(t, coll, ascending(opts.Fields["email"]), options.Index().SetUnique(true).SetSparse(true).SetName("email"))
+					opts.AllowUnique = []string{"email"} // the embedded database does not list it as sparse
+				}
+				return adoptingStore{openMappedIn(t, coll, opts)}
+			}, o)
+		})
+	}
 }
 
 func worldOptions(now func() time.Time) *mongostore.Options {

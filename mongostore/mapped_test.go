@@ -54,7 +54,12 @@ func newMappedStore(t testing.TB, fields mongostore.Fields) mappedStore {
 
 func openMapped(t testing.TB, opts *mongostore.Options) mappedStore {
 	t.Helper()
-	coll, fields := newCollection(t), opts.Fields
+	return openMappedIn(t, newCollection(t), opts)
+}
+
+func openMappedIn(t testing.TB, coll *mongo.Collection, opts *mongostore.Options) mappedStore {
+	t.Helper()
+	fields := opts.Fields
 	monitor.expect(coll.Name(), fields["clerkId"])
 	s := mappedStore{Store: open(t, coll, opts), path: make(map[string]string)}
 	s.raw = rawStore{s.Store, coll}

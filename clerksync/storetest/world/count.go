@@ -36,6 +36,10 @@ const (
 	unlinkedUser    = "adoption: a user is held back"
 	namedAnothers   = "adoption: the external id names another user's record"
 	legacyTombstone = "adoption: a deletion makes the record that the external id names the tombstone"
+
+	// Only with unique addresses.
+	addressBlocks = "adoption: an unlinked record with the address keeps the one that the external id names from being linked"
+	addressLacks  = "adoption: a record lacks an address that an unlinked one has"
 )
 
 const (
@@ -125,6 +129,9 @@ func needs(w *world) []string {
 	}
 	if w.legacyStore != nil {
 		all = append(all, adoptedByID, adoptedByEmail, unlinkedUser, namedAnothers, legacyTombstone, "Outcome adopted")
+	}
+	if w.legacyStore != nil && w.opts.UniqueEmail {
+		all = append(all, addressBlocks, addressLacks)
 	}
 	if w.opts.Erases {
 		all = append(all, erased)

@@ -102,5 +102,7 @@
 // wait longer by the difference between the processes' clocks.
 //
 // A user who must not be linked then has no record and gets 409, and everybody else has one. Records
-// from before Clerk that nobody has are as they were. The others keep what is the app's.
+// from before Clerk that nobody has are as they were. The others keep what is the app's. If addresses
+// are unique, a record may lack one that such a record has, and a user whose external id names another
+// record waits for it.
 package world

@@ -92,6 +92,9 @@ func (w *world) insertRecord(r *legacy, n int, email string) {
 	if r.email == own {
 		r.email = email
 	}
+	if w.isTaken(r.email, nil) {
+		return // two records must not have the address
+	}
 	i := len(w.legacy)
 	r.app = appOwned{Role: "STUDENT"}
 	r.fields = map[string]any{"credits": 100 + i, "nickname": fmt.Sprintf("nick %d", i)}
@@ -130,6 +133,12 @@ func (w *world) unlinked(email string) (found []*legacy) {
 	return found
 }
 
+// isTaken reports whether a record that nobody is linked to, other than except, keeps this address
+// from the records of users, because addresses are unique.
+func (w *world) isTaken(email string, except *legacy) bool {
+	return w.opts.UniqueEmail && slices.ContainsFunc(w.unlinked(email), func(r *legacy) bool { return r != except })
+}
+
 func (w *world) legacyByID(id string) *legacy {
 	i := slices.IndexFunc(w.legacy, func(l *legacy) bool { return l.id == id })
 	if i < 0 {
@@ -156,6 +165,7 @@ const (
 	toAdopt
 	heldBack // a record has the address, and must not be linked
 	heldByID // the external id names the record of another user
+	blocked  // the external id names a record, and another one has the address, which is unique
 )
 
 // fateOf decides by the state of a user in Clerk, on its own: it does not use what clerksync made
@@ -164,6 +174,9 @@ func (w *world) fateOf(s *state) (fate, *legacy) {
 	if r := w.named(s.externalID); r != nil {
 		if r.owner != nil {
 			return heldByID, nil
+		}
+		if w.isTaken(s.facts.Email, r) {
+			return blocked, nil
 		}
 		return toAdopt, r
 	}
@@ -260,7 +273,7 @@ func (w *world) checkUnlinked(u *clerksync.User, err error) bool {
 		return true
 	}
 	r := w.named(u.ExternalID)
-	if r == nil {
+	if r == nil || conflict.Field == "email" { // see checkEmail
 		return false
 	}
 	if r.owner == nil || r.owner.id == u.ClerkID {
@@ -276,12 +289,32 @@ func (w *world) waits(u *user) bool {
 		return false
 	}
 	f, _ := w.fateOf(u.now())
-	return f == heldBack || f == heldByID
+	return f == heldBack || f == heldByID || f == blocked
 }
 
-func (w *world) waiting() (n int) {
+// lacksAddress reports whether the record of a user who lives rightly lacks the address in Clerk.
+func (w *world) lacksAddress(u *user) bool {
+	return u.last() != nil && w.isTaken(u.now().facts.Email, nil)
+}
+
+// waiting returns how many users have no record, and how many of them because of a unique index,
+// which only a write finds out.
+func (w *world) waiting() (all, byIndex int) {
 	for _, u := range w.users {
 		if u.lives() && w.waits(u) {
+			all++
+			if f, _ := w.fateOf(u.now()); f == blocked {
+				byIndex++
+			}
+		}
+	}
+	return all, byIndex
+}
+
+// lacking returns how many users have a record without the address in Clerk.
+func (w *world) lacking() (n int) {
+	for _, u := range w.users {
+		if u.lives() && w.lacksAddress(u) {
 			n++
 		}
 	}

@@ -69,7 +69,7 @@ func (w *world) holder(id, email string) *user {
 }
 
 // checkEmail checks what an Upsert did about records with the same e-mail address. A deleted one
-// loses it; only one that is not deleted may cause a conflict.
+// loses it; only one that is not deleted may cause a conflict, also one from before Clerk.
 func (w *world) checkEmail(u *clerksync.User, err error) {
 	var conflict *clerksync.ConflictError
 	if w.checkUnlinked(u, err) {
@@ -77,7 +77,13 @@ func (w *world) checkEmail(u *clerksync.User, err error) {
 	}
 	if errors.As(err, &conflict) {
 		w.counts.add(emailConflict)
-		if !w.opts.UniqueEmail || w.holder(u.ClerkID, u.Email) == nil {
+		taken := w.isTaken(u.Email, w.named(u.ExternalID))
+		if taken && w.byID[u.ClerkID].last() == nil {
+			w.counts.add(addressBlocks)
+		} else if taken {
+			w.counts.add(addressLacks)
+		}
+		if !w.opts.UniqueEmail || w.holder(u.ClerkID, u.Email) == nil && !taken {
 			w.fail("the Store rejects %s because of another record, and no record has the address: %v", u.ClerkID, err)
 		}
 		return
