@@ -414,12 +414,15 @@ func ExampleNewVerifier() {
 		log.Fatal(err)
 	}
 	defer syncer.Close()
-	var event clerksync.Event
-	if err := json.Unmarshal(<-queue, &event); err != nil {
-		log.Fatal(err)
+	close(queue)
+	for message := range queue {
+		var event clerksync.Event
+		if err := json.Unmarshal(message, &event); err != nil {
+			log.Fatal(err)
+		}
+		res, err := syncer.Apply(context.Background(), event)
+		fmt.Println(event.Type, res.Outcome, err) // after an error: back into the queue, unless it matches ErrInvalidEvent
 	}
-	res, err := syncer.Apply(context.Background(), event)
-	fmt.Println(event.Type, res.Outcome, err) // after an error: back into the queue, unless it matches ErrInvalidEvent
 	// Output: user.created created <nil>
 }
 

@@ -393,16 +393,13 @@ func (a *jobAttempt) writeEnd(ctx context.Context, claimed, to JobState) error {
 	return err
 }
 
-// codeJobFailed is the code of an Observation. It is never an answer's.
-const codeJobFailed = "job_failed"
-
 // report leaves the trace of an attempt, or of the end of a job without one. err is the
 // function's, or says why the end could not be written.
 func (a *jobAttempt) report(ctx context.Context, from, to JobState, outcome JobOutcome, err error) {
 	s := a.syncer
 	o := Observation{Op: OpJob, ClerkID: a.user.ClerkID, Job: JobObservation{a.kind, from.Attempt, outcome}}
 	if err != nil {
-		o.Err = &Problem{Status: http.StatusInternalServerError, Code: codeJobFailed, Err: err}
+		o.Err = &Problem{Status: http.StatusInternalServerError, Code: CodeJobFailed, Err: err}
 	}
 	s.end(ctx, a.span, a.start, o)
 	s.observe(ctx, a.start, o)

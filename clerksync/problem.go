@@ -80,9 +80,13 @@ const (
 	CodeBodyTooLarge     = "body_too_large"     // 413: larger than [WebhookConfig].MaxBodyBytes
 	CodeInvalidEvent     = "invalid_event"      // 422: signed, and cannot be used
 	CodeEventHookFailed  = "event_hook_failed"  // 503: [WebhookConfig].OnEvent failed
+
+	// Of the Observation of an [OpJob]. It is never an answer.
+
+	CodeJobFailed = "job_failed" // an attempt of OnCreate or OnDelete failed, or could not be finished
 )
 
-// problemDetails are the texts for clients, one for each code.
+// problemDetails are the texts for clients, one for each code of an answer.
 var problemDetails = map[string]string{
 	CodeUnauthenticated:   "This resource needs a signed-in user.",
 	CodeTokenMissing:      "This resource needs a signed-in user.",

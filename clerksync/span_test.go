@@ -82,6 +82,7 @@ func (s *spans) texts(t *testing.T) (texts []string) {
 
 // startCase is something that a Syncer does, and the operations that Start is told of.
 type startCase struct {
+	job     func(context.Context) error // OnCreate
 	arrange func(t *testing.T, fx *fixture, id string)
 	do      func(t *testing.T, fx *fixture, ctx context.Context, id string)
 	want    []string
@@ -174,6 +175,20 @@ func startCases() map[string]startCase {
 			do:   func(_ *testing.T, fx *fixture, ctx ctx, id string) { _, _ = fx.Sync(ctx, id) },
 			want: []string{"request > sync of a user", "sync > clerk get user of a user"},
 		},
+		"a new user's job": {
+			job: func(ctx context.Context) error {
+				if ctx.Value(spanKey{}) != "job" {
+					return errors.New("not the context of Start")
+				}
+				return nil
+			},
+			do:   user,
+			want: []string{"request > visit of a user", "visit > clerk get user of a user", "job of a user"},
+		},
+		"a job that fails": {
+			job: func(context.Context) error { return errDown }, do: user,
+			want: []string{"request > visit of a user", "visit > clerk get user of a user", "job of a user: job_failed"},
+		},
 		"a reconcile": {
 			do: func(_ *testing.T, fx *fixture, ctx ctx, _ string) {
 				_, _ = fx.Reconcile(ctx, clerksync.ReconcileOptions{})
@@ -191,7 +206,12 @@ func TestStart(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			seen := &spans{}
-			fx := newFixture(t, func(c *clerksync.Config) { c.Start = seen.start })
+			fx := newFixture(t, func(c *clerksync.Config) {
+				c.Start = seen.start
+				if tt.job != nil {
+					c.OnCreate = func(ctx context.Context, _ *clerksync.User, _ clerksync.Job) error { return tt.job(ctx) }
+				}
+			})
 			id := fx.clerk.CreateUser(fakeclerk.NewUser{Email: "ada@example.com"})
 			if tt.arrange != nil {
 				tt.arrange(t, fx, id)
@@ -199,6 +219,8 @@ func TestStart(t *testing.T) {
 			fx.waitForRefreshes()
 			seen.texts(t)
 			tt.do(t, fx, context.WithValue(t.Context(), spanKey{}, "request"), id)
+			fx.waitForRefreshes()
+			_, _ = fx.DrainJobs(t.Context())
 			got := slices.Compact(seen.texts(t)) // a reconcile asks for several pages
 			if !slices.Equal(got, tt.want) {
 				t.Errorf("Start was told of\n%q, want\n%q", got, tt.want)
