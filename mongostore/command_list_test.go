@@ -89,12 +89,12 @@ var commandList = map[string]map[string]support{
 var operatorList = map[string]support{
 	"$eq": {since: "3.0", v1: true}, "$gt": always, "$gte": always, "$lt": always, "$lte": always, "$ne": always, "$in": always, "$nin": always,
 	"$exists": always,
-	"$and":  {since: "2.6", v1: true},
-	"$nor":  {since: "2.6", v1: true},
-	"$or":   {since: "2.6", v1: true, but: "Amazon DocumentDB uses indexes for it only if each branch has one: Open creates them"},
-	"$size": always,
-	"$type": {since: "3.2", v1: true}, // by name
-	"$not":  {since: "2.6", v1: true, but: "Amazon DocumentDB uses no index for it: the clerkId beside it has one"},
+	"$and":    {since: "2.6", v1: true},
+	"$nor":    {since: "2.6", v1: true},
+	"$or":     {since: "2.6", v1: true, but: "Amazon DocumentDB uses indexes for it only if each branch has one: Open creates them"},
+	"$size":   always,
+	"$type":   {since: "3.2", v1: true}, // by name
+	"$not":    {since: "2.6", v1: true, but: "Amazon DocumentDB uses no index for it: the clerkId beside it has one"},
 
 	"$set": always, "$unset": always, "$setOnInsert": always, "$max": always,
 
