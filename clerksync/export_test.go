@@ -80,6 +80,16 @@ func WaitBackground(s *Syncer) {
 	s.jobs.running.Wait()
 }
 
+// LostAttempt leaves a trace of an attempt in the background that has ended without a claim and has
+// not been tidied up yet.
+func LostAttempt(s *Syncer, id string, kind JobKind) {
+	ended := make(chan struct{})
+	close(ended)
+	s.jobs.mu.Lock()
+	defer s.jobs.mu.Unlock()
+	s.jobs.flights[jobRef{id, kind}] = ended
+}
+
 // CloseJobs is the part of Close that is about jobs. The time that it waits has begun when it
 // returns.
 func CloseJobs(s *Syncer) (wait func()) { return s.jobs.close() }

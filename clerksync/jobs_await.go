@@ -71,8 +71,11 @@ func (s *Syncer) afterLookup(ctx context.Context, f found) (found, error) {
 		if err != nil {
 			return found{}, storeError(err)
 		}
-		if attempt != nil && u.Jobs.Of(JobCreate) == f.user.Jobs.Of(JobCreate) { // it could not even be claimed
-			return found{}, jobPending(u, s.clock.Now())
+		// If the job is still to be claimed, the attempt has met a failure of the Store's. If it is
+		// leased, another process was faster.
+		now, unclaimed := s.clock.Now(), u.Jobs.Of(JobCreate) == f.user.Jobs.Of(JobCreate)
+		if attempt != nil && unclaimed && !u.Jobs.Of(JobCreate).leased(now) {
+			return found{}, jobPending(u, now)
 		}
 		f.user = u
 	}

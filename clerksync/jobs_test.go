@@ -1082,6 +1082,28 @@ func TestAwaitAnotherProcess(t *testing.T) {
 	fx.created.want(t)
 }
 
+// Await: if an attempt of this process comes too late for the claim, the visit waits for that of the
+// process that was faster.
+func TestAwaitTheFasterProcess(t *testing.T) {
+	t.Parallel()
+	fx := newJobFixture(t, func(c *clerksync.Config) { c.Jobs.Await = true })
+	id := fx.owe(t)
+	fx.die(t, id, clerksync.JobCreate)
+	clerksync.LostAttempt(fx.Syncer, id, clerksync.JobCreate)
+	reads := 0
+	fx.store.before = func() {
+		if reads++; reads == 4 {
+			job := fx.job(t, id, clerksync.JobCreate)
+			end := clerksync.JobChange{ClerkID: id, Kind: clerksync.JobCreate, From: job, To: clerksync.JobState{Attempt: 1}}
+			if ok, err := fx.store.Store.ChangeJob(t.Context(), end); err != nil || !ok {
+				t.Error(ok, err)
+			}
+		}
+	}
+	visit(t, fx.Syncer, id)
+	fx.created.want(t)
+}
+
 // Await: a function that hangs does not hold a visit for longer than the bound.
 func TestAwaitIsBounded(t *testing.T) {
 	t.Parallel()
