@@ -4,7 +4,7 @@
 // the packages' own tests, for faults that the world meets too rarely. An overlay holds the
 // changed file, so the source tree stays as it is. The exit status is 1 if a mutant survives.
 //
-//	go run ./.ci/mutants            # all, in about twelve minutes
+//	go run ./.ci/mutants            # all, in about an hour
 //	go run ./.ci/mutants -run cache # those with "cache" in their name
 //	go test ./.ci/mutants           # do all of them apply and compile? "go test ./..." skips this directory
 package main
