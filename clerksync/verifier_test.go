@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -140,20 +141,56 @@ func TestVerifierReadsTheClock(t *testing.T) {
 	}
 }
 
+// recycledID replaces the id in the headers by the same text in memory that a server uses again, as
+// fasthttp does. The function gives the memory to the next request.
+func recycledID(header http.Header) (recycle func()) {
+	memory := []byte(header.Get("svix-id"))
+	header["Svix-Id"] = []string{unsafe.String(&memory[0], len(memory))}
+	return func() { copy(memory, "recycled") }
+}
+
 // The event keeps nothing of the memory that it was read from.
 func TestVerifiedEventIsACopy(t *testing.T) {
 	t.Parallel()
 	v := newVerifier(t, clerksync.WebhookConfig{Secrets: []string{testSecret}})
 	body := bytes.Clone(createdEvent)
 	r := signed(t, "/", testSecret, t0, body)
+	recycle := recycledID(r.Header)
 	e, err := v.Verify(r.Header, body)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want, _ := v.Verify(signed(t, "/", testSecret, t0, createdEvent).Header, createdEvent)
 	clear(body)
+	recycle()
 	if diff := cmp.Diff(want, e); diff != "" {
 		t.Errorf("the event changed with the body: %s", diff)
+	}
+}
+
+// Nor do an Event and an Observation of the WebhookHandler's, whether it accepts the delivery or not.
+func TestHandledEventIsACopy(t *testing.T) {
+	t.Parallel()
+	for secret, want := range map[string]int{testSecret: 1, otherSecret: 0} {
+		fx := newFixture(t, nil)
+		var events []clerksync.Event
+		h, err := fx.WebhookHandler(clerksync.WebhookConfig{
+			Secrets: []string{testSecret},
+			OnEvent: func(_ context.Context, e clerksync.Event) error { events = append(events, e); return nil },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := signed(t, "/", secret, t0, createdEvent)
+		recycle := recycledID(r.Header)
+		answerOf(h, r)
+		recycle()
+		if len(events) != want || want == 1 && events[0].ID != "msg_1" {
+			t.Errorf("OnEvent got %+v", events)
+		}
+		if id := fx.seen.last().EventID; id != "msg_1" {
+			t.Errorf("observed the id %q, want msg_1", id)
+		}
 	}
 }
 
