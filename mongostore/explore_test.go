@@ -32,6 +32,7 @@ const (
 	someScenarios = 15
 	someReleases  = 5
 	manyScenarios = 800
+	someJobs      = 8
 )
 
 // choose returns n of all at random.
@@ -61,6 +62,21 @@ func TestExplore(t *testing.T) {
 		all = slices.Concat(slices.DeleteFunc(scenarios(), other), slices.DeleteFunc(releaseScenarios(), scenario.hasBatch))
 	default:
 		t.Fatalf("-explore=%s: want some, many, one or two", *explore)
+	}
+	exploreAll(t, newExplorer(t, nil), all, two)
+}
+
+// TestExploreJobs is TestExplore for the operations about jobs.
+func TestExploreJobs(t *testing.T) {
+	t.Parallel()
+	all, two := jobScenarios(), *explore == "two"
+	switch *explore {
+	case "some":
+		all = choose(all, someJobs)
+	case "many":
+		all = choose(all, manyScenarios)
+	case "two":
+		all = choose(slices.DeleteFunc(all, scenario.hasBatch), manyScenarios)
 	}
 	exploreAll(t, newExplorer(t, nil), all, two)
 }
@@ -175,6 +191,7 @@ type exploredUser struct {
 	extra           map[string]any
 	banned          bool
 	omit            []string
+	due             int    // of the create job that its insert owes; none if 0
 	external        string // Clerk's external id
 	proven          bool   // the user controls the address
 }
@@ -187,6 +204,9 @@ func (u exploredUser) user() *clerksync.User {
 	}
 	if u.version > 0 {
 		c.ClerkUpdatedAt = hour(u.version)
+	}
+	if u.due > 0 {
+		c.CreateDue = hour(u.due)
 	}
 	if u.email != "" {
 		c.Email = u.email + "@example.com"
@@ -201,6 +221,9 @@ func (u exploredUser) String() string {
 	}
 	if u.email != "" {
 		text += " mail " + u.email
+	}
+	if u.due != 0 {
+		text += fmt.Sprint(" due ", u.due)
 	}
 	if u.extra != nil {
 		text += fmt.Sprint(" ", u.extra)
@@ -424,6 +447,110 @@ func releaseScenarios() (all []scenario) {
 		for _, a := range taking {
 			for _, b := range slices.Concat(taking, others) {
 				all = append(all, scenario{before, a, b})
+			}
+		}
+	}
+	return all
+}
+
+// deleteOwing is a deletion that owes a job, by the Store that erases or by the other one.
+func deleteOwing(who string, at int, erasing bool) operation {
+	return operation{name: fmt.Sprintf("delete %s at %d, owing, erasing %t", who, at, erasing), run: func(ctx context.Context, s stores) results {
+		res, owes, err := s.of(erasing).DeactivateOwing(ctx, "user_"+who, "", hour(at), hour(at+1))
+		return results{who: fmt.Sprint(outcomeText(res.Outcome, err), " owes ", owes)}
+	}}
+}
+
+func (s stores) of(erasing bool) *mongostore.Store {
+	if erasing {
+		return s.erasing
+	}
+	return s.keeping
+}
+
+// attemptOf is a part of an attempt at x's job, as the Syncer makes it: a read, and a change of what
+// it decides on. A change that is refused has the same result as a decision against it.
+func attemptOf(name string, kind clerksync.JobKind, erasing bool, decide func(u *clerksync.User, job clerksync.JobState) (to clerksync.JobState, ok bool)) operation {
+	return operation{name: fmt.Sprintf("%s of the %s job of x, erasing %t", name, kind, erasing), run: func(ctx context.Context, s stores) results {
+		store := s.of(erasing)
+		u, err := store.User(ctx, "user_x")
+		if errors.Is(err, clerksync.ErrNotFound) {
+			return results{"x": "not done"}
+		}
+		if err != nil {
+			return results{"x": err.Error()}
+		}
+		from := u.Jobs.Of(kind)
+		to, ok := decide(u, from)
+		if !ok {
+			return results{"x": "not done"}
+		}
+		done, err := store.ChangeJob(ctx, clerksync.JobChange{ClerkID: u.ClerkID, Kind: kind, From: from, To: to, DeletedAt: u.DeletedAt})
+		switch {
+		case err != nil:
+			return results{"x": err.Error()}
+		case !done:
+			return results{"x": "not done"}
+		}
+		return results{"x": "done"}
+	}}
+}
+
+// claimOf claims a job that is waiting, until the end of a lease. The Store's clock is at hour 30.
+func claimOf(kind clerksync.JobKind, token string, until int) operation {
+	return attemptOf(fmt.Sprint("claim ", token, " until ", until), kind, false, func(u *clerksync.User, job clerksync.JobState) (clerksync.JobState, bool) {
+		wanted := u.DeletedAt.IsZero() == (kind == clerksync.JobCreate)
+		ok := wanted && !job.Due.IsZero() && job.Token == ""
+		job.Attempt, job.Token, job.Due = job.Attempt+1, token, hour(until)
+		return job, ok
+	})
+}
+
+// endOf ends the attempt with this token.
+func endOf(kind clerksync.JobKind, token string, erasing bool) operation {
+	return attemptOf("end "+token, kind, erasing, func(_ *clerksync.User, job clerksync.JobState) (clerksync.JobState, bool) {
+		return clerksync.JobState{Attempt: job.Attempt, DeletedAt: job.DeletedAt}, job.Token == token
+	})
+}
+
+// dropOf removes a job that is waiting and no longer wanted.
+func dropOf(kind clerksync.JobKind, erasing bool) operation {
+	return attemptOf("drop", kind, erasing, func(u *clerksync.User, job clerksync.JobState) (clerksync.JobState, bool) {
+		wanted := u.DeletedAt.IsZero() == (kind == clerksync.JobCreate)
+		return clerksync.JobState{}, !wanted && !job.Due.IsZero() && job.Token == ""
+	})
+}
+
+// jobScenarios has every operation that owes, changes or takes back a job in the middle of every
+// other, and of those that write the same record.
+func jobScenarios() (all []scenario) {
+	create, del := clerksync.JobCreate, clerksync.JobDelete
+	x2 := exploredUser{who: "x", version: 2, name: "two", email: "m", due: 2}
+	x3 := exploredUser{who: "x", version: 3, name: "three", email: "n", due: 3}
+	y3 := exploredUser{who: "y", version: 3, name: "why", email: "m", due: 4}
+	old := exploredUser{who: "x", version: 2, name: "two", email: "m"}
+	operations := []operation{
+		upsertOf(x2), upsertOf(x3), upsertOf(y3), upsertOf(old),
+		batchOf(mongostore.GuessNew, x3, y3), batchOf(mongostore.GuessWritable, x3, y3),
+		deactivateOf("x"), eraseOf("x"), deleteOwing("x", 9, false), deleteOwing("x", 10, true), restoreOf("x"),
+		claimOf(create, "a", 40), claimOf(create, "b", 41), claimOf(del, "a", 40), claimOf(del, "b", 25),
+		endOf(create, "a", false), endOf(del, "a", false), endOf(del, "a", true), dropOf(create, true), dropOf(del, true),
+		byTheApp("x", bson.D{{Key: "clerkJobs", Value: "of the app"}}),
+	}
+	owed, deleted := upsertOf(x2), deleteOwing("x", 8, false)
+	for _, before := range [][]operation{
+		nil, {upsertOf(old)}, {owed}, {owed, claimOf(create, "a", 40)}, {owed, deleted},
+		{owed, claimOf(create, "a", 40), deleted}, {owed, deleted, claimOf(del, "a", 40)}, {owed, deleted, claimOf(del, "a", 25)},
+		{upsertOf(old), deleted, claimOf(del, "a", 40), upsertOf(y3)},
+		{upsertOf(old), byTheApp("x", bson.D{{Key: "clerkJobs", Value: bson.A{1}}})},
+		{byTheApp("x", bson.D{{Key: "name", Value: "of the app"}, {Key: "clerkJobs", Value: nil}})},
+	} {
+		for _, a := range operations {
+			for _, b := range operations {
+				// An attempt is made and ended by one process.
+				if a.name != b.name || !strings.HasPrefix(a.name, "claim") && !strings.HasPrefix(a.name, "end") {
+					all = append(all, scenario{before, a, b})
+				}
 			}
 		}
 	}
@@ -720,6 +847,12 @@ func recordText(u *clerksync.User) string {
 		hours(u.ClerkUpdatedAt), u.Name, hours(u.SyncedAt), u.IsActive, u.Banned, u.Role, u.Email, u.Extra)
 	if !u.DeletedAt.IsZero() {
 		text += " deleted " + hours(u.DeletedAt)
+	}
+	for _, kind := range []clerksync.JobKind{clerksync.JobCreate, clerksync.JobDelete} {
+		if j := u.Jobs.Of(kind); j != (clerksync.JobState{}) {
+			text += fmt.Sprintf(" %s job due %s attempt %d token %q failed %s for %s",
+				kind, hours(j.Due), j.Attempt, j.Token, hours(j.FailedAt), hours(j.DeletedAt))
+		}
 	}
 	return text
 }
