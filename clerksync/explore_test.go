@@ -56,6 +56,7 @@ func TestExplore(t *testing.T) {
 		"let in", "refused", "unavailable", "two visits at once", "event", "sync",
 		"suspension", "ban", "deletion", "store failure", "clerk failure", "rate limit", "unconfirmed record", "eviction",
 		"unwritten ban", "record from before Clerk", "adoption", "held back",
+		"jobs", "OnCreate", "OnDelete", "a version without OnCreate", "a slow function", "a failed function", "the end of a job",
 	} {
 		if seen[what] == 0 && *exploreSchedules >= 500 {
 			t.Errorf("no schedule had: %s", what)
@@ -72,7 +73,8 @@ type schedule struct {
 	ending bool       // from now on they do not
 	clerk  *exploredClerk
 	store  *memstore.Store
-	legacy *adoptStore // the same with a record from before Clerk, nil for none
+	legacy *adoptStore   // the same with a record from before Clerk, nil for none
+	jobs   *exploredJobs // nil for an app without OnCreate and OnDelete
 	procs  []*exploredProcess
 	events []clerksync.Event // every event so far, delivered or not
 
@@ -98,12 +100,15 @@ func runSchedule(t *testing.T, seed uint64) *schedule {
 		suspended: []bool{false}, seen: make(map[string]int),
 	}
 	s.faults = s.rng.IntN(2) == 0
-	s.clerk = &exploredClerk{schedule: s, states: []clerkState{{version: time.Now().Add(-time.Hour).UnixMilli()}}}
+	s.clerk = &exploredClerk{schedule: s, states: []clerkState{{version: time.Now().Add(-time.Hour).UnixMilli(), created: 1000}}}
 	switch s.rng.IntN(4) {
 	case 0:
 		s.importRecord(t)
 	case 1:
 		s.keepLegacy()
+	}
+	if s.legacy == nil && s.rng.IntN(2) == 0 {
+		s.jobs = newExploredJobs(s)
 	}
 	for i := range 2 {
 		s.procs = append(s.procs, newExploredProcess(t, s, fmt.Sprintf("P%d", i)))
@@ -200,15 +205,6 @@ func (s *schedule) resumeOne() bool {
 	return true
 }
 
-// drain lets everything go on until it has ended.
-func (s *schedule) drain() {
-	for synctest.Wait(); s.resumeOne(); synctest.Wait() {
-	}
-	if n := s.count(&s.running); n > 0 {
-		s.violate("%d operations never end", n)
-	}
-}
-
 func (s *schedule) note(format string, args ...any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -243,7 +239,7 @@ func (s *schedule) add(n *int, delta int) {
 // begin begins a random operation, of a random process.
 func (s *schedule) begin() {
 	p := s.procs[s.rng.IntN(len(s.procs))]
-	switch r := s.rng.IntN(23); {
+	switch r := s.rng.IntN(24); {
 	case r < 5:
 		s.changeUser()
 	case r < 13:
@@ -254,7 +250,9 @@ func (s *schedule) begin() {
 		s.run(p.sync())
 	case r < 19:
 		p.toggleSuspension()
-	case r < 20:
+	case r < 20 && s.jobs != nil:
+		s.run(p.drainJobs())
+	case r < 21:
 		clerksync.Evict(p.syncer, exploredID)
 		p.learn(func(k *knowledge) { k.heard = heard{} })
 		s.note("%s: the cache drops the record", p.name)
@@ -320,7 +318,7 @@ func (s *schedule) drawToken() int64 {
 // too often, else by up to a minute.
 func (s *schedule) passTime() {
 	s.mu.Lock()
-	busy := len(s.parked) > 0
+	busy := slices.ContainsFunc(s.parked, func(p *parkedCall) bool { return !isFunction(p.label) })
 	s.mu.Unlock()
 	d := time.Second
 	if !busy {
@@ -334,6 +332,8 @@ func (s *schedule) passTime() {
 // serves, must be Clerk's latest state.
 func (s *schedule) checkConvergence(t *testing.T) {
 	state := s.clerk.now()
+	s.jobs.settle(t)
+	defer s.jobs.settle(t)
 	for _, p := range s.procs {
 		s.forgetUnlinked()
 		if len(s.events) > 0 {
@@ -385,7 +385,8 @@ func (s *schedule) mustWait(state clerkState) bool {
 type clerkState struct {
 	version          int64 // updated_at in milliseconds
 	banned, deleted  bool
-	hasEmail, proven bool // the user has an address, and has proven to control it
+	created          int64 // in milliseconds
+	hasEmail, proven bool  // the user has an address, and has proven to control it
 }
 
 func (st clerkState) String() string {
@@ -401,7 +402,7 @@ func (st clerkState) json() json.RawMessage {
 		email = fmt.Sprintf(`,"primary_email_address_id":"idn_1","email_addresses":[{"id":"idn_1","email_address":%q,`+
 			`"verification":{"status":"verified","strategy":%q}}]`, adaEmail, strategy)
 	}
-	return json.RawMessage(fmt.Sprintf(`{"id":%q,"banned":%t,"created_at":1000,"updated_at":%d%s}`, exploredID, st.banned, st.version, email))
+	return json.RawMessage(fmt.Sprintf(`{"id":%q,"banned":%t,"created_at":%d,"updated_at":%d%s}`, exploredID, st.banned, st.created, st.version, email))
 }
 
 // exploredClerk is a Backend with one user.
@@ -448,6 +449,7 @@ func (c *exploredClerk) Call(ctx context.Context, _ *clerk.APIRequest, out clerk
 // exploredStore stops before and after each call.
 type exploredStore struct {
 	schedule  *schedule
+	process   *exploredProcess
 	name      string
 	store     clerksync.Store
 	withholds bool // an Updated does not return the record, as with mongostore
@@ -473,6 +475,7 @@ func (d *exploredStore) Upsert(ctx context.Context, u *clerksync.User) (clerksyn
 	}
 	res, err := d.store.Upsert(ctx, u)
 	d.schedule.checkUpsert(u, res.Outcome)
+	d.schedule.jobs.upserted(d.process, u, res.Outcome)
 	if d.schedule.park("%s: Store.Upsert returns %v", d.name, res.Outcome) {
 		return clerksync.Result{}, errExploredStore // the answer is lost
 	}
@@ -511,7 +514,8 @@ type exploredProcess struct {
 	name     string
 	syncer   *clerksync.Syncer
 	caches   bool
-	number   int // of its operations
+	hooks    bool // it has OnCreate and OnDelete
+	number   int  // of its operations
 
 	mu    sync.Mutex
 	knows knowledge
@@ -539,7 +543,7 @@ type heard struct {
 
 func newExploredProcess(t *testing.T, s *schedule, name string) *exploredProcess {
 	p := &exploredProcess{schedule: s, name: name}
-	p.store = &exploredStore{schedule: s, name: name, store: s.store, withholds: s.rng.IntN(3) > 0}
+	p.store = &exploredStore{schedule: s, process: p, name: name, store: s.store, withholds: s.rng.IntN(3) > 0}
 	if s.legacy != nil {
 		p.store.store = s.legacy
 	}
@@ -557,6 +561,9 @@ func newExploredProcess(t *testing.T, s *schedule, name string) *exploredProcess
 	}
 	if s.rng.IntN(2) == 0 {
 		cfg.RefreshAfter = 40 * time.Second
+	}
+	if s.jobs != nil {
+		s.jobs.configure(p, &cfg)
 	}
 	p.caches = cfg.CacheTTL >= 0
 	var err error
@@ -626,6 +633,7 @@ func (p *exploredProcess) visit(token int64) func() {
 		switch answer.Code {
 		case http.StatusOK:
 			s.saw("let in")
+			s.jobs.checkLetIn(p, name)
 			p.checkLetIn(name, before, u)
 			p.learnRecord(u)
 		case http.StatusForbidden:
