@@ -150,20 +150,8 @@ func (j *jobs) check(records map[string]record, states map[string]state) error {
 	for id, s := range states {
 		r := records[id]
 		create, del := j.effects[id+"/create"], j.effects[fmt.Sprintf("%s/delete/%d", id, r.DeletedAt.UnixMilli())]
-		lived := r.Email != "" // it is no tombstone of a user who had no record
-		switch {
-		case !r.Jobs.Create.Due.IsZero() || !r.Jobs.Delete.Due.IsZero():
-			return violated("a job of %s is still due at the end: %+v", id, r.Jobs)
-		case !r.Jobs.Create.FailedAt.IsZero() || !r.Jobs.Delete.FailedAt.IsZero():
-			return violated("a job of %s has failed: %+v", id, r.Jobs)
-		case !s.deleted && len(create) == 0:
-			return lost("OnCreate of %s had no effect; its job is %+v", id, r.Jobs.Create)
-		case s.deleted && lived && len(del) == 0:
-			return lost("OnDelete of %s had no effect; its job is %+v", id, r.Jobs.Delete)
-		case !lived && len(create)+len(del) > 0:
-			return violated("%s never had a record, but OnCreate had %d effects and OnDelete %d", id, len(create), len(del))
-		case len(create) > 0 && len(del) > 0 && create[len(create)-1].at.After(del[0].at):
-			return violated("OnCreate of %s had an effect after OnDelete", id)
+		if err := checkEnd(id, r, s.deleted, create, del); err != nil {
+			return err
 		}
 		for key, effects := range map[string][]effect{"create": create, "delete": del} {
 			if err := j.repeated(effects); err != nil {
@@ -174,6 +162,26 @@ func (j *jobs) check(records map[string]record, states map[string]state) error {
 	}
 	if known != len(j.effects) {
 		return violated("there are effects of %d jobs, but only %d of users and of their deletions", len(j.effects), known)
+	}
+	return nil
+}
+
+// checkEnd checks that a user's jobs have ended, with the effects that they should have.
+func checkEnd(id string, r record, deleted bool, create, del []effect) error {
+	lived := r.Email != "" // it is no tombstone of a user who had no record
+	switch {
+	case !r.Jobs.Create.Due.IsZero() || !r.Jobs.Delete.Due.IsZero():
+		return violated("a job of %s is still due at the end: %+v", id, r.Jobs)
+	case !r.Jobs.Create.FailedAt.IsZero() || !r.Jobs.Delete.FailedAt.IsZero():
+		return violated("a job of %s has failed: %+v", id, r.Jobs)
+	case !deleted && len(create) == 0:
+		return lost("OnCreate of %s had no effect; its job is %+v", id, r.Jobs.Create)
+	case deleted && lived && len(del) == 0:
+		return lost("OnDelete of %s had no effect; its job is %+v", id, r.Jobs.Delete)
+	case !lived && len(create)+len(del) > 0:
+		return violated("%s never had a record, but OnCreate had %d effects and OnDelete %d", id, len(create), len(del))
+	case len(create) > 0 && len(del) > 0 && create[len(create)-1].at.After(del[0].at):
+		return violated("OnCreate of %s had an effect after OnDelete", id)
 	}
 	return nil
 }
