@@ -29,7 +29,6 @@ type exploredJobs struct {
 	successes map[string]int  // by key: how often the function ended well
 	excuses   map[string]int  // by key: ends that could not be written in time
 	over      map[string]bool // by key: the end was written
-	restored  bool
 }
 
 func newExploredJobs(s *schedule) *exploredJobs {
