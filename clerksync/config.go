@@ -138,8 +138,8 @@ type Config struct {
 
 	// Start is called when an operation begins, for spans and traces; [Op] says which. It
 	// returns the context for the operation's work, which must be ctx or made from it, and a
-	// function that is called once at the end, unless the operation panics. Either may be nil. A
-	// visit that the cache answers is no operation.
+	// function that is called once at the end, unless the operation panics. Either may be nil.
+	// Start is not called for a visit that the cache answers.
 	//
 	// A Clerk call within another operation has the context that Start returned for that one.
 	// A lookup may serve several visits; it works with the context of the visit that began it.

@@ -179,7 +179,7 @@ func ExampleSyncer_DrainJobs() {
 	// 1 job, <nil>
 }
 
-// What trying again will not change ends the job, and is no failure of it.
+// If trying again will not help, Discard ends the job without counting it as failed.
 func ExampleDiscard() {
 	server, clock, cfg := jobsClerk()
 	defer server.Close()

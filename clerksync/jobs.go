@@ -123,9 +123,9 @@ func jobKey(u *User, kind JobKind) string {
 	return u.ClerkID + "/create"
 }
 
-// Discard returns an error that ends the job for good if OnCreate or OnDelete returns it: there
-// is no further attempt, and the job has not failed. Use it for what trying again will not
-// change, such as an address that does not exist. It matches err. If err is nil, it is nil.
+// Discard returns an error that ends the job for good if OnCreate or OnDelete returns it. The job is
+// not attempted again, and does not count as failed. Use it if trying again will not help, as with an
+// address that does not exist. errors.Is finds err in it. If err is nil, so is the result.
 func Discard(err error) error {
 	if err == nil {
 		return nil

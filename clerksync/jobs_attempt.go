@@ -148,8 +148,8 @@ func (s *Syncer) owedDelete(ctx context.Context, id string, owing Owing) {
 	}
 }
 
-// startJob attempts a job in the background, or as soon as one of those that are running has
-// ended. The channel is closed when the attempt has ended. It is nil if there is no room.
+// startJob attempts a job in the background. If too many are running, the attempt waits in a queue.
+// The channel is closed when the attempt has ended; it is nil if the queue is full.
 func (s *Syncer) startJob(request context.Context, ref jobRef, owed bool) <-chan struct{} {
 	r := s.jobs
 	r.mu.Lock()
@@ -233,8 +233,8 @@ func (s *Syncer) logJobs(ctx context.Context, kind JobKind, message string, err 
 type attempted int
 
 const (
-	jobLeft  attempted = iota // it is as it was listed, and there was nothing to do, or the claim was refused
-	jobTaken                  // it is no longer as it was listed: another process has claimed it
+	jobLeft  attempted = iota // it has not changed since it was listed, and could not be claimed
+	jobTaken                  // another process has claimed or ended it since it was listed
 	jobEnded                  // without a call of the function
 	jobRun                    // the function was called
 )

@@ -20,8 +20,8 @@ const (
 )
 
 // createDue returns the [User].CreateDue for a user: when the job is due if an Upsert creates
-// the record, zero if it owes none. A user who signed up earlier than newFor ago is not new, and
-// nor is one of whom that is not known.
+// the record, zero if it owes none. A user who signed up more than newFor ago, or at an unknown time,
+// is not new.
 func createDue(u *User, newFor time.Duration, now time.Time) time.Time {
 	if u.ClerkCreatedAt.IsZero() || now.Sub(u.ClerkCreatedAt) > newFor {
 		return time.Time{}
@@ -43,7 +43,7 @@ const (
 	stepWait                 // it is not due, it is running, or it waits for another job
 	stepClaim                // it may be attempted
 	stepFail                 // its last attempt did not end
-	stepDrop                 // what it was made for is no longer so
+	stepDrop                 // remove it: the user was deleted before OnCreate ran, or restored before OnDelete did
 )
 
 // nextStep decides what to do about a job of the record u.
@@ -102,7 +102,7 @@ const (
 	JobRetried   JobOutcome = "retried"   // the attempt failed, and the job is due again later
 	JobFailed    JobOutcome = "failed"    // the last attempt failed, or did not end within its lease
 	JobDiscarded JobOutcome = "discarded" // the function returned an error of Discard
-	JobDropped   JobOutcome = "dropped"   // without an attempt: the user was deleted, or is no longer
+	JobDropped   JobOutcome = "dropped"   // removed without an attempt: the user was deleted before OnCreate ran, or restored before OnDelete did
 	JobLost      JobOutcome = "lost"      // the end could not be written; the job may be attempted once more
 )
 

@@ -31,8 +31,8 @@ type JobStore interface {
 	// empty and the Store adopts, and the deletion owes a delete job: its Due is due, and its
 	// DeletedAt that of the record. An earlier delete job of the record is replaced.
 	//
-	// It owes none if there is no record, so that the call leaves a tombstone, and if the
-	// record was deleted before. If the database cannot hold the job, because something else
+	// It owes none if there was no record and the call leaves a tombstone, or if the record was
+	// already deleted. If the database cannot hold the job, because something else
 	// is in its place, the deletion is written without it.
 	//
 	// A Store that erases deleted records does not erase this one before its job ends; see

@@ -42,7 +42,7 @@ func (p *Problem) Unwrap() error { return p.Err }
 const (
 	// Of a request that is not signed in. The status is 401.
 
-	CodeUnauthenticated   = "unauthenticated"     // there are no session claims, or no user, in the context
+	CodeUnauthenticated   = "unauthenticated"     // the context has neither session claims nor a user
 	CodeTokenMissing      = "token_missing"       // neither a bearer token nor, with [AuthConfig].Cookie, a session cookie
 	CodeTokenMalformed    = "token_malformed"     // it is not a token of Clerk's form, or there are several that differ
 	CodeTokenExpired      = "token_expired"       // its time is over

@@ -249,7 +249,7 @@ func (j *jobsRun) chooses(row jobRow) bool {
 	return false
 }
 
-// changeOne changes one job, unless it is no longer as it was listed.
+// changeOne changes one job, unless it has changed since it was listed.
 func (j *jobsRun) changeOne(ctx context.Context, entry clerksync.JobEntry, to clerksync.JobState) (bool, error) {
 	u, err := j.store.User(ctx, entry.ClerkID)
 	switch {

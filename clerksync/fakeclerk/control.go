@@ -366,8 +366,8 @@ func (s *Server) openSession(in tokenRequest) (any, error) {
 	return s.token(in, session)
 }
 
-// checkUser returns an error if there is no such user. [Server.Token] makes a token for anybody, but
-// here it is most likely a mistake.
+// checkUser returns an error if the user does not exist. [Server.Token] makes tokens for unknown
+// users too, but in a request an unknown id is most likely a mistake.
 func (s *Server) checkUser(id string) error {
 	if id == "" {
 		return unprocessable("user_id is missing: GET /v1/users lists the users")

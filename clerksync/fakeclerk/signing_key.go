@@ -106,7 +106,8 @@ func sign(header, claims map[string]any, algorithm string, key *rsa.PrivateKey) 
 	return input + "." + encode(signature), nil
 }
 
-// The keys are served by the Backend API and, without a key, where the Frontend API has them.
+// The Backend API serves the keys to requests with the secret key. The path of the Frontend API
+// needs no key.
 const (
 	jwksRoute       = "GET /v1/jwks"
 	publicJWKSRoute = "GET /.well-known/jwks.json"
