@@ -1,6 +1,7 @@
 package clerksync_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -313,4 +314,27 @@ func TestStartIsFreeForCachedVisits(t *testing.T) {
 	if with > without || told != 0 {
 		t.Errorf("%v allocations with Start, %v without; it was told of %d operations", with, without, told)
 	}
+}
+
+// An attempt of a job is an operation, and what its function asks of Clerk is within it.
+func TestStartOfJobs(t *testing.T) {
+	t.Parallel()
+	var s spans
+	var fx *jobFixture
+	fx = newJobFixture(t, func(c *clerksync.Config) {
+		c.Start = s.start
+		c.OnCreate = func(ctx context.Context, u *clerksync.User, job clerksync.Job) error {
+			_, err := fx.Sync(ctx, u.ClerkID)
+			return cmp.Or(err, errOddPlan)
+		}
+	})
+	visit(t, fx.Syncer, fx.signUp())
+	clerksync.WaitBackground(fx.Syncer)
+	var jobs []string
+	for _, text := range s.texts(t) {
+		if strings.Contains(text, "job") {
+			jobs = append(jobs, text)
+		}
+	}
+	wantTexts(t, "told of", jobs, "job of a user: job_failed", "job > sync of a user")
 }
