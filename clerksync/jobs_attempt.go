@@ -47,12 +47,28 @@ type jobRunner struct {
 	closing context.Context
 	noMore  context.CancelFunc
 
+	pace jobPace
+
 	mu       sync.Mutex
 	running  sync.WaitGroup           // workers, and attempts of RunJobs
 	workers  int                      // in the background
 	queue    []queuedJob              // those that wait for a worker
 	flights  map[jobRef]chan struct{} // of the background's jobs; closed when the attempt has ended
 	prepared map[JobKind]time.Time    // when the Store was to be prepared; zero: it is
+}
+
+// jobPace says in which order jobs run. The world of storetest/world, in which one thing happens at
+// a time, replaces it.
+type jobPace struct {
+	atOnce  int                                   // how many jobs of one list run at one time
+	shuffle func(n int, swap func(i, j int))      // of a list
+	random  func() float64                        // for the pause after a failed attempt
+	turn    func(ctx context.Context, ref jobRef) // called before an attempt in the background
+}
+
+// defaultPace lets jobs run at once and at random.
+func defaultPace() jobPace {
+	return jobPace{atOnce: maxJobs, shuffle: rand.Shuffle, random: rand.Float64, turn: func(context.Context, jobRef) {}}
 }
 
 // queuedJob is a job for the background.
@@ -63,7 +79,10 @@ type queuedJob struct {
 }
 
 func newJobRunner(c clock.Clock) *jobRunner {
-	r := &jobRunner{clock: c, flights: make(map[jobRef]chan struct{}), prepared: make(map[JobKind]time.Time)}
+	r := &jobRunner{
+		clock: c, pace: defaultPace(),
+		flights: make(map[jobRef]chan struct{}), prepared: make(map[JobKind]time.Time),
+	}
 	r.ended, r.giveUp = context.WithCancelCause(context.Background())
 	r.closing, r.noMore = context.WithCancel(context.Background())
 	return r
@@ -177,6 +196,7 @@ func (s *Syncer) workOnJobs(q queuedJob) {
 	r := s.jobs
 	defer r.running.Done()
 	for more := true; more; {
+		r.pace.turn(q.ctx, q.jobRef)
 		if _, err := s.attemptJob(q.ctx, JobEntry{ClerkID: q.id, Kind: q.kind}); err != nil {
 			s.logJobs(q.ctx, q.kind, "clerksync: a job could not be attempted; it stays due", err)
 		}
@@ -322,7 +342,7 @@ func (a *jobAttempt) make(ctx context.Context) (attempted, error) {
 		a.report(ctx, claimed, claimed, JobLost, &lostError{errGivenUp, err})
 		return jobRun, nil //nolint:nilerr // it is the function's, and reported
 	}
-	to, outcome := claimed.afterAttempt(err, s.cfg.Jobs.MaxAttempts, s.clock.Now(), rand.Float64())
+	to, outcome := claimed.afterAttempt(err, s.cfg.Jobs.MaxAttempts, s.clock.Now(), s.jobs.pace.random())
 	if lost := a.writeEnd(ctx, claimed, to); lost != nil {
 		outcome, err = JobLost, &lostError{lost, err}
 	}
@@ -331,13 +351,18 @@ func (a *jobAttempt) make(ctx context.Context) (attempted, error) {
 }
 
 // call calls the function. Its context ends Lease after the claim, so that it is over when others
-// may claim the job. givenUp says that the process did not wait for it any longer.
+// may claim the job. If the lease is over already, because the process or the Store stood still, the
+// function is not called. givenUp says that the process did not wait for it any longer.
 func (a *jobAttempt) call(ctx context.Context, claimed JobState) (givenUp bool, err error) {
 	s := a.syncer
+	left := a.now.Add(s.cfg.Jobs.Lease).Sub(s.clock.Now())
+	if left <= 0 {
+		return false, errLeaseEnded
+	}
 	ctx, end := context.WithCancelCause(contextOfVisit(ctx, s, a.user))
 	defer end(nil)
 	defer context.AfterFunc(s.jobs.ended, func() { end(errGivenUp) })()
-	ctx, cancel := clock.WithTimeout(ctx, s.clock, a.now.Add(s.cfg.Jobs.Lease).Sub(s.clock.Now()))
+	ctx, cancel := clock.WithTimeout(ctx, s.clock, left)
 	defer cancel()
 	job := Job{Key: jobKey(a.user, a.kind), Attempt: claimed.Attempt, Due: a.from.Due}
 	err = callHook(ctx, s.cfg.hook(a.kind), handedOut(a.user), job)

@@ -90,7 +90,7 @@ func (s *Syncer) dueJobs(ctx context.Context, kinds []JobKind, by time.Time) (du
 		}
 		due = append(due, some...)
 	}
-	rand.Shuffle(len(due), func(i, j int) { due[i], due[j] = due[j], due[i] })
+	s.jobs.pace.shuffle(len(due), func(i, j int) { due[i], due[j] = due[j], due[i] })
 	return due, nil
 }
 
@@ -145,7 +145,7 @@ func (s *Syncer) attemptAll(ctx context.Context, due []JobEntry) (tally, error) 
 // attempt attempts jobs until enough of them were taken, and waits for those that it began.
 func (d *drain) attempt(due []JobEntry) {
 	var group errgroup.Group
-	group.SetLimit(maxJobs)
+	group.SetLimit(d.syncer.jobs.pace.atOnce)
 	for _, entry := range due {
 		if d.enoughTaken() {
 			break

@@ -514,6 +514,38 @@ func TestFunctionOutlivesItsContext(t *testing.T) {
 	}
 }
 
+// Rule: the context ends at Lease, so a process that stood still between claim and call does not call the
+// function: others may have done so.
+func TestLeaseOverBeforeTheCall(t *testing.T) {
+	t.Parallel()
+	fx := newJobFixture(t, nil)
+	id := fx.owe(t)
+	s := fx.another(t, func(c *clerksync.Config) { c.Store = &slowClaim{fx.store, fx} })
+	drain(t, s, 1)
+	fx.created.want(t)
+	wantTexts(t, "observed", fx.jobOutcomes(), "create #1 retried, error")
+	if job := fx.job(t, id, clerksync.JobCreate); job.Attempt != 1 || job.Code != "timeout" || job.Token != "" {
+		t.Errorf("the job is %+v", job)
+	}
+	fx.clock.Advance(clerksync.MaxRetry)
+	drain(t, fx.Syncer, 1)
+	fx.created.want(t, id+"/create #2")
+}
+
+// slowClaim is a Store whose answer to a claim takes as long as the lease.
+type slowClaim struct {
+	*countingStore
+	fx *jobFixture
+}
+
+func (s *slowClaim) ChangeJob(ctx context.Context, c clerksync.JobChange) (bool, error) {
+	changed, err := s.fx.store.ChangeJob(ctx, c)
+	if c.To.Token != "" {
+		s.fx.clock.Advance(5 * time.Minute)
+	}
+	return changed, err
+}
+
 // die has a process claim the job of a user and do nothing more.
 func (fx *jobFixture) die(t *testing.T, id string, kind clerksync.JobKind) {
 	t.Helper()

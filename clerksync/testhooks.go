@@ -8,13 +8,25 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync/internal/sessiontoken"
 )
 
-// storetest/world sets an unexported clock, waits for background work, and tells whose it is.
+// storetest/world sets an unexported clock, orders and waits for background work, and tells whose it is.
 func init() {
 	clock.Set = func(config any, c clock.Clock) { config.(*Config).clock = c }
 	clock.Carry = func(syncer any, keep func(context.Context) context.Context) {
 		syncer.(*Syncer).background.carry = keep
 	}
 	clock.Refreshing = func(syncer any) int { return len(syncer.(*Syncer).background.slots) }
+	clock.OrderJobs = func(syncer any, turn func(context.Context, string, string)) {
+		syncer.(*Syncer).jobs.pace = jobPace{
+			atOnce: 1, shuffle: func(int, func(i, j int)) {}, random: func() float64 { return 1 },
+			turn: func(ctx context.Context, ref jobRef) { turn(ctx, ref.id, string(ref.kind)) },
+		}
+	}
+	clock.JobWorkers = func(syncer any) int {
+		r := syncer.(*Syncer).jobs
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return r.workers
+	}
 	clock.LookupsEnded = func(syncer any, id string, claim json.RawMessage) {
 		s := syncer.(*Syncer)
 		s.background.running.Wait()

@@ -23,4 +23,13 @@ var (
 	// LookupsEnded waits until a user's lookups in a *clerksync.Syncer have ended, and
 	// nobody can join them any more. claim is the token version of their visitor.
 	LookupsEnded func(syncer any, id string, claim json.RawMessage)
+
+	// OrderJobs has a *clerksync.Syncer run the jobs of a DrainJobs one after the other, in the order
+	// in which the Store lists them, and without jitter. Before each attempt in the background
+	// it calls turn, with the context from Carry.
+	OrderJobs func(syncer any, turn func(ctx context.Context, id, kind string))
+
+	// JobWorkers returns how many goroutines of a *clerksync.Syncer run jobs in the background. A
+	// call that starts one has counted it before it returns.
+	JobWorkers func(syncer any) int
 )

@@ -94,8 +94,10 @@ func (c *counts) String() string {
 }
 
 // isTooRare reports whether only a scenario makes this happen for sure: a user is seldom deleted before
-// anything else was written.
-func isTooRare(name string) bool { return name == legacyTombstone }
+// anything else was written, and little happens in the middle of a function.
+func isTooRare(name string) bool {
+	return slices.Contains([]string{legacyTombstone, outlived, diedAfter, deletedBy, notRestored}, name)
+}
 
 // needs returns what must happen in a long run, or in its scenario.
 func needs(w *world) []string {
@@ -132,6 +134,12 @@ func needs(w *world) []string {
 	}
 	if w.legacyStore != nil && w.opts.UniqueEmail {
 		all = append(all, addressBlocks, addressLacks)
+	}
+	if w.able.jobs {
+		all = append(all, jobsNeed...)
+	}
+	if w.able.restore {
+		all = append(all, restoresNeed...)
 	}
 	if w.opts.Erases {
 		all = append(all, erased)

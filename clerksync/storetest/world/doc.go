@@ -12,7 +12,14 @@
 //   - Clerk and the Store fail, stall and recover,
 //   - the app writes the fields it owns,
 //   - the clock of one process may be ahead or behind,
+//   - processes die at once, and others take over what they left, if the Store keeps jobs,
+//   - deletions are taken back, if it restores,
 //   - in half of the worlds, Clerk owns the role of each user who has one in the metadata.
+//
+// If the Store is a clerksync.JobStore, most processes have OnCreate and OnDelete, and some are of a
+// version of the app that lacks one. The functions fail, panic, discard their job, hang until their
+// context ends, or outlive their lease. A job in the background waits for its turn, so a process may die
+// with it, and everything else may happen between its calls to the Store and around the function.
 //
 // About half of the operations are interrupted by another one, at any of their calls to the Store
 // or to Clerk.
@@ -84,12 +91,29 @@
 //   - a user is held back only because of such a record. Once somebody has it, it is nobody else's,
 //     also after a deletion.
 //
+// If the Store keeps jobs:
+//
+//   - a job is owed by the first insert and by the deletion of a record, and by nothing else: not for a
+//     user who signed up too long ago, nor by a process without the function, nor twice;
+//   - a function is called only for a job that is owed and not over, by its last claim, within the lease,
+//     with the same key each time, and with a record that is deleted for OnDelete alone;
+//   - no two functions run for a user within their leases, and no Restore comes in between;
+//   - an attempt follows another only after the end of that was written, or after its lease, and then for
+//     a reason: its process died, the Store failed, or the function outlived the lease;
+//   - a job ends as its function asked, fails after the last attempt, and is dropped only with the state
+//     of the record that it is for;
+//   - a deletion that owes a job erases by the end of the job.
+//
+// In the end, after all that is due was run, no job is owed any more: each has had its effect, or failed or
+// was discarded or dropped for one of these reasons.
+//
 // In each request, no handler runs
 //
 //   - for a user whom the process knows to be deleted;
 //   - with a record from before the last webhook, Sync or Forget in its process;
 //   - with a record that has been outdated for longer than a cache may keep it;
-//   - with a record older than the visitor's token says.
+//   - with a record older than the visitor's token says;
+//   - before OnCreate has succeeded or was discarded, if the process awaits it.
 //
 // If nothing fails, no request is refused without a reason. Each event was written before it was
 // acknowledged.

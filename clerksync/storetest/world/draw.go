@@ -67,6 +67,8 @@ var (
 	shortTimes = rapid.SampledFrom([]time.Duration{
 		time.Millisecond, 0, 3 * time.Second, 9 * time.Second, 31 * time.Second, time.Second, time.Hour,
 	})
+	// What happens in the middle of a job.
+	disturbances = rapid.SampledFrom([]kind{drainJobs, kill, deleteUser, kill, visit, drainJobs})
 	// The time after a change in Clerk in the middle of an operation.
 	pauses = rapid.SampledFrom([]time.Duration{0, time.Millisecond, 0, 2 * time.Second})
 )
@@ -83,9 +85,26 @@ var step = rapid.Custom(func(t *rapid.T) op {
 		o.breaks = append(o.breaks, drawInterrupts(t)...)
 	case visit, syncNow, deliver, deliverAny, runRefresh, replayHook:
 		o.breaks = drawInterrupts(t)
+	case runJob, drainJobs:
+		o.breaks = append(drawInterrupts(t), drawDisturbance(t, o.kind)...)
 	}
 	return o
 })
+
+// drawDisturbance draws what happens around the claim, the function or the end of the first job, or
+// nothing.
+func drawDisturbance(t *rapid.T, during kind) []interrupt {
+	call := rapid.SampledFrom([]int{claimCall, functionCall, functionCall, functionCall + 1}).Draw(t, "call")
+	if during == drainJobs {
+		call += 2 // due jobs of two kinds are read first
+	}
+	do := &op{kind: disturbances.Draw(t, "kind"), user: sameUser, proc: small.Draw(t, "process"), delivered: true}
+	in := interrupt{call: call, after: coin.Draw(t, "after"), do: do}
+	if coin.Draw(t, "undisturbed") {
+		return nil
+	}
+	return []interrupt{in}
+}
 
 // drawNested draws an operation in the middle of another one.
 func drawNested(t *rapid.T) *op {
@@ -106,7 +125,8 @@ func drawNested(t *rapid.T) *op {
 func drawOp(t *rapid.T, kinds *rapid.Generator[kind], times *rapid.Generator[time.Duration]) op {
 	o := op{kind: kinds.Draw(t, "kind"), user: medium.Draw(t, "user")}
 	switch o.kind {
-	case visit, syncNow, forget, reconcile, deliver, deliverAny, deliverAll, replayHook, restart, runRefresh:
+	case visit, syncNow, forget, reconcile, deliver, deliverAny, deliverAll, replayHook, restart, runRefresh,
+		kill, drainJobs, runJob, mistake:
 		o.proc = small.Draw(t, "process")
 	}
 	switch o.kind {
@@ -124,7 +144,7 @@ func drawOp(t *rapid.T, kinds *rapid.Generator[kind], times *rapid.Generator[tim
 	case delayHook:
 		o.n, o.d = small.Draw(t, "which"), times.Draw(t, "time")
 	case deliverAny, dropHook, doubleHook, replayHook, update, silent, editApp, clerkDown, storeDown, quiet,
-		signUpAgain, signUp, restart, runRefresh:
+		signUpAgain, signUp, restart, runRefresh, kill, runJob, mistake:
 		o.n = large.Draw(t, "which")
 	case exchange:
 		o.n, o.flag = large.Draw(t, "with whom"), coin.Draw(t, "webhooks lost")

@@ -14,11 +14,15 @@ import (
 // that are not delivered yet are delivered later, as old ones.
 func (w *world) end(o op, _ moment) {
 	defer w.checkLegacy()
+	defer w.settleJobs()
 	w.clerkOutage.down, w.storeOutage.down = false, false
 	for _, p := range w.procs {
 		p.drain(false)
 	}
 	p := w.procs[o.n%len(w.procs)]
+	if p.hooks.await {
+		w.settleJobs()
+	}
 	switch o.n / 8 % 4 {
 	case 0:
 		w.endByReconcile(p, true)
@@ -141,6 +145,12 @@ func (w *world) endByVisitsOf(u *user, p *process, c claim) {
 		}
 		return
 	}
+	if p.hooks.await && w.isPending(u.id) {
+		if last.code != "job_pending" && last.code != "user_inactive" {
+			w.fail("in the end OnCreate has failed for %s, and a visit is answered %d %s", u.id, last.status, last.code)
+		}
+		return
+	}
 	w.checkInStep(u)
 	if u.app.Suspended || u.now().facts.Banned {
 		if last.status != http.StatusForbidden {
@@ -176,6 +186,7 @@ func (w *world) confirmedByOldToken(u *user, c claim) bool {
 
 func (w *world) lastVisit(p *process, u *user, c claim) *run {
 	o := op{kind: visit, claim: c}
+	p.mayAwait()
 	r := w.newRun(p, visit, o, u, 0)
 	token := w.token(o, u)
 	p.visitor(context.WithValue(context.Background(), runKey{}, r), r, token)

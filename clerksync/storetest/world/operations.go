@@ -66,6 +66,11 @@ const (
 	clerkDown    kind = "outage of Clerk"
 	storeDown    kind = "outage of the Store"
 	restart      kind = "process restarted"
+	kill         kind = "process killed"
+	drainJobs    kind = "DrainJobs"
+	runJob       kind = "a job goes on"
+	mistake      kind = "user deleted by mistake"
+	restore      kind = "Reconcile restores"
 	quiet        kind = "ending"
 	leave        kind = "visitor leaves"
 	cancelRun    kind = "Reconcile cancelled"
@@ -128,6 +133,11 @@ func operations() []operation {
 		{clerkDown, 1, 0, (*world).startClerkOutage},
 		{storeDown, 1, 0, (*world).startStoreOutage},
 		{restart, 1, 1, (*world).restart},
+		{kill, 1, 3, (*world).kill},
+		{drainJobs, 3, 3, (*world).drainNow},
+		{runJob, 5, 1, (*world).runJob},
+		{mistake, 1, 0, (*world).mistake},
+		{restore, 0, 0, (*world).restore},
 		{quiet, 2, 0, (*world).end},
 		{leave, 0, 3, (*world).leave},
 		{cancelRun, 0, 4, (*world).cancelReconcile},
@@ -143,6 +153,12 @@ func (w *world) do(o op, around *run) {
 	m := moment{p: w.procs[o.proc%len(w.procs)], u: w.pickUser(o, around), around: around}
 	w.operations[o.kind](w, o, m)
 	w.counts.add(string(o.kind))
+	for _, p := range w.procs {
+		p.jobsArrived(p.runningJobs)
+	}
+	if around != nil && around.kind == visit {
+		around.p.mayAwait() // the visit may come upon a job that began in the middle of it
+	}
 	if around == nil {
 		w.afterStep()
 	}

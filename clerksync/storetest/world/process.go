@@ -27,6 +27,8 @@ type process struct {
 	syncer   *clerksync.Syncer
 	app      http.Handler
 	hook     http.Handler
+	hooks    hooks
+	dead     bool // no call of it has an effect any more
 
 	// By user. The numbers are of world.seq.
 	knownDeleted map[string]time.Time // since when the process knows that the user is deleted
@@ -40,6 +42,10 @@ type process struct {
 	parked     []*parked
 	slots      int // refreshes that reached the transport and have not ended
 	abandoned  bool
+
+	parkedJobs  []*parkedJob
+	moves       int // of jobs: how often one was parked or let go
+	runningJobs int // that were let go and have not ended
 }
 
 // parked is a refresh that waits in the transport.
@@ -73,14 +79,14 @@ func (w *world) newProcess(skew time.Duration, options int) *process {
 	if w.clerksRoles {
 		cfg.RoleOf = roleOf
 	}
+	p.configureJobs(&cfg, options)
 	clock.Set(&cfg, processClock{w, skew})
 	var err error
 	if p.syncer, err = clerksync.New(cfg); err != nil {
 		panic(err)
 	}
-	clock.Carry(p.syncer, func(request context.Context) context.Context {
-		return context.WithValue(context.Background(), runKey{}, request.Value(runKey{}))
-	})
+	clock.Carry(p.syncer, p.carry)
+	clock.OrderJobs(p.syncer, p.turn)
 	p.app = p.syncer.Middleware(http.HandlerFunc(p.handle))
 	webhooks := clerksync.WebhookConfig{Secrets: []string{webhookSecret}, InstanceID: w.clerk.InstanceID()}
 	if p.hook, err = p.syncer.WebhookHandler(webhooks); err != nil {
@@ -103,6 +109,9 @@ func mapPlan(cu *clerk.User, u *clerksync.User) error {
 
 func (p *process) observe(ctx context.Context, o clerksync.Observation) {
 	p.w.counts.add("observed " + string(o.Op))
+	if o.Op == clerksync.OpJob {
+		p.w.counts.add("observed job " + string(o.Job.Outcome))
+	}
 	if o.Op == clerksync.OpRefresh {
 		visitRun, _ := ctx.Value(runKey{}).(*run)
 		visitRun.ended <- struct{}{}
@@ -133,6 +142,7 @@ func (p *process) handle(_ http.ResponseWriter, request *http.Request) {
 	case !served.IsActive, served.Banned, !served.DeletedAt.IsZero():
 		w.fail("a handler ran for a barred record of %s: %+v", id, served)
 	}
+	p.checkSetUp(id)
 	w.checkServed(r, served)
 }
 
@@ -241,7 +251,7 @@ func (p *process) goOn(i int, o op, depth int) {
 	p.w.counts.add("refresh behind a visit")
 }
 
-// drain runs all waiting refreshes, or, if lazy, those that need not wait beyond their visit.
+// drain runs all waiting refreshes and jobs, or, if lazy, those that need not wait beyond their visit.
 func (p *process) drain(lazy bool) {
 	p.arrived()
 	for i := 0; i < len(p.parked); {
@@ -251,6 +261,7 @@ func (p *process) drain(lazy bool) {
 		}
 		p.goOn(i, op{}, 1)
 	}
+	p.drainJobs(lazy)
 }
 
 // post delivers a message and returns the status of the answer.
@@ -263,8 +274,12 @@ func (p *process) post(ctx context.Context, m *message) int {
 	return status
 }
 
-// stop runs the waiting refreshes and closes the Syncer.
+// stop runs the waiting refreshes and jobs, and closes the Syncer.
 func (p *process) stop() {
+	if p.dead {
+		p.abandon()
+		return
+	}
 	p.drain(false)
 	_ = p.syncer.Close()
 }
@@ -282,14 +297,17 @@ func (w *world) restart(o op, m moment) {
 	old.stop()
 }
 
-// abandon closes the Syncer. Waiting refreshes fail: the world may end in the middle of an
+// abandon closes the Syncer. Waiting refreshes and jobs fail: the world may end in the middle of an
 // operation.
 func (p *process) abandon() {
 	p.mu.Lock()
-	waiting := p.parked
-	p.parked, p.abandoned = nil, true
+	waiting, jobs := p.parked, p.parkedJobs
+	p.parked, p.parkedJobs, p.abandoned, p.dead = nil, nil, true, true
 	p.mu.Unlock()
 	for _, one := range waiting {
+		close(one.let)
+	}
+	for _, one := range jobs {
 		close(one.let)
 	}
 	_ = p.syncer.Close()

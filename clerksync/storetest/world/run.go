@@ -45,6 +45,8 @@ type run struct {
 	code     string
 	served   *clerksync.User
 
+	awaited bool // of a job in the background: a visit waits for it
+
 	// Of a Reconcile.
 	dry   bool
 	pages *pages

@@ -1,6 +1,7 @@
 package world
 
 import (
+	"slices"
 	"testing"
 	"time"
 )
@@ -166,7 +167,57 @@ var scenarios = []scenario{
 		{kind: deliverAny, user: 2}, {kind: visit, user: 2}, {kind: update, user: 2, n: 17}, {kind: deliverAll},
 		{kind: visit, user: 2},
 	}},
+	{name: "DeadAfterTheClaim", happened: diedClaimed, ops: []op{
+		{kind: visit}, {kind: runJob, breaks: []interrupt{afterCall(claimCall, op{kind: kill})}},
+		{kind: pass, d: lease}, {kind: drainJobs}, {kind: visit},
+	}},
+	{name: "DeadAfterTheEffect", happened: diedAfter, ops: []op{
+		{kind: visit}, {kind: runJob, breaks: []interrupt{afterCall(functionCall, op{kind: kill})}},
+		{kind: pass, d: lease + leaseGrace}, {kind: drainJobs}, {kind: deleteUser, delivered: true}, {kind: deliverAll}, {kind: kill},
+	}},
+	{name: "FunctionOutlivesItsLease", happened: outlived, ops: []op{
+		{kind: visit}, {kind: runJob, breaks: []interrupt{
+			{call: functionCall, fault: 1 + slices.Index(functionFaults, outlives)}, afterCall(functionCall, op{kind: drainJobs, proc: 1}),
+		}},
+	}},
+	{name: "DeletedWhileOnCreateRuns", happened: deletedBy, ops: []op{
+		{kind: visit}, {kind: runJob, breaks: []interrupt{
+			beforeCall(functionCall, op{kind: deleteUser, user: sameUser, delivered: true}),
+			beforeCall(functionCall, op{kind: drainJobs}), beforeCall(functionCall, op{kind: runJob}),
+		}},
+	}},
+	{name: "DeletedBeforeOnCreate", happened: deadEarly, ops: []op{
+		{kind: visit}, {kind: runJob, breaks: []interrupt{
+			beforeCall(claimCall, op{kind: deleteUser, user: sameUser, delivered: true}),
+		}},
+	}},
+	{name: "EndThatCannotBeWritten", happened: lostEnd, ops: []op{
+		{kind: visit}, {kind: runJob, breaks: []interrupt{{call: functionCall + 1, fault: 4, repeat: 50}}},
+		{kind: pass, d: lease}, {kind: drainJobs, breaks: []interrupt{{call: 2 + claimCall, fault: 1}}},
+	}},
+	{name: "RestoredBeforeOnDelete", happened: restoredBefore, kind: 16, ops: []op{ // with a DeleteDelay
+		{kind: deliverAll}, {kind: mistake}, {kind: pass, d: 5 * time.Hour}, {kind: drainJobs}, {kind: visit},
+	}},
+	{name: "RestoredAfterOnDelete", happened: restoredAfter, ops: []op{
+		{kind: deliverAll}, {kind: mistake, n: 1}, {kind: visit}, {kind: deleteUser}, {kind: deliverAll}, {kind: runJob},
+	}},
+	{name: "NotRestoredWhileOnDeleteRuns", happened: notRestored, kind: 16, ops: []op{
+		{kind: deliverAll}, {kind: runJob}, {kind: runJob}, {kind: runJob},
+		{kind: mistake, n: 3}, {kind: mistake, user: 1, n: 2}, {kind: visit},
+	}},
+	{name: "AwaitedByVisits", happened: pendingVisit, kind: 19, ops: []op{ // the first process has Await
+		{kind: visit, proc: 1}, {kind: runJob, proc: 1, breaks: []interrupt{
+			beforeCall(functionCall, op{kind: visit, user: sameUser}), afterCall(functionCall, op{kind: visit, user: sameUser}),
+		}},
+		{kind: visit}, {kind: visit, user: 1},
+	}},
 }
+
+// The calls of a job in the background: it is read, claimed and run, and its end is written.
+const (
+	claimCall    = 1
+	functionCall = 2
+)
 
 func beforeCall(call int, do op) interrupt { return interrupt{call: call, do: &do} }
 
@@ -179,6 +230,7 @@ func runScenario(t *testing.T, newStore NewStore, opts Options, s scenario) {
 	}
 	w := newWorld(t, newStore, opts, 1, s.kind)
 	defer w.close()
+	w.reliable = true
 	for _, o := range s.ops {
 		w.step(t, o)
 	}

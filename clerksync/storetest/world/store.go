@@ -23,17 +23,29 @@ type batchStore struct {
 	inner clerksync.BatchStore
 }
 
-// newStoreOf also returns the Store for the processes, which is a BatchStore, and one that adopts, if
-// inner is.
+// newStoreOf also returns the Store for the processes, which is a BatchStore, a JobStore, and one that
+// adopts, if inner is.
 func newStoreOf(w *world, inner clerksync.Store) (*store, clerksync.Store) {
 	s := &store{w: w, inner: inner}
 	b, ok := inner.(clerksync.BatchStore)
 	if !ok {
 		return s, s
 	}
-	if adopting, ok := inner.(storetest.AdoptingStore); ok {
+	jobs, ok := inner.(clerksync.JobStore)
+	w.able.jobs = ok
+	if _, restores := inner.(clerksync.RestoreStore); restores && ok && !w.opts.UniqueEmail {
+		w.able.restore = true
+	}
+	adopting, adopts := inner.(storetest.AdoptingStore)
+	switch {
+	case adopts && ok:
+		w.legacyStore = adopting
+		return s, jobAdoptingStore{adoptingStore{batchStore{s, b}, adopting}, jobStore{s, jobs}}
+	case adopts:
 		w.legacyStore = adopting
 		return s, adoptingStore{batchStore{s, b}, adopting}
+	case ok:
+		return s, jobBatchStore{batchStore{s, b}, jobStore{s, jobs}}
 	}
 	return s, batchStore{s, b}
 }
@@ -56,6 +68,9 @@ func (s *store) call(ctx context.Context, write string, do func(context.Context)
 	w, r := s.w, runOf(ctx)
 	if r == nil {
 		panic("world: a call to the Store outside of any operation")
+	}
+	if r.p.dead {
+		return errDied
 	}
 	if write != "" {
 		r.writes(write)
@@ -87,6 +102,9 @@ func (s *store) call(ctx context.Context, write string, do func(context.Context)
 		}
 	}
 	r.interrupt(n, true)
+	if r.p.dead {
+		return errDied
+	}
 	return err
 }
 
@@ -132,7 +150,7 @@ func (s *store) Upsert(ctx context.Context, u *clerksync.User) (res clerksync.Re
 			runOf(ctx).wroteAt = s.w.seq
 		}
 		res, err = s.inner.Upsert(ctx, u)
-		s.upserted(u, res.Outcome, err)
+		s.upserted(runOf(ctx), u, res.Outcome, err)
 		return err
 	})
 	if fault != nil {
@@ -186,7 +204,7 @@ func (s batchStore) UpsertBatch(ctx context.Context, us []*clerksync.User) (resu
 			if partly != nil {
 				err = partly.Errs[i]
 			}
-			s.upserted(u, results[i].Outcome, err)
+			s.upserted(runOf(ctx), u, results[i].Outcome, err)
 		}
 		return nil
 	})
@@ -263,7 +281,10 @@ type snapshot struct {
 }
 
 // upserted checks what an Upsert did.
-func (s *store) upserted(u *clerksync.User, outcome clerksync.Outcome, err error) {
+func (s *store) upserted(r *run, u *clerksync.User, outcome clerksync.Outcome, err error) {
+	if outcome == clerksync.Created {
+		s.w.created(r, u)
+	}
 	applied := outcome == clerksync.Created || outcome == clerksync.Updated || outcome == clerksync.Adopted
 	s.note(u.ClerkID, applied && (u.RoleFromClerk || len(u.Omit) == 0)) // a part may leave the role
 	s.w.checkEmail(u, err)
@@ -319,6 +340,7 @@ func (s *store) compare(u *user, before, after *clerksync.User) {
 	}
 	was, is := keyOf(before), keyOf(after)
 	switch {
+	case was.Deleted != 0 && is.Deleted == 0 && u.mistaken: // taken back
 	case was.Deleted != 0:
 		w.checkTombstone(u, &was, &is)
 	case is.Deleted != 0:
@@ -341,7 +363,7 @@ func (s *store) compare(u *user, before, after *clerksync.User) {
 // state that the user had in Clerk at syncedAt or later.
 func (w *world) checkRecord(u *user, key *recordKey) {
 	if key.Deleted != 0 {
-		if u.deletedAt == 0 {
+		if u.deletedAt == 0 && !u.mistaken {
 			w.fail("%s is marked deleted and is in Clerk", u.id)
 		}
 		if key.Active {
@@ -349,7 +371,7 @@ func (w *world) checkRecord(u *user, key *recordKey) {
 		}
 		return // see checkDeletion
 	}
-	if key.Active == u.app.Suspended {
+	if key.Active == u.app.Suspended && !u.mistaken {
 		w.fail("isActive of %s is %t, and the app suspended the user: %t", u.id, key.Active, u.app.Suspended)
 	}
 	if key.Role != u.app.Role || key.Location != (clerksync.Location{City: u.app.City}) {
@@ -398,7 +420,7 @@ func (s *store) deactivating(r *run, id string) {
 	switch {
 	case u == nil:
 		return
-	case u.deletedAt == 0:
+	case u.deletedAt == 0 && !u.mistaken:
 		w.fail("%s deactivates %s, who is in Clerk", r.kind, id)
 	case r.kind != deliver && r.kind != reconcile:
 		w.fail("%s deactivates %s: only a webhook and Reconcile may", r.kind, id)

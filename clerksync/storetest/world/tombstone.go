@@ -8,11 +8,12 @@ import (
 )
 
 // checkDeletion checks what a deletion made of a record. It marks the record deleted and leaves the
-// rest. A Store that erases also removes what Clerk told about the person.
+// rest. A Store that erases also removes what Clerk told about the person, unless the deletion owes a
+// job: then the end of the job does.
 func (w *world) checkDeletion(u *user, was, is *recordKey) {
 	want := *was
 	want.Active, want.Deleted, want.Updated = false, is.Deleted, is.Updated
-	if w.opts.Erases {
+	if j := w.deleteJob(u.id, is.Deleted); w.opts.Erases && (j == nil || j.over != "") {
 		want.erase()
 		w.checkErased(u, was)
 	}
@@ -46,9 +47,14 @@ func (w *world) checkErased(u *user, was *recordKey) {
 }
 
 // checkTombstone checks that a deleted record did not change, except that it lost its e-mail
-// address to another record.
+// address to another record, or was erased by the end of its job.
 func (w *world) checkTombstone(u *user, was, is *recordKey) {
 	want := *was
+	if j := w.ending; w.opts.Erases && j != nil && j == w.deleteJob(u.id, was.Deleted) && j.over != "" {
+		want.erase()
+		want.Updated = is.Updated
+		w.checkErased(u, was)
+	}
 	if w.opts.UniqueEmail && is.facts.Email == "" && w.holder(u.id, was.facts.Email) != nil {
 		want.facts.Email, want.Updated = "", is.Updated
 		w.counts.add(emailGivenUp)

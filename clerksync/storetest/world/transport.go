@@ -1,6 +1,7 @@
 package world
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -50,6 +51,9 @@ func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
+	if t.p.dead {
+		return nil, errNoConnection
+	}
 	n := r.touch()
 	r.interrupt(n, false)
 	fault := w.clerkFault(r, n)
@@ -80,9 +84,9 @@ func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
 	if fault == slowAnswer {
 		w.clock.Advance([]time.Duration{3 * time.Second, callTimeout + time.Second}[n%2])
 	}
-	if ctx.Err() != nil {
+	if ctx.Err() != nil || t.p.dead {
 		_ = response.Body.Close()
-		return nil, context.Cause(ctx)
+		return nil, cmp.Or(context.Cause(ctx), errNoConnection)
 	}
 	if listed != nil {
 		r.pages.serve(listed)
@@ -184,12 +188,15 @@ func (w *world) answerOf(fault string) *fakeclerk.Fault {
 
 // isRefresh reports whether the caller is a background refresh. A visit's lookup and the refresh
 // behind it have the same context, so only the stack tells them apart.
-func isRefresh() bool {
+func isRefresh() bool { return isCalledBy("clerksync.(*Syncer).refresh") }
+
+// isCalledBy reports whether a function is on the caller's stack.
+func isCalledBy(function string) bool {
 	var pcs [64]uintptr
 	frames := runtime.CallersFrames(pcs[:runtime.Callers(3, pcs[:])])
 	for {
 		frame, more := frames.Next()
-		if strings.HasSuffix(frame.Function, "clerksync.(*Syncer).refresh") {
+		if strings.HasSuffix(frame.Function, function) {
 			return true
 		}
 		if !more {

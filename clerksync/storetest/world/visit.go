@@ -20,6 +20,9 @@ func (w *world) visit(o op, m moment) {
 		w.join(m.around)
 		return
 	}
+	if !p.mayAwait() {
+		return
+	}
 	r := w.newRun(p, visit, o, u, m.depth())
 	ctx, cancel := context.WithCancel(context.WithValue(context.Background(), runKey{}, r))
 	defer cancel()
@@ -103,6 +106,7 @@ func (w *world) visited(r *run, lived bool, token tokenVersion) {
 	case r.status == http.StatusOK, r.status == http.StatusConflict, r.code == "user_unknown":
 	case r.code == "unavailable" && r.paused():
 		w.counts.add(pausedVisit)
+	case r.code == "job_pending" && r.p.hooks.await && w.isPending(u.id):
 	case r.code == "user_inactive":
 		if !w.wasBarred(r) {
 			w.fail("a visit of %s was refused as inactive, and no record within the cache's time bars the user: %+v",

@@ -131,6 +131,8 @@ type ability struct {
 	batch   bool // it is a BatchStore
 	app     bool // the app's fields can be written
 	foreign bool // so can fields that clerksync does not know
+	jobs    bool // it is a BatchStore and a JobStore
+	restore bool // it is a RestoreStore too
 }
 
 // world is Clerk, a Store, some processes and the network between them, in virtual time. One
@@ -159,6 +161,11 @@ type world struct {
 	skewed  bool       // some process's clock is ahead or behind
 
 	clerksRoles bool // the processes have a RoleOf
+
+	jobs      map[string]*job // by key
+	ending    *job            // the one of which a state is being written
+	reliable  bool            // functions fail only if an operation says so
+	cleanedUp int             // users restored by the present Reconcile whose OnDelete was called
 
 	users     []*user // by birth
 	byID      map[string]*user
@@ -197,7 +204,10 @@ var epoch = time.Date(2025, time.March, 3, 8, 0, 0, 0, time.UTC)
 const instance = "ins_randomworld"
 
 // skews are how far the clock of the second process is ahead, by the kind of world.
-var skews = []time.Duration{0, 0, 4 * time.Minute, 0, 2 * time.Hour, 0, -4 * time.Minute, -time.Hour}
+var skews = []time.Duration{
+	0, 0, 4 * time.Minute, 0, 2 * time.Hour, 0, -4 * time.Minute, -time.Hour,
+	0, time.Minute, 4 * time.Minute, -time.Minute, 2 * time.Hour, 0, -4 * time.Minute, -time.Hour,
+}
 
 // newWorld makes a world with three users. kindOfWorld, 0 to 63, chooses the clocks, the number of
 // processes and their options, and who owns the roles.
@@ -206,6 +216,7 @@ func newWorld(t testing.TB, newStore NewStore, opts Options, seed uint64, kindOf
 		operations: make(map[kind]func(*world, op, moment)), opts: opts,
 		clock: fakeclerk.NewClock(epoch), byID: make(map[string]*user), scope: &scope{TB: t},
 		network: &http.Transport{MaxIdleConnsPerHost: 16}, counts: newCounts(nil), kindOfWorld: kindOfWorld,
+		jobs: make(map[string]*job),
 	}
 	for _, o := range operations() {
 		w.operations[o.kind] = o.do
