@@ -451,6 +451,8 @@ var mutants = []mutant{
 		replace("len(r.queue) > 0", "false")},
 	{"the context outlives the lease", in("clerksync", "jobAttempt.call"),
 		replace("a.now.Add(s.cfg.Jobs.Lease).Sub(s.clock.Now())", "s.cfg.Jobs.Lease + leaseGrace")},
+	{"a function is called after its lease", in("clerksync", "jobAttempt.call"),
+		replace("left <= 0", "false")},
 	{"the end of an attempt is written once or never", in("clerksync", "jobAttempt.writeEnd"),
 		replace("errors.Is(err, ErrRejected) || s.jobs.ended.Err() != nil", "true")},
 	{"a job of which Close has given up is retried at once", in("clerksync", "jobAttempt.make"),
