@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/clerksync/clerksync-go/clerksync"
+	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
+	"github.com/clerksync/clerksync-go/clerksync/memstore"
 )
 
 // exploredLease is short, so that schedules have functions that outlive it.
@@ -292,4 +294,340 @@ func (s *schedule) drain() {
 		}
 	}
 	s.violate("%d operations never end", s.count(&s.running))
+}
+
+// crashStore is the Store as one process sees it, which dies before or after its nth call: nothing that
+// it calls afterwards has an effect or an answer. If it erases, the end of a delete job empties the
+// address.
+type crashStore struct {
+	*memstore.Store
+	nth    int
+	after  bool
+	erases bool
+
+	mu    sync.Mutex
+	calls int
+	dead  bool
+	ended bool // it wrote the end of an attempt
+}
+
+var errDead = fmt.Errorf("%w: the process has died", clerksync.ErrRejected)
+
+// isDead reports whether the process has died.
+func (s *crashStore) isDead() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.dead
+}
+
+// call makes one call, unless the process has died or dies.
+func (s *crashStore) call(do func() error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.calls++
+	dies := s.calls == s.nth
+	if s.dead || dies && !s.after {
+		s.dead = true
+		return errDead
+	}
+	err := do()
+	if dies {
+		s.dead = true
+		return errDead
+	}
+	return err
+}
+
+func (s *crashStore) User(ctx context.Context, id string) (u *clerksync.User, err error) {
+	err = s.call(func() (err error) { u, err = s.Store.User(ctx, id); return err })
+	return u, err
+}
+
+func (s *crashStore) Users(ctx context.Context, ids []string) (us map[string]*clerksync.User, err error) {
+	err = s.call(func() (err error) { us, err = s.Store.Users(ctx, ids); return err })
+	return us, err
+}
+
+func (s *crashStore) Stamps(ctx context.Context, ids []string) (stamps map[string]clerksync.Stamp, err error) {
+	err = s.call(func() (err error) { stamps, err = s.Store.Stamps(ctx, ids); return err })
+	return stamps, err
+}
+
+func (s *crashStore) Undeleted(ctx context.Context) iter.Seq2[clerksync.Stamp, error] {
+	if err := s.call(func() error { return nil }); err != nil {
+		return func(yield func(clerksync.Stamp, error) bool) { yield(clerksync.Stamp{}, err) }
+	}
+	return s.Store.Undeleted(ctx)
+}
+
+func (s *crashStore) Upsert(ctx context.Context, u *clerksync.User) (res clerksync.Result, err error) {
+	err = s.call(func() (err error) { res, err = s.Store.Upsert(ctx, u); return err })
+	return res, err
+}
+
+func (s *crashStore) UpsertBatch(ctx context.Context, us []*clerksync.User) (res []clerksync.Result, err error) {
+	err = s.call(func() (err error) { res, err = s.Store.UpsertBatch(ctx, us); return err })
+	return res, err
+}
+
+func (s *crashStore) Restore(ctx context.Context, id string, before time.Time) (restored bool, err error) {
+	err = s.call(func() (err error) { restored, err = s.Store.Restore(ctx, id, before); return err })
+	return restored, err
+}
+
+func (s *crashStore) DeactivateOwing(
+	ctx context.Context, id, external string, at, due time.Time,
+) (res clerksync.Result, owing clerksync.Owing, err error) {
+	err = s.call(func() (err error) { res, owing, err = s.Store.DeactivateOwing(ctx, id, external, at, due); return err })
+	return res, owing, err
+}
+
+func (s *crashStore) ChangeJob(ctx context.Context, c clerksync.JobChange) (changed bool, err error) {
+	err = s.call(func() (err error) {
+		changed, err = s.Store.ChangeJob(ctx, c)
+		s.ended = s.ended || changed && c.EndsAttempt()
+		if changed && s.erases && c.Kind == clerksync.JobDelete && c.Ends() {
+			err = s.Edit(c.ClerkID, func(u *clerksync.User) { u.Email = "" })
+		}
+		return err
+	})
+	return changed && err == nil, err
+}
+
+func (s *crashStore) DueJobs(ctx context.Context, kind clerksync.JobKind, by time.Time, limit int) (due []clerksync.JobEntry, err error) {
+	err = s.call(func() (err error) { due, err = s.Store.DueJobs(ctx, kind, by, limit); return err })
+	return due, err
+}
+
+// crashCase is what a process does when it dies, and what must come of it.
+type crashCase struct {
+	await, erases bool
+	delay         time.Duration
+	onCreate      error // what the function returns after its effect
+	onDelete      error
+	// before is what a process does that does not die.
+	before func(t *testing.T, fx *jobFixture, id string)
+	// act is what the process does. If it fails, a second process does it again.
+	act func(fx *jobFixture, s *clerksync.Syncer, id string) error
+	// want checks the record in the end, and returns the keys of the effects.
+	want func(t *testing.T, fx *jobFixture, u *clerksync.User) []string
+}
+
+// crashOf are the processes of one run of a crashCase.
+type crashOf struct {
+	*crashCase
+	store   *crashStore
+	effects map[string]int // by key, of both processes
+	own     int            // of the process that dies
+	mu      sync.Mutex
+}
+
+// function is the app's: its effect is that of a process that lives.
+func (c *crashOf) function(store *crashStore, result error) func(context.Context, *clerksync.User, clerksync.Job) error {
+	return func(_ context.Context, _ *clerksync.User, job clerksync.Job) error {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if store.isDead() {
+			return errDead
+		}
+		c.effects[job.Key]++
+		if store == c.store {
+			c.own++
+		}
+		return result
+	}
+}
+
+// process returns a process on a Store, whose clock is its own.
+func (c *crashOf) process(t *testing.T, fx *jobFixture, store *crashStore, clock *fakeclerk.Clock) *clerksync.Syncer {
+	store.Store, store.erases = fx.store.Store, c.erases
+	return fx.syncer(t, func(cfg *clerksync.Config) {
+		cfg.Store, cfg.Now = store, clock.Now
+		clerksync.SetClock(cfg, eagerClock{clock})
+		cfg.OnCreate, cfg.OnDelete = c.function(store, c.onCreate), c.function(store, c.onDelete)
+		cfg.Jobs = clerksync.JobConfig{MaxAttempts: 3, Await: c.await, DeleteDelay: c.delay}
+	})
+}
+
+var errMailer = errors.New("the mailer is down")
+
+func crashCases() map[string]crashCase {
+	visitOf := func(_ *jobFixture, s *clerksync.Syncer, id string) error { return findUser(s, id) }
+	created := func(fx *jobFixture, s *clerksync.Syncer, id string) error {
+		raw, _ := fx.clerk.User(id)
+		_, err := s.Apply(context.Background(), clerksync.Event{Type: "user.created", Timestamp: t0, Data: raw})
+		return err
+	}
+	deleted := func(fx *jobFixture, s *clerksync.Syncer, id string) error {
+		e := fx.deletion(id)
+		e.Timestamp = t0.Add(time.Minute)
+		_, err := s.Apply(context.Background(), e)
+		return err
+	}
+	synced := func(_ *jobFixture, s *clerksync.Syncer, id string) error {
+		_, err := s.Sync(context.Background(), id)
+		return err
+	}
+	reconciled := func(o options) func(*jobFixture, *clerksync.Syncer, string) error {
+		return func(_ *jobFixture, s *clerksync.Syncer, _ string) error {
+			o.InstanceID = sharedInstance
+			_, err := s.Reconcile(context.Background(), o)
+			return err
+		}
+	}
+	drained := func(_ *jobFixture, s *clerksync.Syncer, _ string) error {
+		_, err := s.DrainJobs(context.Background())
+		return err
+	}
+	aRecord := func(t *testing.T, fx *jobFixture, id string) {
+		visit(t, fx.Syncer, id)
+		fx.settle()
+		fx.clock.Advance(time.Minute)
+	}
+	tombstone := func(after time.Duration) func(t *testing.T, fx *jobFixture, id string) {
+		return func(t *testing.T, fx *jobFixture, id string) {
+			aRecord(t, fx, id)
+			if _, _, err := fx.store.Store.DeactivateOwing(t.Context(), id, "", fx.clock.Now(), fx.clock.Now().Add(24*time.Hour)); err != nil {
+				t.Fatal(err)
+			}
+			fx.clock.Advance(after)
+		}
+	}
+	welcomed := func(code string, failed bool) func(*testing.T, *jobFixture, *clerksync.User) []string {
+		return func(t *testing.T, _ *jobFixture, u *clerksync.User) []string {
+			job := u.Jobs.Of(clerksync.JobCreate)
+			if !u.IsActive || !job.Due.IsZero() || job.Code != code || job.FailedAt.IsZero() == failed || job.Attempt > 3 {
+				t.Errorf("in the end the record is %+v, its job %+v", u, job)
+			}
+			return []string{u.ClerkID + "/create"}
+		}
+	}
+	cleaned := func(email string) func(*testing.T, *jobFixture, *clerksync.User) []string {
+		return func(t *testing.T, _ *jobFixture, u *clerksync.User) []string {
+			job := u.Jobs.Of(clerksync.JobDelete)
+			if u.DeletedAt.IsZero() || u.IsActive || u.Email != email || !job.Due.IsZero() || !job.FailedAt.IsZero() {
+				t.Errorf("in the end the record is %+v, its job %+v", u, job)
+			}
+			return []string{deleteKey(u.ClerkID, u.DeletedAt)}
+		}
+	}
+	restored := func(t *testing.T, _ *jobFixture, u *clerksync.User) []string {
+		if job := u.Jobs.Of(clerksync.JobDelete); !u.DeletedAt.IsZero() || !u.IsActive || job != (clerksync.JobState{}) {
+			t.Errorf("in the end the record is %+v, its job %+v", u, job)
+		}
+		return nil
+	}
+	const email = "ada@example.com"
+	day := 24 * time.Hour
+	return map[string]crashCase{
+		"first visit":                 {act: visitOf, want: welcomed("", false)},
+		"first visit, awaited":        {await: true, act: visitOf, want: welcomed("", false)},
+		"webhook creates":             {act: created, want: welcomed("", false)},
+		"Sync creates":                {act: synced, want: welcomed("", false)},
+		"Reconcile creates":           {act: reconciled(options{}), want: welcomed("", false)},
+		"discarded":                   {onCreate: clerksync.Discard(errMailer), act: visitOf, want: welcomed("discarded", false)},
+		"failing":                     {onCreate: errMailer, act: visitOf, want: welcomed("error", true)},
+		"deletion":                    {before: aRecord, act: deleted, want: cleaned(email)},
+		"deletion that erases":        {before: aRecord, act: deleted, want: cleaned(""), erases: true},
+		"deletion with a delay":       {before: aRecord, act: deleted, want: cleaned(email), delay: day},
+		"clean-up after the delay":    {before: tombstone(day), act: drained, want: cleaned(email), delay: day},
+		"clean-up that erases":        {before: tombstone(day), act: drained, want: cleaned(""), delay: day, erases: true},
+		"discarded clean-up, erasing": {before: tombstone(day), act: drained, want: cleaned(""), onDelete: clerksync.Discard(errMailer), erases: true},
+		"Reconcile finds a deletion": {
+			before: func(t *testing.T, fx *jobFixture, id string) {
+				aRecord(t, fx, id)
+				fx.clock.Advance(time.Hour)
+				_ = fx.clerk.DeleteUser(id)
+			},
+			act: reconciled(options{}), want: cleaned(email),
+		},
+		"Restore": {before: tombstone(2 * time.Hour), act: reconciled(options{Restore: true}), want: restored, delay: day},
+	}
+}
+
+// findUser is a visit, as far as its error.
+func findUser(s *clerksync.Syncer, id string) error {
+	_, err := s.User(context.Background(), id)
+	return err
+}
+
+func isPending(err error) bool {
+	var p *clerksync.Problem
+	return errors.As(err, &p) && p.Code == clerksync.CodeJobPending
+}
+
+// TestCrashAtEachCall lets a process die before and after each of its calls to the Store. A second
+// process does what was not acknowledged again, and runs what is due. No job is lost, and its effect
+// happens again only if the process died between the effect and the end of the attempt.
+func TestCrashAtEachCall(t *testing.T) {
+	t.Parallel()
+	for name, tt := range crashCases() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for _, after := range []bool{false, true} {
+				nth := 1
+				for crash(t, &tt, nth, after) && !t.Failed() {
+					nth++
+				}
+				if nth < 3 {
+					t.Errorf("the process made only %d calls", nth-1)
+				}
+			}
+		})
+	}
+}
+
+// crash runs one case, and reports whether the process died.
+func crash(t *testing.T, tt *crashCase, nth int, after bool) bool {
+	t.Helper()
+	c := &crashOf{crashCase: tt, store: &crashStore{nth: nth, after: after}, effects: map[string]int{}}
+	fx := newJobFixture(t, nil)
+	id := fx.signUp()
+	if tt.before != nil {
+		tt.before(t, fx, id)
+	}
+	dying := c.process(t, fx, c.store, fakeclerk.NewClock(fx.clock.Now()))
+	err := tt.act(fx, dying, id)
+	clerksync.WaitBackground(dying)
+	died := c.store.isDead()
+
+	second := c.process(t, fx, &crashStore{}, fx.clock)
+	if fx.clock.Advance(time.Second); err != nil {
+		if err := tt.act(fx, second, id); err != nil && !isPending(err) { // the attempt of the dead one may be running
+			t.Errorf("dies at call %d, after it %t: the second process: %v", nth, after, err)
+		}
+	}
+	fx.clock.Advance(tt.delay)
+	for range 5 {
+		clerksync.WaitBackground(second)
+		fx.clock.Advance(5*time.Minute + clerksync.LeaseGrace)
+		if _, err := second.DrainJobs(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	c.check(t, fmt.Sprintf("dies at call %d, after it %t", nth, after), tt.want(t, fx, fx.stored(t, id)))
+	return died
+}
+
+// check checks that these effects have happened, and no others.
+func (c *crashOf) check(t *testing.T, when string, keys []string) {
+	t.Helper()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	most := 1
+	if c.own > 0 && !c.store.ended {
+		most = 2
+	}
+	if c.onCreate == errMailer { // it has its effect in each attempt
+		most = 3
+	}
+	for _, key := range keys {
+		if n := c.effects[key]; n < 1 || n > most {
+			t.Errorf("%s: the effect of %s has happened %d times, at most %d expected", when, key, n, most)
+		}
+		delete(c.effects, key)
+	}
+	if len(c.effects) > 0 {
+		t.Errorf("%s: these effects nobody owed: %v", when, c.effects)
+	}
 }

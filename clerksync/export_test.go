@@ -76,6 +76,7 @@ func SetMaxUnlisted(opts *ReconcileOptions, n int) { opts.maxUnlisted = n }
 
 // WaitBackground waits for the background work, as Close does, and goes on.
 func WaitBackground(s *Syncer) {
+	s.jobs.running.Wait() // it makes calls in the background
 	s.background.running.Wait()
 	s.jobs.running.Wait()
 }
