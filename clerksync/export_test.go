@@ -35,6 +35,7 @@ const (
 	DeliveryTimeout = deliveryTimeout
 	MaxRefreshers   = maxRefreshers
 	MaxJobs         = maxJobs
+	MaxTaken        = maxTaken
 	MaxDueRead      = maxDueRead
 	CloseTimeout    = closeTimeout
 	AwaitTimeout    = awaitTimeout

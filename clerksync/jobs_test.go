@@ -1001,6 +1001,114 @@ func TestDrainJobsReadsAgain(t *testing.T) {
 	}
 }
 
+// Rule: due jobs are claimed in random order, so that processes that read the same list do not all try the
+// same one.
+func TestJobsAreClaimedInRandomOrder(t *testing.T) {
+	t.Parallel()
+	fx := newJobFixture(t, nil)
+	var listed []string // in the order of the Store
+	for i := range 200 {
+		listed = append(listed, fx.owedBy(t, fmt.Sprintf("user_%03d", i)))
+	}
+	drain(t, fx.Syncer, len(listed))
+	// Eight at a time of a list in order would all be among the first.
+	if first := fx.created.keys()[:clerksync.MaxJobs]; slices.Max(first) < listed[3*clerksync.MaxJobs]+"/create" {
+		t.Errorf("the first calls are %q", first)
+	}
+}
+
+// owedBy makes a record with this id that owes OnCreate, and returns the id.
+func (fx *jobFixture) owedBy(t *testing.T, id string) string {
+	t.Helper()
+	u := &clerksync.User{ClerkID: id, ClerkUpdatedAt: t0, SyncedAt: t0, CreateDue: t0}
+	if _, err := fx.store.Store.Upsert(t.Context(), u); err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+// Rule: a list of due jobs that other processes have mostly worked off is left after a bounded number of
+// reads, and a new one is read.
+func TestListThatOthersWorkedOff(t *testing.T) {
+	t.Parallel()
+	fx := newJobFixture(t, nil)
+	for i := range clerksync.MaxDueRead {
+		fx.owedBy(t, fmt.Sprintf("user_%03d", i))
+	}
+	other := fx.another(t, nil)
+	late := &lateLister{countingStore: fx.store, meanwhile: func() { drain(t, other, clerksync.MaxDueRead) }}
+	s := fx.another(t, func(c *clerksync.Config) { c.Store, c.OnDelete = late, nil })
+	drain(t, s, 0)
+	// Those that are running when it is enough are attempted too.
+	if most := clerksync.MaxTaken + 1 + clerksync.MaxJobs; late.reads() > most || late.lists != 2 {
+		t.Errorf("%d records and %d lists were read, want at most %d and 2", late.reads(), late.lists, most)
+	}
+}
+
+// lateLister is the Store of a process for which something happens after its first list of due jobs. It
+// counts lists and reads.
+type lateLister struct {
+	*countingStore
+	meanwhile func()
+	lists     int
+	before    int32
+}
+
+func (s *lateLister) DueJobs(ctx context.Context, kind clerksync.JobKind, by time.Time, limit int) ([]clerksync.JobEntry, error) {
+	due, err := s.countingStore.DueJobs(ctx, kind, by, limit)
+	if s.lists++; s.lists == 1 {
+		s.meanwhile()
+		s.before = s.users.Load()
+	}
+	return due, err
+}
+
+func (s *lateLister) reads() int { return int(s.users.Load() - s.before) }
+
+// Rule: the job of a deleted user is dropped only as it was read. If a Restore comes in between, OnCreate
+// runs.
+func TestRestoredBeforeTheDrop(t *testing.T) {
+	t.Parallel()
+	fx := newJobFixture(t, func(c *clerksync.Config) { c.OnDelete = nil })
+	id := fx.owe(t)
+	apply(t, fx.Syncer, fx.deletion(id))
+	fx.clock.Advance(2 * time.Hour)
+	store := &claimHook{countingStore: fx.store}
+	s := fx.another(t, func(c *clerksync.Config) { c.Store = store })
+	store.before = func() {
+		if ok, err := fx.store.Restore(t.Context(), id, fx.clock.Now()); err != nil || !ok {
+			t.Errorf("Restore: %t, %v", ok, err)
+		}
+	}
+	drain(t, s, 0)
+	fx.created.want(t)
+	drain(t, s, 1)
+	fx.created.want(t, id+"/create #1")
+}
+
+// Rule: a deletion is written without the obligation if there is no room for it, and that is logged.
+func TestNoRoomForAJob(t *testing.T) {
+	t.Parallel()
+	fx := newJobFixture(t, func(c *clerksync.Config) { c.Store = &noRoom{c.Store.(*countingStore)} })
+	id := fx.signUp()
+	visit(t, fx.Syncer, id)
+	fx.settle()
+	apply(t, fx.Syncer, fx.deletion(id))
+	fx.settle()
+	if fx.stored(t, id).DeletedAt.IsZero() || !strings.Contains(fx.logs.String(), "OnDelete will not run") {
+		t.Errorf("the record is %+v, the log\n%s", fx.stored(t, id), fx.logs.String())
+	}
+	fx.deleted.want(t)
+}
+
+// noRoom is a Store whose records have something else in the place of a job.
+type noRoom struct{ *countingStore }
+
+func (s *noRoom) DeactivateOwing(ctx context.Context, id, _ string, at, _ time.Time) (clerksync.Result, clerksync.Owing, error) {
+	res, err := s.Deactivate(ctx, id, at)
+	return res, clerksync.OwesNoRoom, err
+}
+
 // Rule: a Store that cannot keep jobs is refused if there are functions for them.
 func TestNewNeedsAJobStore(t *testing.T) {
 	t.Parallel()
@@ -1071,6 +1179,30 @@ func TestAwaitAFailingJob(t *testing.T) {
 		t.Fatal(ok, err)
 	}
 	visit(t, fx.Syncer, id)
+}
+
+// Await: a record with an unfinished create job is not served from the cache, nor from what is kept for an
+// outage, however it got there.
+func TestAwaitIsNotServedFromTheCache(t *testing.T) {
+	t.Parallel()
+	fx := newJobFixture(t, func(c *clerksync.Config) { c.Jobs.Await = true })
+	id := fx.signUp()
+	visit(t, fx.Syncer, id)
+	// An operator makes the job due again, and a refresh caches the record.
+	again := clerksync.JobChange{ClerkID: id, Kind: clerksync.JobCreate, From: fx.job(t, id, clerksync.JobCreate)}
+	again.To = clerksync.JobState{Due: fx.clock.Now()}
+	if ok, err := fx.store.ChangeJob(t.Context(), again); err != nil || !ok {
+		t.Fatal(ok, err)
+	}
+	fx.created.set(func(context.Context, *clerksync.User, clerksync.Job) error { return errDown })
+	clerksync.Refresh(fx.Syncer, id)
+	fx.settle()
+	visitPending(t, fx.Syncer, id)
+	fx.store.fail(errDown)
+	var p *clerksync.Problem
+	if u, err := fx.User(t.Context(), id); u != nil || !errors.As(err, &p) || p.Code != "unavailable" {
+		t.Errorf("during an outage a visit gets %+v, %v", u, err)
+	}
 }
 
 // Await: Discard lets the user in, and so does a deletion refuse.
