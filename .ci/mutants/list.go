@@ -518,7 +518,7 @@ var mutants = []mutant{
 	{"mongostore: attempts may be negative", in("mongostore", "jobDecoder.count"),
 		replace("n < 0", "false")},
 	{"mongostore: a text that is none is a token", in("mongostore", "jobDecoder.text"),
-		replace("ok && !isText", "ok && false")},
+		replace("ok && !isText", "ok && !isText && false")},
 	{"mongostore: a date that is none is due", in("mongostore", "jobDecoder.date"),
 		replace("ok && v.Type != bson.TypeDateTime", "ok && false")},
 	{"mongostore: a null clerkJobs leaves no room for a job", in("mongostore", "record.hasRoomForJobs"),
