@@ -287,7 +287,10 @@ func (s *Store) DueJobs(ctx context.Context, kind clerksync.JobKind, by time.Tim
 	if err != nil || limit <= 0 {
 		return nil, err
 	}
-	filter := bson.D{{Key: jobPath(kind, "due"), Value: bson.D{{Key: "$lte", Value: by}}}}
+	// Amazon DocumentDB uses a sparse index only if the query has $exists:
+	// https://docs.aws.amazon.com/documentdb/latest/devguide/index-property-sparse.html
+	isDue := bson.D{{Key: "$exists", Value: true}, {Key: "$lte", Value: by}}
+	filter := bson.D{{Key: jobPath(kind, "due"), Value: isDue}}
 	if kind == clerksync.JobDelete {
 		filter = append(filter, notRunning(clerksync.JobCreate, by))
 	}

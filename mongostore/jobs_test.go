@@ -95,6 +95,25 @@ func TestJobRoundTrips(t *testing.T) {
 	step("prepare again", []string{"listIndexes"}, prepare)
 }
 
+// TestDueJobsUseTheSparseIndex: Amazon DocumentDB uses it only if the query has $exists.
+func TestDueJobsUseTheSparseIndex(t *testing.T) {
+	t.Parallel()
+	coll, sent := newMonitored(t, newCollection(t))
+	s := open(t, coll, nil)
+	sent.take()
+	for _, kind := range []clerksync.JobKind{clerksync.JobCreate, clerksync.JobDelete} {
+		if _, err := s.DueJobs(t.Context(), kind, hour(1), 10); err != nil {
+			t.Fatal(err)
+		}
+		path := "clerkJobs." + string(kind) + ".due"
+		for _, cmd := range sent.take() {
+			if exists, ok := cmd.Lookup("filter", path, "$exists").BooleanOK(); !ok || !exists {
+				t.Errorf("the query is %v", cmd.Lookup("filter"))
+			}
+		}
+	}
+}
+
 // TestJobsCostNothingWithout checks that an app without OnCreate and OnDelete sends no other
 // command, makes no index and stores nothing more.
 func TestJobsCostNothingWithout(t *testing.T) {

@@ -529,6 +529,8 @@ var mutants = []mutant{
 		replace("s.erase && c.Kind == clerksync.JobDelete && c.Ends()", "false")},
 	{"mongostore: a running OnDelete is taken back", in("mongostore", "Store.Restore"),
 		replace("notRunning(clerksync.JobDelete, now)", `bson.E{Key: "clerkId", Value: clerkID}`)},
+	{"mongostore: the query for due jobs has no $exists", in("mongostore", "Store.DueJobs"),
+		replace(`bson.D{{Key: "$exists", Value: true}, {Key: "$lte", Value: by}}`, `bson.D{{Key: "$lte", Value: by}}`)},
 	{"mongostore: a delete job is due while OnCreate runs", in("mongostore", "Store.DueJobs"),
 		replace("kind == clerksync.JobDelete", "false")},
 	{"mongostore: a tombstone without a record owes a job", in("mongostore", "deactivation.insertTombstone"),
