@@ -19,6 +19,34 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync/memstore"
 )
 
+// The rules about jobs, and the tests of each. Everything is also checked at random, by
+// storetest/world and TestExplore, and in each Store, by the Jobs cases of storetest.
+//
+//	the write owes the job, on each path     TestOnCreateOnEveryPath, TestOnDeleteOnEveryPath
+//	only the first insert does               the same, TestMapOwesNoJob, mongostore TestAdoptionOwesNoJob
+//	not for old users, or unknown ages       TestNewFor, TestCreateDue
+//	not by a version without the function    TestTwoVersionsOfTheApp
+//	not by a tombstone without a record      TestTombstoneOwesNoOnDelete
+//	something else in the place of a job     TestNoRoomForAJob, mongostore TestForeignJobs
+//	no crash loses one                       TestCrashAtEachCall, TestDeadProcesses, examples/internal/crash
+//	read, claim, finish: one command each    mongostore TestJobRoundTrips
+//	a claim is guarded on what was read      TestNextStep, TestUserDeletedBeforeTheClaim, TestRestoredBeforeTheDrop
+//	the context ends at Lease                TestLeaseExpiry, TestFunctionOutlivesItsContext, TestLeaseOverBeforeTheCall
+//	others wait a minute longer              TestLeaseExpiry, TestClocksAMinuteApart, TestClaimed
+//	attempts, their waits and their end      TestJobsAreRetriedAndFail, TestAfterAttempt, TestRetryWait
+//	Discard                                  TestDiscard, TestAwaitEndsWithout
+//	the first attempt, at most eight         TestAtMostEightAtATime, TestCloseAndJobs
+//	visits try one claim                     TestVisitsTryTheJob
+//	RunJobs and DrainJobs                    TestRunJobs, TestDrainJobsReadsAgain, TestRunJobsGivesUp
+//	random order, a list that is worked off  TestJobsAreClaimedInRandomOrder, TestListThatOthersWorkedOff
+//	OnDelete waits for OnCreate              TestUserDeletedWhileOnCreateRuns
+//	Await                                    TestAwait and those that follow it
+//	DeleteDelay and Restore                  TestRestoreAndOnDelete
+//	EraseOnDelete                            mongostore TestEraseOnDeleteWaitsForTheJob, TestEraseIsGuarded
+//	indexes                                  mongostore TestJobsOfAnApp, TestPrepareJobsUsesTheAppsIndex
+//	nothing without functions                mongostore TestJobsCostNothingWithout
+//	all of it at once                        TestOneWelcome
+
 // jobLog is an OnCreate or OnDelete that notes its calls.
 type jobLog struct {
 	mu    sync.Mutex
