@@ -47,8 +47,8 @@ type JobConfig struct {
 	NewFor time.Duration
 
 	// DeleteDelay is how long OnDelete waits after the deletion. Within it, a Reconcile with
-	// Restore takes the deletion back, and OnDelete does not run. A negative one is an error.
-	// Defaults to none.
+	// Restore takes the deletion back, and OnDelete does not run. Restore leaves deletions of the
+	// last hour alone, so make it longer than that. A negative one is an error. Defaults to none.
 	DeleteDelay time.Duration
 
 	// Await makes visits wait until OnCreate has succeeded for their user, for at most some
