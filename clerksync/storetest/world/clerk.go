@@ -27,6 +27,7 @@ type user struct {
 	emails    int    // how many addresses the user has had, to make new ones
 	silent    bool   // it changed without a new version, or the app edited a role that Clerk owns
 	edited    bool   // the role is the app's
+	cleanUp   *job   // the last delete job that it owed
 	mistaken  bool   // the record is marked deleted by mistake
 	unbanLost bool   // the event that lifted its ban was lost
 }

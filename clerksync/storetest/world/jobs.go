@@ -21,7 +21,7 @@ import (
 const (
 	lease       = 5 * time.Minute
 	leaseGrace  = time.Minute
-	maxAttempts = 3
+	maxAttempts = 2
 	newFor      = 24 * time.Hour
 	deleteDelay = 2 * time.Hour
 )
@@ -292,6 +292,9 @@ func (w *world) owe(key string, u *user, kind clerksync.JobKind) {
 		w.fail("%s is owed twice", key)
 	}
 	w.jobs[key] = &job{key: key, user: u, kind: kind}
+	if kind == clerksync.JobDelete {
+		u.cleanUp = w.jobs[key]
+	}
 }
 
 // created checks whether the write that made a record owed the job that it should.

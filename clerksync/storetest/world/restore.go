@@ -104,7 +104,7 @@ func (w *world) restored(record *clerksync.User, restored bool) {
 	case !restored:
 	case !u.mistaken:
 		w.fail("the deletion of %s is taken back, and Clerk does not have the user", u.id)
-	case j != nil && len(j.claims) > 0:
+	case u.cleanUp != nil && len(u.cleanUp.claims) > 0: // perhaps for an earlier deletion: this one owed none
 		w.counts.add(restoredAfter)
 		w.cleanedUp++
 	default:
