@@ -82,6 +82,7 @@ type job struct {
 	kind   clerksync.JobKind
 	claims []*claimed
 	over   string // "" while it is owed
+	overAt uint64 // since when, by world.seq
 }
 
 // claimed is what the world knows of one claim of a job.
@@ -331,6 +332,12 @@ func (w *world) created(r *run, offered *clerksync.User) {
 func (w *world) isPending(id string) bool {
 	j := w.jobs[createKey(id)]
 	return j != nil && j.over != succeeded && j.over != discarded && j.over != gone
+}
+
+// wasPending reports whether a visit may have had to wait at any time.
+func (w *world) wasPending(r *run) bool {
+	j := w.jobs[createKey(r.user.id)]
+	return w.isPending(r.user.id) || j != nil && j.overAt > r.seq
 }
 
 // checkSetUp checks that a process with Await lets nobody in before OnCreate has succeeded.

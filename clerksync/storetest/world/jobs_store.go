@@ -196,8 +196,10 @@ func (w *world) changedJob(r *run, before *clerksync.User, c clerksync.JobChange
 	default:
 		w.endedAttempt(r, j, c)
 	}
-	if j.over != "" {
+	if j.over != "" && j.overAt == 0 {
 		w.counts.add("job: " + j.over)
+		w.seq++
+		j.overAt = w.seq
 	}
 }
 

@@ -106,7 +106,7 @@ func (w *world) visited(r *run, lived bool, token tokenVersion) {
 	case r.status == http.StatusOK, r.status == http.StatusConflict, r.code == "user_unknown":
 	case r.code == "unavailable" && r.paused():
 		w.counts.add(pausedVisit)
-	case r.code == "job_pending" && r.p.hooks.await && w.isPending(u.id):
+	case r.code == "job_pending" && r.p.hooks.await && w.wasPending(r):
 	case r.code == "user_inactive":
 		if !w.wasBarred(r) {
 			w.fail("a visit of %s was refused as inactive, and no record within the cache's time bars the user: %+v",
@@ -126,11 +126,11 @@ func (w *world) checkTokenVersion(r *run, token tokenVersion) {
 	if token.version == 0 || w.clock.Now().Sub(w.lastTrouble) < 2*time.Minute {
 		return
 	}
-	served := ms(r.served.ClerkUpdatedAt)
+	served, least := ms(r.served.ClerkUpdatedAt), w.atLeast(token.version)
 	if token.seconds {
-		served = served / 1000 * 1000
+		served, least = served/1000, least/1000
 	}
-	if served < w.atLeast(token.version) {
+	if served < least {
 		w.fail("a visit of %s with a token of version %d got a record of version %d", r.user.id, token.version, served)
 	}
 }
