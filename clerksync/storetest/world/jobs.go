@@ -128,7 +128,8 @@ func (p *process) configureJobs(cfg *clerksync.Config, options int) {
 	p.hooks = hooksOf(options)
 	cfg.Jobs = clerksync.JobConfig{Lease: lease, MaxAttempts: maxAttempts, NewFor: newFor, Await: p.hooks.await}
 	if p.w.kindOfWorld%3 == 1 {
-		cfg.Jobs.DeleteDelay = deleteDelay
+		p.delay = deleteDelay
+		cfg.Jobs.DeleteDelay = p.delay
 	}
 	if p.hooks.create {
 		cfg.OnCreate = p.function(clerksync.JobCreate)

@@ -32,6 +32,9 @@ type (
 func (j jobStore) DeactivateOwing(
 	ctx context.Context, id, externalID string, at, due time.Time,
 ) (res clerksync.Result, owing clerksync.Owing, err error) {
+	if r := runOf(ctx); due.Before(r.start.Add(r.p.skew + r.p.delay)) {
+		j.s.w.fail("the clean-up of %s is due at %v, and its DeleteDelay of %v began at %v", id, due, r.p.delay, r.start.Add(r.p.skew))
+	}
 	res, err = j.s.deactivate(ctx, id, func(ctx context.Context) (res clerksync.Result, err error) {
 		before, _ := j.s.inner.User(ctx, id) // nil if there is none
 		if res, owing, err = j.inner.DeactivateOwing(ctx, id, externalID, at, due); err == nil {

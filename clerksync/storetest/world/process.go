@@ -28,7 +28,8 @@ type process struct {
 	app      http.Handler
 	hook     http.Handler
 	hooks    hooks
-	dead     bool // no call of it has an effect any more
+	delay    time.Duration // the DeleteDelay
+	dead     bool          // no call of it has an effect any more
 
 	// By user. The numbers are of world.seq.
 	knownDeleted map[string]time.Time // since when the process knows that the user is deleted
