@@ -644,7 +644,7 @@ func TestAtMostEightAtATime(t *testing.T) {
 	for range users {
 		visit(t, fx.Syncer, fx.signUp())
 	}
-	waitUntil(t, "eight jobs run", func() bool { return running.Load() == clerksync.MaxJobs })
+	waitUntil(t, "eight jobs run", func() bool { return running.Load() >= clerksync.MaxJobs })
 	close(gate)
 	fx.settle()
 	if got := len(fx.created.keys()); got != users || most.Load() != clerksync.MaxJobs {
