@@ -30,6 +30,7 @@ func TestConformance(t *testing.T) {
 //
 //	go test ./mongostore -run 'TestWorld$' -timeout 2h -rapid.checks=250 -rapid.steps=200
 func TestWorld(t *testing.T) {
+	t.Parallel()
 	world.Run(t, func(t testing.TB, now func() time.Time) clerksync.Store {
 		coll := newCollection(t)
 		return countingStore{rawStore{open(t, coll, worldOptions(now)), coll}}
@@ -38,6 +39,7 @@ func TestWorld(t *testing.T) {
 
 // TestWorldUniqueEmail uses a unique index on the e-mail address.
 func TestWorldUniqueEmail(t *testing.T) {
+	t.Parallel()
 	world.Run(t, func(t testing.TB, now func() time.Time) clerksync.Store {
 		coll := newCollection(t)
 		createIndex(t, coll, ascending("email"), options.Index().SetUnique(true).SetSparse(true).SetName("email"))
@@ -49,6 +51,7 @@ func TestWorldUniqueEmail(t *testing.T) {
 
 // TestWorldEraseOnDelete erases what Clerk said about a deleted user. The fields have other names.
 func TestWorldEraseOnDelete(t *testing.T) {
+	t.Parallel()
 	world.Run(t, func(t testing.TB, now func() time.Time) clerksync.Store {
 		opts := worldOptions(now)
 		opts.EraseOnDelete, opts.Fields = true, mongostore.SnakeCase()
@@ -59,6 +62,7 @@ func TestWorldEraseOnDelete(t *testing.T) {
 // TestWorldAdopting begins with records from before Clerk, whose fields are nested elsewhere. With
 // MONGODB_URI or -rounds above 1 there are such worlds with the options of the others, too.
 func TestWorldAdopting(t *testing.T) {
+	t.Parallel()
 	for name, o := range map[string]world.Options{
 		"Keeping": {}, "EraseOnDelete": {Erases: true}, "UniqueEmail": {UniqueEmail: true}, "Both": {UniqueEmail: true, Erases: true},
 	} {

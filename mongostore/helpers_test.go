@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -540,9 +541,9 @@ var (
 var (
 	uri    string
 	client *mongo.Client
-	// The embedded database handles one message to a database at a time. With two databases the
-	// tests use two processors.
-	databases [2]*mongo.Database // of this run alone
+	// The embedded database handles one message to a database at a time. With several databases the
+	// tests use several processors.
+	databases [4]*mongo.Database // of this run alone
 )
 
 func TestMain(m *testing.M) {
@@ -570,6 +571,12 @@ func run(m *testing.M) (code int, err error) {
 	}
 	defer func() { err = errors.Join(err, stop()) }()
 	flag.Parse()
+	// A test waits for the database most of the time.
+	if parallel := flag.Lookup("test.parallel"); parallel.Value.String() == parallel.DefValue {
+		if err := parallel.Value.Set(strconv.Itoa(4 * runtime.GOMAXPROCS(0))); err != nil {
+			return 1, err
+		}
+	}
 	opts := options.Client().ApplyURI(uri)
 	if flag.Lookup("test.bench").Value.String() == "" { // a benchmark does not measure the monitor
 		opts = monitor.watch(opts)
