@@ -565,7 +565,7 @@ func Example_testing() {
 	id := server.CreateUser(fakeclerk.NewUser{FirstName: "Ada", Email: "ada@example.com"})
 	_ = server.Settle(ctx)
 
-	user, err := syncer.User(ctx, id) // what Middleware does for server.SessionToken(id)
+	user, err := syncer.User(ctx, id) // what RequireUser does for server.SessionToken(id)
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -278,14 +278,14 @@ func (m *commandMonitor) report(full bool) (faults []string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, fault := range m.faults {
-		faults = append(faults, "command_list_test.go does not allow "+fault)
+		faults = append(faults, "commands_test.go does not allow "+fault)
 	}
 	if !full {
 		return faults
 	}
 	for _, entry := range listed() {
 		if !m.used[entry] {
-			faults = append(faults, "command_list_test.go has an entry that no test uses: "+entry)
+			faults = append(faults, "commands_test.go has an entry that no test uses: "+entry)
 		}
 	}
 	return faults
