@@ -138,7 +138,7 @@ func (o *options) check() error {
 	switch {
 	case !strings.HasPrefix(o.key, "sk_test_") && !strings.HasPrefix(o.key, "sk_live_"):
 		return errors.New("-key does not begin with sk_test_ or sk_live_, as Clerk's secret keys do")
-	case strings.ContainsFunc(o.key, func(r rune) bool { return r <= ' ' || r > '~' }):
+	case !visible(o.key):
 		return errors.New("-key has a character that a header cannot have")
 	case o.users < 0 || o.users > maxUsers:
 		return fmt.Errorf("-users is not from 0 to %d", maxUsers)
@@ -146,7 +146,7 @@ func (o *options) check() error {
 		return errors.New("-tokens is negative")
 	case o.tokens > 0 && o.users == 0:
 		return errors.New("-tokens needs -users")
-	case strings.ContainsFunc(o.party, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune("'\"\\", r) }):
+	case !visible(o.party), strings.ContainsAny(o.party, `'"\`): // it is printed in quotes, for a shell
 		return errors.New("-party is not an origin, such as http://localhost:3000")
 	case o.secret != "" && o.webhook == "":
 		return errors.New("-secret needs -webhook")
@@ -155,6 +155,11 @@ func (o *options) check() error {
 		return errors.New(`-outage is neither a status, such as 503, nor "hang"`)
 	}
 	return nil
+}
+
+// visible reports whether s has only visible ASCII characters, as headers and origins have.
+func visible(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' })
 }
 
 // serve starts the server, says how to use it, and returns when ctx is done.
