@@ -17,7 +17,7 @@ func TestSnippetsAreCompiled(t *testing.T) {
 		sources = append(sources, withoutIndent(file.text))
 	}
 	snippets := 0
-	for _, page := range glob(t, "../README.md", "*.md", "../mongostore/*.md", "cmd/clerksync/*.md", "storetest/*.md") {
+	for _, page := range glob(t, "../README.md", "*.md", "../mongostore/*.md", "cmd/clerksync/*.md", "storetest/*.md", "otelsync/*.md") {
 		for _, snippet := range regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(page.text, -1) {
 			snippets++
 			if !slices.ContainsFunc(sources, func(source string) bool { return strings.Contains(source, withoutIndent(snippet[1])) }) {
@@ -34,7 +34,7 @@ func TestSnippetsAreCompiled(t *testing.T) {
 func TestLinksLeadToFiles(t *testing.T) {
 	t.Parallel()
 	links := 0
-	for _, page := range glob(t, "../*.md", "../.github/*.md", "*.md", "../mongostore/*.md", "cmd/clerksync/*.md", "storetest/*.md") {
+	for _, page := range glob(t, "../*.md", "../.github/*.md", "*.md", "../mongostore/*.md", "cmd/clerksync/*.md", "storetest/*.md", "otelsync/*.md") {
 		text := regexp.MustCompile("(?s)```.*?```").ReplaceAllString(page.text, "") // a type argument looks like a link
 		for _, link := range regexp.MustCompile(`\]\(([^)#]+)(#[^)]*)?\)`).FindAllStringSubmatch(text, -1) {
 			if strings.Contains(link[1], "://") {

@@ -6,7 +6,7 @@ replace github.com/clerksync/clerksync-go => ../../
 
 require (
 	github.com/clerk/clerk-sdk-go/v2 v2.7.0
-	github.com/clerksync/clerksync-go v0.0.0-00010101000000-000000000000
+	github.com/clerksync/clerksync-go v0.1.0
 	github.com/google/go-cmp v0.7.0
 	go.opentelemetry.io/otel v1.46.0
 	go.opentelemetry.io/otel/metric v1.46.0

@@ -135,7 +135,7 @@ func isInstrumented(cfg *clerksync.Config) bool {
 type instrumentation struct {
 	duration metric.Float64Histogram
 	delay    metric.Float64Histogram
-	users    metric.Int64Counter
+	users    metric.Int64Gauge
 	tracer   trace.Tracer
 	userIDs  bool
 	now      func() time.Time
@@ -176,8 +176,8 @@ func (in *instrumentation) createInstruments(meter metric.Meter) error {
 	in.delay, errs[1] = meter.Float64Histogram("clerksync.webhook.delay",
 		metric.WithUnit("s"), metric.WithDescription("Time from an event in Clerk to the end of its delivery."),
 		metric.WithExplicitBucketBoundaries(delays...))
-	in.users, errs[2] = meter.Int64Counter("clerksync.reconcile.users",
-		metric.WithUnit("{user}"), metric.WithDescription("Users and records that reconciles have compared."))
+	in.users, errs[2] = meter.Int64Gauge("clerksync.reconcile.users",
+		metric.WithUnit("{user}"), metric.WithDescription("What the last reconcile found about users and records."))
 	cached := attributes(clerksync.Observation{Op: clerksync.OpVisit, Source: clerksync.SourceCache})
 	in.cached = []metric.RecordOption{metric.WithAttributeSet(attribute.NewSet(cached...))}
 	return errors.Join(errs[:]...)
@@ -203,7 +203,7 @@ func (in *instrumentation) measure(ctx context.Context, o clerksync.Observation)
 	}
 	if r := o.Report; r != nil {
 		for _, result := range results(r) {
-			in.users.Add(ctx, int64(result.users), metric.WithAttributes(
+			in.users.Record(ctx, int64(result.users), metric.WithAttributes(
 				reconcileResult.String(result.name), reconcileDryRun.Bool(r.DryRun)))
 		}
 	}

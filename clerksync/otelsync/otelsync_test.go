@@ -8,10 +8,13 @@ import (
 	"go/parser"
 	"go/token"
 	"io"
+	"log"
 	"log/slog"
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -108,10 +111,6 @@ func pointsOf(m metricdata.Metrics) (points []point) {
 		for _, p := range data.DataPoints {
 			points = append(points, point{p.Attributes, fmt.Sprintf("%d in %gs", p.Count, p.Sum)})
 		}
-	case metricdata.Sum[int64]:
-		for _, p := range data.DataPoints {
-			points = append(points, point{p.Attributes, fmt.Sprint(p.Value)})
-		}
 	case metricdata.Gauge[int64]:
 		for _, p := range data.DataPoints {
 			points = append(points, point{p.Attributes, fmt.Sprint(p.Value)})
@@ -136,7 +135,7 @@ func texts(metrics []metricdata.Metrics) (lines []string) {
 func attributesText(all []attribute.KeyValue) string {
 	var parts []string
 	for _, a := range all {
-		value := a.Value.Emit()
+		value := a.Value.String()
 		if a.Key == "clerksync.event.id" && strings.HasPrefix(value, "msg_") {
 			value = "msg_1" // they are random
 		}
@@ -200,6 +199,7 @@ type fixture struct {
 	syncer   *clerksync.Syncer
 	url      string // of the app
 	endpoint *fakeclerk.Endpoint
+	visited  chan struct{} // closed by visitAndEnd
 }
 
 // faultyStore is a Store in memory that fails with err, and counts the reads of due jobs.
@@ -227,7 +227,10 @@ func (s *faultyStore) DueJobs(ctx context.Context, kind clerksync.JobKind, by ti
 // newFixture starts an app. change changes its Config before it is instrumented.
 func newFixture(t testing.TB, change func(*fixture, *clerksync.Config, *otelsync.Options)) *fixture {
 	t.Helper()
-	fx := &fixture{telemetry: newTelemetry(), clock: fakeclerk.NewClock(t0), store: &faultyStore{Store: memstore.New()}}
+	fx := &fixture{
+		telemetry: newTelemetry(), clock: fakeclerk.NewClock(t0), store: &faultyStore{Store: memstore.New()},
+		visited: make(chan struct{}),
+	}
 	fx.store.Now = fx.clock.Now
 	var err error
 	if fx.clerk, err = fakeclerk.Start(fakeclerk.Config{Clock: fx.clock, InstanceID: "ins_otelsync", RateLimit: -1}); err != nil {
@@ -315,6 +318,7 @@ func (fx *fixture) visit() { fx.get("/me", fx.clerk.SessionToken(ada)) }
 // visitAndEnd is a visit, and the end of the app after what the visit has caused.
 func (fx *fixture) visitAndEnd() {
 	fx.visit()
+	close(fx.visited)
 	_ = fx.syncer.Close()
 }
 
@@ -547,6 +551,7 @@ var jobs = map[string]operation{
 	"a job": {
 		config: func(fx *fixture, cfg *clerksync.Config) {
 			cfg.OnCreate = func(ctx context.Context, u *clerksync.User, _ clerksync.Job) error {
+				<-fx.visited
 				fx.clock.Advance(2 * time.Second)
 				_, err := fx.syncer.Sync(ctx, u.ClerkID)
 				return err
@@ -673,7 +678,7 @@ var instruments = []string{
 	"clerksync.jobs.due Gauge[int64] {job}: clerksync.job.kind",
 	"clerksync.operation.duration Histogram[float64] s: clerksync.operation.name clerksync.operation.outcome " +
 		"clerksync.operation.source error.type, [0.001 0.0025 0.005 0.01 0.025 0.05 0.1 0.25 0.5 1 2.5 5 10 30 60 300 1800]",
-	"clerksync.reconcile.users Sum[int64] {user}: clerksync.reconcile.dry_run clerksync.reconcile.result",
+	"clerksync.reconcile.users Gauge[int64] {user}: clerksync.reconcile.dry_run clerksync.reconcile.result",
 	"clerksync.webhook.delay Histogram[float64] s: error.type, [0.1 0.25 0.5 1 2.5 4 15 60 600 3600 10800 36000 72000 108000]",
 }
 
@@ -714,6 +719,41 @@ func TestOperations(t *testing.T) {
 	})
 	if diff := cmp.Diff(instruments, all.lines()); diff != "" {
 		t.Errorf("instruments (-want +got):\n%s", diff)
+	}
+}
+
+// The page of the package lists every instrument, attribute and span.
+func TestPageIsComplete(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range instruments {
+		for _, name := range strings.FieldsFunc(line, func(r rune) bool { return strings.ContainsRune(" :,[]", r) }) {
+			if strings.Contains(name, ".type") || strings.HasPrefix(name, "clerksync.") {
+				checkListed(t, page, name)
+			}
+		}
+	}
+	for _, group := range []map[string]operation{visits, deliveries, jobs, reconciles} {
+		for _, op := range group {
+			for _, span := range op.spans {
+				name, rest, _ := strings.Cut(span[strings.Index(span, "> ")+1:], "{")
+				checkListed(t, page, strings.TrimSpace(name))
+				attributes, _, _ := strings.Cut(rest, "}")
+				for _, key := range regexp.MustCompile(`([a-z._]+)=`).FindAllStringSubmatch(attributes, -1) {
+					checkListed(t, page, strings.Replace("clerksync."+key[1], "clerksync.error", "error", 1))
+				}
+			}
+		}
+	}
+}
+
+func checkListed(t *testing.T, page []byte, name string) {
+	t.Helper()
+	if !strings.Contains(string(page), "`"+name+"`") {
+		t.Errorf("README.md does not list %s", name)
 	}
 }
 
@@ -898,15 +938,15 @@ func TestNoJobsDue(t *testing.T) {
 	}
 }
 
-// brokenMeters makes no counter.
+// brokenMeters makes no gauge.
 type brokenMeters struct{ metricnoop.MeterProvider }
 
 func (brokenMeters) Meter(string, ...metric.MeterOption) metric.Meter { return brokenMeter{} }
 
 type brokenMeter struct{ metricnoop.Meter }
 
-func (brokenMeter) Int64Counter(string, ...metric.Int64CounterOption) (metric.Int64Counter, error) {
-	return nil, errors.New("no counters")
+func (brokenMeter) Int64Gauge(string, ...metric.Int64GaugeOption) (metric.Int64Gauge, error) {
+	return nil, errors.New("no gauges")
 }
 
 func TestFaults(t *testing.T) {
@@ -929,7 +969,7 @@ func TestFaults(t *testing.T) {
 		},
 		"no instruments": {
 			opts: otelsync.Options{MeterProvider: brokenMeters{}},
-			want: "otelsync: the MeterProvider does not make the instruments: no counters",
+			want: "otelsync: the MeterProvider does not make the instruments: no gauges",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -953,13 +993,13 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// Without providers, the global ones get everything, also if they are set after Instrument.
+// Without providers, the global ones get everything.
 func TestGlobalProviders(t *testing.T) {
-	fx := newFixture(t, func(_ *fixture, _ *clerksync.Config, opts *otelsync.Options) { *opts = otelsync.Options{} })
-	meters, traces := otel.GetMeterProvider(), otel.GetTracerProvider()
-	t.Cleanup(func() { otel.SetMeterProvider(meters); otel.SetTracerProvider(traces) })
-	otel.SetMeterProvider(fx.meters)
-	otel.SetTracerProvider(fx.traces)
+	fx := newFixture(t, func(fx *fixture, _ *clerksync.Config, opts *otelsync.Options) {
+		otel.SetMeterProvider(fx.meters)
+		otel.SetTracerProvider(fx.traces)
+		*opts = otelsync.Options{}
+	})
 	fx.signUp(ada)
 	_, _ = fx.syncer.Sync(t.Context(), ada)
 	if metrics, spans := texts(fx.collect(t)), spanTexts(fx.spans()); len(metrics) != 2 || len(spans) != 2 {
@@ -1043,6 +1083,45 @@ func countOf(metrics []metricdata.Metrics, name string) (n uint64) {
 		}
 	}
 	return n
+}
+
+// An app with metrics. It has the reader of an exporter, such as Prometheus's or OTLP's.
+func ExampleInstrument() {
+	server, err := fakeclerk.Start(fakeclerk.Config{}) // in place of Clerk
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer server.Close()
+	reader := sdkmetric.NewManualReader()
+	provider := sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))
+
+	cfg := clerksync.Config{Store: memstore.New(), SecretKey: server.SecretKey(), APIURL: server.APIURL()}
+	if err := otelsync.Instrument(&cfg, otelsync.Options{MeterProvider: provider}); err != nil {
+		log.Fatal(err)
+	}
+	syncer, err := clerksync.New(cfg)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer syncer.Close()
+
+	id := server.CreateUser(fakeclerk.NewUser{})
+	for range 3 {
+		_, _ = syncer.User(context.Background(), id)
+	}
+	var collected metricdata.ResourceMetrics
+	if err := reader.Collect(context.Background(), &collected); err != nil {
+		log.Fatal(err)
+	}
+	duration := collected.ScopeMetrics[0].Metrics[0]
+	for _, point := range duration.Data.(metricdata.Histogram[float64]).DataPoints {
+		source, _ := point.Attributes.Value("clerksync.operation.source")
+		fmt.Println(duration.Name, source.AsString(), point.Count)
+	}
+	// Unordered output:
+	// clerksync.operation.duration  1
+	// clerksync.operation.duration clerk 1
+	// clerksync.operation.duration cache 2
 }
 
 // cachedVisits returns requests of a signed-in user whose record is cached, through an app without
