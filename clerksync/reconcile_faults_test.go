@@ -496,3 +496,298 @@ func TestReconcileOfAnImpossibleCount(t *testing.T) {
 		t.Errorf("%v, reports %+v", err, report)
 	}
 }
+
+// stuck is a primary that accepts calls and does not answer, beginning with a call of one method.
+type stuck struct {
+	clock *fakeclerk.Clock
+	op    string // the method
+	skip  int    // calls of op that are answered
+	once  bool   // only one call is stuck
+
+	mu        sync.Mutex
+	began     time.Time
+	unbounded []string // methods that were called without a bound
+}
+
+// hang lets a call take as long as its context lasts.
+func (s *stuck) hang(ctx context.Context, op string) error {
+	s.mu.Lock()
+	begins := s.began.IsZero() && op == s.op
+	if begins && s.skip > 0 {
+		s.skip--
+		begins = false
+	}
+	if begins {
+		s.began = s.clock.Now()
+	}
+	hangs := begins || !s.began.IsZero() && !s.once
+	s.mu.Unlock()
+	if !hangs {
+		return nil
+	}
+	s.clock.Advance(clerksync.StoreTimeout)
+	if ctx.Err() == nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.unbounded = append(s.unbounded, op)
+		return errDown
+	}
+	return context.Cause(ctx)
+}
+
+// stuckCases are the Store calls of a run.
+var stuckCases = []struct {
+	name, op string
+	skip     int
+}{
+	{"sample", "Undeleted", 0},
+	{"sample, later", "Undeleted", 5},
+	{"versions", "Stamps", 0},
+	{"whole records", "Users", 0},
+	{"writes", "UpsertBatch", 0},
+	{"restores", "Restore", 0},
+	{"ghosts", "Undeleted", 30},
+	{"deactivations", "Deactivate", 0},
+	{"plain store, reads", "User", 0},
+	{"plain store, writes", "Upsert", 0},
+}
+
+// TestReconcileStuckStore lets the Store's primary get stuck in each of its methods, for one call
+// and for good. Real time does not pass: each stuck call moves the clock by the bound.
+func TestReconcileStuckStore(t *testing.T) {
+	t.Parallel()
+	for _, tt := range stuckCases {
+		for _, once := range []bool{false, true} {
+			t.Run(fmt.Sprint(tt.name, " once ", once), func(t *testing.T) {
+				t.Parallel()
+				fx := newBulkFixture(t, nil)
+				ids := fx.backfill(t, 20)
+				fx.deactivate(t, ids[3])
+				fx.rename(t, "Augusta", ids[12:]...)
+				fx.ghosts(t, 3)
+				s := &stuck{clock: fx.clock, op: tt.op, skip: tt.skip, once: once}
+				fx.store.hang = s.hang
+				syncer := fx.Syncer
+				if tt.op == "User" || tt.op == "Upsert" {
+					syncer = fx.syncer(t, func(c *clerksync.Config) { c.Store = plainStore{fx.store} })
+				}
+				opts := options{PageSize: 5, Restore: syncer == fx.Syncer, Force: tt.op == "Users", Writers: 1}
+				report, err := syncer.Reconcile(t.Context(), opts)
+				if s.began.IsZero() || len(s.unbounded) > 0 {
+					t.Fatalf("began %v, not bounded: %v", s.began, s.unbounded)
+				}
+				if once {
+					if err != nil || report.Updated.Count != 8 || report.Failed.Count != 0 {
+						t.Errorf("%v, reports %+v", err, report)
+					}
+					return
+				}
+				if !errors.Is(err, clerksync.ErrUnavailable) || report.Complete ||
+					!strings.Contains(err.Error(), "no answer within "+clerksync.StoreTimeout.String()) {
+					t.Errorf("%v, reports %+v", err, report)
+				}
+				if took := fx.clock.Now().Sub(s.began); took > retry.GiveUpAfter+4*clerksync.StoreTimeout {
+					t.Errorf("gave up after %v", took)
+				}
+			})
+		}
+	}
+}
+
+// An app's Progress that takes its time does not count as the Store's time.
+func TestReconcileSlowProgress(t *testing.T) {
+	t.Parallel()
+	fx := newBulkFixture(t, nil)
+	fx.backfill(t, 600)
+	report := fx.reconcile(t, options{RequestsPerSecond: 1e6, Progress: func(p clerksync.Progress) {
+		if p.Phase == clerksync.PhaseGhosts {
+			fx.clock.Advance(2 * clerksync.StoreTimeout)
+		}
+	}})
+	if n := fx.store.count("Undeleted"); n != 100+600 || report.Duration < 4*clerksync.StoreTimeout {
+		t.Errorf("read %d records in %v, want a sample of 100 and 600 once", n, report.Duration)
+	}
+}
+
+// outage has all calls of the Store fail for a while, beginning with a call of one method.
+type outage struct {
+	clock  *fakeclerk.Clock
+	op     string // the method
+	calls  int    // of op; the second one begins the outage
+	length time.Duration
+
+	mu    sync.Mutex
+	began time.Time
+}
+
+func (o *outage) fault(called string) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if called == o.op {
+		o.calls++
+	}
+	if o.calls == 2 && o.began.IsZero() {
+		o.began = o.clock.Now()
+	}
+	if !o.began.IsZero() && o.clock.Now().Sub(o.began) < o.length {
+		return errDown
+	}
+	return nil
+}
+
+// TestReconcileStoreDown lets the Store fail in each of its methods, for a while and for longer than
+// a run waits.
+func TestReconcileStoreDown(t *testing.T) {
+	t.Parallel()
+	for _, op := range []string{"Stamps", "Users", "UpsertBatch", "Undeleted", "Deactivate", "Restore"} {
+		for _, length := range []time.Duration{3 * time.Minute, time.Hour} {
+			t.Run(fmt.Sprint(op, " ", length), func(t *testing.T) {
+				t.Parallel()
+				fx := newBulkFixture(t, nil)
+				ids := fx.backfill(t, 20)
+				fx.deactivate(t, ids[3])
+				fx.rename(t, "Augusta", ids[12:]...)
+				fx.ghosts(t, 3)
+				down := &outage{clock: fx.clock, op: op, length: length}
+				if op == "Restore" || op == "Undeleted" {
+					down.calls = 1
+				}
+				fx.store.fault = down.fault
+				opts := options{PageSize: 5, Restore: true, Force: op == "Users", Writers: 1}
+				report, err := fx.Reconcile(t.Context(), opts)
+				if down.began.IsZero() {
+					t.Fatal("the Store was never down")
+				}
+				fx.store.fault = nil
+				if length > retry.GiveUpAfter {
+					took := fx.clock.Now().Sub(down.began)
+					if !errors.Is(err, clerksync.ErrUnavailable) || report.Complete ||
+						took > retry.GiveUpAfter+2*time.Minute {
+						t.Fatalf("%v after %v, %+v", err, took, report)
+					}
+					opts.Resume = report.Resume
+					if _, err = fx.Reconcile(t.Context(), opts); err != nil {
+						t.Fatal(err)
+					}
+				} else {
+					if err != nil || !report.Complete || report.Failed.Count != 0 {
+						t.Fatalf("%v, %+v", err, report)
+					}
+					wantCounts(t, report, tally{
+						"seen": 20, "unchanged": 11, "updated": 8, "tombstoned": 1, "restored": 1,
+						"ghosts": 3, "deactivated": 3,
+					})
+				}
+				fx.inStep(t)
+			})
+		}
+	}
+}
+
+// TestReconcileStoreThatBreaksOff lets the list of records end in an error again and again, each
+// time a record later. Altogether this takes longer than a run waits for one call.
+func TestReconcileStoreThatBreaksOff(t *testing.T) {
+	t.Parallel()
+	fx := newBulkFixture(t, nil)
+	ids := fx.backfill(t, 1)
+	ghosts := fx.ghosts(t, 30)
+	yielded, passed := 0, 1
+	fx.store.fault = func(op string) error {
+		if op != "Undeleted" || fx.clerk.Calls("GET /v1/users/count") < 2 { // not yet looking for ghosts
+			return nil
+		}
+		if yielded++; yielded <= passed {
+			return nil
+		}
+		yielded = 0
+		passed++
+		fx.clock.Advance(time.Minute)
+		return errDown
+	}
+	report := fx.reconcile(t, options{MaxDeactivations: -1})
+	wantCounts(t, report, tally{
+		"seen": len(ids), "unchanged": len(ids), "ghosts": len(ghosts), "deactivated": len(ghosts),
+	})
+	if report.Duration < 20*time.Minute {
+		t.Errorf("took only %v", report.Duration)
+	}
+}
+
+// A write without an answer may have been applied, so the next visit reads the Store.
+func TestReconcileWritesWithoutAnAnswer(t *testing.T) {
+	t.Parallel()
+	fx := newBulkFixture(t, func(c *clerksync.Config) { c.CacheTTL, c.RefreshAfter = 24*time.Hour, -1 })
+	id := fx.backfill(t, 1)[0]
+	visit(t, fx.Syncer, id)
+	fx.clock.Advance(time.Second)
+	if err := fx.clerk.BanUser(id); err != nil {
+		t.Fatal(err)
+	}
+	fx.store.fault = func(op string) error {
+		if op != "UpsertBatch" {
+			return nil
+		}
+		if err := fx.store.Edit(id, func(u *clerksync.User) { u.Banned = true }); err != nil {
+			t.Error(err)
+		}
+		return errDown
+	}
+	if report := fx.reconcileSome(t, options{}); report.Failed.Count != 1 {
+		t.Errorf("reports %+v", report)
+	}
+	visitFails(t, fx.Syncer, id, clerksync.ErrUserInactive)
+}
+
+func TestReconcileStoreThatPanics(t *testing.T) {
+	t.Parallel()
+	for _, op := range []string{"Stamps", "UpsertBatch", "Deactivate"} {
+		t.Run(op, func(t *testing.T) {
+			t.Parallel()
+			fx := newBulkFixture(t, nil)
+			ids := fx.backfill(t, 10)
+			fx.rename(t, "Augusta", ids...)
+			fx.ghosts(t, 3)
+			fx.store.fault = func(called string) error {
+				if called == op {
+					panic("nil map")
+				}
+				return nil
+			}
+			report, err := fx.Reconcile(t.Context(), options{PageSize: 2})
+			if !errors.Is(err, clerksync.ErrUnavailable) || !strings.Contains(err.Error(), "nil map") ||
+				report.Complete {
+				t.Errorf("%v, %+v", err, report)
+			}
+		})
+	}
+}
+
+func TestReconcilePlainStore(t *testing.T) {
+	t.Parallel()
+	for _, force := range []bool{false, true} {
+		fx := newBulkFixture(t, nil)
+		ids := fx.backfill(t, 10)
+		fx.ghosts(t, 2)
+		fx.rename(t, "Augusta", ids[2])
+		created := fx.signUp(2)
+		fx.store.reject = func(id string) error {
+			if id == created[0] {
+				return errors.New("document failed validation")
+			}
+			return nil
+		}
+		s := fx.syncer(t, func(c *clerksync.Config) { c.Store = plainStore{fx.store} })
+		report, err := s.Reconcile(t.Context(), options{PageSize: 5, Force: force})
+		if report.Complete || report.InStep() || !strings.Contains(report.Reason, "BatchStore") || report.Resume != "" {
+			t.Errorf("%v, %+v", err, report)
+		}
+		wantUnwritten(t, &report, err)
+		wantCounts(t, report, tally{"seen": 12, "unchanged": 9, "updated": 1, "created": 1, "failed": 1})
+		if fx.store.count("Deactivate") != 0 || fx.store.count("UpsertBatch") != 0 || fx.userCalls() != 0 {
+			t.Error("looked for ghosts")
+		}
+		if fx.get(t, ids[2]).Profile.FirstName != "Augusta" || !fx.get(t, created[1]).IsActive {
+			t.Error("the users are not in step")
+		}
+	}
+}

@@ -1,212 +1,404 @@
-package clerksync
+package clerksync_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/clerk/clerk-sdk-go/v2"
+
+	"github.com/clerksync/clerksync-go/clerksync"
+	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
 )
 
-// standbyStart is the time of the records in these tests; the writes come an hour later.
-var standbyStart = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-
-// standbyUser is user_1 in a version, changed.
-func standbyUser(version int, change ...func(*User)) *User {
-	u := &User{ClerkID: "user_1", IsActive: true, ClerkUpdatedAt: standbyStart.Add(time.Duration(version) * time.Minute), SyncedAt: standbyStart}
-	for _, c := range change {
-		c(u)
-	}
-	return u
-}
-
-func banned(u *User)      { u.Banned = true }
-func suspended(u *User)   { u.IsActive = false }
-func deleted(u *User)     { u.IsActive, u.DeletedAt = false, standbyStart }
-func confirmed(u *User)   { u.SyncedAt = standbyStart.Add(time.Minute) }
-func inTheFuture(u *User) { u.SyncedAt = standbyStart.Add(2 * time.Hour) }
-func onlyClerkID(u *User) { *u = User{ClerkID: u.ClerkID} }
-
-func TestStandbyAfterUpsert(t *testing.T) {
+// A user whom this process knows to be barred stays barred while the Store is down, with FailOpen
+// too, whatever happened in between.
+func TestBarredUsersStayBarredInAnOutage(t *testing.T) {
 	t.Parallel()
-	now := standbyStart.Add(time.Hour)
-	tombstone := func(u *User) { onlyClerkID(u); u.DeletedAt = now }
-	banOnly := func(u *User) { u.Banned = true } // all that an Upsert without a record tells
-	one, two, three := standbyUser(1), standbyUser(2), standbyUser(3)
-	ban1, ban2, ban3 := standbyUser(1, banned), standbyUser(2, banned), standbyUser(3, banned)
-	made := func(u *User) { u.Record = "made" }
-	made1, made2, madeSusp1 := standbyUser(1, made), standbyUser(2, made), standbyUser(1, suspended, made)
-	susp1, gone1 := standbyUser(1, suspended), standbyUser(1, deleted)
-	down, rejected, conflict := errors.New("down"), fmt.Errorf("validator: %w", ErrRejected), &ConflictError{Field: "email"}
-	unknown := func(u *User) { u.Omit = []string{"banned"} }
-	unknownBan, undated := standbyUser(2, banned, unknown), standbyUser(2, banned, func(u *User) { u.ClerkUpdatedAt = time.Time{} })
-	for name, tt := range map[string]struct {
-		cached, offered *User
-		res             Result
-		err             error
-		kind            string // "no cache", "overtaken", "open"
-		want            *User
-	}{
-		"newer":                               {one, two, Result{Updated, two}, nil, "", two},
-		"newer, nobody visits":                {nil, two, Result{Updated, two}, nil, "", nil},
-		"newer, not read back":                {one, two, Result{Updated, nil}, nil, "", nil},
-		"newer, without a cache":              {one, two, Result{Updated, two}, nil, "no cache", nil},
-		"confirmed later":                     {one, one, Result{Unchanged, standbyUser(1, confirmed)}, nil, "", standbyUser(1, confirmed)},
-		"created":                             {nil, one, Result{Created, one}, nil, "", nil},
-		"a ban":                               {one, ban2, Result{Updated, ban2}, nil, "", ban2},
-		"a ban, nobody visits":                {nil, ban2, Result{Updated, ban2}, nil, "", ban2},
-		"a ban, without a cache":              {nil, ban2, Result{Updated, ban2}, nil, "no cache", ban2},
-		"a ban, not read back":                {one, ban2, Result{Updated, nil}, nil, "", standbyUser(2, banOnly)},
-		"a new banned user, not read back":    {nil, ban2, Result{Created, nil}, nil, "", standbyUser(2, banOnly)},
-		"adopted, banned, not read back":      {nil, ban2, Result{Adopted, nil}, nil, "", standbyUser(2, banOnly)},
-		"with its Record":                     {made1, made2, Result{Updated, made2}, nil, "", made2},
-		"without its Record":                  {made1, two, Result{Updated, two}, nil, "", nil},
-		"a ban, without its Record":           {made1, ban2, Result{Updated, ban2}, nil, "", ban2},
-		"suspended, without its Record":       {madeSusp1, two, Result{Updated, two}, nil, "", madeSusp1},
-		"adopted":                             {nil, one, Result{Adopted, one}, nil, "", nil},
-		"adopted, not read back":              {one, two, Result{Adopted, nil}, nil, "", nil},
-		"the end of a ban":                    {ban1, two, Result{Updated, two}, nil, "", two},
-		"the end of a ban, not read back":     {ban1, two, Result{Updated, nil}, nil, "", nil},
-		"the end of a ban, without a cache":   {ban1, two, Result{Updated, two}, nil, "no cache", nil},
-		"confirmed in the future, replaced":   {standbyUser(1, inTheFuture), standbyUser(1, confirmed), Result{Updated, nil}, nil, "", nil},
-		"confirmed later, perhaps replaced":   {standbyUser(1, confirmed), one, Result{Updated, nil}, nil, "", nil},
-		"banned later, perhaps replaced":      {standbyUser(1, confirmed, banned), one, Result{Updated, nil}, nil, "", standbyUser(1, confirmed, banned)},
-		"overtaken":                           {one, two, Result{Updated, two}, nil, "overtaken", nil},
-		"overtaken, by a suspension":          {susp1, two, Result{Updated, two}, nil, "overtaken", susp1},
-		"overtaken, a ban":                    {one, ban2, Result{Updated, ban2}, nil, "overtaken", ban2},
-		"overtaken, a ban, not read back":     {one, ban2, Result{Updated, nil}, nil, "overtaken", standbyUser(2, banOnly)},
-		"overtaken, the end of a ban":         {ban1, two, Result{Updated, two}, nil, "overtaken", nil},
-		"overtaken, an error":                 {one, two, Result{}, down, "overtaken", one},
-		"overtaken, deleted":                  {one, two, Result{Deactivated, nil}, nil, "overtaken", standbyUser(0, tombstone)},
-		"a late event after a ban":            {ban3, one, Result{Stale, nil}, nil, "", ban3},
-		"a late event, with the record":       {ban1, one, Result{Stale, three}, nil, "", three},
-		"the same event after a ban":          {ban3, ban3, Result{Unchanged, nil}, nil, "", ban3},
-		"a late ban after its end":            {three, ban1, Result{Stale, nil}, nil, "", three},
-		"an earlier write that ends later":    {ban3, two, Result{Updated, two}, nil, "", ban3},
-		"the same, not read back":             {ban3, two, Result{Updated, nil}, nil, "", ban3},
-		"an error":                            {one, two, Result{}, down, "", one},
-		"an error, nobody visits":             {nil, two, Result{}, down, "", nil},
-		"an unwritten ban":                    {one, ban2, Result{}, down, "", standbyUser(2, banOnly)},
-		"an unwritten ban, nobody visits":     {nil, ban2, Result{}, down, "", nil},
-		"the same, and an outage lets in":     {nil, ban2, Result{}, down, "open", standbyUser(2, banOnly)},
-		"an unwritten ban, overtaken":         {one, ban2, Result{}, down, "overtaken", standbyUser(2, banOnly)},
-		"an unwritten ban, suspended":         {susp1, ban2, Result{}, down, "", standbyUser(2, banOnly, suspended)},
-		"an unwritten ban after another":      {ban1, ban2, Result{}, down, "", standbyUser(2, banOnly)},
-		"a late unwritten ban":                {two, ban1, Result{}, down, "", two},
-		"a repeated one after its end":        {standbyUser(1, confirmed), ban1, Result{}, down, "", standbyUser(1, confirmed)},
-		"an unwritten ban that is undated":    {one, undated, Result{}, down, "", one},
-		"an unwritten ban that is unknown":    {one, unknownBan, Result{}, down, "", one},
-		"a ban that is rejected":              {one, ban2, Result{}, rejected, "", one},
-		"a ban in conflict":                   {one, ban2, Result{}, conflict, "", one},
-		"an unwritten end of a ban":           {ban1, two, Result{}, down, "", nil},
-		"a late unwritten end":                {ban3, two, Result{}, down, "", ban3},
-		"an unwritten end, suspended":         {standbyUser(1, banned, suspended), two, Result{}, down, "", standbyUser(1, banned, suspended)},
-		"an unwritten end that is unknown":    {ban1, standbyUser(2, unknown), Result{}, down, "", ban1},
-		"suspended, then banned, not re-read": {susp1, ban2, Result{Updated, nil}, nil, "", standbyUser(2, banOnly, suspended)},
-		"suspended by the app":                {one, two, Result{Updated, standbyUser(2, suspended)}, nil, "", standbyUser(2, suspended)},
-		"suspended before, not read back":     {susp1, two, Result{Updated, nil}, nil, "", susp1},
-		"no longer suspended":                 {susp1, two, Result{Updated, two}, nil, "", two},
-		"deleted":                             {one, two, Result{Deactivated, nil}, nil, "", standbyUser(0, tombstone)},
-		"deleted, nobody visits":              {nil, two, Result{Deactivated, nil}, nil, "no cache", standbyUser(0, tombstone)},
-		"deleted, heard again":                {gone1, two, Result{Deactivated, nil}, nil, "", standbyUser(0, tombstone)},
-		"deleted during the write":            {gone1, two, Result{Updated, two}, nil, "", gone1},
-		"deleted during a write that failed":  {gone1, two, Result{}, down, "", gone1},
-		"deleted during a write, not re-read": {gone1, ban2, Result{Created, nil}, nil, "", gone1},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			w := upserted{
-				offered: tt.offered, res: tt.res, err: tt.err, at: now,
-				overtaken: tt.kind == "overtaken", caching: tt.kind != "no cache", open: tt.kind == "open",
-			}
-			got := w.standby(tt.cached)
-			if diff := cmp.Diff(tt.want, got, cmpopts.EquateEmpty()); diff != "" {
-				t.Errorf("standby (-want +got):\n%s", diff)
-			}
-		})
-	}
-}
-
-func TestStandbyAfterForget(t *testing.T) {
-	t.Parallel()
-	for name, tt := range map[string]struct {
-		cached *User
-		keep   bool
-	}{
-		"nobody":    {nil, false},
-		"active":    {standbyUser(1), false},
-		"banned":    {standbyUser(1, banned), true}, // until the Store says otherwise
-		"suspended": {standbyUser(1, suspended), true},
-		"deleted":   {standbyUser(1, deleted), true},
-	} {
-		want := tt.cached
-		if !tt.keep {
-			want = nil
+	event := func(t *testing.T, fx *fixture, typ, id string) {
+		raw, ok := fx.clerk.User(id)
+		if !ok {
+			raw = json.RawMessage(`{"id":"` + id + `"}`)
 		}
-		if got := standbyAfterForget(tt.cached); got != want {
-			t.Errorf("%s: standby is %+v", name, got)
+		if _, err := fx.Apply(t.Context(), clerksync.Event{Type: typ, Timestamp: fx.clock.Now(),
+			Data: raw}); err != nil {
+			t.Fatal(err)
 		}
 	}
-}
-
-// downStore cannot be read.
-type downStore struct{ Store }
-
-func (downStore) User(context.Context, string) (*User, error) { return nil, errors.New("down") }
-
-// A user stays on standby for an hour after it was last known to be right, however many
-// writes leave it as it is.
-func TestStandbyEnds(t *testing.T) {
-	t.Parallel()
-	two := standbyUser(2)
-	for name, tt := range map[string]struct {
-		cached  *User
-		written Result
-		after   time.Duration // from the load to the write; the visit comes 15 minutes later
-		want    error
-	}{
-		"served":                           {standbyUser(1), Result{Updated, two}, 0, nil},
-		"barred":                           {standbyUser(1, suspended), Result{Outcome: Updated}, 0, ErrUserInactive},
-		"barred, an hour ago":              {standbyUser(1, suspended), Result{Outcome: Updated}, 50 * time.Minute, ErrUnavailable},
-		"barred, a month ago":              {standbyUser(1, suspended), Result{Outcome: Updated}, 30 * 24 * time.Hour, ErrUnavailable},
-		"written anew, long after a load":  {standbyUser(1), Result{Updated, two}, 30 * 24 * time.Hour, ErrUnavailable},
-		"written anew, shortly after that": {standbyUser(1), Result{Updated, two}, 50 * time.Minute, nil},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			now := standbyStart
-			s, err := New(Config{Store: downStore{}, SecretKey: "sk_test_x", RefreshAfter: -1, Now: func() time.Time { return now }})
-			if err != nil {
+	suspended := func(t *testing.T, fx *fixture, id string) {
+		visit(t, fx.Syncer, id)
+		_ = fx.store.Edit(id, func(u *clerksync.User) { u.IsActive = false })
+		fx.Forget(id)
+		visitFails(t, fx.Syncer, id, clerksync.ErrUserInactive)
+	}
+	for name, arrange := range map[string]func(*testing.T, *fixture, string){
+		"banned by an event": func(t *testing.T, fx *fixture, id string) {
+			_ = fx.clerk.BanUser(id)
+			event(t, fx, "user.updated", id)
+		},
+		"banned, then another event": func(t *testing.T, fx *fixture, id string) {
+			_ = fx.clerk.BanUser(id)
+			event(t, fx, "user.updated", id)
+			visitFails(t, fx.Syncer, id, clerksync.ErrUserInactive)
+			fx.rename(t, id, "Ada")
+			event(t, fx, "user.updated", id)
+		},
+		"suspended, then an event": func(t *testing.T, fx *fixture, id string) {
+			suspended(t, fx, id)
+			fx.rename(t, id, "Ada")
+			event(t, fx, "user.updated", id)
+		},
+		"suspended, then Forget": func(t *testing.T, fx *fixture, id string) {
+			suspended(t, fx, id)
+			fx.Forget(id)
+		},
+		"suspended, then Sync": func(t *testing.T, fx *fixture, id string) {
+			suspended(t, fx, id)
+			fx.rename(t, id, "Ada")
+			if _, err := fx.Sync(t.Context(), id); err != nil {
 				t.Fatal(err)
 			}
-			s.cache.put(load{id: "user_1", gen: s.cache.generation("user_1").Load()}, tt.cached, now)
-			now = now.Add(tt.after)
-			s.invalidateUpserted(two, s.cache.generation("user_1").Load(), tt.written, nil)
-			now = now.Add(15 * time.Minute)
-			if _, err := s.User(t.Context(), "user_1"); !errors.Is(err, tt.want) {
-				t.Errorf("with the Store down: %v, want %v", err, tt.want)
+		},
+		"deleted, then a late event": func(t *testing.T, fx *fixture, id string) {
+			raw, _ := fx.clerk.User(id)
+			_ = fx.clerk.DeleteUser(id)
+			event(t, fx, "user.deleted", id)
+			if _, err := fx.Apply(t.Context(), clerksync.Event{Type: "user.updated", Data: raw}); err != nil {
+				t.Fatal(err)
 			}
+			fx.Forget(id)
+		},
+	} {
+		for mode, silent := range map[string]bool{"the Store returns records": false, "the Store returns none": true} {
+			t.Run(name+", "+mode, func(t *testing.T) {
+				t.Parallel()
+				fx := newFixture(t, func(c *clerksync.Config) { c.OnFailure = clerksync.FailOpen })
+				if silent {
+					fx.Syncer = fx.syncer(t, func(c *clerksync.Config) {
+						c.OnFailure, c.Store = clerksync.FailOpen, silentStore{fx.store}
+					})
+				}
+				id := fx.clerk.CreateUser(fakeclerk.NewUser{})
+				visit(t, fx.Syncer, id)
+				arrange(t, fx, id)
+				fx.store.fail(errDown)
+				visitFails(t, fx.Syncer, id, clerksync.ErrUserInactive)
+				fx.clock.Advance(time.Minute)
+				visitFails(t, fx.Syncer, id, clerksync.ErrUserInactive)
+			})
+		}
+	}
+}
+
+// An event that says "banned" or "deleted" bars its user during an outage, even if the outage
+// keeps the event from being written.
+func TestUnwrittenEventsBar(t *testing.T) {
+	t.Parallel()
+	for name, event := range map[string]func(fx *fixture, id string) clerksync.Event{
+		"banned": func(fx *fixture, id string) clerksync.Event {
+			_ = fx.clerk.BanUser(id)
+			return fx.event(id)
+		},
+		"banned, in a session": func(fx *fixture, id string) clerksync.Event {
+			_ = fx.clerk.BanUser(id)
+			e := fx.event(id)
+			e.Type, e.Data = "session.created", json.RawMessage(`{"user":`+string(e.Data)+`}`)
+			return e
+		},
+		"banned, and Map fails": func(fx *fixture, id string) clerksync.Event {
+			_ = fx.clerk.BanUser(id)
+			return fx.event(id)
+		},
+		"deleted": func(fx *fixture, id string) clerksync.Event {
+			_ = fx.clerk.DeleteUser(id)
+			return clerksync.Event{Type: "user.deleted", Timestamp: fx.clock.Now(), Data: json.RawMessage(`{"id":"` + id + `"}`)}
+		},
+	} {
+		for _, policy := range []clerksync.FailurePolicy{clerksync.FailClosed, clerksync.FailOpen} {
+			for _, visited := range []bool{true, false} {
+				t.Run(fmt.Sprint(name, ", policy ", policy, ", visited before ", visited), func(t *testing.T) {
+					t.Parallel()
+					fx := newFixture(t, func(c *clerksync.Config) {
+						c.OnFailure = policy
+						if name == "banned, and Map fails" {
+							c.Map = func(_ *clerk.User, u *clerksync.User) error {
+								if u.Banned {
+									return errors.New("no plan")
+								}
+								return nil
+							}
+						}
+					})
+					id := fx.clerk.CreateUser(fakeclerk.NewUser{})
+					if visited {
+						visit(t, fx.Syncer, id)
+					} else {
+						fx.createRecord(t, id)
+					}
+					fx.clock.Advance(time.Minute)
+					fx.store.fail(errDown)
+					e := event(fx, id)
+					if _, err := fx.Apply(t.Context(), e); !errors.Is(err, clerksync.ErrUnavailable) {
+						t.Fatalf("the event: %v", err)
+					}
+					want := clerksync.ErrUserInactive
+					if e.Type != "user.deleted" && policy == clerksync.FailClosed && fx.store.users.Load() == 0 {
+						want = clerksync.ErrUnavailable // nothing is known, and nobody is let in
+					}
+					visitFails(t, fx.Syncer, id, want)
+					fx.clock.Advance(time.Hour)
+					visitFails(t, fx.Syncer, id, want)
+					fx.store.fail(nil)
+					_, _ = fx.Apply(t.Context(), e) // delivered again
+					visitFails(t, fx.Syncer, id, clerksync.ErrUserInactive)
+				})
+			}
+		}
+	}
+}
+
+// event is a user.updated of the user as Clerk has it now.
+func (fx *fixture) event(id string) clerksync.Event {
+	raw, _ := fx.clerk.User(id)
+	return clerksync.Event{Type: "user.updated", Timestamp: fx.clock.Now(), Data: raw}
+}
+
+// An event that comes late bars nobody whose ban has ended, and an event that ends a ban does so.
+func TestUnwrittenEventsDoNotBarForLong(t *testing.T) {
+	t.Parallel()
+	for name, of := range map[string]func(t *testing.T, fx *fixture, id string){
+		"a late ban": func(t *testing.T, fx *fixture, id string) {
+			_ = fx.clerk.BanUser(id)
+			ban := fx.event(id)
+			fx.clock.Advance(time.Minute)
+			_ = fx.clerk.UnbanUser(id)
+			if _, err := fx.Apply(t.Context(), fx.event(id)); err != nil {
+				t.Fatal(err)
+			}
+			visit(t, fx.Syncer, id)
+			fx.store.fail(errDown)
+			_, _ = fx.Apply(t.Context(), ban)
+			visit(t, fx.Syncer, id)
+		},
+		"a ban, and its end": func(t *testing.T, fx *fixture, id string) {
+			fx.store.fail(errDown)
+			_ = fx.clerk.BanUser(id)
+			_, _ = fx.Apply(t.Context(), fx.event(id))
+			visitFails(t, fx.Syncer, id, clerksync.ErrUserInactive)
+			fx.clock.Advance(time.Second)
+			_ = fx.clerk.UnbanUser(id)
+			_, _ = fx.Apply(t.Context(), fx.event(id))
+			visitFails(t, fx.Syncer, id, clerksync.ErrUnavailable)
+			fx.store.fail(nil)
+			visit(t, fx.Syncer, id)
+		},
+		"a deletion, and the Store's record": func(t *testing.T, fx *fixture, id string) {
+			fx.store.fail(errDown)
+			e := clerksync.Event{Type: "user.deleted", Timestamp: fx.clock.Now(), Data: json.RawMessage(`{"id":"` + id + `"}`)}
+			_, _ = fx.Apply(t.Context(), e)
+			visitFails(t, fx.Syncer, id, clerksync.ErrUserInactive)
+			fx.store.fail(nil)
+			visit(t, fx.Syncer, id) // until the event is delivered again
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			fx := newFixture(t, nil)
+			id := fx.clerk.CreateUser(fakeclerk.NewUser{})
+			visit(t, fx.Syncer, id)
+			fx.clock.Advance(time.Minute)
+			of(t, fx, id)
 		})
 	}
 }
 
-// A Reconcile in the app's process leaves the cache to users who visit.
-func TestUpsertsTakeNoPlaceInTheCache(t *testing.T) {
+// The process does not take up memory for events that it could not write.
+func TestUnwrittenEventsAreBounded(t *testing.T) {
 	t.Parallel()
-	s, err := New(Config{Store: downStore{}, SecretKey: "sk_test_x", CacheSize: 100})
-	if err != nil {
+	fx := newFixture(t, func(c *clerksync.Config) { c.CacheSize, c.OnFailure = 100, clerksync.FailOpen })
+	fx.store.fail(errDown)
+	for i := range 1000 {
+		data := fmt.Sprintf(`{"id":"user_%d","banned":true,"updated_at":%d}`, i, t0.UnixMilli())
+		_, _ = fx.Apply(t.Context(), clerksync.Event{Type: "user.updated", Timestamp: t0, Data: json.RawMessage(data)})
+		_, _ = fx.Apply(t.Context(), clerksync.Event{Type: "user.deleted", Data: json.RawMessage(fmt.Sprintf(`{"id":"user_gone%d"}`, i))})
+	}
+	if n := clerksync.CachedRecords(fx.Syncer); n == 0 || n > 100 {
+		t.Errorf("%d records", n)
+	}
+}
+
+// silentStore does not return the record of a write, like mongostore on an update.
+type silentStore struct{ *countingStore }
+
+func (s silentStore) Upsert(ctx context.Context, u *clerksync.User) (clerksync.Result, error) {
+	res, err := s.countingStore.Upsert(ctx, u)
+	res.User = nil
+	return res, err
+}
+
+func TestLiftedBanIsNotKeptOnStandby(t *testing.T) {
+	t.Parallel()
+	fx := newFixture(t, func(c *clerksync.Config) { c.OnFailure = clerksync.FailOpen })
+	fx.Syncer = fx.syncer(t, func(c *clerksync.Config) {
+		c.OnFailure, c.Store = clerksync.FailOpen, silentStore{fx.store}
+	})
+	id := fx.clerk.CreateUser(fakeclerk.NewUser{})
+	_ = fx.clerk.BanUser(id)
+	visitFails(t, fx.Syncer, id, clerksync.ErrUserInactive)
+	_ = fx.clerk.UnbanUser(id)
+	raw, _ := fx.clerk.User(id)
+	if _, err := fx.Apply(t.Context(), clerksync.Event{Type: "user.updated", Data: raw}); err != nil {
 		t.Fatal(err)
 	}
-	for i := range 10_000 {
-		u := &User{ClerkID: "user_" + strconv.Itoa(i), IsActive: true}
-		s.invalidateUpserted(u, s.cache.generation(u.ClerkID).Load(), Result{Created, u}, nil)
+	fx.store.fail(errDown)
+	if u := visit(t, fx.Syncer, id); !u.Partial {
+		t.Errorf("served %+v", u)
 	}
-	s.cache.records.CleanUp()
-	if n := s.cache.records.EstimatedSize(); n != 0 {
-		t.Errorf("%d records that nobody asked for", n)
+}
+
+// A deletion that comes while an older event is being written is kept on standby.
+func TestDeletionWhileAnEventIsWritten(t *testing.T) {
+	t.Parallel()
+	fx := newFixture(t, nil)
+	id := fx.clerk.CreateUser(fakeclerk.NewUser{})
+	var s *clerksync.Syncer
+	store := &overtakenStore{countingStore: fx.store, after: func() {
+		e := clerksync.Event{Type: "user.deleted", Timestamp: fx.clock.Now(),
+			Data: json.RawMessage(fmt.Sprintf(`{"id":%q,"deleted":true}`, id))}
+		if _, err := s.Apply(t.Context(), e); err != nil {
+			t.Error(err)
+		}
+	}}
+	s = fx.syncer(t, func(c *clerksync.Config) { c.Store = store })
+	raw, _ := fx.clerk.User(id)
+	if _, err := s.Apply(t.Context(), clerksync.Event{Type: "user.created", Timestamp: fx.clock.Now(),
+		Data: raw}); err != nil {
+		t.Fatal(err)
 	}
+	fx.store.fail(errors.New("down"))
+	visitFails(t, s, id, clerksync.ErrUserInactive)
+}
+
+// If a deletion is delivered again, the process keeps it on standby for another hour.
+func TestDeletionHeardOfAgain(t *testing.T) {
+	t.Parallel()
+	fx := newFixture(t, nil)
+	id := fx.clerk.CreateUser(fakeclerk.NewUser{})
+	s := fx.syncer(t, func(c *clerksync.Config) { c.OnFailure = clerksync.FailOpen })
+	raw, _ := fx.clerk.User(id)
+	created := clerksync.Event{Type: "user.created", Timestamp: fx.clock.Now(), Data: raw}
+	deleted := clerksync.Event{Type: "user.deleted", Timestamp: fx.clock.Now(),
+		Data: json.RawMessage(fmt.Sprintf(`{"id":%q,"deleted":true}`, id))}
+	if _, err := s.Apply(t.Context(), deleted); err != nil {
+		t.Fatal(err)
+	}
+	fx.clock.Advance(2 * time.Hour)
+	if res, err := s.Apply(t.Context(), created); err != nil || res.Outcome != clerksync.Deactivated {
+		t.Fatalf("the late user.created: %v, %v", res.Outcome, err)
+	}
+	fx.store.fail(errors.New("down"))
+	visitFails(t, s, id, clerksync.ErrUserInactive)
+}
+
+// overtakenStore calls after between a write and its return.
+type overtakenStore struct {
+	*countingStore
+	after func()
+}
+
+func (s *overtakenStore) Upsert(ctx context.Context, u *clerksync.User) (clerksync.Result, error) {
+	res, err := s.countingStore.Upsert(ctx, u)
+	s.after()
+	return res, err
+}
+
+func TestOutageOfTheStore(t *testing.T) {
+	t.Parallel()
+	fx := newFixture(t, nil)
+	open := fx.syncer(t, func(c *clerksync.Config) { c.OnFailure = clerksync.FailOpen })
+	known, unseen := fx.clerk.CreateUser(fakeclerk.NewUser{}), fx.clerk.CreateUser(fakeclerk.NewUser{})
+	deleted := fx.clerk.CreateUser(fakeclerk.NewUser{})
+	for _, s := range []*clerksync.Syncer{fx.Syncer, open} {
+		visit(t, s, known)
+		if _, err := s.Apply(t.Context(), clerksync.Event{Type: "user.deleted",
+			Data: json.RawMessage(`{"id":"` + deleted + `"}`)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fx.store.fail(errDown)
+	fx.clock.Advance(time.Hour) // past the TTL
+	for _, s := range []*clerksync.Syncer{fx.Syncer, open} {
+		if u := visit(t, s, known); u.ID == "" {
+			t.Errorf("the known user's record is %+v", u)
+		}
+		visitFails(t, s, deleted, clerksync.ErrUserInactive)
+	}
+	visitFails(t, fx.Syncer, unseen, clerksync.ErrUnavailable)
+	if u := visit(t, open, unseen); !u.Partial || u.ClerkID != unseen || u.Email != "" || u.ID != "" {
+		t.Errorf("let through with %+v", u)
+	}
+	fx.clock.Advance(time.Hour) // over an hour past the TTL
+	visitFails(t, fx.Syncer, known, clerksync.ErrUnavailable)
+	if u := visit(t, open, known); !u.Partial {
+		t.Errorf("let through with %+v", u)
+	}
+	fx.store.fail(nil)
+	if u := visit(t, open, unseen); u.Partial {
+		t.Error("a partial record was cached")
+	}
+	visit(t, open, known)
+	fx.store.fail(errDown)
+	raw, _ := fx.clerk.User(known)
+	if _, err := open.Apply(t.Context(), clerksync.Event{Type: "user.updated", Data: raw}); !errors.Is(err,
+		clerksync.ErrUnavailable) {
+		t.Errorf("Apply: %v", err)
+	}
+	if u := visit(t, open, known); u.Partial {
+		t.Error("an event that could not be written took the record away")
+	}
+}
+
+// Without a cache, only barred users are on standby.
+func TestOutageWithoutACache(t *testing.T) {
+	t.Parallel()
+	fx := newFixture(t, func(c *clerksync.Config) { c.CacheTTL, c.OnFailure = -1, clerksync.FailOpen })
+	id, banned := fx.clerk.CreateUser(fakeclerk.NewUser{}), fx.clerk.CreateUser(fakeclerk.NewUser{})
+	_ = fx.clerk.BanUser(banned)
+	visit(t, fx.Syncer, id)
+	visitFails(t, fx.Syncer, banned, clerksync.ErrUserInactive)
+	fx.store.fail(errDown)
+	if u := visit(t, fx.Syncer, id); !u.Partial {
+		t.Errorf("served %+v", u)
+	}
+	visitFails(t, fx.Syncer, banned, clerksync.ErrUserInactive)
+}
+
+// The app suspends the user while an event is being written, and then the Store fails. What
+// the event wrote was read before the suspension, so it must not become the standby.
+func TestSuspensionDuringAWriteLastsThroughAnOutage(t *testing.T) {
+	t.Parallel()
+	fx := newFixture(t, nil)
+	s, store := fx.hooked(t, 0)
+	id := fx.clerk.CreateUser(fakeclerk.NewUser{})
+	visit(t, s, id)
+	fx.clock.Advance(time.Second)
+	if err := fx.clerk.UpdateUser(id, func(u *fakeclerk.UserObject) { u.FirstName = clerk.String("New") }); err != nil {
+		t.Fatal(err)
+	}
+	raw, _ := fx.clerk.User(id)
+	store.afterUpsert = func() {
+		if err := fx.store.Edit(id, func(u *clerksync.User) { u.IsActive = false }); err != nil {
+			t.Error(err)
+		}
+		s.Forget(id)
+	}
+	e := clerksync.Event{Type: "user.updated", Timestamp: fx.clock.Now(), Data: raw}
+	if res, err := s.Apply(t.Context(), e); err != nil || res.Outcome != clerksync.Updated {
+		t.Fatalf("Apply: %v, %v", res.Outcome, err)
+	}
+	fx.store.fail(errDown)
+	visitFails(t, s, id, clerksync.ErrUnavailable)
 }

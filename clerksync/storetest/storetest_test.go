@@ -1,8 +1,14 @@
 package storetest
 
 import (
+	"fmt"
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
+	"time"
+
+	"go.uber.org/goleak"
 
 	"github.com/clerksync/clerksync-go/clerksync"
 	"github.com/clerksync/clerksync-go/clerksync/memstore"
@@ -256,4 +262,146 @@ func TestEveryCaseFindsAFault(t *testing.T) {
 			t.Errorf("there is no case %s", name)
 		}
 	}
+}
+
+// decision is what a docStore decides by, and the right outcome.
+type decision struct {
+	stored, u *clerksync.User
+	now       time.Time
+	right     clerksync.Outcome
+}
+
+// wrongDecisions are the faults of docStore.decide for a user who has a record.
+var wrongDecisions = map[fault]func(decision) clerksync.Outcome{
+	"last write wins": func(d decision) clerksync.Outcome {
+		if d.right != clerksync.Deactivated {
+			return clerksync.Updated
+		}
+		return d.right
+	},
+	"first write wins": func(d decision) clerksync.Outcome {
+		return d.insteadOfUpdated(true, clerksync.Unchanged)
+	},
+	"same content is Unchanged": func(d decision) clerksync.Outcome {
+		c := d.u.Clone()
+		c.ClerkUpdatedAt, c.SyncedAt = d.stored.ClerkUpdatedAt, d.stored.SyncedAt
+		same := clerksync.Decide(d.stored, c, d.now) == clerksync.Unchanged
+		return d.insteadOfUpdated(same, clerksync.Unchanged)
+	},
+	"a missing syncedAt is old": func(d decision) clerksync.Outcome {
+		return d.insteadOfUpdated(d.u.SyncedAt.IsZero(), clerksync.Unchanged)
+	},
+	"two missing versions differ": func(d decision) clerksync.Outcome {
+		if d.right != clerksync.Deactivated && d.u.ClerkUpdatedAt.IsZero() {
+			return clerksync.Stale
+		}
+		return d.right
+	},
+	"unbanning revives": func(d decision) clerksync.Outcome {
+		if d.stored.Banned && !d.u.Banned && d.right == clerksync.Deactivated {
+			return clerksync.Updated
+		}
+		return d.right
+	},
+	"strictly newer": func(d decision) clerksync.Outcome {
+		return d.insteadOfUpdated(d.stored.ClerkUpdatedAt.Equal(d.u.ClerkUpdatedAt), clerksync.Stale)
+	},
+	"resurrects": func(d decision) clerksync.Outcome {
+		if d.stored.ClerkUpdatedAt.Before(d.u.ClerkUpdatedAt) {
+			return clerksync.Updated
+		}
+		return d.right
+	},
+	"late evidence undoes": func(d decision) clerksync.Outcome {
+		u := d.u.Clone()
+		u.SyncedAt = time.Time{}
+		return clerksync.Decide(d.stored, u, d.now)
+	},
+	"believes the future": func(d decision) clerksync.Outcome {
+		return clerksync.Decide(d.stored, d.u, d.now.AddDate(100, 0, 0))
+	},
+	"a missing version is newest": func(d decision) clerksync.Outcome {
+		if d.right == clerksync.Stale && d.u.ClerkUpdatedAt.IsZero() {
+			return clerksync.Updated
+		}
+		return d.right
+	},
+	"rejects the future": func(d decision) clerksync.Outcome {
+		return d.insteadOfUpdated(d.u.ClerkUpdatedAt.After(d.now), clerksync.Stale)
+	},
+	"adopts nothing": func(d decision) clerksync.Outcome {
+		return d.insteadOfUpdated(d.stored.ClerkUpdatedAt.IsZero(), clerksync.Stale)
+	},
+	"compares what is omitted": func(d decision) clerksync.Outcome {
+		u := d.u.Clone()
+		u.Omit = nil
+		return clerksync.Decide(d.stored, u, d.now)
+	},
+	"a repeat with Omit is written": func(d decision) clerksync.Outcome {
+		if d.right == clerksync.Unchanged && d.u.ClerkUpdatedAt.After(d.stored.ClerkUpdatedAt) {
+			return clerksync.Updated
+		}
+		return d.right
+	},
+	"compares no Extra": func(d decision) clerksync.Outcome {
+		if d.right != clerksync.Updated || !d.stored.ClerkUpdatedAt.Equal(d.u.ClerkUpdatedAt) {
+			return d.right
+		}
+		c := *d.u
+		c.Extra = d.stored.Extra
+		return clerksync.Decide(d.stored, &c, d.now)
+	},
+}
+
+// insteadOfUpdated returns wrong if the right outcome is Updated and the condition holds.
+func (d decision) insteadOfUpdated(condition bool, wrong clerksync.Outcome) clerksync.Outcome {
+	if condition && d.right == clerksync.Updated {
+		return wrong
+	}
+	return d.right
+}
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// recorder collects the failures of a case instead of failing the test.
+type recorder struct {
+	testing.TB
+	mu       sync.Mutex
+	failures []string
+}
+
+func (r *recorder) Helper() {}
+
+func (r *recorder) Errorf(format string, args ...any) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.failures = append(r.failures, fmt.Sprintf(format, args...))
+}
+
+func (r *recorder) Fatalf(format string, args ...any) {
+	r.Errorf(format, args...)
+	runtime.Goexit()
+}
+
+// failing runs the wanted cases against a Store, as Run does. It returns the messages of those
+// that fail, by name.
+func failing(t *testing.T, newStore func() clerksync.Store, wanted func(name string) bool) map[string][]string {
+	failed := make(map[string][]string)
+	able := abilities(t, newStore())
+	for _, k := range cases {
+		if k.needs&^able != 0 || !wanted(k.name) {
+			continue
+		}
+		r := &recorder{TB: t}
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			k.run(&check{t: r, rule: k.rule, newStore: newStore})
+		}()
+		<-done
+		if len(r.failures) > 0 {
+			failed[k.name] = r.failures
+		}
+	}
+	return failed
 }

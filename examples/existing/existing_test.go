@@ -24,7 +24,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// app is an app with users, which opens its collection as one of the files does.
+// app is an app with users, which opens its collection as one of the functions does.
 type app struct {
 	t     *testing.T
 	clerk *fakeclerk.Server

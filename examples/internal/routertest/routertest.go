@@ -254,6 +254,7 @@ type app struct {
 	clerk  *fakeclerk.Server
 	store  *store
 	syncer *clerksync.Syncer
+	client *http.Client
 }
 
 const webhookSecret = "whsec_cm91dGVydGVzdCAtIHJvdXRlcnRlc3Q="
@@ -265,7 +266,7 @@ func start(t *testing.T, router Router) *app {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = fake.Close() })
-	a := &app{clerk: fake, store: &store{Store: memstore.New()}}
+	a := &app{clerk: fake, store: &store{Store: memstore.New()}, client: &http.Client{Transport: &http.Transport{}}}
 
 	syncer, err := clerksync.New(clerksync.Config{
 		Store:     a.store,
@@ -283,6 +284,11 @@ func start(t *testing.T, router Router) *app {
 	}
 	a.syncer = syncer
 	a.url = router(t, Parts{Syncer: syncer, Webhooks: webhooks})
+	// A server may wait for open connections at its end: fasthttp does, even if they were never used.
+	t.Cleanup(func() {
+		a.client.CloseIdleConnections()
+		_ = fake.Close()
+	})
 	return a
 }
 
@@ -335,7 +341,7 @@ func (a *app) request(t *testing.T, path, token string) *http.Request {
 func (a *app) do(t *testing.T, r *http.Request, status int, code string) (http.Header, []byte) {
 	t.Helper()
 	r.RequestURI = "" // SignedRequest returns a server's request
-	resp, err := http.DefaultClient.Do(r)
+	resp, err := a.client.Do(r)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,17 +3,21 @@ package clerksync_test
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto"
 	"crypto/rsa"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"io"
+	"iter"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -431,5 +435,253 @@ func BenchmarkTokenCacheMemory(b *testing.B) {
 		b.ReportMetric(float64(heap()-before)/1e6, "MB/100k-tokens")
 		b.ReportMetric(float64(size)/1e6, "MB/tokens-themselves")
 		runtime.KeepAlive(s)
+	}
+}
+
+// cachedVisit returns a request of a signed-in user whose record is cached, the middleware, and the
+// floor: the cheapest middleware that passes a value to its handler.
+func cachedVisit(tb testing.TB) (r *http.Request, middleware, floor http.Handler) {
+	tb.Helper()
+	store := memstore.New()
+	now := time.Now()
+	if _, err := store.Upsert(tb.Context(), &clerksync.User{ClerkID: "user_2abcdefghijklmnopqrstuvwxyz",
+		ClerkUpdatedAt: now, SyncedAt: now}); err != nil {
+		tb.Fatal(err)
+	}
+	s := newTestSyncer(tb, func(c *clerksync.Config) { c.Store, c.Now, c.CacheTTL = store, time.Now, time.Hour })
+	u := visit(tb, s, "user_2abcdefghijklmnopqrstuvwxyz")
+
+	type key struct{}
+	floor = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		appHandler.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), key{}, u)))
+	})
+	r = httptest.NewRequest(http.MethodGet, "/api/me", nil)
+	claims := &clerk.SessionClaims{RegisteredClaims: clerk.RegisteredClaims{Subject: u.ClerkID}}
+	return r.WithContext(clerk.ContextWithSessionClaims(r.Context(), claims)), s.Middleware(appHandler), floor
+}
+
+// BenchmarkCachedMiddleware times the middleware and its floor by turns, and reports the ratio.
+func BenchmarkCachedMiddleware(b *testing.B) {
+	r, middleware, floor := cachedVisit(b)
+	const turn = 50_000 // long enough to include its own garbage collection
+	var ours, theirs time.Duration
+	n := 0
+	for b.Loop() {
+		start := time.Now()
+		for range turn {
+			floor.ServeHTTP(nil, r)
+		}
+		half := time.Now()
+		for range turn {
+			middleware.ServeHTTP(nil, r)
+		}
+		theirs += half.Sub(start)
+		ours += time.Since(half)
+		n += turn
+	}
+	b.ReportMetric(float64(ours)/float64(theirs), "x-floor")
+	b.ReportMetric(float64(ours.Nanoseconds())/float64(n), "ns/visit")
+	b.ReportMetric(float64(theirs.Nanoseconds())/float64(n), "ns/floor")
+	b.ReportMetric(0, "ns/op") // an op is 100,000 requests
+}
+
+func BenchmarkCachedMiddlewareParallel(b *testing.B) {
+	r, middleware, _ := cachedVisit(b)
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			middleware.ServeHTTP(nil, r)
+		}
+	})
+}
+
+// A cached visit allocates nothing but the context and the request's copy.
+func TestCachedVisitAllocations(t *testing.T) {
+	r, middleware, floor := cachedVisit(t)
+	ours := testing.AllocsPerRun(1000, func() { middleware.ServeHTTP(nil, r) })
+	least := testing.AllocsPerRun(1000, func() { floor.ServeHTTP(nil, r) })
+	if ours > least {
+		t.Errorf("%v allocations, and the floor is %v", ours, least)
+	}
+}
+
+// BenchmarkCacheMemory reports what a full cache of 100,000 users takes.
+func BenchmarkCacheMemory(b *testing.B) {
+	const users = 100_000
+	for b.Loop() {
+		store := &generatedUsers{}
+		s := newTestSyncer(b, func(c *clerksync.Config) { c.Store = store })
+		before := heap()
+		for i := range users {
+			visit(b, s, fmt.Sprintf("user_%027d", i))
+		}
+		b.ReportMetric(float64(heap()-before)/1e6, "MB/100k-users")
+		if again := store.reads; again < users {
+			b.Fatalf("%d reads", again)
+		}
+		runtime.KeepAlive(s)
+	}
+}
+
+// BenchmarkCachedRecord times cached visits by turns, with a handler that takes its Record and
+// with one that does nothing, and reports the ratio.
+func BenchmarkCachedRecord(b *testing.B) {
+	app := newRecording(b, func(c *clerksync.Config) { c.Now, c.CacheTTL = time.Now, time.Hour })
+	visit(b, app.Syncer, app.ada)
+	found := false
+	taking := app.Middleware(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, found = clerksync.RecordFromContext[member](r.Context())
+	}))
+	idle := app.Middleware(appHandler)
+	r := httptest.NewRequest(http.MethodGet, "/", nil)
+	claims := &clerk.SessionClaims{RegisteredClaims: clerk.RegisteredClaims{Subject: app.ada}}
+	r = r.WithContext(clerk.ContextWithSessionClaims(r.Context(), claims))
+
+	const turn = 50_000 // long enough to include its own garbage collection
+	var with, without time.Duration
+	n := 0
+	for b.Loop() {
+		start := time.Now()
+		for range turn {
+			idle.ServeHTTP(nil, r)
+		}
+		half := time.Now()
+		for range turn {
+			taking.ServeHTTP(nil, r)
+		}
+		without += half.Sub(start)
+		with += time.Since(half)
+		n += turn
+	}
+	if !found {
+		b.Fatal("the handler got no Record")
+	}
+	b.ReportMetric(float64(with)/float64(without), "x-idle")
+	b.ReportMetric(float64(with.Nanoseconds())/float64(n), "ns/visit")
+	b.ReportMetric(float64(without.Nanoseconds())/float64(n), "ns/idle")
+	b.ReportMetric(0, "ns/op") // an op is 100,000 requests
+}
+
+// BenchmarkReconcileUnchanged runs over users who are all in step. Clerk's pages and the stamps are
+// in memory already, so this is the CPU time of the comparison. small is fakeclerk's user, large
+// one with every field that Clerk has.
+func BenchmarkReconcileUnchanged(b *testing.B) {
+	const users, pageSize = 50_000, 500
+	for _, size := range []string{"small", "large"} {
+		clerk := newPagesInMemory(b, users, pageSize, size == "large")
+		b.Run(size, func(b *testing.B) {
+			s := newTestSyncer(b, func(c *clerksync.Config) {
+				c.Store, c.HTTPClient, c.Now = clerk, &http.Client{Transport: clerk}, time.Now
+			})
+			var cpu time.Duration
+			for b.Loop() {
+				before := cpuTime(b)
+				report, err := s.Reconcile(b.Context(), clerksync.ReconcileOptions{RequestsPerSecond: 1e9})
+				cpu += cpuTime(b) - before
+				if err != nil || report.Unchanged != users {
+					b.Fatalf("%+v, %v", report, err)
+				}
+			}
+			total := float64(users) * float64(b.N)
+			b.ReportMetric(total/cpu.Seconds(), "users/cpu-s")
+			b.ReportMetric(float64(clerk.bytes)/users, "B/user")
+		})
+	}
+}
+
+// pagesInMemory is a Clerk without a network, and a Store in step with it.
+type pagesInMemory struct {
+	clerksync.Store
+	pages  map[string][]byte // by starting_after
+	stamps map[string]clerksync.Stamp
+	ids    []string // ascending
+	bytes  int
+}
+
+func newPagesInMemory(b *testing.B, users, pageSize int, large bool) *pagesInMemory {
+	server, err := fakeclerk.Start(fakeclerk.Config{Clock: fakeclerk.NewClock(t0), Seed: 1, Population: users})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = server.Close() }()
+	p := &pagesInMemory{Store: memstore.New(), pages: make(map[string][]byte),
+		stamps: make(map[string]clerksync.Stamp)}
+	more := ""
+	if large {
+		more = `,"external_accounts":[` +
+			strings.Repeat(`{"object":"external_account","id":"idn_1","provider":"oauth_google",`+
+				`"email_address":"a@example.com","approved_scopes":"email profile",`+
+				`"verification":{"status":"verified"},"public_metadata":{}},`, 5) +
+			`{}],"private_metadata":{"notes":"` + strings.Repeat(`a \"b\" `, 100) + `"}}`
+	}
+	var page bytes.Buffer
+	after := ""
+	for i := range users {
+		id := server.PopulationID(i)
+		raw, _ := server.User(id)
+		var u struct {
+			Updated int64 `json:"updated_at"`
+		}
+		if err := json.Unmarshal(raw, &u); err != nil {
+			b.Fatal(err)
+		}
+		p.ids = append(p.ids, id)
+		p.stamps[id] = clerksync.Stamp{ClerkID: id, ClerkUpdatedAt: time.UnixMilli(u.Updated), IsActive: true}
+		if page.Len() > 0 {
+			page.WriteByte(',')
+		}
+		if large {
+			raw = append(raw[:len(raw)-1], more...)
+		}
+		page.Write(raw)
+		p.bytes += len(raw)
+		if (i+1)%pageSize == 0 {
+			p.pages[after] = []byte("[" + page.String() + "]")
+			page.Reset()
+			after = id
+		}
+	}
+	p.pages[after] = []byte("[]")
+	return p
+}
+
+func (p *pagesInMemory) RoundTrip(r *http.Request) (*http.Response, error) {
+	q := r.URL.Query()
+	body := p.pages[q.Get("starting_after")]
+	switch {
+	case strings.HasSuffix(r.URL.Path, "/count"):
+		body = []byte(`{"object":"total_count","total_count":` + strconv.Itoa(len(p.stamps)) + `}`)
+	case q.Has("user_id"):
+		body = []byte(`[{"id":"user_1"}]`)
+	}
+	return &http.Response{
+		StatusCode: http.StatusOK, Header: http.Header{}, ContentLength: int64(len(body)),
+		Body: io.NopCloser(bytes.NewReader(body)), Request: r,
+	}, nil
+}
+
+func (p *pagesInMemory) UpsertBatch(context.Context, []*clerksync.User) ([]clerksync.Result, error) {
+	return nil, fmt.Errorf("nothing is to be written")
+}
+
+func (p *pagesInMemory) Users(context.Context, []string) (map[string]*clerksync.User, error) {
+	return nil, fmt.Errorf("no record is to be read")
+}
+
+func (p *pagesInMemory) Stamps(_ context.Context, ids []string) (map[string]clerksync.Stamp, error) {
+	found := make(map[string]clerksync.Stamp, len(ids))
+	for _, id := range ids {
+		found[id] = p.stamps[id]
+	}
+	return found, nil
+}
+
+func (p *pagesInMemory) Undeleted(context.Context) iter.Seq2[clerksync.Stamp, error] {
+	return func(yield func(clerksync.Stamp, error) bool) {
+		for _, id := range p.ids {
+			if !yield(p.stamps[id], nil) {
+				return
+			}
+		}
 	}
 }
