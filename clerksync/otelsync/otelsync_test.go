@@ -967,6 +967,10 @@ func TestFaults(t *testing.T) {
 			arrange: func(cfg *clerksync.Config) { twice(cfg); cfg.Start = nil },
 			want:    "otelsync: the Config is instrumented already: call Instrument once",
 		},
+		"twice, and the app's own Observe": {
+			arrange: func(cfg *clerksync.Config) { twice(cfg); cfg.Observe = nil },
+			want:    "otelsync: the Config is instrumented already: call Instrument once",
+		},
 		"no instruments": {
 			opts: otelsync.Options{MeterProvider: brokenMeters{}},
 			want: "otelsync: the MeterProvider does not make the instruments: no gauges",
