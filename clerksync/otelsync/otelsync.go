@@ -46,8 +46,8 @@ type Options struct {
 	_ [0]func() // forbids unkeyed literals
 
 	// MeterProvider is what the metrics go to. Shut it down before the Store's database is
-	// disconnected, because clerksync.jobs.due reads it. Defaults to OpenTelemetry's global one,
-	// also if that is set later.
+	// disconnected, because clerksync.jobs.due reads it. The metrics of two Syncers with one provider
+	// cannot be told apart. Defaults to OpenTelemetry's global one, also if that is set later.
 	MeterProvider metric.MeterProvider
 
 	// TracerProvider is what the spans go to. Defaults to OpenTelemetry's global one, also if that
@@ -70,7 +70,7 @@ type Options struct {
 // Config, right before [clerksync.New]: it adds to the Config's Observe and Start, which still
 // get what they got, and reads its Store, OnCreate, OnDelete and Now.
 //
-// What it adds is safe for concurrent use. It does no I/O and starts no goroutine.
+// It does no I/O and starts no goroutine. What it adds is safe for concurrent use.
 //
 // If there is an error, it names every fault, and the Config is unchanged. It is an error to
 // instrument a Config twice, since everything would be counted twice.
