@@ -594,8 +594,7 @@ func ExampleObservation() {
 	// visit cache <nil>
 }
 
-// Spans without a dependency. With OpenTelemetry, Start calls tracer.Start(ctx, string(op)), and
-// the function ends that span.
+// Spans without a dependency. For OpenTelemetry there is package otelsync.
 func ExampleConfig_spans() {
 	server, cfg := exampleClerk()
 	defer server.Close()

@@ -17,7 +17,7 @@ func TestSnippetsAreCompiled(t *testing.T) {
 		sources = append(sources, withoutIndent(file.text))
 	}
 	snippets := 0
-	for _, page := range glob(t, "../README.md", "*.md", "../mongostore/*.md", "cmd/clerksync/*.md", "storetest/*.md") {
+	for _, page := range glob(t, "../README.md", "*.md", "../mongostore/*.md", "cmd/clerksync/*.md", "storetest/*.md", "otelsync/*.md") {
 		for _, snippet := range regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(page.text, -1) {
 			snippets++
 			if !slices.ContainsFunc(sources, func(source string) bool { return strings.Contains(source, withoutIndent(snippet[1])) }) {
@@ -35,7 +35,7 @@ func TestLinksLeadToFiles(t *testing.T) {
 	t.Parallel()
 	code := regexp.MustCompile("(?s)```.*?```") // a type argument looks like a link, a comment like a heading
 	links := 0
-	for _, page := range glob(t, "../*.md", "../.github/*.md", "*.md", "../mongostore/*.md", "cmd/clerksync/*.md", "storetest/*.md") {
+	for _, page := range glob(t, "../*.md", "../.github/*.md", "*.md", "../mongostore/*.md", "cmd/clerksync/*.md", "storetest/*.md", "otelsync/*.md") {
 		text := code.ReplaceAllString(page.text, "")
 		for _, link := range regexp.MustCompile(`\]\(([^)#]*)(#[^)]*)?\)`).FindAllStringSubmatch(text, -1) {
 			if strings.Contains(link[1], "://") {
