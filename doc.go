@@ -6,6 +6,7 @@
 //   - mongostore: the Store on MongoDB.
 //   - clerksync/cmd/clerksync: the command line: backfill, drift report and repair.
 //   - clerksync/cli: the command line as a package, for apps with a Map, RoleOf, Fields or Adopt.
+//   - clerksync/otelsync: metrics and spans for OpenTelemetry, a module of its own.
 //   - clerksync/memstore: a Store in memory, for unit tests.
 //   - clerksync/fakeclerk: a Clerk in a Go process, for tests and local work: Backend API,
 //     session tokens, signed webhooks, faults.

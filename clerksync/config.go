@@ -133,7 +133,8 @@ type Config struct {
 	// Observe is called after each operation, and for each request and delivery that is
 	// refused, on its goroutine. A refresh's context has no values of the request that caused
 	// it. Observe must be quick, and safe for concurrent use. A panic in it is logged, and has no
-	// other effect. Defaults to none.
+	// other effect. Package otelsync, a module of its own, makes metrics and spans for
+	// OpenTelemetry of Observe and Start. Defaults to none.
 	Observe func(context.Context, Observation)
 
 	// Start is called when an operation begins, for spans and traces; [Op] says which. It

@@ -18,10 +18,30 @@
 // # For apps
 //
 // Start with [New], [Syncer.RequireUser] and [Syncer.WebhookHandler]; package mongostore is
-// the Store on MongoDB. To test an app, use package fakeclerk, a Clerk in the test's
+// the Store on MongoDB:
+//
+//	store, err := mongostore.Open(ctx, client.Database("app").Collection("users"), nil)
+//	…
+//	syncer, err := clerksync.New(clerksync.Config{Store: store, SecretKey: os.Getenv("CLERK_SECRET_KEY")})
+//	…
+//	defer syncer.Close()
+//	webhooks, err := syncer.WebhookHandler(clerksync.WebhookConfig{
+//		Secrets: []string{os.Getenv("CLERK_WEBHOOK_SIGNING_SECRET")},
+//	})
+//	…
+//	mux.Handle("/api/", syncer.RequireUser(protected)) // its handlers call UserFromContext
+//	mux.Handle("/api/webhooks/clerk", webhooks)
+//
+// The user of [UserFromContext] is the record, and [RequireRole] lets only some roles through.
+// For gin, echo and other routers without an http.Handler, use [Syncer.Check] and [CheckRole].
+// [Config].OnCreate is called once for each new user.
+//
+// To test an app, use package fakeclerk, a Clerk in the test's
 // process, and package memstore, a Store in memory. A handler's unit test needs only
 // [ContextWithUser]. [Config] lists everything that can be changed, [WriteProblem] what
 // clients see, [Observation] what metrics and spans can be made of.
+//
+// # What the promise assumes
 //
 // The promise assumes nothing about the order or number of events, only this:
 //

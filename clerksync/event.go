@@ -105,7 +105,10 @@ func (s *Syncer) Apply(ctx context.Context, e Event) (Result, error) {
 	}
 	ctx, span := s.begin(ctx, OpWebhook, user)
 	id, res, err := s.applyEvent(ctx, e)
-	o := Observation{Op: OpWebhook, ClerkID: cmp.Or(id, user), EventID: e.ID, EventType: e.Type, Outcome: res.Outcome, Err: err}
+	o := Observation{
+		Op: OpWebhook, ClerkID: cmp.Or(id, user), EventID: e.ID, EventType: e.Type, EventTime: e.Timestamp,
+		Outcome: res.Outcome, Err: err,
+	}
 	s.end(ctx, span, start, o)
 	if err != nil {
 		s.refused(ctx, start, refusal{Observation: o, fault: true})

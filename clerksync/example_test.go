@@ -106,7 +106,7 @@ func ExampleSyncer_RequireUser() {
 	}
 	// Output:
 	// 200 Ada https://app.example.com
-	// 401 {"title":"Unauthorized","status":401,"code":"token_wrong_party","detail":"The session token was made for another origin."}
+	// 401 {"title":"Unauthorized","status":401,"code":"token_wrong_party","detail":"The session token was not made for an origin of this app."}
 }
 
 // A page for everyone that greets those who are signed in.
@@ -565,7 +565,7 @@ func Example_testing() {
 	id := server.CreateUser(fakeclerk.NewUser{FirstName: "Ada", Email: "ada@example.com"})
 	_ = server.Settle(ctx)
 
-	user, err := syncer.User(ctx, id) // what Middleware does for server.SessionToken(id)
+	user, err := syncer.User(ctx, id) // what RequireUser does for server.SessionToken(id)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -594,8 +594,7 @@ func ExampleObservation() {
 	// visit cache <nil>
 }
 
-// Spans without a dependency. With OpenTelemetry, Start calls tracer.Start(ctx, string(op)), and
-// the function ends that span.
+// Spans without a dependency. For OpenTelemetry there is package otelsync.
 func ExampleConfig_spans() {
 	server, cfg := exampleClerk()
 	defer server.Close()

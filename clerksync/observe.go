@@ -8,7 +8,8 @@ import (
 )
 
 // Observation is one thing that a [Syncer] did, for [Config].Observe: the raw material of
-// an app's metrics. The user's id is the only personal data in it.
+// an app's metrics. The ids of users are the only personal data in it, unless the text of Err
+// quotes the app's own error.
 type Observation struct {
 	// Op says what was done.
 	Op Op
@@ -18,6 +19,9 @@ type Observation struct {
 	// after 100 bytes. If Err's code is "invalid_signature", EventID is what the sender
 	// claimed.
 	EventID, EventType string
+	// EventTime is when the event of an OpWebhook happened, as Clerk says. It is zero if the
+	// delivery is not verified, or if the event does not say.
+	EventTime time.Time
 	// Call says what an OpClerk asked for: "get user", "list users", "count users" or
 	// "get keys".
 	Call string
@@ -28,6 +32,9 @@ type Observation struct {
 	Outcome Outcome
 	// Job says more of an OpJob; it is zero for other operations.
 	Job JobObservation
+	// Report is what an OpReconcile found, also beside an Err; nil for other operations. It is
+	// shared: do not modify it.
+	Report *Report
 	// Duration is the time taken, by the Syncer's clock.
 	Duration time.Duration
 	// Err is nil if the operation succeeded, else a [*Problem] for errors.As, whose Code

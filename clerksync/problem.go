@@ -48,7 +48,7 @@ const (
 	CodeTokenExpired      = "token_expired"       // its time is over
 	CodeTokenNotYetValid  = "token_not_yet_valid" // its time has not begun: a clock is wrong
 	CodeTokenWrongClass   = "token_wrong_class"   // it is not a session's, but a template's, a machine's, …
-	CodeTokenWrongParty   = "token_wrong_party"   // it was made for an origin that is not in [AuthConfig].AuthorizedParties
+	CodeTokenWrongParty   = "token_wrong_party"   // its origin (azp) is not in [AuthConfig].AuthorizedParties, or it has none
 	CodeTokenWrongIssuer  = "token_wrong_issuer"  // it is not from [AuthConfig].Issuer, or not from a Clerk instance
 	CodeTokenBadSignature = "token_bad_signature" // it is not signed with the key that it names
 	CodeTokenUnknownKey   = "token_unknown_key"   // it is signed with a key that the instance does not have
@@ -94,7 +94,7 @@ var problemDetails = map[string]string{
 	CodeTokenExpired:      "The session token is expired. Get a new one.",
 	CodeTokenNotYetValid:  "The session token is not valid yet.",
 	CodeTokenWrongClass:   "The token is not a session token.",
-	CodeTokenWrongParty:   "The session token was made for another origin.",
+	CodeTokenWrongParty:   "The session token was not made for an origin of this app.",
 	CodeTokenWrongIssuer:  "The session token is from another issuer.",
 	CodeTokenBadSignature: "The session token's signature is wrong.",
 	CodeTokenUnknownKey:   "The session token is signed with an unknown key.",

@@ -17,7 +17,7 @@ func TestSnippetsAreCompiled(t *testing.T) {
 		sources = append(sources, withoutIndent(file.text))
 	}
 	snippets := 0
-	for _, page := range glob(t, "../README.md", "*.md", "../mongostore/*.md", "cmd/clerksync/*.md", "storetest/*.md") {
+	for _, page := range glob(t, "../README.md", "*.md", "../mongostore/*.md", "cmd/clerksync/*.md", "storetest/*.md", "otelsync/*.md") {
 		for _, snippet := range regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(page.text, -1) {
 			snippets++
 			if !slices.ContainsFunc(sources, func(source string) bool { return strings.Contains(source, withoutIndent(snippet[1])) }) {
@@ -30,25 +30,50 @@ func TestSnippetsAreCompiled(t *testing.T) {
 	}
 }
 
-// Every relative link of the documentation leads to a file.
+// Every relative link of the documentation leads to a file, and to a heading if it names one.
 func TestLinksLeadToFiles(t *testing.T) {
 	t.Parallel()
+	code := regexp.MustCompile("(?s)```.*?```") // a type argument looks like a link, a comment like a heading
 	links := 0
-	for _, page := range glob(t, "../*.md", "../.github/*.md", "*.md", "../mongostore/*.md", "cmd/clerksync/*.md", "storetest/*.md") {
-		text := regexp.MustCompile("(?s)```.*?```").ReplaceAllString(page.text, "") // a type argument looks like a link
-		for _, link := range regexp.MustCompile(`\]\(([^)#]+)(#[^)]*)?\)`).FindAllStringSubmatch(text, -1) {
+	for _, page := range glob(t, "../*.md", "../.github/*.md", "*.md", "../mongostore/*.md", "cmd/clerksync/*.md", "storetest/*.md", "otelsync/*.md") {
+		text := code.ReplaceAllString(page.text, "")
+		for _, link := range regexp.MustCompile(`\]\(([^)#]*)(#[^)]*)?\)`).FindAllStringSubmatch(text, -1) {
 			if strings.Contains(link[1], "://") {
 				continue
 			}
 			links++
-			if _, err := os.Stat(filepath.Join(filepath.Dir(page.name), link[1])); err != nil {
+			file, anchor := filepath.Join(filepath.Dir(page.name), link[1]), link[2]
+			if link[1] == "" {
+				file = page.name
+			}
+			if _, err := os.Stat(file); err != nil {
 				t.Errorf("%s: the link %s leads nowhere: %v", page.name, link[1], err)
+				continue
+			}
+			if anchor == "" || filepath.Ext(file) != ".md" {
+				continue
+			}
+			target, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !slices.Contains(anchors(code.ReplaceAllString(string(target), "")), anchor) {
+				t.Errorf("%s: %s has no heading for %s", page.name, file, anchor)
 			}
 		}
 	}
 	if links < 20 {
 		t.Errorf("only %d links were found", links)
 	}
+}
+
+// anchors are the fragments by which GitHub links to the headings of a page.
+func anchors(page string) (found []string) {
+	for _, heading := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(page, -1) {
+		name := regexp.MustCompile(`[^\p{L}\p{N}_ -]`).ReplaceAllString(strings.ToLower(heading[1]), "")
+		found = append(found, "#"+strings.ReplaceAll(name, " ", "-"))
+	}
+	return found
 }
 
 type textFile struct{ name, text string }

@@ -188,6 +188,10 @@ func (s *Syncer) Reconcile(ctx context.Context, opts ReconcileOptions) (Report, 
 		err = errors.Join(err, r.unwritten(&report))
 	}
 	o := Observation{Op: OpReconcile, Err: err}
+	if span != nil || s.cfg.Observe != nil {
+		observed := report.clone()
+		o.Report = &observed
+	}
 	s.end(ctx, span, start, o)
 	s.observe(ctx, start, o)
 	return report, err

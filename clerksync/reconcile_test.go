@@ -328,6 +328,13 @@ func TestReconcileProgress(t *testing.T) {
 	if o.Op != clerksync.OpReconcile || o.Err != nil || o.ClerkID != "" || o.Duration != report.Duration {
 		t.Errorf("observed %+v", o)
 	}
+	if diff := gocmp.Diff(&report, o.Report); diff != "" {
+		t.Errorf("Observe does not get the Report (-want +got):\n%s", diff)
+	}
+	report.Ghosts.IDs[0] = "the caller's own"
+	if o.Report.Ghosts.IDs[0] == report.Ghosts.IDs[0] {
+		t.Error("Observe's Report is not a copy of the caller's")
+	}
 }
 
 func checkProgress(t *testing.T, p clerksync.Progress, users int) {

@@ -239,6 +239,13 @@ func TestStartAndObserveAgree(t *testing.T) {
 	if got, want := seen.all[0].ends[0], fx.seen.last(); got != want || want.Source != clerksync.SourceClerk || want.Outcome != clerksync.Created {
 		t.Errorf("Start's function got %+v, Observe %+v", got, want)
 	}
+	seen.texts(t)
+	if _, err := fx.Reconcile(t.Context(), clerksync.ReconcileOptions{}); err != nil {
+		t.Error(err)
+	}
+	if got, want := seen.all[0].ends[0], fx.seen.last(); got != want || want.Report == nil || want.Report.Unchanged != 1 {
+		t.Errorf("Start's function got %+v, Observe %+v", got, want)
+	}
 }
 
 // A Start that panics, or returns nothing, and an Observe that panics, leave all as it is without

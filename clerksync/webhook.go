@@ -176,7 +176,7 @@ func (h *webhookHandler) serve(ctx context.Context, w http.ResponseWriter, r *ht
 	d.attrs = bodyAttrs(r, len(body))
 	e, err := h.verifier.verify(r.Header, body, h.syncer.clock.Now())
 	if e.ID != "" { // it is Clerk's: from here on somebody should look
-		d.EventID, d.EventType, d.ClerkID, d.fault = e.ID, e.Type, e.UserID, true
+		d.EventID, d.EventType, d.EventTime, d.ClerkID, d.fault = e.ID, e.Type, e.Timestamp, e.UserID, true
 	}
 	if err != nil {
 		err = explainUnsigned(err, r, len(body))

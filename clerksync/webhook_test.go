@@ -538,7 +538,7 @@ func TestEveryOutcomeOfADelivery(t *testing.T) {
 			t.Errorf("%s: OnEvent got %+v, want %v", tt.name, got, tt.want)
 		}
 		want := clerksync.Observation{
-			Op: clerksync.OpWebhook, EventID: "msg_1", EventType: tt.typ, ClerkID: "user_1", Outcome: tt.want,
+			Op: clerksync.OpWebhook, EventID: "msg_1", EventType: tt.typ, EventTime: t0, ClerkID: "user_1", Outcome: tt.want,
 		}
 		if tt.want == 0 {
 			want.ClerkID = ""
@@ -552,7 +552,15 @@ func TestEveryOutcomeOfADelivery(t *testing.T) {
 	checkProblem(t, deliver("user.created", user(6)), 503, "unavailable")
 	var p *clerksync.Problem
 	o := fx.seen.last()
-	if o.Op != clerksync.OpWebhook || o.Outcome != 0 || !errors.As(o.Err, &p) || p.Code != "unavailable" {
+	if o.Op != clerksync.OpWebhook || o.Outcome != 0 || !o.EventTime.Equal(t0) || !errors.As(o.Err, &p) || p.Code != "unavailable" {
 		t.Errorf("observed %+v", o)
+	}
+	checkProblem(t, send(t, signed(t, url, otherSecret, t0, envelope("user.created", user(6)))), 400, "invalid_signature")
+	if o := fx.seen.last(); !o.EventTime.IsZero() {
+		t.Errorf("a forged delivery says when its event happened: %+v", o)
+	}
+	_, _ = fx.Apply(t.Context(), clerksync.Event{Type: "x.y", Timestamp: t0})
+	if o := fx.seen.last(); !o.EventTime.Equal(t0) {
+		t.Errorf("an event of the app's: %+v", o)
 	}
 }

@@ -80,8 +80,8 @@ func (up *upsert) adoption(c choice) adoption {
 		paths = append(paths, e.Key)
 	}
 	slices.Sort(paths)
-	asRead := append(bson.D{{Key: "_id", Value: r.raw.Lookup("_id")}, onlyEqualTo("clerkId", r.value("clerkId"))},
-		withoutIndexes(r.unchanged(slices.Compact(paths)))...)
+	unchanged := append(r.unchanged(slices.Compact(paths)), onlyEqualTo("clerkId", r.value("clerkId")))
+	asRead := append(bson.D{{Key: "_id", Value: r.raw.Lookup("_id")}}, withoutIndexes(unchanged)...)
 	if c.by == clerksync.ByExternalID {
 		asRead = append(asRead, bson.E{Key: "$and", Value: bson.A{a.namedBy(up.codec, up.u.ExternalID)}})
 	}
@@ -93,9 +93,10 @@ func (up *upsert) adoption(c choice) adoption {
 }
 
 // withoutIndexes says that none of the opposites of the conditions holds. That has the same meaning,
-// but a server that finds the record by its _id does not look it up in the index on the address too.
+// but a server that finds the record by its _id does not look it up in the index on the address or on
+// clerkId too.
 func withoutIndexes(filter bson.D) (rewritten bson.D) {
-	var opposites bson.A
+	opposites := make(bson.A, 0, len(filter)+2)
 	for _, e := range filter {
 		condition := e.Value.(bson.D)
 		switch {
@@ -118,7 +119,8 @@ func (a *adopter) namedBy(codec *fieldMap, id string) bson.D {
 }
 
 // adoptingUpdate writes u to r, links them, and fills in what a new record has. Version and
-// syncedAt become u's, whatever the record has there: it was not the record of this user.
+// syncedAt become u's, whatever the record has there: it was not the record of this user. The filter
+// says what the record lacks, so nothing is removed there, and a parent that it lacks is set as a whole.
 func (up *upsert) adoptingUpdate(r *record, by string) bson.D {
 	set, unset := up.fields(r)
 	set = append(set,
@@ -134,11 +136,12 @@ func (up *upsert) adoptingUpdate(r *record, by string) bson.D {
 	} else {
 		set = append(set, bson.E{Key: "syncedAt", Value: up.u.SyncedAt})
 	}
+	unset = slices.DeleteFunc(unset, func(e bson.E) bool { return r.value(e.Key).IsZero() })
 	update := up.change(r, set, unset)
 	if !up.u.LastSignInAt.IsZero() {
 		update = append(update, bson.E{Key: "$max", Value: bson.D{{Key: "lastSignInAt", Value: up.u.LastSignInAt}}})
 	}
-	return r.replaceBarriers(update)
+	return r.replaceParents(update, r.noDocument)
 }
 
 // mayAdopt reports whether the user may adopt a record. Then there is to be none inserted before

@@ -124,15 +124,24 @@ func equalTo(key string, v bson.RawValue) bson.E {
 // record and not a document. No update can write through it. The path is empty if there is
 // none.
 func (r *record) barrier(name string) (path string, v bson.RawValue) {
-	segments := r.codec.segmentsOf(name)
+	path, v = r.noDocument(name)
+	if v.IsZero() {
+		path = ""
+	}
+	return path, v
+}
+
+// noDocument returns the first parent of a field, as a path of the collection, that is no document
+// in the record: something else, or absent, with a zero value. The path is empty if there is none.
+func (r *record) noDocument(name string) (path string, v bson.RawValue) {
+	segments, in := r.codec.segmentsOf(name), r.raw
 	for i := 1; i < len(segments); i++ {
-		v, err := r.raw.LookupErr(segments[:i]...)
-		if err != nil {
-			return "", bson.RawValue{}
-		}
-		if v.Type != bson.TypeEmbeddedDocument {
+		v := in.Lookup(segments[i-1])
+		document, ok := v.DocumentOK()
+		if !ok {
 			return strings.Join(segments[:i], "."), v
 		}
+		in = document
 	}
 	return "", bson.RawValue{}
 }

@@ -136,7 +136,8 @@ func fits(v bson.RawValue, want bson.Type) bool {
 
 // unchanged returns the conditions that the record still has the values of fields that it was
 // read with.
-func (r *record) unchanged(names []string) (filter bson.D) {
+func (r *record) unchanged(names []string) bson.D {
+	filter := make(bson.D, 0, len(names)+1)
 	has := func(key string) bool {
 		return slices.ContainsFunc(filter, func(e bson.E) bool { return e.Key == key })
 	}
@@ -165,26 +166,30 @@ func (r *record) unchanged(names []string) (filter bson.D) {
 // onlyEqualTo is equalTo without the documents that a filter takes for equal: those in which
 // the field is an array with such an element, or an equal number of another type.
 func onlyEqualTo(key string, v bson.RawValue) bson.E {
-	condition := equalTo(key, v)
+	condition := append(make(bson.D, 0, 3), equalTo(key, v).Value.(bson.D)...)
 	if v.IsNumber() {
-		condition.Value = append(condition.Value.(bson.D), bson.E{Key: "$type", Value: typeName(v.Type)})
+		condition = append(condition, bson.E{Key: "$type", Value: typeName(v.Type)})
 	}
 	if v.Type != bson.TypeArray {
-		condition.Value = append(condition.Value.(bson.D), notArray)
+		condition = append(condition, notArray)
 	}
-	return condition
+	return bson.E{Key: key, Value: condition}
 }
 
 // replaceBarriers returns an update that can be made although r has something else in place
 // of the parents of fields: it sets whole parents. Nothing that is no document is there to
 // keep, except for the sake of a deletion, which must be written.
-func (r *record) replaceBarriers(update bson.D) bson.D {
+func (r *record) replaceBarriers(update bson.D) bson.D { return r.replaceParents(update, r.barrier) }
+
+// replaceParents returns an update that sets as a whole each parent that parentOf returns for the
+// name of a field. It removes nothing in such a parent.
+func (r *record) replaceParents(update bson.D, parentOf func(name string) (path string, v bson.RawValue)) bson.D {
 	parents := make(map[string]bson.D)
 	passed := make(bson.D, 0, len(update)+1)
 	for _, operator := range update {
 		var fields bson.D
 		for _, e := range operator.Value.(bson.D) {
-			parent, _ := r.barrier(e.Key)
+			parent, _ := parentOf(e.Key)
 			switch {
 			case parent == "":
 				fields = append(fields, e)

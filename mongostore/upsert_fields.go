@@ -97,7 +97,12 @@ func (up *upsert) exactExtraFields() bson.D {
 	return filter
 }
 
-func (up *upsert) extraNames() []string { return slices.Sorted(maps.Keys(up.u.Extra)) }
+func (up *upsert) extraNames() []string {
+	if len(up.u.Extra) == 0 {
+		return nil
+	}
+	return slices.Sorted(maps.Keys(up.u.Extra))
+}
 
 // update writes the fields that Clerk owns to r, and removes those that Clerk does not have
 // and those that an earlier Extra wrote. r is nil for a record that guard matches.

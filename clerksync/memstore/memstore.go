@@ -280,7 +280,8 @@ func (s *Store) undeleted() []clerksync.Stamp {
 // [clerksync.ErrNotFound].
 //
 // f gets a copy, which replaces the record when f returns. ID and ClerkID do not change, and
-// UpdatedAt changes only if f changes it. f must not call the Store.
+// UpdatedAt changes only if f changes it. f must not call the Store. A Syncer that has cached the
+// record sees the change after its CacheTTL, or after Syncer.Forget.
 func (s *Store) Edit(clerkID string, f func(*clerksync.User)) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

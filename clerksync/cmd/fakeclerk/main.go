@@ -87,6 +87,7 @@ type options struct {
 	webhook, secret string
 	users           int
 	tokens          time.Duration
+	party           string
 	outage          string
 	rateLimit       int
 	seed            uint64
@@ -109,6 +110,8 @@ func (o *options) bind(f *flag.FlagSet) {
 	f.IntVar(&o.users, "users", 0, "`number` of users who exist at the start, without webhooks")
 	f.DurationVar(&o.tokens, "tokens", 0,
 		"print session tokens of the first users that are valid for this `duration`: 24h (default none)")
+	f.StringVar(&o.party, "party", "",
+		"`origin` of your frontend, for apps with AuthorizedParties: the printed tokens are made for it (default none)")
 	f.StringVar(&o.outage, "outage", "", "start with an outage: the API answers this `status`, 503 or 429, or never: hang")
 	f.IntVar(&o.rateLimit, "rate-limit", 0,
 		"`requests` to the API in 10 seconds; -1: any (default Clerk's 100, or 1000 with sk_live_)")
@@ -135,7 +138,7 @@ func (o *options) check() error {
 	switch {
 	case !strings.HasPrefix(o.key, "sk_test_") && !strings.HasPrefix(o.key, "sk_live_"):
 		return errors.New("-key does not begin with sk_test_ or sk_live_, as Clerk's secret keys do")
-	case strings.ContainsFunc(o.key, func(r rune) bool { return r <= ' ' || r > '~' }):
+	case !visible(o.key):
 		return errors.New("-key has a character that a header cannot have")
 	case o.users < 0 || o.users > maxUsers:
 		return fmt.Errorf("-users is not from 0 to %d", maxUsers)
@@ -143,6 +146,8 @@ func (o *options) check() error {
 		return errors.New("-tokens is negative")
 	case o.tokens > 0 && o.users == 0:
 		return errors.New("-tokens needs -users")
+	case !visible(o.party), strings.ContainsAny(o.party, `'"\`): // it is printed in quotes, for a shell
+		return errors.New("-party is not an origin, such as http://localhost:3000")
 	case o.secret != "" && o.webhook == "":
 		return errors.New("-secret needs -webhook")
 	}
@@ -150,6 +155,11 @@ func (o *options) check() error {
 		return errors.New(`-outage is neither a status, such as 503, nor "hang"`)
 	}
 	return nil
+}
+
+// visible reports whether s has only visible ASCII characters, as headers and origins have.
+func visible(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' })
 }
 
 // serve starts the server, says how to use it, and returns when ctx is done.
@@ -205,12 +215,16 @@ func (o *options) begin(ctx context.Context, srv *fakeclerk.Server) (string, err
 	if err != nil {
 		return "", err
 	}
+	party := ""
+	if o.party != "" {
+		party = fmt.Sprintf(`, "authorized_party": %q`, o.party)
+	}
 	return fmt.Sprintf(`# A fake Clerk is at %[1]s until you press Ctrl-C. For your app,
 # or eval "$(curl -s %[4]s/env)":
 %[2]s%[3]s# Somebody signs up:     curl -X POST %[4]s/users
-# A session token:       curl -X POST %[4]s/tokens -d '{"user_id": "user_…", "seconds": 3600}'
+# A session token:       curl -X POST %[4]s/tokens -d '{"user_id": "user_…", "seconds": 3600%[5]s}'
 # What else can happen:  curl %[4]s
-`, strings.TrimSuffix(srv.APIURL(), "/v1"), env, b.String(), srv.ControlURL()), nil
+`, strings.TrimSuffix(srv.APIURL(), "/v1"), env, b.String(), srv.ControlURL(), party), nil
 }
 
 // showUsers lists the first users, with their tokens.
@@ -224,7 +238,7 @@ func (o *options) showUsers(b *strings.Builder, srv *fakeclerk.Server) error {
 		}
 		fmt.Fprintf(b, "# %s is %s %s, %s\n", id, *u.FirstName, *u.LastName, u.EmailAddresses[0].EmailAddress)
 		if o.tokens > 0 {
-			token, err := srv.Token(id, fakeclerk.TokenOptions{ExpiresAt: srv.Now().Add(o.tokens)})
+			token, err := srv.Token(id, fakeclerk.TokenOptions{ExpiresAt: srv.Now().Add(o.tokens), AuthorizedParty: o.party})
 			if err != nil {
 				return err
 			}
@@ -304,7 +318,7 @@ Exit status:
   64   wrong flags
 
 Examples:
-  fakeclerk -users 3 -tokens 24h
+  fakeclerk -users 3 -tokens 24h -party http://localhost:3000
   fakeclerk -webhook http://127.0.0.1:8080/api/webhooks/clerk
   eval "$(curl -s http://%s/__fake/env)"     # in the shell of your app
   npx clerk users list                              # Clerk's own command line, in that shell

@@ -107,18 +107,19 @@ func TestServe(t *testing.T) {
 	go app.Serve(listener)
 	t.Cleanup(func() { app.Close() })
 
-	s := start(t, "-users", "5", "-tokens", "24h", "-secret", secret, "-webhook", "http://"+listener.Addr().String()+"/hooks")
+	const origin = "http://localhost:3000"
+	s := start(t, "-users", "5", "-tokens", "24h", "-party", origin, "-secret", secret, "-webhook", "http://"+listener.Addr().String()+"/hooks")
 	users, err := user.NewClient(s.config()).List(t.Context(), &user.ListParams{})
 	if err != nil || len(users.Users) != 5 {
 		t.Fatalf("the users are %v, %v", users, err)
 	}
 	oldest := users.Users[4]
 	if !strings.Contains(s.greeting, "# "+oldest.ID+" is Ada Andersen, ada.andersen@example.com\n") ||
-		!strings.Contains(s.greeting, "# and 2 more") {
+		!strings.Contains(s.greeting, "# and 2 more") || !strings.Contains(s.greeting, `"authorized_party": "`+origin+`"}'`) {
 		t.Errorf("the greeting is\n%s", s.greeting)
 	}
 	claims, err := jwt.Verify(t.Context(), &jwt.VerifyParams{Token: s.env["TOKEN_1"], JWKSClient: jwks.NewClient(s.config())})
-	if err != nil || claims.Subject != oldest.ID || *claims.Expiry-*claims.IssuedAt != 24*60*60 {
+	if err != nil || claims.Subject != oldest.ID || *claims.Expiry-*claims.IssuedAt != 24*60*60 || claims.AuthorizedParty != origin {
 		t.Errorf("the token has %+v, %v", claims, err)
 	}
 
@@ -179,6 +180,7 @@ func TestWrongFlags(t *testing.T) {
 		{"-key=sk_test_\n", exitUsage, "-key has a character"},
 		{"-tokens 1h", exitUsage, "-tokens needs -users"},
 		{"-tokens -1h -users 1", exitUsage, "-tokens is negative"},
+		{"-party '", exitUsage, "-party is not an origin"},
 		{"-secret " + secret, exitUsage, "-secret needs -webhook"},
 		{"-addr 127.0.0.1:0 -webhook /hooks", exitUsage, "-webhook: "},
 		{"-addr 127.0.0.1:0 -webhook http://127.0.0.1:1 -secret whsec_?", exitUsage, "-webhook: "},
