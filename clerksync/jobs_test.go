@@ -1321,16 +1321,28 @@ func TestAwaitWithoutWrites(t *testing.T) {
 	t.Parallel()
 	fx := newJobFixture(t, nil)
 	id := fx.owe(t)
+	store := &claimFails{countingStore: fx.store, clock: fx.clock}
 	s := fx.another(t, func(c *clerksync.Config) {
-		c.Store, c.Jobs.Await = &claimFails{fx.store}, true
+		c.Store, c.Jobs.Await = store, true
 	})
 	visitPending(t, s, id)
 	fx.created.want(t)
+	if n := store.claims.Load(); n != 1 {
+		t.Errorf("the visit tried to claim the job %d times", n)
+	}
 }
 
-type claimFails struct{ *countingStore }
+// claimFails is a Store that writes no job. A visit that tries again and again runs out of time.
+type claimFails struct {
+	*countingStore
+	clock  *fakeclerk.Clock
+	claims atomic.Int32
+}
 
 func (s *claimFails) ChangeJob(context.Context, clerksync.JobChange) (bool, error) {
+	if s.claims.Add(1) > 1 {
+		s.clock.Advance(clerksync.AwaitTimeout)
+	}
 	return false, errDown
 }
 
