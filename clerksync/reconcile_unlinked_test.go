@@ -281,7 +281,7 @@ func TestReconcileAdopts(t *testing.T) {
 	for _, force := range []bool{false, true} {
 		t.Run(fmt.Sprint("force ", force), func(t *testing.T) {
 			t.Parallel()
-			fx, s := newAdoptFixture(t, "ada0@example.com", "ada1@example.com", "ada3@example.com", "ada4@example.com", "ada5@example.com")
+			fx, s := newAdoptFixture(t, "ada0@example.com", "ada1@example.com", "ADA3@example.com", "ada4@example.com", "ada5@example.com")
 			ids := fx.signUp(8)
 			unlinked := &clerksync.ConflictError{Field: "email", Err: clerksync.ErrUnlinked}
 			s.would = map[string]clerksync.Adoption{
