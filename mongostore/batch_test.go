@@ -198,8 +198,6 @@ func (m *mortal) die() {
 	}
 }
 
-// TestBatchOnDyingServer checks that a batch does not go on, user by user, on a server that
-// is gone.
 // TestUndeletedOfAnEndedCursor has the server forget the cursor in the middle, as it does after ten
 // idle minutes, or if another server becomes the primary. The rest must not seem to be missing.
 func TestUndeletedOfAnEndedCursor(t *testing.T) {
@@ -243,6 +241,8 @@ func TestUndeletedOfAnEndedCursor(t *testing.T) {
 	}
 }
 
+// TestBatchOnDyingServer checks that a batch does not go on, user by user, on a server that
+// is gone.
 func TestBatchOnDyingServer(t *testing.T) {
 	t.Parallel()
 	for name, dying := range map[string]string{"BeforeTheRead": "find", "BeforeTheWrite": "update"} {
@@ -266,6 +266,8 @@ func TestBatchOnDyingServer(t *testing.T) {
 					}
 				}})
 			})
+			for c.Ping(t.Context(), nil) != nil { // to find the server may take longer than that timeout
+			}
 			s := open(t, c.Database(base.Database().Name()).Collection(base.Name()), &mongostore.Options{BatchSize: 10})
 			armed = true
 			var us []*clerksync.User

@@ -57,7 +57,10 @@ func connect(t *testing.T, s *embeddeddb.Server, opts ...*options.ClientOptions)
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := client.Disconnect(context.WithoutCancel(t.Context())); err != nil {
+		// If the server is closed, Disconnect looks for another one until its context ends.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Second)
+		defer cancel()
+		if err := client.Disconnect(ctx); err != nil {
 			t.Errorf("Disconnect: %v", err)
 		}
 	})
