@@ -1,6 +1,7 @@
 package mongostore_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"hash/crc32"
@@ -34,52 +35,38 @@ func TestWorld(t *testing.T) {
 	world.Run(t, func(t testing.TB, now func() time.Time) clerksync.Store {
 		coll := newCollection(t)
 		return countingStore{rawStore{open(t, coll, worldOptions(now)), coll}}
-	}, world.Options{Checks: 1, Steps: 100})
+	}, world.Options{Checks: 1, Steps: 60})
 }
 
-// TestWorldUniqueEmail uses a unique index on the e-mail address.
-func TestWorldUniqueEmail(t *testing.T) {
+// TestWorldOptions has worlds of a Store with options. By default it is one with all of them: records
+// from before Clerk, whose fields are nested elsewhere, a unique index on the e-mail address, and
+// EraseOnDelete. With MONGODB_URI or -rounds above 1 there are the others, too.
+func TestWorldOptions(t *testing.T) {
 	t.Parallel()
-	world.Run(t, func(t testing.TB, now func() time.Time) clerksync.Store {
-		coll := newCollection(t)
-		createIndex(t, coll, ascending("email"), options.Index().SetUnique(true).SetSparse(true).SetName("email"))
-		opts := worldOptions(now)
-		opts.AllowUnique = []string{"email"} // the embedded database does not list it as sparse
-		return countingStore{rawStore{open(t, coll, opts), coll}}
-	}, world.Options{Checks: 1, Steps: 100, UniqueEmail: true})
-}
-
-// TestWorldEraseOnDelete erases what Clerk said about a deleted user. The fields have other names.
-func TestWorldEraseOnDelete(t *testing.T) {
-	t.Parallel()
-	world.Run(t, func(t testing.TB, now func() time.Time) clerksync.Store {
-		opts := worldOptions(now)
-		opts.EraseOnDelete, opts.Fields = true, mongostore.SnakeCase()
-		return openMapped(t, opts)
-	}, world.Options{Checks: 1, Steps: 100, Erases: true})
-}
-
-// TestWorldAdopting begins with records from before Clerk, whose fields are nested elsewhere. With
-// MONGODB_URI or -rounds above 1 there are such worlds with the options of the others, too.
-func TestWorldAdopting(t *testing.T) {
-	t.Parallel()
-	for name, o := range map[string]world.Options{
-		"Keeping": {}, "EraseOnDelete": {Erases: true}, "UniqueEmail": {UniqueEmail: true}, "Both": {UniqueEmail: true, Erases: true},
+	for name, o := range map[string]struct{ adopts, unique, erases bool }{
+		"All": {true, true, true}, "Adopting": {adopts: true}, "AdoptingUniqueEmail": {adopts: true, unique: true},
+		"AdoptingEraseOnDelete": {adopts: true, erases: true}, "UniqueEmail": {unique: true}, "EraseOnDelete": {erases: true},
 	} {
-		if name != "Keeping" && !thorough() {
+		if name != "All" && !thorough() {
 			continue
 		}
 		t.Run(name, func(t *testing.T) {
-			o.Checks, o.Steps = 1, 100
 			world.Run(t, func(t testing.TB, now func() time.Time) clerksync.Store {
 				coll, opts := newCollection(t), worldOptions(now)
-				opts.Fields, opts.Adopt, opts.EraseOnDelete = nestedFields(), adoptTrusted(), o.Erases
-				if o.UniqueEmail {
-					createIndex(t, coll, ascending(opts.Fields["email"]), options.Index().SetUnique(true).SetSparse(true).SetName("email"))
+				opts.EraseOnDelete, opts.Fields = o.erases, mongostore.SnakeCase()
+				if o.adopts {
+					opts.Fields, opts.Adopt = nestedFields(), adoptTrusted()
+				}
+				if o.unique {
+					email := cmp.Or(opts.Fields["email"], "email")
+					createIndex(t, coll, ascending(email), options.Index().SetUnique(true).SetSparse(true).SetName("email"))
 					opts.AllowUnique = []string{"email"} // the embedded database does not list it as sparse
 				}
-				return adoptingStore{openMappedIn(t, coll, opts)}
-			}, o)
+				if o.adopts {
+					return adoptingStore{openMappedIn(t, coll, opts)}
+				}
+				return openMappedIn(t, coll, opts)
+			}, world.Options{Checks: 1, Steps: 60, UniqueEmail: o.unique, Erases: o.erases})
 		})
 	}
 }

@@ -14,6 +14,8 @@
 //     and the driver would take it for the reply to its next message.
 //   - The statements of a bulk of updates go one by one. A hundred in one
 //     message hang the engine for good, and its reply names the wrong ones.
+//   - An index can be created again right after it was dropped. The engine may still know it on
+//     another connection to SQLite, and refuse it once.
 //   - If a unique index refuses an update, a findAndModify or its own creation,
 //     the code is 11000, as for an insert. The engine's code is 1.
 //

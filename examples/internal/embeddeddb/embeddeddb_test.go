@@ -408,6 +408,32 @@ func TestCloseEndsConnections(t *testing.T) {
 	}
 }
 
+// The engine reads the schema on one connection to SQLite, which the cursor holds, and drops the index
+// on another one.
+func TestDroppedIndexIsCreatedAgain(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	for name, c := range map[string]*mongo.Collection{"front": connect(t, s), "engine": connect(t, s, directly(s))} {
+		insert(t, c, bson.M{"key": 1}, bson.M{"key": 2})
+		createUnique(t, c, "key")
+		cursor, err := c.Find(t.Context(), bson.M{}, options.Find().SetBatchSize(1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = errors.Join(c.Indexes().DropOne(t.Context(), "key_1"), cursor.Close(t.Context()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = c.Indexes().CreateOne(t.Context(), mongo.IndexModel{Keys: bson.D{{Key: "key", Value: 1}}})
+		if (err != nil) != (name == "engine") {
+			t.Errorf("through the %s: %v; the engine alone is to refuse it", name, err)
+		}
+		if err := c.Drop(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // A bulk of updates that bypasses the front hangs the engine. Close still ends it.
 func TestCloseWithStuckEngine(t *testing.T) {
 	t.Parallel()
