@@ -29,8 +29,8 @@ var explore = flag.String("explore", "some", "TestExplore: `some` scenarios, cho
 // someScenarios and someReleases are how many scenarios TestExplore runs by default;
 // manyScenarios is how many it runs besides all releases.
 const (
-	someScenarios = 15
-	someReleases  = 5
+	someScenarios = 10
+	someReleases  = 3
 	manyScenarios = 800
 	someJobs      = 8
 )

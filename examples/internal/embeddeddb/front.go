@@ -1,6 +1,7 @@
 package embeddeddb
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -94,6 +95,7 @@ func (f *front) serve(client net.Conn) {
 		_ = client.Close()
 		_ = engine.Close()
 	})()
+	client, engine = newBufferedConn(client), newBufferedConn(engine)
 
 	var in, out bytes.Buffer
 	for {
@@ -120,6 +122,16 @@ func (f *front) serve(client net.Conn) {
 		}
 	}
 }
+
+// bufferedConn reads ahead, so that a message takes one read.
+type bufferedConn struct {
+	net.Conn
+	buffer *bufio.Reader
+}
+
+func newBufferedConn(c net.Conn) net.Conn { return bufferedConn{c, bufio.NewReader(c)} }
+
+func (c bufferedConn) Read(b []byte) (int, error) { return c.buffer.Read(b) }
 
 // handle puts the reply to req into out.
 func (f *front) handle(engine net.Conn, req *request, out *bytes.Buffer) error {

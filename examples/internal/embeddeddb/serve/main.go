@@ -23,7 +23,7 @@ import (
 )
 
 func main() {
-	debug.SetGCPercent(400) // it serves tests: time matters more than memory
+	debug.SetGCPercent(1000) // it serves tests: time matters more than memory
 	dir := flag.String("dir", "", "`directory` of the data; by default a temporary one, which is removed at the end")
 	listen := flag.String("listen", "127.0.0.1:0", "loopback `address` to listen on")
 	flag.Parse()
