@@ -17,10 +17,12 @@ import (
 
 // parkedJob is a job in the background that waits for its turn.
 type parkedJob struct {
-	run  *run
-	wait bool // beyond the end of the step
-	let  chan struct{}
+	run *run
+	let chan struct{}
 }
+
+// waits reports whether a waiting job may wait beyond the end of the step.
+func (p *process) waits(j *parkedJob) bool { return j.run.seq%8 != 0 || p.w.reliable }
 
 // carry returns the context of background work that a request causes. A job has a run of its own.
 func (p *process) carry(request context.Context) context.Context {
@@ -44,7 +46,7 @@ func (p *process) turn(ctx context.Context, id, _ string) {
 	if r.awaited {
 		return
 	}
-	waiting := &parkedJob{run: r, wait: r.seq%8 != 0 || p.w.reliable, let: make(chan struct{})}
+	waiting := &parkedJob{run: r, let: make(chan struct{})}
 	p.mu.Lock()
 	if p.abandoned {
 		p.mu.Unlock()
@@ -95,7 +97,7 @@ func (p *process) goOnJob(i int, o op, depth int) {
 func (p *process) drainJobs(lazy bool) {
 	p.jobsArrived(p.runningJobs)
 	for i := 0; i < len(p.parkedJobs); {
-		if lazy && p.parkedJobs[i].wait && len(p.parkedJobs) < maxParked {
+		if lazy && p.waits(p.parkedJobs[i]) && len(p.parkedJobs) < maxParked {
 			i++
 			continue
 		}
