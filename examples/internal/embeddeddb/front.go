@@ -95,18 +95,18 @@ func (f *front) serve(client net.Conn) {
 		_ = client.Close()
 		_ = engine.Close()
 	})()
-	client, engine = newBufferedConn(client), newBufferedConn(engine)
 
+	requests, replies := newBufferedConn(client), newBufferedConn(engine)
 	var in, out bytes.Buffer
 	for {
-		if err := readMessage(client, &in); err != nil {
+		if err := readMessage(requests, &in); err != nil {
 			return
 		}
 		req, err := parseRequest(in.Bytes())
 		if err != nil {
 			return
 		}
-		if err := f.handle(engine, req, &out); err != nil {
+		if err := f.handle(replies, req, &out); err != nil {
 			return
 		}
 		if !req.noReply {
