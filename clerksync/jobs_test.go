@@ -1116,7 +1116,7 @@ func TestRestoredBeforeTheDrop(t *testing.T) {
 	fx.created.want(t, id+"/create #1")
 }
 
-// Rule: a deletion is written without the obligation if there is no room for it, and that is logged.
+// Rule: if the record has no room for the job, the deletion is written without it, and the log says so.
 func TestNoRoomForAJob(t *testing.T) {
 	t.Parallel()
 	fx := newJobFixture(t, func(c *clerksync.Config) { c.Store = &noRoom{c.Store.(*countingStore)} })
@@ -1265,15 +1265,21 @@ func TestAwaitAnotherProcess(t *testing.T) {
 	polls := 0
 	fx.store.before = func() {
 		if polls++; polls == 5 {
-			job := fx.job(t, id, clerksync.JobCreate)
-			end := clerksync.JobChange{ClerkID: id, Kind: clerksync.JobCreate, From: job, To: clerksync.JobState{Attempt: 1}}
-			if ok, err := fx.store.Store.ChangeJob(t.Context(), end); err != nil || !ok {
-				t.Error(ok, err)
-			}
+			fx.endElsewhere(t, id)
 		}
 	}
 	visit(t, fx.Syncer, id)
 	fx.created.want(t)
+}
+
+// endElsewhere ends the first attempt of a user's create job, as the process that claimed it does.
+func (fx *jobFixture) endElsewhere(t *testing.T, id string) {
+	t.Helper()
+	job := fx.job(t, id, clerksync.JobCreate)
+	end := clerksync.JobChange{ClerkID: id, Kind: clerksync.JobCreate, From: job, To: clerksync.JobState{Attempt: 1}}
+	if ok, err := fx.store.Store.ChangeJob(t.Context(), end); err != nil || !ok {
+		t.Error(ok, err)
+	}
 }
 
 // Await: if an attempt of this process comes too late for the claim, the visit waits for that of the
@@ -1287,11 +1293,7 @@ func TestAwaitTheFasterProcess(t *testing.T) {
 	reads := 0
 	fx.store.before = func() {
 		if reads++; reads == 4 {
-			job := fx.job(t, id, clerksync.JobCreate)
-			end := clerksync.JobChange{ClerkID: id, Kind: clerksync.JobCreate, From: job, To: clerksync.JobState{Attempt: 1}}
-			if ok, err := fx.store.Store.ChangeJob(t.Context(), end); err != nil || !ok {
-				t.Error(ok, err)
-			}
+			fx.endElsewhere(t, id)
 		}
 	}
 	visit(t, fx.Syncer, id)

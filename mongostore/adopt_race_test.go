@@ -228,6 +228,33 @@ func TestAdoptRaceKeeps(t *testing.T) {
 	}
 }
 
+// TestAdoptRaceKeepsTheParent has the app write beside a nested Clerk id, between the search and the
+// adoption: the document was absent, and the adoption must not replace it.
+func TestAdoptRaceKeepsTheParent(t *testing.T) {
+	t.Parallel()
+	opts := &mongostore.Options{Adopt: adoptAny(), Fields: mongostore.Fields{"clerkId": "auth.id"}}
+	base := newCollection(t)
+	monitor.expect(base.Name(), "auth.id")
+	insert(t, base, legacy(1, bson.E{Key: "legacyId", Value: "a7"}))
+	armed := true
+	s := open(t, newHooked(t, base, func(cmd bson.Raw) {
+		if armed && commandName(cmd) == "findAndModify" {
+			armed = false
+			setOne(bson.E{Key: "auth.theme", Value: "dark"})(t, rawStore{coll: base})
+		}
+	}), opts)
+	if res, err := s.Upsert(t.Context(), external("a7", 1)); err != nil || res.Outcome != clerksync.Adopted || armed {
+		t.Errorf("%v, %v", res.Outcome, err)
+	}
+	var got struct{ Auth struct{ ID, Theme string } }
+	if err := base.FindOne(t.Context(), bson.D{{Key: "_id", Value: 1}}).Decode(&got); err != nil {
+		t.Fatal(err)
+	}
+	if got.Auth.ID != "user_ada" || got.Auth.Theme != "dark" {
+		t.Errorf("auth is %+v", got.Auth)
+	}
+}
+
 // TestAdoptConcurrently has many calls want one record: calls for one user, and for several.
 func TestAdoptConcurrently(t *testing.T) {
 	t.Parallel()

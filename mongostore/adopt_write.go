@@ -75,13 +75,12 @@ type adoption struct {
 // adoption returns the update for a choice to adopt.
 func (up *upsert) adoption(c choice) adoption {
 	r, a := c.adopt, up.store.adopt
-	paths := r.adoptionPaths(up.u)
+	paths := append(r.adoptionPaths(up.u), "clerkId")
 	for _, e := range up.missing(r) {
 		paths = append(paths, e.Key)
 	}
 	slices.Sort(paths)
-	unchanged := append(r.unchanged(slices.Compact(paths)), onlyEqualTo("clerkId", r.value("clerkId")))
-	asRead := append(bson.D{{Key: "_id", Value: r.raw.Lookup("_id")}}, withoutIndexes(unchanged)...)
+	asRead := append(bson.D{{Key: "_id", Value: r.raw.Lookup("_id")}}, withoutIndexes(r.unchanged(slices.Compact(paths)))...)
 	if c.by == clerksync.ByExternalID {
 		asRead = append(asRead, bson.E{Key: "$and", Value: bson.A{a.namedBy(up.codec, up.u.ExternalID)}})
 	}

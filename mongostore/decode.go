@@ -131,8 +131,8 @@ func (r *record) barrier(name string) (path string, v bson.RawValue) {
 	return path, v
 }
 
-// noDocument returns the first parent of a field, as a path of the collection, that is no document
-// in the record: something else, or absent, with a zero value. The path is empty if there is none.
+// noDocument returns the first parent of a field that is not a document in the record, as a path of
+// the collection, with its value: a zero one if it is absent. The path is empty if all are documents.
 func (r *record) noDocument(name string) (path string, v bson.RawValue) {
 	segments, in := r.codec.segmentsOf(name), r.raw
 	for i := 1; i < len(segments); i++ {

@@ -226,12 +226,15 @@ func (c *commandCheck) names(cmd bson.Raw, path string) {
 	}
 }
 
-// excludes reports whether a filter has a $nor about a path.
+// excludes reports whether a filter has a $nor about a path or one of its parents.
 func excludes(filter bson.Raw, path string) bool {
 	nor, _ := filter.Lookup("$nor").ArrayOK()
 	for _, element := range fieldsOf(nor) {
-		if condition, _ := element.DocumentOK(); !condition.Lookup(path).IsZero() {
-			return true
+		condition, _ := element.DocumentOK()
+		for key := range fieldsOf(condition) {
+			if key == path || strings.HasPrefix(path, key+".") {
+				return true
+			}
 		}
 	}
 	return false

@@ -137,7 +137,7 @@ func fits(v bson.RawValue, want bson.Type) bool {
 // unchanged returns the conditions that the record still has the values of fields that it was
 // read with.
 func (r *record) unchanged(names []string) bson.D {
-	filter := make(bson.D, 0, len(names)+1)
+	filter := make(bson.D, 0, len(names))
 	has := func(key string) bool {
 		return slices.ContainsFunc(filter, func(e bson.E) bool { return e.Key == key })
 	}

@@ -465,8 +465,8 @@ func TestRefusedWrites(t *testing.T) {
 	}
 }
 
-// TestJavaScriptSDK makes requests that @clerk/backend 3.25.0 makes and clerk-sdk-go v2.7.0 cannot
-// make: without a body if there are no fields, and with a timezone.
+// TestJavaScriptSDK makes requests that only @clerk/backend 3.25.0 makes, and clerk-sdk-go v2.7.0
+// cannot: some have a timezone, and a request without fields has no body.
 func TestJavaScriptSDK(t *testing.T) {
 	t.Parallel()
 	s := start(t, fakeclerk.Config{RateLimit: -1})

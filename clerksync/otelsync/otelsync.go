@@ -300,8 +300,8 @@ func errorAttributes(o clerksync.Observation) []attribute.KeyValue {
 	return []attribute.KeyValue{semconv.ErrorTypeKey.String(errorType(o))}
 }
 
-// errorType is the code of the error's Problem, or says more if there is no code for it. The app's
-// Problems may have other codes. They count as _OTHER, because they could be anything.
+// errorType returns the value of error.type. Most errors are Problems, and have a code; a few others
+// have a name here. The codes of the app's own Problems could be anything, so they count as _OTHER.
 func errorType(o clerksync.Observation) string {
 	switch {
 	case errors.Is(o.Err, context.Canceled):

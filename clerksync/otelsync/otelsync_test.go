@@ -915,7 +915,8 @@ func TestJobsDue(t *testing.T) {
 	step("the Store panics", time.Minute, 2, "otelsync: panic of type runtime.errorString in the Store's DueJobs")
 }
 
-// Where there can be no jobs, or the process is not to count them, there is no such metric.
+// Without OnCreate and OnDelete, without a JobStore, or with a negative JobsInterval, the metric does not
+// exist.
 func TestNoJobsDue(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(*fixture, *clerksync.Config, *otelsync.Options){

@@ -210,8 +210,8 @@ func (w *world) checkInStep(u *user) {
 	w.checkTheme(u)
 }
 
-// isInStep reports whether a record is what Clerk says of the user, but for an address that cannot
-// be written.
+// isInStep reports whether a record equals Clerk's user. An address that cannot be written is not
+// compared.
 func (w *world) isInStep(u *user, r *clerksync.User) bool {
 	s := u.now()
 	if !w.lacksAddress(u) {

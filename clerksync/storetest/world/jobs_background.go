@@ -58,8 +58,8 @@ func (p *process) turn(ctx context.Context, id, _ string) {
 	<-waiting.let
 }
 
-// jobsArrived waits until each job in the background waits for its turn, but for those that the
-// world lets run.
+// jobsArrived waits until each job in the background waits for its turn. running is the number of
+// jobs that the world lets run.
 func (p *process) jobsArrived(running int) {
 	for {
 		p.mu.Lock()

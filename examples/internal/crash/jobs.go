@@ -168,7 +168,7 @@ func (j *jobs) check(records map[string]record, states map[string]state) error {
 
 // checkEnd checks that a user's jobs have ended, with the effects that they should have.
 func checkEnd(id string, r record, deleted bool, create, del []effect) error {
-	lived := r.Email != "" // it is no tombstone of a user who had no record
+	lived := r.Email != "" // else the record began as a tombstone, and owes no job
 	switch {
 	case !r.Jobs.Create.Due.IsZero() || !r.Jobs.Delete.Due.IsZero():
 		return violated("a job of %s is still due at the end: %+v", id, r.Jobs)

@@ -30,7 +30,7 @@
 //   - Decimal128 and NaN end the connection. Field names with a quotation mark
 //     or a backslash are refused with code 1.
 //
-// There is no authentication, so it listens on loopback addresses only.
+// It has no authentication, and therefore listens only on loopback addresses.
 //
 // The tag ferretdb_no_postgresql leaves out the engine's other backend, PostgreSQL:
 //
