@@ -13,9 +13,8 @@ import (
 //  2. The record is deleted: Deactivated, whatever u says. Deletion is final, because
 //     Clerk never reuses an id.
 //  3. u's version (ClerkUpdatedAt) is newer, or u has one and the record has none: Updated.
-//     But if u has Omit, the record is exactly one millisecond older, and no field that u
-//     would write differs, the outcome is Unchanged: an earlier Upsert like this one left
-//     that version.
+//     But if u has Omit and the record is exactly one millisecond older, rule 4 applies: an
+//     earlier Upsert with Omit of the same version left that one.
 //  4. The versions are equal: Updated if a Clerk-owned field differs (two changes in one
 //     millisecond, a new Map, an edit by hand), else Unchanged. But if SyncedAt says that
 //     the record was confirmed after u, the outcome is Unchanged: a late event does not
@@ -36,10 +35,8 @@ func Decide(stored, u *User, now time.Time) Outcome {
 		return Deactivated
 	}
 	switch have, offered := version(stored), version(u); {
+	case len(u.Omit) > 0 && offered-have == 1: // as if they were equal
 	case offered > have:
-		if len(u.Omit) > 0 && offered-have == 1 && sameClerkFields(stored, u) {
-			return Unchanged
-		}
 		return Updated
 	case offered < have:
 		return Stale

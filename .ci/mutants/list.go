@@ -19,6 +19,8 @@ var mutants = []mutant{
 		replace("!stored.SyncedAt.After(now)", "true")},
 	{"a repeated write without some fields is written again", in("clerksync", "Decide"),
 		replace("len(u.Omit) > 0", "false")},
+	{"a late event replaces a part of its version that is later", in("clerksync", "Decide"),
+		replace("len(u.Omit) > 0 && offered-have == 1", "len(u.Omit) > 0 && offered-have == 1 && sameClerkFields(stored, u)")},
 	{"an omitted field of Extra is compared", in("clerksync", "sameExtra"),
 		replace("!has && !u.omitsExtra(name)", "!has")},
 	{"an omitted field is written", in("clerksync", "User.ClerkFields"),
