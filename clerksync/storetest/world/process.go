@@ -33,7 +33,7 @@ type process struct {
 
 	// By user. The numbers are of world.seq.
 	knownDeleted map[string]time.Time // since when the process knows that the user is deleted
-	floor        map[string]uint64    // when a webhook, Sync or Forget last took effect
+	drops        map[string][]drop    // of the user's records
 	forgot       map[string]uint64    // when it last forgot a lookup
 
 	hasty bool // no refresh may wait
@@ -62,7 +62,7 @@ const webhookSecret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 func (w *world) newProcess(skew time.Duration, options int) *process {
 	p := &process{
 		w: w, skew: skew, ttl: 30 * time.Second, failOpen: options%3 == 1,
-		knownDeleted: make(map[string]time.Time), floor: make(map[string]uint64), forgot: make(map[string]uint64),
+		knownDeleted: make(map[string]time.Time), drops: make(map[string][]drop), forgot: make(map[string]uint64),
 		refreshing: make(map[*run]*run),
 	}
 	cfg := clerksync.Config{

@@ -24,7 +24,7 @@ type run struct {
 	start    time.Time
 	seq      uint64
 	troubles int    // world.troubles at the start
-	wroteAt  uint64 // when its write began, by world.seq
+	wroteAt  uint64 // when it last wrote, by world.seq
 
 	storeRead   uint64   // when it first read from the Store, by world.seq
 	clerkRead   uint64   // when Clerk last answered, by world.seq
@@ -38,7 +38,9 @@ type run struct {
 	leaves   bool               // the visitor gave up
 	joined   []joined           // visitors who wait for its lookup
 	joiners  int
-	lookup   uint64        // when its latest lookup began, by world.seq
+	joins    bool          // it joined another visitor's lookup
+	lookup   uint64        // when its latest lookup began, by world.seq; 0 for none
+	lookups  int           // how many it has begun
 	readBack bool          // the next read belongs to the same lookup: the Store did not return what it wrote
 	ended    chan struct{} // receives when the refresh behind it was observed
 	status   int
@@ -116,12 +118,16 @@ func (r *run) interrupt(n int, after bool) {
 	}
 }
 
-// readsStore notes a read of the Store. Each lookup begins with one.
-func (r *run) readsStore() {
+// readsStore notes a read of the Store. Each lookup begins with one of the visitor's record.
+func (r *run) readsStore(id string) {
+	if !r.isAbout(id) {
+		return
+	}
 	r.w.lookups.Lock()
 	defer r.w.lookups.Unlock()
 	if !r.readBack {
 		r.lookup = r.w.seq
+		r.lookups++
 	}
 	r.readBack = false
 	if r.storeRead == 0 {

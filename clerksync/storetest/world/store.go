@@ -131,7 +131,7 @@ func stall(r *run, n int) time.Duration {
 }
 
 func (s *store) User(ctx context.Context, id string) (u *clerksync.User, err error) {
-	runOf(ctx).readsStore()
+	runOf(ctx).readsStore(id)
 	fault := s.call(ctx, "", func(ctx context.Context) error {
 		u, err = s.inner.User(ctx, id)
 		return err
@@ -146,11 +146,11 @@ func (s *store) Upsert(ctx context.Context, u *clerksync.User) (res clerksync.Re
 	runOf(ctx).offers = append(runOf(ctx).offers, u.ClerkID)
 	fault := s.call(ctx, "Upsert", func(ctx context.Context) error {
 		s.offered(runOf(ctx), u)
+		res, err = s.inner.Upsert(ctx, u)
+		s.upserted(runOf(ctx), u, res.Outcome, err)
 		if runOf(ctx).isAbout(u.ClerkID) {
 			runOf(ctx).wroteAt = s.w.seq
 		}
-		res, err = s.inner.Upsert(ctx, u)
-		s.upserted(runOf(ctx), u, res.Outcome, err)
 		return err
 	})
 	if fault != nil {
@@ -178,9 +178,9 @@ func (s *store) deactivate(
 	runOf(ctx).offers = append(runOf(ctx).offers, id)
 	fault := s.call(ctx, "Deactivate", func(ctx context.Context) error {
 		s.deactivating(runOf(ctx), id)
-		runOf(ctx).wroteAt = s.w.seq
 		res, err = do(ctx)
 		s.note(id, false)
+		runOf(ctx).wroteAt = s.w.seq
 		return err
 	})
 	if fault != nil {

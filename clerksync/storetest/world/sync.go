@@ -44,7 +44,7 @@ func (w *world) checkSynced(r *run) {
 	}
 	// If some clock is ahead, its confirmations are not believed. Then an older event of the same
 	// version may overwrite what the Sync wrote.
-	overtaken := w.ahead && last.from > r.wroteAt+1
+	overtaken := w.ahead && last.from > r.wroteAt
 	if last.key.Deleted == 0 && r.p.isRight(r) && !overtaken && !w.wasSince(u, last.key.facts, ms(r.start)) {
 		w.fail("after Sync the record of %s is not what Clerk had since: %+v", u.id, last)
 	}
@@ -56,8 +56,15 @@ func (p *process) isRight(r *run) bool {
 	return p.skew == 0 && (!p.w.ahead || p.w.clock.Now().Equal(r.start))
 }
 
-// dropped notes that the process must no longer serve records of the user from before at.
-func (w *world) dropped(p *process, u *user, at uint64) { p.floor[u.id] = max(p.floor[u.id], at) }
+// drop says that from now on a process must not serve records of a user that were superseded by a
+// webhook, Sync or Forget, or before it.
+type drop struct{ wroteAt, ended uint64 } // by world.seq
+
+// dropped notes a drop by an operation that has written for the last time at wroteAt, and ends now.
+func (w *world) dropped(p *process, u *user, wroteAt uint64) {
+	w.seq++
+	p.drops[u.id] = append(p.drops[u.id], drop{wroteAt, w.seq})
+}
 
 // invalidated notes the users whom an operation made its process load again, whether or not it
 // succeeded.

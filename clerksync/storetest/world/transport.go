@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/clerksync/clerksync-go/clerksync/fakeclerk"
+	"github.com/clerksync/clerksync-go/clerksync/internal/clerkapi"
 )
 
 // The faults of a call to Clerk.
@@ -146,9 +147,10 @@ func (w *world) clerkFault(r *run, n int) string {
 	return fault
 }
 
-// limited notes that Clerk asked for a pause, in which visits do not ask it.
+// limited notes that Clerk asked for a pause, in which visits do not ask it. A process counts it from the
+// end of the call, which may have waited for another attempt.
 func (w *world) limited(pause time.Duration) {
-	if until := w.clock.Now().Add(pause); until.After(w.limitedUntil) {
+	if until := w.clock.Now().Add(pause + clerkapi.RetryBudget); until.After(w.limitedUntil) {
 		w.limitedUntil = until
 	}
 }

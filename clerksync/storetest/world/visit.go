@@ -180,6 +180,7 @@ func (w *world) join(around *run) {
 	visitor := *around // the same troubles, but its own answer
 	r := &visitor
 	r.served, r.status, r.code, r.leaves, r.joined = nil, 0, "", false, nil
+	r.seq, r.joins = w.seq, true
 	ctx := &joining{
 		Context: context.WithValue(context.Background(), runKey{}, around),
 		waits:   make(chan struct{}),
@@ -238,6 +239,19 @@ func (w *world) leave(_ op, m moment) {
 	around.p.drain(false) // a visitor served from the cache may have caused a refresh
 }
 
+// obeys reports whether the visitor must not be served what was dropped. A visitor looks again if
+// something is dropped during the lookup, but only once: the second lookup began after the visit. One
+// who joins a lookup counts the first as its own.
+func (r *run) obeys(d drop) bool {
+	switch {
+	case r.joins:
+		return d.ended < r.seq
+	case r.lookups < 2:
+		return true
+	}
+	return d.ended < r.lookup
+}
+
 // checkServed checks that a served record was in the Store after the process last dropped it, and
 // within the time that a cache may keep it.
 func (w *world) checkServed(r *run, served *clerksync.User) {
@@ -252,7 +266,7 @@ func (w *world) checkServed(r *run, served *clerksync.User) {
 		return
 	}
 	s := r.user.records[i]
-	if s.until != 0 && s.until < r.p.floor[r.user.id] {
+	if s.until != 0 && slices.ContainsFunc(r.p.drops[r.user.id], func(d drop) bool { return r.obeys(d) && s.until <= d.wroteAt }) {
 		w.fail("the handler got a record of %s from before a webhook, Sync or Forget in its process:\n%+v\n"+
 			"the Store holds\n%+v", r.user.id, key, r.user.last().key)
 	}

@@ -305,7 +305,7 @@ func (w *world) step(t rapid.TB, o op) {
 	violations := w.violations
 	w.mu.Unlock()
 	if len(violations) > 0 {
-		t.Fatalf("%s\n\nthe last operations:\n%s", strings.Join(violations, "\n"), w.story())
+		t.Fatalf("the last operations:\n%s\n%s", w.story(), strings.Join(violations, "\n"))
 	}
 }
 
