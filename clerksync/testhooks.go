@@ -15,10 +15,16 @@ func init() {
 		syncer.(*Syncer).background.carry = keep
 	}
 	clock.Refreshing = func(syncer any) int { return len(syncer.(*Syncer).background.slots) }
-	clock.OrderJobs = func(syncer any, turn func(context.Context, string, string)) {
-		syncer.(*Syncer).jobs.pace = jobPace{
+	clock.OrderJobs = func(syncer any, turn func(context.Context, string, <-chan struct{})) {
+		r := syncer.(*Syncer).jobs
+		r.pace = jobPace{
 			atOnce: 1, shuffle: func(int, func(i, j int)) {}, random: func() float64 { return 1 },
-			turn: func(ctx context.Context, ref jobRef) { turn(ctx, ref.id, string(ref.kind)) },
+			turn: func(ctx context.Context, ref jobRef) {
+				r.mu.Lock()
+				flight := r.flights[ref]
+				r.mu.Unlock()
+				turn(ctx, ref.id, flight)
+			},
 		}
 	}
 	clock.JobWorkers = func(syncer any) int {

@@ -88,10 +88,21 @@ var extraCases = []testCase{
 		run: func(c *check) {
 			next := c.small()
 			all, changed := make(map[string]any), make(map[string]any)
+			var listed []any
 			for i, name := range oddNames {
 				all[name], changed[name] = map[string]any{name: i}, map[string]any{name: -i}
+				listed = append(listed, map[string]any{name: name})
+			}
+			lists := [][]any{listed}
+			if thorough() { // each in a record of its own
+				lists = nil
+				for _, item := range listed {
+					lists = append(lists, []any{item})
+				}
+			}
+			for i, list := range lists {
 				s, u := next(), person("user_"+strconv.Itoa(i), 1)
-				u.Extra = map[string]any{"prefs": []any{map[string]any{name: name}}}
+				u.Extra = map[string]any{"prefs": list}
 				c.offer(s, u, clerksync.Created)
 				c.offer(s, u, clerksync.Unchanged)
 				u.SyncedAt = hour(9)

@@ -26,8 +26,8 @@ var (
 
 	// OrderJobs has a *clerksync.Syncer run the jobs of a DrainJobs one after the other, in the order
 	// in which the Store lists them, and without jitter. Before each attempt in the background
-	// it calls turn, with the context from Carry.
-	OrderJobs func(syncer any, turn func(ctx context.Context, id, kind string))
+	// it calls turn, with the context from Carry. ended is closed when the attempt has ended.
+	OrderJobs func(syncer any, turn func(ctx context.Context, id string, ended <-chan struct{}))
 
 	// JobWorkers returns how many goroutines of a *clerksync.Syncer run jobs in the background. A
 	// call that starts one has counted it before it returns.

@@ -17,8 +17,9 @@ import (
 
 // parkedJob is a job in the background that waits for its turn.
 type parkedJob struct {
-	run *run
-	let chan struct{}
+	run   *run
+	let   chan struct{}
+	ended <-chan struct{}
 }
 
 // waits reports whether a waiting job may wait beyond the end of the step.
@@ -40,13 +41,13 @@ func startsJob() bool { return isCalledBy("clerksync.(*Syncer).startJob") }
 
 // turn is called before a job in the background. It waits until the world lets the job go on,
 // unless a visit waits for the job.
-func (p *process) turn(ctx context.Context, id, _ string) {
+func (p *process) turn(ctx context.Context, id string, ended <-chan struct{}) {
 	r := runOf(ctx)
 	r.user = p.w.byID[id]
 	if r.awaited {
 		return
 	}
-	waiting := &parkedJob{run: r, let: make(chan struct{})}
+	waiting := &parkedJob{run: r, let: make(chan struct{}), ended: ended}
 	p.mu.Lock()
 	if p.abandoned {
 		p.mu.Unlock()
@@ -89,6 +90,7 @@ func (p *process) goOnJob(i int, o op, depth int) {
 	r.op.breaks, r.op.n, r.depth = o.breaks, o.n, depth
 	r.start, r.troubles = p.w.clock.Now(), p.w.troubles
 	close(waiting.let)
+	<-waiting.ended
 	p.jobsArrived(before)
 	p.runningJobs = before
 }
