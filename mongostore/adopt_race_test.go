@@ -258,11 +258,7 @@ func TestAdoptRaceKeepsTheParent(t *testing.T) {
 // TestAdoptConcurrently has many calls want one record: calls for one user, and for several.
 func TestAdoptConcurrently(t *testing.T) {
 	t.Parallel()
-	n := 1
-	if thorough() {
-		n = 4 * *rounds
-	}
-	for range n {
+	for range count(1, 4**rounds) {
 		for _, several := range []bool{false, true} {
 			coll := newCollection(t)
 			s := openAdopting(t, coll, adoptAny())

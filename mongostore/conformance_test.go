@@ -278,6 +278,14 @@ var (
 // database, they try some.
 func thorough() bool { return os.Getenv("MONGODB_URI") != "" || *rounds > 1 }
 
+// count is how many of something a test has: few by default.
+func count(few, many int) int {
+	if thorough() {
+		return many
+	}
+	return few
+}
+
 // TestConformanceMapped runs the suite under maps: each case under one of them, and with
 // MONGODB_URI or -rounds above 1 under all. One of them is that of a Store that adopts.
 func TestConformanceMapped(t *testing.T) {

@@ -70,10 +70,22 @@ func (m *commandMonitor) watch(o *options.ClientOptions) *options.ClientOptions 
 
 // storeFunctions returns the Store's functions on the stack, the innermost first. It is nil
 // if the command is a test's.
-func storeFunctions() (functions []string) {
-	const module = "github.com/clerksync/clerksync-go/"
+func storeFunctions() []string {
 	var pcs [128]uintptr
-	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs[:])])
+	n := runtime.Callers(2, pcs[:])
+	if known, ok := stacks.Load(pcs); ok {
+		return known.([]string)
+	}
+	functions := storeFunctionsIn(pcs[:n])
+	stacks.Store(pcs, functions)
+	return functions
+}
+
+var stacks sync.Map // of the results of storeFunctionsIn: finding the names of a deep stack takes a while
+
+func storeFunctionsIn(pcs []uintptr) (functions []string) {
+	const module = "github.com/clerksync/clerksync-go/"
+	frames := runtime.CallersFrames(pcs)
 	for more := true; more; {
 		var frame runtime.Frame
 		frame, more = frames.Next()

@@ -222,11 +222,7 @@ func TestConcurrentRemakesOfOneUser(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newUniqueStore(t, c.unique...)
-			n := 2
-			if *rounds > 1 {
-				n = 4 * *rounds
-			}
-			for round := range n {
+			for round := range count(2, 4**rounds) {
 				empty(t, s.coll)
 				c.run(t, s, fmt.Sprintf("r%d", round))
 			}
