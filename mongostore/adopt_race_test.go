@@ -409,13 +409,27 @@ func TestExploreAdopt(t *testing.T) {
 	case "many":
 		all = choose(all, manyAdoptions)
 	}
-	exploreAll(t, newExplorer(t, adoptAny()), all, *explore == "two")
+	exploreAll(t, newExplorer(t, nil, adoptAny()), all, *explore == "two")
 }
+
+// TestExploreAdoptNested is TestExploreAdopt under a map, where an adoption also makes the document that
+// holds the Clerk id. The app may make it in between.
+func TestExploreAdoptNested(t *testing.T) {
+	t.Parallel()
+	all := slices.DeleteFunc(adoptScenarios(), func(sc scenario) bool { return sc.b.name != makeParent.name })
+	if *explore == "some" {
+		all = choose(all, someAdoptions/3)
+	}
+	exploreAll(t, newExplorer(t, mongostore.Fields{"clerkId": "auth.id"}, adoptAny()), all, *explore == "two")
+}
+
+// makeParent has the app make the document that TestExploreAdoptNested has Clerk ids in.
+var makeParent = changeLegacy("l", bson.E{Key: "auth.theme", Value: "dark"})
 
 // TestExploreAdoptFindsFaults explores an operation that links a record without a guard.
 func TestExploreAdoptFindsFaults(t *testing.T) {
 	t.Parallel()
-	e := newExplorer(t, adoptAny())
+	e := newExplorer(t, nil, adoptAny())
 	unguarded := operation{name: "x adopts, unguarded", run: func(ctx context.Context, s stores) results {
 		filter := bson.D{{Key: "legacyId", Value: "a"}, {Key: "clerkId", Value: nil}}
 		raw, err := s.raw.FindOne(ctx, filter).Raw()
@@ -490,7 +504,7 @@ func adoptScenarios() (all []scenario) {
 	ofTheApp := []operation{
 		changeLegacy("l", field("name", bson.D{})), changeLegacy("l", mail("o")), changeLegacy("l", field("emailVerified", false)),
 		changeLegacy("l", field("legacyId", "b")), changeLegacy("l", field("role", "GUEST")), changeLegacy("l", field("isActive", false)),
-		changeLegacy("l", field("deletedAt", hour(0))), changeLegacy("l", field("tags", "of the app")), legacyOf("late", mail("m")),
+		changeLegacy("l", field("deletedAt", hour(0))), changeLegacy("l", field("tags", "of the app")), makeParent, legacyOf("late", mail("m")),
 	}
 	late := len(ofTheApp) - 1
 	free := legacyOf("l", mail("m"), field("legacyId", "a"))
@@ -531,7 +545,7 @@ func (e *explorer) legacyText(t *testing.T) (text string) {
 	var lines []string
 	for _, doc := range docs {
 		line := "    "
-		for _, name := range []string{"_id", "clerkId", "email", "emailVerified", "legacyId", "role", "isActive", "name", "adoptedBy", "deletedAt"} {
+		for _, name := range []string{"_id", "clerkId", "email", "emailVerified", "legacyId", "role", "isActive", "name", "adoptedBy", "deletedAt", "auth"} {
 			line += fmt.Sprintf("%s %s ", name, doc.Lookup(name))
 		}
 		lines = append(lines, line+"\n")

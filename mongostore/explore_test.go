@@ -63,7 +63,7 @@ func TestExplore(t *testing.T) {
 	default:
 		t.Fatalf("-explore=%s: want some, many, one or two", *explore)
 	}
-	exploreAll(t, newExplorer(t, nil), all, two)
+	exploreAll(t, newExplorer(t, nil, nil), all, two)
 }
 
 // TestExploreJobs is TestExplore for the operations about jobs.
@@ -78,7 +78,7 @@ func TestExploreJobs(t *testing.T) {
 	case "two":
 		all = choose(slices.DeleteFunc(all, scenario.hasBatch), manyScenarios)
 	}
-	exploreAll(t, newExplorer(t, nil), all, two)
+	exploreAll(t, newExplorer(t, nil, nil), all, two)
 }
 
 // exploreAll reports all faults of the scenarios.
@@ -98,7 +98,7 @@ func exploreAll(t *testing.T, e *explorer, all []scenario, two bool) {
 // TestExploreFindsFaults explores an operation that loses updates.
 func TestExploreFindsFaults(t *testing.T) {
 	t.Parallel()
-	e := newExplorer(t, nil)
+	e := newExplorer(t, nil, nil)
 	unguarded := operation{name: "upsert x v2, unguarded", run: func(ctx context.Context, s stores) results {
 		coll := s.raw
 		raw, err := coll.FindOne(ctx, bson.D{{Key: "clerkId", Value: "user_x"}}).Raw()
@@ -594,20 +594,26 @@ type turn struct {
 	repeated bool
 }
 
-// newExplorer returns an explorer whose Stores adopt as adopt says.
-func newExplorer(t *testing.T, adopt *mongostore.Adopt) *explorer {
+// newExplorer returns an explorer whose Stores have these Fields and this Adopt.
+func newExplorer(t *testing.T, fields mongostore.Fields, adopt *mongostore.Adopt) *explorer {
 	t.Helper()
-	e := &explorer{base: newUniqueStore(t, "email", "badge")}
+	coll, opts := newCollection(t), mongostore.Options{BatchSize: batchSize, Fields: fields, Adopt: adopt}
+	monitor.expect(coll.Name(), fields["clerkId"])
+	for _, unique := range []string{"email", "badge"} {
+		createIndex(t, coll, ascending(unique), options.Index().SetUnique(true).SetSparse(true).SetName(unique))
+		opts.AllowUnique = append(opts.AllowUnique, unique) // the embedded database does not list it as sparse
+	}
 	// The Store tells its own writes from others' by the millisecond of the call.
 	var calls atomic.Int64
-	now := func() time.Time { return hour(30).Add(time.Duration(calls.Add(1)) * time.Millisecond) }
-	e.direct = openStores(t, e.base.coll, now, adopt)
+	opts.Now = func() time.Time { return hour(30).Add(time.Duration(calls.Add(1)) * time.Millisecond) }
+	direct := openStores(t, coll, opts)
+	e := &explorer{base: rawStore{direct.keeping, coll}, direct: direct}
 	newActor := func(name string) *actor {
 		a := &actor{
 			name: name, trace: &e.trace,
 			paused: make(chan struct{}), resume: make(chan struct{}), ended: make(chan results),
 		}
-		a.stores = openStores(t, newHooked(t, e.base.coll, a.before), now, adopt)
+		a.stores = openStores(t, newHooked(t, coll, a.before), opts)
 		a.armed = true
 		return a
 	}
@@ -615,12 +621,11 @@ func newExplorer(t *testing.T, adopt *mongostore.Adopt) *explorer {
 	return e
 }
 
-func openStores(t *testing.T, coll *mongo.Collection, now func() time.Time, adopt *mongostore.Adopt) stores {
+func openStores(t *testing.T, coll *mongo.Collection, opts mongostore.Options) stores {
 	t.Helper()
-	opts := &mongostore.Options{BatchSize: batchSize, AllowUnique: []string{"email", "badge"}, Now: now, Adopt: adopt}
-	keeping := open(t, coll, opts)
+	keeping := open(t, coll, &opts)
 	opts.EraseOnDelete = true
-	return stores{keeping: keeping, erasing: open(t, coll, opts), raw: coll}
+	return stores{keeping: keeping, erasing: open(t, coll, &opts), raw: coll}
 }
 
 // before is called before each command of the actor's client.
