@@ -29,8 +29,10 @@ import (
 // If configure is not nil, Main calls it with the settings it read, so that the app can add its
 // Map, RoleOf, Fields, Adopt and so on. What configure sets wins over flags and variables, so no
 // flag has to repeat it. Afterwards the command sets Store, HTTPClient, CacheTTL, Logger and Now
-// of the Config, and clears Record of the Options, which is for handlers. A collection to which a Map has added fields is refused unless configure sets a
-// Map.
+// of the Config, and clears Record of the Options, which is for handlers.
+//
+// A command that compares whole records refuses a collection to which a Map has added fields, unless
+// configure sets a Map.
 //
 //	func main() {
 //		cli.Main(func(c *clerksync.Config, o *mongostore.Options) {

@@ -27,7 +27,7 @@ var (
 	errReported = errors.New("failed")
 )
 
-// usageError means that flags or variables are wrong and nothing was done.
+// usageError means that flags, variables or the app's configuration are wrong. No record was written.
 type usageError struct{ text string }
 
 func (e *usageError) Error() string { return e.text }

@@ -159,7 +159,7 @@ var (
 	isFlag     = regexp.MustCompile(`^-[a-zA-Z-]{1,20}$`)
 )
 
-// sharedFlags are the flags that the command lines of user and indexes take over from another
+// sharedFlags are the flags that a command line for user, indexes or inspect takes over from another
 // command.
 var sharedFlags = []string{"env-file", "db", "collection", "timeout", "allow-unique"}
 

@@ -74,7 +74,7 @@ const exitHelp = `Exit status:
   1    an error, an incomplete run, or users that could not be written
   2    drift and user: not in step; inspect: something needs a decision; jobs: some have
        failed
-  64   wrong flags or variables; nothing was done
+  64   wrong flags or variables; no record was written
 `
 
 // commandExits are the exit statuses of each command. Others have all of exitHelp.
@@ -97,7 +97,7 @@ func exitStatus(done, failed, differ string) string {
 		text string
 	}{
 		{exitDone, done}, {exitFailed, failed}, {exitDiffer, differ},
-		{exitUsage, "wrong flags or variables; nothing was done"},
+		{exitUsage, "wrong flags or variables; no record was written"},
 	} {
 		if line.text != "" {
 			text += fmt.Sprintf("  %-4d %s\n", line.code, line.text)
@@ -123,9 +123,8 @@ the field or the kind, if the first sync may do what the finding says. Only what
 clerksync from starting, an index or refused writes, cannot be accepted.
 
 It changes nothing, makes no index, and needs no more than the right to read. To find
-out whether the server takes writes, it sends one update that matches no record. The
-output holds no personal data: of the records only some _ids, and none that may be an
-address.
+out whether the server takes writes, it sends updates that match no record. The output
+holds no personal data: of the records only some _ids, and none that may be an address.
 `,
 	"reconcile": `Lists all users of Clerk, writes the records that are missing or differ, and marks
 records deleted whose user Clerk no longer has. It can run while users visit and
@@ -225,7 +224,6 @@ var examples = map[string]string{
 // unused are flags that a command accepts without need, so that scripts can pass the same flags to
 // each command. Its help does not have them.
 var unused = map[string][]string{
-	"inspect": {"batch-size"},
 	"user":    {"batch-size"},
 	"jobs":    {"batch-size"},
 	"indexes": {"batch-size"},

@@ -31,12 +31,15 @@ func runInspect(ctx context.Context, c *call, args []string) (err error) {
 		return err
 	}
 	config, options := s.configs(c.env)
+	ofTheApp := config.APIURL != s.apiURL
 	askClerk := config.SecretKey != ""
 	if askClerk {
 		if err := s.checkClerk(true); err != nil {
 			return err
 		}
-		config.APIURL = s.apiURL
+		if !ofTheApp {
+			config.APIURL = s.apiURL // with the API's version
+		}
 	}
 	db, err := c.env.open(ctx, *s, options)
 	if err != nil {
@@ -283,7 +286,7 @@ func acceptance(f *mongostore.Finding) string {
 	switch f.Kind {
 	case "index", "writes":
 		return ""
-	case "replaced", "type", "extra", "name": // there may be several
+	case "replaced", "type", "extra", "other_name": // there may be several
 		return visible(cmp.Or(f.Field, f.Kind))
 	}
 	return f.Kind

@@ -91,14 +91,17 @@ func TestInspect(t *testing.T) {
 	}
 }
 
-// With a secret key, the users are those that a reconcile would offer, as the app maps them.
+// With a secret key, the users are those that a reconcile would offer, as the app maps them. The app's
+// APIURL wins over the variable.
 func TestInspectUsers(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
+	f.vars[apiURLVar] = "http://nowhere.invalid"
 	for _, id := range []string{"user_a", "user_b", "user_c", "user_odd"} {
 		f.clerk.CreateUser(fakeclerk.NewUser{ID: id, FirstName: "Ada"})
 	}
 	f.env.configure = func(c *clerksync.Config, _ *mongostore.Options) {
+		c.APIURL = f.clerk.APIURL()
 		c.Map = func(from *clerk.User, u *clerksync.User) error {
 			if from.ID == "user_odd" {
 				return errors.New("odd")
@@ -224,6 +227,19 @@ func TestInspectAccept(t *testing.T) {
 		return nil
 	}
 	f.run(t, "inspect", "-accept", "name,replaced", "-accept", "type").want(t, exitDone)
+}
+
+// A decision about a field is accepted by the field's name: there may be others of its kind.
+func TestAcceptance(t *testing.T) {
+	t.Parallel()
+	for want, f := range map[string]mongostore.Finding{
+		"active": {Kind: "other_name", Field: "active"}, "other_name": {Kind: "other_name"}, "email": {Kind: "type", Field: "email"},
+		"unlinked": {Kind: "unlinked"}, "": {Kind: "index"},
+	} {
+		if got := acceptance(&f); got != want {
+			t.Errorf("%+v: %q, want %q", f, got, want)
+		}
+	}
 }
 
 // A field that the Store does not keep is not shown.

@@ -310,7 +310,7 @@ type jobRow struct {
 	Attempts int        `json:"attempts"` // made so far, the running one included
 	Due      *time.Time `json:"due,omitempty"`
 	FailedAt *time.Time `json:"failedAt,omitempty"`
-	Code     string     `json:"code,omitempty"`   // how the last attempt went wrong: error, panic, timeout, unended
+	Code     string     `json:"code,omitempty"`   // how the last attempt went wrong: error, panic, timeout, unended, discarded
 	Result   string     `json:"result,omitempty"` // with -retry and -discard
 }
 

@@ -157,7 +157,7 @@ func (r *result) counts() [][]string {
 		{"deactivated", r.report.Deactivated, false, either("ghosts were marked deleted", "ghosts would be marked deleted")},
 		{"tombstoned", r.report.Tombstoned, false, "users in Clerk whose record is marked deleted"},
 		{"restored", r.report.Restored, false, either("tombstoned records were restored", "tombstoned records would be restored")},
-		{"cleaned up", r.report.CleanedUp, false, "of them had OnDelete run: what refers to their record may be gone"},
+		{"cleaned up", r.report.CleanedUp, false, "of the restored: OnDelete was called for them, so what refers to their record may be gone"},
 		{"stale", r.report.Stale, false, "records that changed during the run"},
 		{"conflicts", r.report.Conflicts, false, "blocked by a unique index"},
 		{"unlinked", r.report.Unlinked, false, "not created, because a record without a clerkId has their e-mail address"},
