@@ -25,9 +25,10 @@ const linkAttempt = ""
 
 // linkFromClerk tries again to write a user whom an event could not link to a record, as
 // Clerk's API has the user now. It asks at most once every handoverEvery for one user. cause is
-// the error; it stands if Clerk does not answer in time.
+// the error of that write, and is returned if Clerk is not asked or gives no user in time.
 //
-// If the user stays unlinked, visits get the same answer for failureFor without asking Clerk.
+// If Clerk's answer leaves the user unlinked, visits get the same answer for failureFor without
+// asking Clerk.
 func (s *Syncer) linkFromClerk(ctx context.Context, id string, cause error) (Result, error) {
 	now := s.clock.Now()
 	if s.pause.left(now) > 0 {
@@ -51,7 +52,7 @@ func (s *Syncer) linkFromClerk(ctx context.Context, id string, cause error) (Res
 }
 
 // unlinkedAdvice is what the log says to do about ErrUnlinked.
-const unlinkedAdvice = "set the user's id as the record's clerkId if it is the user's, or its external id in Clerk; " +
+const unlinkedAdvice = "if the record is this user's, set its clerkId to the user's id, or the user's external id in Clerk to the record's; " +
 	"a user who proves the address to Clerk, by a code or link, is linked at the next visit"
 
 // Who controls an address

@@ -322,7 +322,7 @@ func TestUnlinkedUser(t *testing.T) {
 	if strings.Contains(logs, adaEmail) || strings.Contains(logs, "Ada") {
 		t.Errorf("the log shows the user's data:\n%s", logs)
 	}
-	for _, want := range []string{"the address is not proven", `advice="set the user's id`, "check=unlinked", "level=WARN", "level=ERROR"} {
+	for _, want := range []string{"the address is not proven", `advice="if the record is this user's`, "check=unlinked", "level=WARN", "level=ERROR"} {
 		if !strings.Contains(logs, want) {
 			t.Errorf("the log does not have %s:\n%s", want, logs)
 		}

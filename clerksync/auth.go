@@ -176,8 +176,8 @@ func (a *AuthConfig) publishableKeyFault() string {
 	return ""
 }
 
-// issuerForms are the ways in which tokens may write an issuer: as it is set, and as Clerk
-// writes a URL. There are none for none.
+// issuerForms returns the forms in which tokens may write the issuer: as it is configured, and as
+// Clerk writes a URL. It returns nil if issuer is empty.
 func issuerForms(issuer string) []string {
 	u, err := url.Parse(issuer)
 	if issuer == "" || err != nil {
@@ -309,8 +309,8 @@ func (s *Syncer) check(r *http.Request, optional bool) (*http.Request, error) {
 
 // signedOut reports whether a request was refused because nobody is signed in here, rather
 // than because something is wrong with its token. A browser sends the cookies of all apps on
-// its host, so a cookie that another Clerk instance made does not count, or seems to have made
-// while Clerk cannot be asked.
+// its host, so a cookie from another Clerk instance does not count. Neither does one that seems
+// to be from another instance while Clerk cannot be asked.
 func signedOut(err error, fromCookie bool) bool {
 	if fromCookie && errors.Is(err, sessiontoken.ErrNotOurs) {
 		return true

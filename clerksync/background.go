@@ -20,8 +20,8 @@ const (
 
 // background runs work that does not end with the request that caused it: lookups that
 // several requests wait for, refreshes behind a visit, and fetches of the key set. Every
-// piece of it is bounded in time, turns a panic of the app's code into an error, and is
-// waited for by Close.
+// piece of it is bounded in time and survives a panic of the app's code. Close waits for what
+// began before it.
 //
 // The work does not hold the request's context. Some frameworks use a request again for
 // the next client, so its values must not be read after the handler has returned; and a

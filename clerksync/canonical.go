@@ -125,8 +125,8 @@ func canonicalExtra(u *User) (map[string]any, error) {
 	return c, nil
 }
 
-// Errors about nested values do not quote them, and see shownName for the names: users may have
-// written both, and errors are logged.
+// Errors do not quote nested values, and show names only through shownName: users may have written
+// both, and errors are logged.
 var (
 	errFieldName = errors.New(`not a field name: it must be UTF-8, not empty, and without "$", "." and NUL`)
 	errSameName  = errors.New("a nested map with two names that differ only in bytes that are not UTF-8")
@@ -148,7 +148,7 @@ func shownName(name string) string {
 }
 
 // isLoggable reports whether a name of Extra may be logged. A Map that copies metadata takes
-// the names from users, so one that an address or a person's text could be may not.
+// names from users, so a name that could be an address or personal text may not be logged.
 func isLoggable(name string) bool {
 	const harmless = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.$"
 	return len(name) <= 64 && strings.Trim(name, harmless) == ""

@@ -104,16 +104,16 @@ type Config struct {
 	// Defaults to every session of the SecretKey's Clerk instance.
 	Auth AuthConfig
 
-	// OnCreate is called once for each new user, on whichever path the record was made: by an
-	// event, a visit, a Sync, an Apply or a Reconcile. It is for a welcome mail, or a default
-	// workspace. Users who signed up before Jobs.NewFor are not new, and nor are those whose
-	// record the app had before.
+	// OnCreate is called for each new user, on whichever path the record was made: by an event,
+	// a visit, a Sync, an Apply or a Reconcile. It is for a welcome mail, or a default workspace.
+	// Users who signed up more than Jobs.NewFor ago are not new, nor are those whose record the
+	// app had before.
 	//
-	// It is called at least once, until it returns nil or an error of [Discard]: at once, in
-	// the background, by the process that made the record, and later by visits and by
-	// [Syncer.RunJobs], which an app with OnCreate or OnDelete runs. So it can be called twice
-	// if a process dies; [Job].Key tells. Its context ends after Jobs.Lease. A panic is an
-	// error. The user is a copy of the record as it was read before the attempt, and
+	// It is called until it returns nil or an error of [Discard], or has failed Jobs.MaxAttempts
+	// times: at once, in the background, by the process that made the record, and later by visits
+	// and by [Syncer.RunJobs], which an app with OnCreate or OnDelete runs. If a process dies, it
+	// can be called again after a success: [Job].Key is the same each time. Its context ends after
+	// Jobs.Lease. A panic is an error. The user is a copy of the record as it was read before the attempt, and
 	// [RecordFromContext] has the Store's Record.
 	//
 	// The log has the error's type, not its text, which may quote an address; Observe gets

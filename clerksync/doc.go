@@ -36,10 +36,10 @@
 // For gin, echo and other routers without an http.Handler, use [Syncer.Check] and [CheckRole].
 // [Config].OnCreate is called once for each new user.
 //
-// To test an app, use package fakeclerk, a Clerk in the test's
-// process, and package memstore, a Store in memory. A handler's unit test needs only
-// [ContextWithUser]. [Config] lists everything that can be changed, [WriteProblem] what
-// clients see, [Observation] what metrics and spans can be made of.
+// To test an app, use package fakeclerk, a Clerk in the test's process, and package memstore, a
+// Store in memory. A handler's unit test needs only [ContextWithUser]. [Config] lists everything
+// that can be changed, the constants Code… what clients see, and [Observation] what metrics and
+// spans can be made of.
 //
 // # What the promise assumes
 //
@@ -67,8 +67,8 @@
 // # For Store authors
 //
 // Implement [Store] and, if the database can, [BatchStore], [RestoreStore] and [JobStore]; for
-// collections that apps had before, [LegacyStore] and [AdoptStore]. Decide with [Decide], write what
-// [User.ClerkFields] yields, leave what [User].Omit names, and begin each Upsert with
+// collections that apps had before, [LegacyStore] and [AdoptStore]. Decide with [Decide], write
+// what [User.ClerkFields] yields, leave what [User].Omit names, and begin each Upsert with
 // [User.Canonical]. Report what is in the way with [ConflictError], a record that the database
 // never takes with [ErrRejected], and a partly written batch with [BatchError]. The Store must
 // keep what it has acknowledged, change a record atomically, and read its latest state.

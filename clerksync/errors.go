@@ -114,8 +114,8 @@ func (e *ConflictError) Error() string {
 func (e *ConflictError) Unwrap() error { return e.Err }
 
 // ofIndex reports whether a unique index is in the way, so that the user could be written
-// without the field, or after another user has given the value up. In the way of an adoption
-// there is a record of the app's: Clerk cannot say whose it is.
+// without the field, or after another user has given the value up. In a conflict about an adoption, a
+// record of the app's is in the way: Clerk cannot say whose it is.
 func (e *ConflictError) ofIndex() bool {
 	var adopting interface{ ConflictText() string }
 	return e.Type == "" && !errors.Is(e.Err, ErrUnlinked) && !errors.As(e.Err, &adopting)

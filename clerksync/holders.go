@@ -20,19 +20,19 @@ import (
 // Values that move between users
 //
 // Under a unique index on the e-mail address (or another field of Clerk's), a record can hold
-// a value that its user no longer has: the two exchanged addresses, or the holder was deleted
-// and the event is lost. Then the user who has the value now, the writer, cannot be written.
-// A handover asks Clerk for both in one call, and goes on with these answers:
+// a value that its user no longer has: two users exchanged addresses, or the holder was deleted
+// and the event was lost. Then the user who has the value now, the writer, cannot be written.
+// A handover asks Clerk about both in one call, and then does the following. A fault in one
+// field does not keep another field from its user.
 //
-// Each field goes its own way: what is wrong with one does not keep another from its user.
-//
-//  1. The holder loses the value, if Clerk has the writer with it, and has no holder or one
-//     with another value. If the field of either could not be mapped, the value stays. A holder that Clerk has is written as Clerk has it, without the
-//     value and a millisecond older, so that Decide guards the write and the holder's own
-//     version repairs it. One that Clerk does not have loses only the field: a handover never
-//     deletes.
+//  1. The holder loses the value if Clerk has the writer with it, and either does not have the
+//     holder, or has the holder with another value. If the field could not be mapped for one of
+//     them, the value stays. A holder that Clerk has is written as Clerk has it, but without the
+//     value and one millisecond older: so Decide guards the write, and the holder's own version
+//     repairs it. A holder that Clerk does not have loses only the field, because a handover
+//     never deletes.
 //  2. The writer is written.
-//  3. The holder is written whole. Its new value may have a holder in turn.
+//  3. The holder is written whole. Another record may hold its new value in turn.
 //
 // A process that dies in between leaves records that the next sync of each repairs.
 
@@ -144,7 +144,7 @@ func (h *handover) upsert(ctx context.Context, u *User) (Result, error) {
 }
 
 // tryOne is settle for one of several users who share the answers of Clerk and the log of what
-// was written. The error is nil if only conflicts remain, or nothing.
+// was written. The error is nil if the write succeeded, or only conflicts remain.
 func (h *handover) tryOne(ctx context.Context, u *User, conflict *ConflictError) (writing, error) {
 	if outcome, done := h.written[u.ClerkID]; done {
 		return writing{res: Result{Outcome: outcome}, user: u}, nil
@@ -244,8 +244,8 @@ func (h *handover) releaseKnown(ctx context.Context, field string, holder *User)
 }
 
 // releaseUnknown removes the value from the record of a user that Clerk does not have, and
-// changes nothing else: the record may be a deletion's whose event is lost. What clerksync has
-// never written stays.
+// changes nothing else: the event of the user's deletion may be lost. A record that clerksync has
+// never written stays as it is.
 func (h *handover) releaseUnknown(ctx context.Context, field string, value any, id string) error {
 	stored, err := h.store.User(ctx, id)
 	if failed, ok := withFailure(stored, err); ok {
@@ -276,8 +276,8 @@ func (h *handover) releaseUnknown(ctx context.Context, field string, value any, 
 	return err
 }
 
-// learn makes sure that it is known what Clerk has of a writer and of the holders in its
-// conflicts. It asks for all of them in one call.
+// learn asks Clerk in one call about a writer and the holders in its conflicts, unless all are
+// known. It returns false if Clerk did not answer.
 func (h *handover) learn(ctx context.Context, writer string, conflicts []*ConflictError) bool {
 	ids := []string{writer}
 	for _, conflict := range conflicts {

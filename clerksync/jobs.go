@@ -8,9 +8,9 @@ import (
 
 // Jobs: once per user
 //
-// A job is a call of OnCreate or OnDelete that a record owes. It is owed by the write that
-// creates or deletes the record (JobStore), so it is neither lost nor owed twice, whichever path
-// that write came by. It is carried out at least once:
+// A job is a call of OnCreate or OnDelete that is still to be made: the record owes it. The write
+// that creates or deletes the record also notes the job in it (JobStore). So no crash loses a job,
+// and no record owes the same one twice. A job is carried out at least once:
 //
 //  1. Read the record, and decide (nextStep).
 //  2. Claim the job: a write that is guarded on the state as read counts the attempt and leaves
@@ -18,10 +18,10 @@ import (
 //  3. Call the function, with a context that ends with the lease.
 //  4. Write the end, guarded on the token (afterAttempt).
 //
-// A process that dies in between leaves a job that is due again a minute after its lease. So the
-// function runs twice for one job only if a process dies after the effect and before step 4, if
-// step 4 cannot be written, or if the function outlives its context. Job.Key lets the receiver
-// tell.
+// A process that dies in between leaves a job that is due again a minute after its lease. Apart from
+// retries after an error, the function runs twice for one job only if a process dies after the
+// effect and before step 4, if step 4 cannot be written, or if the function outlives its context.
+// The receiver can recognize the second call by Job.Key.
 //
 // Who attempts a job: the process that owed it, at once and in the background; a visit's
 // lookup that comes upon it; RunJobs and DrainJobs, which look for what is due. See
@@ -123,9 +123,9 @@ func jobKey(u *User, kind JobKind) string {
 	return u.ClerkID + "/create"
 }
 
-// Discard returns an error that ends the job for good if OnCreate or OnDelete returns it. The job is
-// not attempted again, and does not count as failed. Use it if trying again will not help, as with an
-// address that does not exist. errors.Is finds err in it. If err is nil, so is the result.
+// Discard returns an error that ends the job for good if OnCreate or OnDelete returns it. The job
+// is not attempted again, and does not count as failed. Use it if trying again will not help, as
+// with an address that does not exist. errors.Is finds err in it. If err is nil, so is the result.
 func Discard(err error) error {
 	if err == nil {
 		return nil

@@ -54,7 +54,7 @@ type jobRunner struct {
 	workers  int                      // in the background
 	queue    []queuedJob              // those that wait for a worker
 	flights  map[jobRef]chan struct{} // of the background's jobs; closed when the attempt has ended
-	prepared map[JobKind]time.Time    // when the Store was to be prepared; zero: it is
+	prepared map[JobKind]time.Time    // when PrepareJobs was last tried; zero if it succeeded
 }
 
 // jobPace says in which order jobs run. The world of storetest/world, in which one thing happens at
@@ -253,15 +253,14 @@ func (s *Syncer) logJobs(ctx context.Context, kind JobKind, message string, err 
 type attempted int
 
 const (
-	jobLeft  attempted = iota // it has not changed since it was listed, and could not be claimed
+	jobLeft  attempted = iota // nothing was done: it cannot be claimed, another process was faster, or the Store failed
 	jobTaken                  // another process has claimed or ended it since it was listed
 	jobEnded                  // without a call of the function
 	jobRun                    // the function was called
 )
 
-// attemptJob reads a record, and does what is to be done about its job: see jobs.go. ctx is the
-// function's, and of the writes. The error is a failure of the Store's before the function was
-// called.
+// attemptJob reads a record and takes the next step of its job; see jobs.go. ctx is for the
+// function and the writes. The error is a failure of the Store before the function was called.
 func (s *Syncer) attemptJob(ctx context.Context, listed JobEntry) (attempted, error) {
 	start := s.clock.Now()
 	var u *User
@@ -350,9 +349,9 @@ func (a *jobAttempt) make(ctx context.Context) (attempted, error) {
 	return jobRun, nil
 }
 
-// call calls the function. Its context ends Lease after the claim, so that it is over when others
-// may claim the job. If the lease is over already, because the process or the Store stood still, the
-// function is not called. givenUp says that the process did not wait for it any longer.
+// call calls the function. Its context ends Lease after the record was read, so that it is over when
+// others may claim the job. If the lease is over already, because the process or the Store stood
+// still, the function is not called. givenUp says that the process did not wait for it any longer.
 func (a *jobAttempt) call(ctx context.Context, claimed JobState) (givenUp bool, err error) {
 	s := a.syncer
 	left := a.now.Add(s.cfg.Jobs.Lease).Sub(s.clock.Now())

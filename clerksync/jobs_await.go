@@ -12,8 +12,8 @@ import (
 
 // Visits and create jobs
 //
-// A visit's lookup that comes upon a create job that may be claimed has it attempted in the
-// background. That costs the visit nothing, and no read: the record has the state of its jobs.
+// A lookup that finds a create job that can be claimed starts it in the background. That does not
+// delay the visit, and needs no further read: the record has the state of its jobs.
 //
 // With Await, the lookup waits until the job has succeeded, or was discarded, and the visit gets
 // the record as it is then. An attempt of this process is waited for; one of another process is
@@ -39,8 +39,8 @@ func (s *Syncer) awaited(u *User) bool {
 	return s.cfg.Jobs.Await && s.cfg.OnCreate != nil && u.Jobs.Of(JobCreate).unfinished() && !barred(u)
 }
 
-// tryCreateJob has the create job of a record that a lookup has read attempted, if it may be.
-// owed says that the lookup has made the record.
+// tryCreateJob starts the create job of u in the background, if it can be claimed or has to be
+// ended as failed. owed says that the lookup that found u has created it.
 func (s *Syncer) tryCreateJob(ctx context.Context, u *User, owed bool) {
 	if s.cfg.OnCreate == nil || u.Jobs == nil || barred(u) {
 		return
@@ -82,8 +82,8 @@ func (s *Syncer) afterLookup(ctx context.Context, f found) (found, error) {
 	return f, nil
 }
 
-// createAttempt returns the attempt of a create job to wait for; nil if it is another process's.
-// The error says that there is none.
+// createAttempt returns the attempt of a create job to wait for; nil if it is another process's, or
+// this one has no room for it. The error says that there is none.
 func (s *Syncer) createAttempt(ctx context.Context, f found) (<-chan struct{}, error) {
 	ref, now := jobRef{f.user.ClerkID, JobCreate}, s.clock.Now()
 	switch nextStep(f.user, JobCreate, now, s.cfg.Jobs.MaxAttempts) {

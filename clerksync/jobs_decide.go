@@ -15,13 +15,13 @@ const (
 	// firstRetry is how long a job waits at most after its first failed attempt. The bound
 	// doubles with each attempt.
 	firstRetry = 10 * time.Second
-	// maxRetry bounds the wait. Twenty attempts take half a day.
+	// maxRetry bounds the wait. The waits between twenty attempts add up to 6 to 11 hours.
 	maxRetry = time.Hour
 )
 
-// createDue returns the [User].CreateDue for a user: when the job is due if an Upsert creates
-// the record, zero if it owes none. A user who signed up more than newFor ago, or at an unknown time,
-// is not new.
+// createDue returns the [User].CreateDue for a user: when the job is due if an Upsert creates the
+// record, zero if it owes none. A user who signed up more than newFor ago, or at an unknown time, is
+// not new.
 func createDue(u *User, newFor time.Duration, now time.Time) time.Time {
 	if u.ClerkCreatedAt.IsZero() || now.Sub(u.ClerkCreatedAt) > newFor {
 		return time.Time{}
@@ -43,7 +43,7 @@ const (
 	stepWait                 // it is not due, it is running, or it waits for another job
 	stepClaim                // it may be attempted
 	stepFail                 // its last attempt did not end
-	stepDrop                 // remove it: the user was deleted before OnCreate ran, or restored before OnDelete did
+	stepDrop                 // remove it: the user is deleted, or the deletion was taken back
 )
 
 // nextStep decides what to do about a job of the record u.
@@ -102,7 +102,7 @@ const (
 	JobRetried   JobOutcome = "retried"   // the attempt failed, and the job is due again later
 	JobFailed    JobOutcome = "failed"    // the last attempt failed, or did not end within its lease
 	JobDiscarded JobOutcome = "discarded" // the function returned an error of Discard
-	JobDropped   JobOutcome = "dropped"   // removed without an attempt: the user was deleted before OnCreate ran, or restored before OnDelete did
+	JobDropped   JobOutcome = "dropped"   // no longer wanted: the user is deleted, or the deletion was taken back
 	JobLost      JobOutcome = "lost"      // the end could not be written; the job may be attempted once more
 )
 

@@ -13,9 +13,9 @@ import (
 const (
 	// maxDueRead is how many due jobs of a kind are read at a time.
 	maxDueRead = 500
-	// maxTaken is after how many jobs that other processes have taken a list is read anew. Each
-	// of them has cost a read. If three processes work off one list, each runs about 70 jobs of
-	// it by then.
+	// maxTaken is how many jobs of a list other processes may have taken before a new list is
+	// read: each of them costs a read. If three processes work on one list, each has run about
+	// 70 of its jobs by then.
 	maxTaken = 2 * maxJobs
 	// lookAgainAfter is how long RunJobs waits at most after it found nothing to do, and half
 	// of it at least.
@@ -30,8 +30,8 @@ const (
 //
 // When ctx ends, RunJobs begins no further job, waits up to ten seconds for those that are
 // running, ends their contexts, and returns nil: that was asked for. It also returns when the
-// Syncer is closed. If the Store fails, it logs that and goes on. Jobs of at most 500 users are in
-// memory at a time.
+// Syncer is closed. If the Store fails, it logs that and goes on. At most 500 jobs of each kind are
+// in memory at a time.
 func (s *Syncer) RunJobs(ctx context.Context) error {
 	for ctx.Err() == nil && !s.jobs.isClosed() {
 		if _, err := s.DrainJobs(ctx); err != nil && ctx.Err() == nil {

@@ -174,8 +174,8 @@ func undatedBan(u *User) *User {
 	return ban
 }
 
-// staleBan is the undatedBan of a user without a version for whom an Upsert had this Outcome: the
-// record has a version, so the Upsert did not write the ban. It is nil if nothing is missing.
+// staleBan returns the ban that is still to be written after an Upsert of u: u has no version and the
+// record has one, so the Upsert was Stale. It returns nil if nothing is missing.
 func staleBan(u *User, outcome Outcome) *User {
 	if outcome != Stale || !u.ClerkUpdatedAt.IsZero() {
 		return nil
@@ -183,8 +183,8 @@ func staleBan(u *User, outcome Outcome) *User {
 	return undatedBan(u)
 }
 
-// omitUnstorable takes those values out of u's Extra that no Store can keep, and has u's Omit
-// name them.
+// omitUnstorable removes from u's Extra the values that no Store can keep, and adds their names to
+// u's Omit.
 func omitUnstorable(u *User) {
 	extra := u.Extra
 	u.Extra = make(map[string]any, len(extra))

@@ -20,10 +20,11 @@ import (
 // refreshed in the background. One that Clerk has never confirmed, because the app made it,
 // is read from Clerk first.
 //
-// A user who could not be created gets the same answer for ten seconds (a "user_unknown"
-// with a token less than ten seconds old: for one second), and Clerk is not asked again
-// before. An event for the user ends that, and Forget does. After a 429 of Clerk's, visits
-// and refreshes do not ask Clerk until its Retry-After has passed, at most a minute.
+// If Clerk does not have the user, or the record cannot be created for a lasting reason, the
+// user gets the same answer for ten seconds (a "user_unknown" with a token less than ten seconds
+// old: for one second), and Clerk is not asked again before. An event for the user, a Reconcile
+// or Forget ends that. After a 429 of Clerk's, visits and refreshes do not ask Clerk until its
+// Retry-After has passed, at most a minute.
 //
 // If a request is refused, next is not called, and the client gets an
 // application/problem+json answer with one of these codes, or what ErrorHandler makes of

@@ -46,7 +46,8 @@ type Observation struct {
 type JobObservation struct {
 	// Kind is which of the user's jobs it is.
 	Kind JobKind
-	// Attempt is the number of the attempt, from 1; of the last one if this was none.
+	// Attempt is the number of the attempt, from 1. If the job ended without one, it is the number of
+	// the last attempt, or 0 if there was none.
 	Attempt int
 	// Outcome is what became of it. If it is [JobSucceeded] or [JobDropped], the
 	// Observation has no Err.
@@ -58,7 +59,7 @@ type Op string
 
 // The operations. Observe is told of all but OpClerk, Start of those marked with *.
 const (
-	OpVisit     Op = "visit"     // * Syncer.User and the middlewares on it, refused requests included, also by Authenticate
+	OpVisit     Op = "visit"     // * a visit, or a request that is refused before it
 	OpSync      Op = "sync"      // * Syncer.Sync
 	OpRefresh   Op = "refresh"   // * a re-read from Clerk in the background
 	OpWebhook   Op = "webhook"   // * a delivery, refused or not, OnEvent included; a Syncer.Apply of the app's

@@ -242,8 +242,8 @@ func (r *reconcileRun) keep(c *comparison) {
 		r.inConflict[one.user.ClerkID] = one.conflict
 	}
 	for _, one := range c.refused {
-		// Further fields of a user in conflict are refused too. Clerk is asked about one that it
-		// can tell about.
+		// Other fields of a user in conflict may be refused too. Keep a conflict whose Holder is a
+		// Clerk id: a handover can ask Clerk about that one.
 		first, counted := r.inConflict[one.user.ClerkID]
 		switch {
 		case counted && !clerkapi.ValidUserID(first.Holder):

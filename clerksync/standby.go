@@ -88,11 +88,11 @@ func (w *upserted) onlyBar(cached *User) *User {
 	return nil
 }
 
-// unwritten is standby for an Upsert that failed. If trying again may help, the outage may last:
-// what Clerk said about a ban counts all the same, if it is later than what is known. If nothing
-// is known, the ban may have ended long ago, so it counts only if the user would be let in. It
-// bars while the Store can be read too, until that shows a later state, or a re-read finds that
-// the ban is lifted; see banIsDue.
+// unwritten is standby for an Upsert that failed. After a transient error, what Clerk said about a
+// ban counts although it could not be written, unless a later state is known. If no record is
+// cached, the ban may have ended long ago, so it counts only with FailOpen, which would let the
+// user in. The ban also bars while the Store can be read, until the Store shows a later state, or
+// a re-read finds the ban lifted; see banIsDue.
 func (w *upserted) unwritten(cached *User) *User {
 	switch {
 	case permanent(w.err), w.offered.omits("banned"), w.isOvertaken(cached, nil):

@@ -48,7 +48,7 @@ type Store interface {
 	//
 	// u's ID, CreatedAt, UpdatedAt, IsActive, DeletedAt, Jobs and Partial have no effect. The
 	// error is a [*ConflictError] if one of the app's unique indexes is in the way, and
-	// matches [ErrRejected] if the Store never takes such a record, whoever else has one.
+	// matches [ErrRejected] if the Store never takes such a record, whatever other records hold.
 	//
 	// If u has Omit, Upsert does not create a record: if there is none, the error matches
 	// [ErrNotFound]. The fields that Omit names stay, and so does what the record has in

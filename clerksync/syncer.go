@@ -101,9 +101,8 @@ func (s *Syncer) Sync(ctx context.Context, clerkID string) (Result, error) {
 }
 
 // Forget drops the user's record from this process's cache, and what it remembers of a
-// creation that failed. Call it after the app has
-// changed the record in the database, so that the next visit sees the change. Other
-// processes see it after their CacheTTL.
+// creation that failed. Call it after the app has changed the record in the database, so that the
+// next visit sees the change. Other processes see it after their CacheTTL.
 func (s *Syncer) Forget(clerkID string) {
 	s.rereads.recordKnown(clerkID)
 	s.invalidate(clerkID, func(cached *User, _ uint64) *User { return standbyAfterForget(cached) })

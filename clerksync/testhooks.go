@@ -8,7 +8,8 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync/internal/sessiontoken"
 )
 
-// storetest/world sets an unexported clock, orders and waits for background work, and tells whose it is.
+// These hooks let storetest/world set the clock, and order background work, wait for it, and tell
+// which request caused it.
 func init() {
 	clock.Set = func(config any, c clock.Clock) { config.(*Config).clock = c }
 	clock.Carry = func(syncer any, keep func(context.Context) context.Context) {

@@ -68,8 +68,8 @@ func newVerifier(cfg WebhookConfig) (v *Verifier, faults []error) {
 	return v, faults
 }
 
-// Verify returns the event of a delivery, if it is signed with one of the secrets, lately
-// enough, and of the right instance. header and body are the delivery's own: the body as it
+// Verify returns the event of a delivery, if it is signed with one of the secrets, recently
+// enough, and from the right instance. header and body are the delivery's own: the body as it
 // came, byte for byte, and headers in any case, such as those that an API gateway hands on in
 // lower case. Neither is kept or changed.
 //
@@ -79,8 +79,8 @@ func newVerifier(cfg WebhookConfig) (v *Verifier, faults []error) {
 // delivering it again will not help, [ErrInvalidEvent]. A body larger than MaxBodyBytes has
 // the code [CodeBodyTooLarge].
 //
-// A delivery can be replayed for Tolerance, and Svix delivers some events twice: Event.ID
-// tells. Applying an event twice does no harm.
+// A delivery can be replayed for Tolerance, and Svix delivers some events twice: Event.ID is the
+// same each time. Applying an event twice does no harm.
 func (v *Verifier) Verify(header http.Header, body []byte) (Event, error) {
 	header = withCanonicalNames(header)
 	e, err := v.verify(header, body, v.now())
@@ -104,7 +104,7 @@ func withCanonicalNames(header http.Header) http.Header {
 	return renamed
 }
 
-// verify returns beside an error what is known of the event. Nothing is, not even its ID,
+// verify also returns what is known of the event beside an error: nothing, not even its ID,
 // unless the signature is right.
 func (v *Verifier) verify(header http.Header, body []byte, now time.Time) (Event, error) {
 	if int64(len(body)) > v.maxBytes {
@@ -134,7 +134,7 @@ func (v *Verifier) checkInstance(e Event) error {
 		return nil
 	}
 	return fmt.Errorf("%w: the event is from %s, and WebhookConfig.InstanceID is %s: each instance has its own endpoint and secret. As for the id, %s",
-		ErrWrongInstance, cmp.Or(plainName(e.InstanceID), "none that it names"), v.instanceID, setting.InstanceIDPlace)
+		ErrWrongInstance, cmp.Or(plainName(e.InstanceID), "an unknown instance"), v.instanceID, setting.InstanceIDPlace)
 }
 
 // checkOf names the check that a delivery did not pass; "" if its code says enough.

@@ -30,8 +30,8 @@ import (
 //   - A record that Clerk has never confirmed (the app made it) counts as none, unless the
 //     app has suspended its user.
 //   - If neither the Store nor Clerk has the user, the request is refused, and Clerk is
-//     not asked again for ten seconds. Other failures to create the record are remembered
-//     too, and after a 429 Clerk is left alone for as long as it asked (visit_create.go).
+//     not asked again for ten seconds. Other lasting failures to create the record are
+//     remembered too, and after a 429 Clerk is left alone for as long as it asked (visit_create.go).
 //   - A record that Clerk last confirmed more than RefreshAfter ago (a day, if the token
 //     matches it) is served at once and refreshed in the background (visit_reread.go).
 //   - With Config.Jobs.Await, a user whose OnCreate has not succeeded waits for it, and gets
@@ -45,17 +45,19 @@ import (
 // whose token is newer than the cached record joins only a lookup for the same token
 // version. Between processes, the Store decides: all their Upserts end in one record.
 //
-// An event, a Sync, a Reconcile or a Forget invalidates: it increases the user's
-// generation in the cache, and from then on nothing is cached that was read before
-// (visit_cache.go). A visit that waited for such a read looks again, once: what the second
-// lookup read, it read after the visit had come, and that is good enough, unless the process
-// has learned meanwhile that the user is deleted or suspended; from then on nothing earlier
-// is served. A load ends the other loads too if it finds the user newly
-// barred, or no longer barred, or if it did not run in the user's one plain lookup. So the
-// versions that visits get do not go back: one that comes after another has ended gets the
-// same version or a later one. A lookup does not invalidate with its own write. If the
-// generation has not changed since the lookup began, its record is cached; otherwise its
-// write invalidates like any other.
+// An event, a Sync, a Reconcile or a Forget invalidates: it increases the user's generation
+// in the cache, and nothing that was read before is cached afterwards (visit_cache.go). A
+// visit that waited for such a read looks again, once. The second lookup reads the record
+// after the visit came, so its answer may be served. But if this process has learned
+// meanwhile that the user is deleted or suspended, the visit looks once more. After such an
+// answer, nothing earlier is served.
+//
+// A load also ends the user's other loads if it finds the user newly barred or no longer
+// barred, or if it did not run in the user's one plain lookup. So the versions that visits
+// get do not go back: a visit that comes after another has ended gets the same version or a
+// later one. A lookup's own write does not invalidate. If the generation has not changed
+// since the lookup began, its record is cached; otherwise its write invalidates like any
+// other.
 
 // User returns the record of a signed-in user: from this process's cache, else from the
 // Store, else from Clerk, which creates the record. It is the request path without HTTP,
@@ -69,8 +71,8 @@ import (
 // if Clerk does not have the user; [ErrUnavailable] if Clerk or the Store failed and
 // nothing is known about the user (with [FailOpen] the result is a Partial User instead);
 // [*ConflictError]; [ErrRejected]; a [*Problem] with the code "mapping_failed",
-// "record_failed" or "job_pending". If ctx ends first and no record is on standby, the error matches [ErrUnavailable] and ctx's cause,
-// with either [FailurePolicy].
+// "record_failed" or "job_pending". If ctx ends first and no record is on standby, the error
+// matches [ErrUnavailable] and ctx's cause, with either [FailurePolicy].
 func (s *Syncer) User(ctx context.Context, clerkID string) (*User, error) {
 	u, err := s.visit(ctx, clerkID, visitToken{})
 	return handedOut(u), err
@@ -106,8 +108,8 @@ type found struct {
 	span    spanEnd // of a visit that the cache did not answer
 }
 
-// visit is User for a visitor with a session token. The record
-// is shared: callers may not modify it.
+// visit is User for a visitor with a session token. The record is shared: callers may not
+// modify it.
 func (s *Syncer) visit(ctx context.Context, id string, token visitToken) (*User, error) {
 	now := s.clock.Now()
 	token.version = token.version.Usable(now)

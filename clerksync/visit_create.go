@@ -13,16 +13,16 @@ import (
 
 // A user without a record that may be served
 //
-// Such a user is read from Clerk before the handler runs: one who has no record, or one whose
-// record Clerk has never confirmed (unconfirmed), because the app made it. Until Clerk has
-// spoken, a record of the second kind is good only to refuse: isActive: false.
+// Such a user is read from Clerk before the handler runs. Either there is no record, or Clerk has
+// never confirmed it, because the app made it (unconfirmed). Until Clerk confirms it, such a record
+// can only keep its user out: isActive: false.
 //
-// If that fails, each request would ask Clerk again. So a failure that trying again would not
-// change is remembered for a moment (lasts), unless an event for the user, a Reconcile or a
-// Forget takes it back before. What Clerk said is remembered too if the record stays unconfirmed
-// all the same. And after a 429 the whole process leaves Clerk alone for as long as
-// Clerk asked: its limit is for the instance, not for a user. Events and Syncs still go
-// through.
+// A failure that trying again would not change is remembered for a moment (lasts), because
+// otherwise each request would ask Clerk again. An event for the user, a Reconcile or a Forget ends
+// that earlier. If Clerk has answered and the record still stays unconfirmed, the answer is
+// remembered too (confirmation). After a 429, the visits and refreshes of this process do not ask
+// Clerk for as long as it asked: the limit is for the instance, not for a user. Events and Syncs
+// still go through.
 
 const (
 	// failureFor is how long requests of a user who could not be created, or whom Clerk does

@@ -90,7 +90,7 @@ type reread struct {
 	at        time.Time    // when Clerk was last asked, or a visit reserved to ask
 	failed    failed       // why the user could not be created
 	confirmed confirmation // of a record that stays unconfirmed
-	settled   bool         // a re-read for a ban was due, and could not confirm it: serve the cached record meanwhile
+	settled   bool         // a due re-read for a ban was tried: the cached record may be served
 
 	token   time.Time // the latest token version that caused a re-read
 	version int64     // the version of the record that this re-read returned

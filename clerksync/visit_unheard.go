@@ -7,9 +7,9 @@ import (
 	"sync"
 )
 
-// A lookup goes on if the visits that wait for it leave. A visit that hears of its failure
-// leaves the trace; if none does, the lookup itself must, or a user who never gets in would
-// not show anywhere.
+// A lookup goes on after the visits that wait for it have left. A visit that gets its failure logs
+// and observes it. If no visit gets it, the lookup logs it itself: otherwise nothing would show
+// that a user never gets in.
 
 // audiences are the visits that wait for lookups, by user. It is safe for concurrent use.
 type audiences struct {
@@ -63,7 +63,7 @@ func (a *audiences) ended(id string, failure error) (unheard error) {
 	return nil
 }
 
-// logUnheard leaves the trace of a lookup's failure (nil: none) that no visit has heard of.
+// logUnheard logs a lookup's failure (nil: none) that no visit has got.
 func (s *Syncer) logUnheard(ctx context.Context, id string, failure error) {
 	if failure == nil {
 		return

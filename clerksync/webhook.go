@@ -246,7 +246,7 @@ func explainUnsigned(err error, r *http.Request, read int) error {
 	}
 	switch announced := r.ContentLength; {
 	case read == 0 && announced == 0:
-		return unsigned(checkBodyLength, "the body is empty, and no event of Clerk's is")
+		return unsigned(checkBodyLength, "the body is empty; an event of Clerk's never is")
 	case read == 0:
 		return unsigned(checkBodyConsumed, "nothing is left of the body: a middleware has read it. Mount the webhook outside of that middleware")
 	case announced >= 0 && announced != int64(read):

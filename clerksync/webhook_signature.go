@@ -16,7 +16,7 @@ import (
 )
 
 // signatureVerifier checks that a delivery is signed with one of the endpoint's secrets, and
-// was signed lately.
+// was signed recently.
 type signatureVerifier struct {
 	secrets   []*svix.Webhook
 	tolerance time.Duration

@@ -17,15 +17,15 @@ import (
 // existing record out, because users can cause such problems themselves:
 //
 //   - A field that a unique index refuses is omitted. This write comes first, and never waits
-//     for Clerk. Then holders.go tries to make the way free for each such field.
+//     for Clerk. Then holders.go tries to free each such value.
 //   - A field that cannot be mapped is omitted (mapping.go). After RoleOf or Map failed,
 //     everything but the ban is, and the call still fails.
 //   - If the Store rejects the record for good, the ban is tried alone: the reason may be a
 //     value that the database does not take.
 //
 // [User].Omit is the means: such a write leaves a version that is one millisecond older, so
-// that the same user is written whole later. It creates no record: a first insert that cannot
-// happen is an error.
+// that the same user is written whole later. Such a write creates no record: if there is none, the
+// call fails.
 
 // upsertFunc is Store.Upsert, or Syncer.upsert, which also invalidates.
 type upsertFunc func(context.Context, *User) (Result, error)
@@ -39,8 +39,8 @@ type writing struct {
 }
 
 // write offers to the Store what Clerk said about a user. If the Outcome is not zero,
-// something was written or nothing had to be, also beside an error: then RoleOf or Map failed,
-// or the Store refused all but the ban.
+// the record was written, or nothing had to be written. Beside an error, that means that RoleOf or
+// Map failed, or that the Store rejected everything but the ban.
 func (s *Syncer) write(ctx context.Context, m mapped, upsert upsertFunc) (Result, error) {
 	if m.user == nil {
 		return Result{}, m.err

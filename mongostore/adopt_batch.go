@@ -41,8 +41,8 @@ func (found *sighting) complete(items []*item) (known, others []*item) {
 	return known, others
 }
 
-// refuseUntrusted sets the error of those items whose record is not trusted, and otherwise as it
-// was read. It returns the other items.
+// refuseUntrusted sets the error of those items whose record is not trusted and has not changed since
+// it was read. It returns the other items.
 func (b *batch) refuseUntrusted(ctx context.Context, items []*item) (others []*item) {
 	var suspects []*record
 	for _, it := range items {
@@ -64,8 +64,8 @@ func (b *batch) refuseUntrusted(ctx context.Context, items []*item) (others []*i
 	return others
 }
 
-// untrusted returns those of records, found by their addresses, that are not trusted, and
-// otherwise as they were read.
+// untrusted returns those of records, found by their addresses, that are not trusted and have not
+// changed since they were read.
 func (a *adopter) untrusted(ctx context.Context, s *Store, op string, records []*record) (map[*record]bool, error) {
 	if len(records) == 0 || a.trusted == nil {
 		return nil, nil

@@ -73,9 +73,9 @@ func (s *Store) denseFault(ix index, indexes []index) error {
 		oneIndexPerKey, s.swap(ix, replacement), mongooseClerkID(replacement))
 }
 
-// isSparse reports whether an index that the server does not list as sparse is so all the same.
-// FerretDB 1 lists none. An index of this name exists, so the command makes none: a server that
-// sees a difference says so.
+// isSparse reports whether an index is sparse although the server does not list it so, as FerretDB 1
+// never does. It asks for the same index with sparse. The name is taken, so that makes none, and it
+// fails if the index is not sparse.
 func (s *Store) isSparse(ctx context.Context, ix index) (bool, error) {
 	elements, _ := without(ix.spec, "sparse").Elements()
 	sparse := bson.D{{Key: "sparse", Value: true}}
@@ -93,8 +93,8 @@ func (s *Store) isSparse(ctx context.Context, ix index) (bool, error) {
 }
 
 // refuseSharded refuses a collection that is sharded on clerkId: before MongoDB 7.1 an update
-// that gives a record its shard key must name the old one. Who may not read the cluster's
-// metadata is told by a write that matches nothing.
+// that gives a record its shard key must name the old one. If the user may not read the cluster's
+// metadata, a findAndModify that matches nothing shows it: mongos refuses one without the shard key.
 // https://www.mongodb.com/docs/manual/core/sharding-change-shard-key-value/
 func (s *Store) refuseSharded(ctx context.Context) error {
 	const op = "open: find out whether the collection is sharded"

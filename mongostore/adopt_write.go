@@ -143,8 +143,8 @@ func (up *upsert) adoptingUpdate(r *record, by string) bson.D {
 	return r.replaceParents(update, r.noDocument)
 }
 
-// mayAdopt reports whether the user may adopt a record. Then there is to be none inserted before
-// one was looked for.
+// mayAdopt reports whether the user may adopt a record. If so, no record is inserted before the
+// search for one to adopt.
 func (up *upsert) mayAdopt() bool { return up.store.adopt.applies(up.u) }
 
 // tryAdopting is try for a user who may adopt a record.

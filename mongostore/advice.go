@@ -59,7 +59,7 @@ var advices = map[int]advice{
 	codeIndexOptionsConflict:  {text: otherIndex},
 	codeIndexKeySpecsConflict: {text: otherIndex},
 
-	// What passes.
+	// Transient.
 	codeThrottled: {text: "the server limits the rate: raise its throughput (Azure Cosmos DB: request units)"},
 	91:            {text: newPrimary},
 	189:           {text: newPrimary},
@@ -78,7 +78,7 @@ var advices = map[int]advice{
 	285999133: {text: tooLarge, rejects: true},
 	302776349: {text: tooLarge, rejects: true},
 	17280:     {text: "a value is too long for one of the app's indexes", rejects: true},
-	171:       {text: "one of the app's indexes is on two lists of the record", rejects: true},
+	171:       {text: "one of the app's indexes is on two fields that are both arrays in the record", rejects: true},
 	16755:     {text: geoIndex, rejects: true},
 	16804:     {text: geoIndex, rejects: true},
 	17261:     {text: languageOverride, rejects: true},
@@ -94,12 +94,12 @@ const (
 	otherIndex         = "an index with the same name or keys and other options exists: compare getIndexes()"
 	newPrimary         = "the replica set has no primary at the moment"
 	tooLarge           = "the record is larger than the server takes, 16 MB on MongoDB: have Map add less"
-	geoIndex           = "one of the app's indexes is geospatial, and the record's value is no place on the map"
+	geoIndex           = "one of the app's indexes is geospatial, and the record's value is not a valid location"
 	languageOverride   = "the app's text index takes one of the record's fields for a language: give the index another language_override"
 )
 
-// adviceFor returns what the codes of err, or the driver's own check, mean to the app. The
-// parts are different ones.
+// adviceFor returns what the codes of err, or the driver's own check, mean to the app. No text is
+// repeated.
 func adviceFor(err error) (texts []string, rejects bool) {
 	for _, code := range codes(err) {
 		if a, ok := advices[code]; ok && !slices.Contains(texts, a.text) {
@@ -117,8 +117,8 @@ func adviceFor(err error) (texts []string, rejects bool) {
 	return texts, rejects
 }
 
-// errTooLarge replaces an error that MongoDB gives for many reasons if the record is in
-// fact too large.
+// errTooLarge is joined to the server's error if the record is in fact too large. MongoDB gives that
+// error for many reasons.
 var errTooLarge = errors.New("the record is too large")
 
 // Describe describes an error of the MongoDB driver for a log: its codes, and what to do

@@ -144,8 +144,8 @@ func (s *Store) callRecord(raw bson.Raw) (record any, err error) {
 	return s.recordOf(raw)
 }
 
-// withRecord returns the Result of an Upsert with the Record of its User. If there cannot be one,
-// the Result has no User: reading it says why.
+// withRecord returns the Result of an Upsert with the Record of its User. If the document
+// is not at hand, or Options.Record fails, the Result has no User, and the caller reads the record.
 func (up *upsert) withRecord(res clerksync.Result) clerksync.Result {
 	if up.store.recordOf == nil || res.User == nil {
 		return res

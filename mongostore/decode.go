@@ -85,9 +85,8 @@ func (r *record) decide(u *clerksync.User, now time.Time) clerksync.Outcome {
 // asRead returns the filter of a compare-and-set: it matches the record until another
 // writer changes a field that the decision depends on. updatedAt tells of a write of the
 // same version and the same evidence. It compares the stored values, because several of
-// them may decode to the same one. paths are those that the write is
-// about: if the record is not confirmed, what the app has there is part of the decision.
-// So it is if updatedAt is not stored.
+// them may decode to the same one. paths are those that the write is about: if clerksync has
+// never written the record, what the app has there is part of the decision.
 func (r *record) asRead(paths []string) bson.D {
 	filter := bson.D{{Key: "clerkId", Value: r.clerkID()}}
 	if filter[0].Value == "" { // an array that holds the id, or that has it in a document

@@ -30,8 +30,8 @@ func (s *Store) Deactivate(ctx context.Context, clerkID string, at time.Time) (c
 
 // DeactivateOwing implements [clerksync.JobStore]. If the user has a record, it takes one round
 // trip, also with [Options].EraseOnDelete: the record is erased when its job ends. If clerkJobs
-// in the record is something else than a document, or null, it takes three, and no job is owed.
-// For a user without a record it takes three, too.
+// in the record is not a document, it takes three, and unless it is null, no job is owed. For a
+// user without a record it takes three, too.
 func (s *Store) DeactivateOwing(
 	ctx context.Context, clerkID, externalID string, at, due time.Time,
 ) (clerksync.Result, clerksync.Owing, error) {
@@ -137,7 +137,8 @@ func (d *deactivation) tryOwing(ctx context.Context) (written bool, err error) {
 // owes reports whether the call is to owe a job.
 func (d *deactivation) owes() bool { return !d.job.Due.IsZero() }
 
-// erasesNow reports whether a deletion that owes a job, or not, erases the record.
+// erasesNow reports whether the deletion itself erases the record. If it owes a job, the end of the
+// job does.
 func (d *deactivation) erasesNow(owes bool) bool { return d.erase && !owes }
 
 // wrote notes that a record is marked deleted, and whether that owes a job.
@@ -188,7 +189,8 @@ func (d *deactivation) update(r *record) (update bson.D, erased []string, owes b
 	return update, erased, owes
 }
 
-// paths adds to erased the path of the job, if it is to be written to r and its parent with it.
+// paths adds the path of the job to erased, if the job is written together with its parent because
+// r has no document there.
 func (d *deactivation) paths(r *record, erased []string, owes bool) []string {
 	job := jobPath(clerksync.JobDelete, "")
 	if parent, _ := r.barrier(job); owes && parent != "" {
@@ -256,11 +258,11 @@ func erasure(r *record) []string {
 	return append(paths, r.lost(nobody)...)
 }
 
-// Restore implements [clerksync.RestoreStore], in one round trip. It takes a delete job back that
-// is not running by the Store's clock. The next Upsert brings
-// back what EraseOnDelete removed, or what the record gave up to another user with the
-// same e-mail address. It does not bring back role and location, which are the app's: a
-// tombstone of a user who never had a record has neither.
+// Restore implements [clerksync.RestoreStore], in one round trip. It takes back the delete job too.
+// While that is running, by the Store's clock, Restore changes nothing and reports false. The next
+// Upsert brings back what EraseOnDelete removed, or what the record gave up to another user with the
+// same e-mail address. It does not bring back role and location, which are the app's: a tombstone of
+// a user who never had a record has neither.
 //
 // If the answer is lost, the driver sends the write again. A server that does not
 // recognize the second one (DocumentDB on PostgreSQL) then makes Restore report false

@@ -30,7 +30,7 @@
 //	extraFields                                list of strings  the Store
 //	clerkJobs                                  document         the Store
 //	adoptedAt, adoptedBy                       date, string     the Store
-//	clerkInsert                                ObjectID         the Store, only if the _id is the Clerk id
+//	clerkInsert                                ObjectID         the Store, if adopted or the _id is the Clerk id
 //
 // The names in Extra are further top-level fields, which belong to Clerk.
 //
@@ -38,10 +38,10 @@
 //
 // MongoDB 4.4 or later, or a server that speaks its protocol. The Store uses only what
 // MongoDB, Atlas, Amazon DocumentDB, Azure Cosmos DB and FerretDB have in common: plain
-// reads, inserts, updateOne with upsert, findAndModify, unordered bulk writes and one
-// unique index. It does not use transactions, pipeline updates, change streams, partial
+// reads, inserts, updateOne with upsert, updateMany, findAndModify, unordered bulk writes, and
+// unique, sparse and plain indexes. Open names duplicate Clerk ids by an aggregate. It does not use transactions, pipeline updates, change streams, partial
 // or TTL indexes. The user needs the privileges find, insert, update and listIndexes on
-// the collection, and createIndex if the index does not exist. With OnCreate or OnDelete there is
+// the collection, and createIndex if an index has to be made. With OnCreate or OnDelete there is
 // one more index for each, sparse and on clerkJobs.create.due or clerkJobs.delete.due; it is made
 // when the first job is owed or looked for.
 //
@@ -78,8 +78,9 @@
 // batch searches once. A user with a record takes no more than without Adopt.
 //
 // Filters name the clerkIds that they are about, so commands on a collection that is
-// sharded on clerkId go to single shards. There are five exceptions. Undeleted, Jobs and
-// UnlinkedEmails read the whole collection. Open looks at a hundred records. DueJobs asks every
+// sharded on clerkId go to single shards. These are the exceptions. Undeleted, Jobs,
+// UnlinkedEmails and Inspect read the whole collection. Open looks at a hundred records, and reads
+// all if it cannot make clerkId unique. DueJobs asks every
 // shard's index. With Adopt, the
 // search for records without a Clerk id asks every shard. If a unique index of the app's own
 // rejects an Upsert, it looks on every shard for another user's record with the same value,

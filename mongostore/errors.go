@@ -150,9 +150,9 @@ func unreachable(err error) bool {
 	return len(codes(err)) == 0 && !errors.As(err, &conflict) && !errors.Is(err, errLostRace)
 }
 
-// refusedRecord reports whether the server refused the record that an upsert would leave.
-// MongoDB checks a record before it looks for its duplicate, so there may be one already,
-// to which the upsert has nothing to add.
+// refusedRecord reports whether the server rejected the record that an upsert would write, or found
+// a duplicate key. Even if it rejected the record, the user may have one that needs no change:
+// MongoDB validates a record before it looks for duplicates.
 func refusedRecord(err error) bool {
 	_, rejects := adviceFor(err)
 	return rejects || mongo.IsDuplicateKeyError(err)

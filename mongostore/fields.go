@@ -79,7 +79,7 @@ const insertToken = "clerkInsert"
 // fieldMap is the codec for one [Fields].
 type fieldMap struct {
 	paths    map[string]string   // of each name; "" if the field is not stored
-	segments map[string][]string // of each path that is not ""
+	segments map[string][]string // of each name whose field is stored
 	names    map[string]string   // of each path
 	tops     map[string]bool     // the first segments of the paths
 	parents  []string            // of the paths of fields that an Upsert writes to every record

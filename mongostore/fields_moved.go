@@ -76,8 +76,8 @@ func (s *Store) otherClerkID(ix index) string {
 	return fields[0]
 }
 
-// ownClerkID reports whether the index is called as Open would call it, or the path as one
-// would call that of a Clerk id.
+// ownClerkID reports whether the index has a name that Open gives to its own, or the path ends with
+// clerkId in any spelling.
 func ownClerkID(ix index, path string) bool {
 	letters := strings.Map(func(r rune) rune {
 		if r == '_' || r == '-' || r == '.' {
@@ -93,8 +93,8 @@ func ownClerkID(ix index, path string) bool {
 // https://clerk.com/docs/references/backend/types/backend-user
 var isClerkID = regexp.MustCompile(`^user_[0-9A-Za-z]{27}$`).MatchString
 
-// anyMoved reports whether one of the first records with a text at a path, from the given one
-// on, is one that is looked for and does not have a Clerk id.
+// anyMoved reads a few records whose value at path is a text after from. It reports whether one of
+// them passes is and has no Clerk id where Fields says.
 func (s *Store) anyMoved(ctx context.Context, path, from string, is func(*record) bool) (bool, error) {
 	const op = "open: look for Clerk ids at other paths"
 	condition := bson.D{{Key: "$gt", Value: from}}

@@ -223,7 +223,7 @@ type index struct {
 	unique, sparse bool
 	partial        bson.Raw // nil if the index covers every record
 	collation      bson.Raw // nil for the simple, binary one
-	others         bson.Raw // options that mean nothing here, such as hidden
+	others         bson.Raw // all other options, such as hidden
 	clerkID        string   // the path of clerkId; empty for that name
 }
 

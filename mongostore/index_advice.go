@@ -38,7 +38,7 @@ func lines(lines ...string) string { return "\n\t" + strings.Join(lines, "\n\t")
 // on lines of their own it would.
 func andThen(first, second string) string { return first + "; " + second }
 
-// shellOptions returns the options of createIndex, those included that mean nothing here.
+// shellOptions returns all options of the index, as createIndex takes them.
 func (ix index) shellOptions() string {
 	parts := []string{"name: " + shellText(ix.name)}
 	if ix.unique {
@@ -176,7 +176,8 @@ func (ix index) partialForm(indexes []index) index {
 	}
 }
 
-// equals reports whether both indexes have the same name, keys, filter and collation.
+// equals reports whether both indexes have the same name, keys, filter and collation, and are alike
+// in unique and sparse.
 func (ix index) equals(other index) bool {
 	return ix.name == other.name && ix.unique == other.unique && ix.sparse == other.sparse &&
 		shellDocument(ix.keys) == shellDocument(other.keys) &&

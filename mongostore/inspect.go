@@ -51,8 +51,8 @@ type InspectOptions struct {
 type Inspection struct {
 	// Ready means that no Finding needs a decision.
 	Ready bool `json:"ready"`
-	// Records is how many records there are, as the server estimates it. Read is how many were
-	// read; the counts of the Findings are of these.
+	// Records is how many records there are; for a Sample, as the server estimates it. Read is
+	// how many were read; the counts of the Findings are of these.
 	Records int `json:"records"`
 	Read    int `json:"read"`
 	// Sample means that not all records were read.
@@ -149,8 +149,8 @@ const inspectBatch = 1000
 
 // Inspect says whether a collection is ready for clerksync, without changing it: what the first
 // sync would meet in the records that the app had before. It needs no index and no more than
-// the right to read. To find out whether retryable writes work it sends one update that
-// matches no record; a user who may not write cannot check that.
+// the right to read. To find out whether retryable writes work it sends updates that
+// match no record; a user who may not write cannot check that.
 //
 // It reads whole records, at most Limit of them and for at most ten minutes. Its memory does
 // not grow with what they hold. opts are those for [Open]; if nil, the defaults apply. What

@@ -194,7 +194,7 @@ func (j *judgement) judgeStates() {
 		j.propose(f, j.elsewhere("syncedAt"))
 	}
 	if s := j.inactive; s.n > 0 {
-		j.find(findInactive, false, j.at("isActive"), s, "clerksync refuses these users as suspended")
+		j.find(findInactive, false, j.at("isActive"), s, "isActive is false: clerksync bars these users as suspended")
 	}
 }
 

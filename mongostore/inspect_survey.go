@@ -34,8 +34,11 @@ type survey struct {
 	emails                    repeats
 	noEmail, oddEmail         tally
 	deletedByApp, syncedByApp tally // a date in deletedAt or in syncedAt
-	clerkIDs                  repeats
-	nullIDs, emptyIDs, ownIDs tally // clerkId is null, "", or text that is no id of Clerk's
+	nullIDs, emptyIDs         tally // clerkId is null or ""
+
+	// Of records with a Clerk id:
+	clerkIDs repeats
+	ownIDs   tally // text that is no id of Clerk's
 }
 
 // The bounds of a survey. A hash takes some 20 bytes.
@@ -358,7 +361,7 @@ func (s *survey) addIDField(r bson.Raw, path, id string) {
 }
 
 // looksLikeClerkID reports whether a value has the form of the ids that Clerk gives to users:
-// "user_" and 27 letters and digits.
+// "user_" and at least 20 letters and digits.
 func looksLikeClerkID(v bson.RawValue) bool {
 	id, _ := v.StringValueOK()
 	rest, ok := strings.CutPrefix(id, "user_")
@@ -486,7 +489,7 @@ func (w *AdoptionWay) add(value string, a clerksync.Adoption) {
 	}
 }
 
-// askWay returns no adoptions none if a way does not exist.
+// askWay returns a zero Adoption for each user if the way does not exist.
 func askWay(
 	ctx context.Context, way func(context.Context, []*clerksync.User) ([]clerksync.Adoption, error), us []*clerksync.User,
 ) ([]clerksync.Adoption, error) {

@@ -37,8 +37,8 @@ type Options struct {
 	AllowUnique []string
 
 	// EraseOnDelete makes Deactivate also erase what Clerk said about the person; see
-	// [Store.Deactivate]. With clerksync's Config.OnDelete, the record is erased when OnDelete
-	// has ended for it: by success, for good by failure, or by Discard.
+	// [Store.Deactivate]. With clerksync's Config.OnDelete, the record is erased when its delete
+	// job ends: it succeeded, failed for good, or was discarded.
 	//
 	// Defaults to false: a deleted record keeps its fields.
 	EraseOnDelete bool
@@ -56,9 +56,9 @@ type Options struct {
 	// id, and other types for records without one. A new record gets an ObjectID in
 	// clerkInsert, by which an insert recognizes its own record if the answer was lost.
 	//
-	// Extra may not use the first part of a mapped path. It may not use the name of a field
-	// either, also if that field has another path. A user with such an Extra is written without
-	// it if the record exists; if not, the error is a [*clerksync.ConflictError].
+	// Extra may not use the first part of a mapped path: then Upsert fails with a
+	// [*clerksync.ConflictError], and a Syncer writes an existing record without that name. Nor
+	// may it use the name of a field, also if that field has another path.
 	//
 	// Errors name clerksync's fields as [clerksync.User.ClerkFields] does, and everything else
 	// by its path in the collection. Filters of the app's, such as those of an index, are in
@@ -86,8 +86,7 @@ type Options struct {
 
 	// ReadOnly is for a program that only reads, as a database user who may only read. Open
 	// then writes nothing and makes no index: if clerkId does not have a unique one, that is an
-	// error, unless the user may not list the indexes. Upsert, UpsertBatch, Deactivate and
-	// Restore fail.
+	// error, unless the user may not list the indexes. All methods that write fail.
 	//
 	// Defaults to false.
 	ReadOnly bool
@@ -167,9 +166,9 @@ var (
 //
 // Last, Open looks at a hundred records for [Store.HasLegacy].
 //
-// If no server answers, Open fails at once. The error has the driver's text, which
-// names the servers and says why each does not answer. All other faults are reported
-// together, with [errors.Join].
+// If no server answers before the driver's server selection times out or ctx ends, that is the
+// error. It has the driver's text, which names the servers and says why each does not answer. The
+// faults of Fields are reported together, with [errors.Join], and so are those of the indexes.
 func Open(ctx context.Context, coll *mongo.Collection, opts *Options) (*Store, error) {
 	if opts == nil {
 		opts = &Options{}
@@ -273,14 +272,14 @@ func (s *Store) checkWrites(ctx context.Context) error {
 		_, err := s.coll.UpdateOne(ctx, s.nothing(), s.noChange())
 		return err
 	})
-	if err == nil || !answered(err) || transient(err) { // what passes says nothing about retryable writes
+	if err == nil || !answered(err) || transient(err) { // that says nothing about retryable writes
 		return err
 	}
 	if onlyUnconfirmed(err) {
 		if hasCode(err, unsatisfiable...) {
 			return err
 		}
-		return nil // members are down or slow: that passes
+		return nil // transient: members are down or slow
 	}
 	// The same without a transaction number, as with retryWrites=false.
 	command := bson.D{{Key: "update", Value: s.coll.Name()}, {Key: "updates", Value: bson.A{

@@ -26,7 +26,7 @@ func (ix uniqueIndex) has(field string) bool { return slices.Contains(ix.fields,
 type uniqueKey struct {
 	index  uniqueIndex
 	filter bson.D   // on all fields of the index
-	paths  []string // what u gives a value of what the entry is made of, as ClerkFields names it
+	paths  []string // the fields that u sets and the entry is made of, as ClerkFields names them
 }
 
 // key returns the entry in an index of the record as it is after u was written. It is nil

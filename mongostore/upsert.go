@@ -81,7 +81,7 @@ func (s *Store) newUpsert(u *clerksync.User) (*upsert, error) {
 	return s.plannedUpsert(u)
 }
 
-// plannedUpsert is newUpsert for one that is not run.
+// plannedUpsert is newUpsert for callers that only plan the write: it may be ReadOnly.
 func (s *Store) plannedUpsert(u *clerksync.User) (*upsert, error) {
 	u, err := u.Canonical()
 	if err != nil {

@@ -125,8 +125,8 @@ func (s *Store) upsert(u *clerksync.User) (clerksync.Result, error) {
 	return clerksync.Result{Outcome: outcome, User: r.Clone()}, nil
 }
 
-// Deactivate implements [clerksync.Store]. A zero at means now. Result.User is nil unless the
-// record was deleted before, as in mongostore.
+// Deactivate implements [clerksync.Store]. An at that is zero or before 1970
+// means now. Result.User is nil unless the record was deleted before, as in mongostore.
 func (s *Store) Deactivate(ctx context.Context, clerkID string, at time.Time) (clerksync.Result, error) {
 	res, _, err := s.deactivate(ctx, clerkID, at, time.Time{})
 	return res, err

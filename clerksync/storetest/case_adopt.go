@@ -174,7 +174,7 @@ func (r adoptRefusal) check(c *check, how string, err error) {
 	}
 }
 
-// refuse checks that records did not change, and whether the user has one.
+// unchanged checks that the records did not change, and whether the user has one.
 func (r adoptRefusal) unchanged(c *check, s AdoptingStore, ids []string, before []map[string]any, created bool) {
 	c.t.Helper()
 	for i, id := range ids {

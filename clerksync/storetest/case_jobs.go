@@ -11,7 +11,7 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync"
 )
 
-// jobStore is what the cases about jobs need.
+// jobStore is what the cases about jobs and Restore need.
 type jobStore interface {
 	clerksync.JobStore
 	clerksync.RestoreStore

@@ -331,8 +331,8 @@ func (c *check) rejected(what string, err error, u *clerksync.User) {
 	}
 }
 
-// small returns a function that returns a Store for the next record of a case with many: a new
-// one now and then, since a Store that scans takes longer for each record with every other.
+// small returns a function that returns the Store for a case's next record: a new one for every six
+// records, because a Store that scans all records gets slower with each one.
 func (c *check) small() func() clerksync.Store {
 	var s clerksync.Store
 	n := 0

@@ -28,8 +28,9 @@
 //	}
 //
 // newStore must return a new, empty Store on each call: its own table, collection or database.
-// Each subtest calls it at least once, and some call it twice; the Stores must not see each
-// other's records. The Store's clock must run and be within an hour of time.Now.
+// Run calls it once to find out what the Store can do, and each subtest calls it once or more.
+// The Stores must not see each other's records. A Store's clock must run and be within an hour
+// of time.Now.
 //
 // The suite never sleeps, and runs its cases one after the other. To run it beside other tests,
 // call t.Parallel before Run. Run it under the race detector too.
@@ -45,8 +46,9 @@
 // Each test binary that imports this package has these flags. They raise the counts and never
 // skip a case. A value below the default counts as the default.
 //
-//	-storetest.rounds n   repeat each concurrent case and random history (default 6)
-//	-storetest.workers n  goroutines of each concurrent case (default 16)
+//	-storetest.rounds n   repeat each concurrent case and random history (default 3); above the
+//	                      default, try every order of events and every type at every path
+//	-storetest.workers n  goroutines of each concurrent case (default 8)
 //	-storetest.users n    users in the largest batches (default 105)
 //
 // # Which cases run

@@ -131,7 +131,7 @@ var (
 func rounds() int { return max(fewestRounds, *roundsFlag) }
 
 // thorough reports whether a case tries all orders, and each type at each path. By default it tries
-// every other order, and at each path a third of the types in turn.
+// every other order, and one type at each path.
 func thorough() bool { return rounds() > fewestRounds }
 
 // workers is how many goroutines compete for one record.

@@ -59,8 +59,9 @@ var legacyCases = []legacyCase{
 // legacyUsers is how many users have records from before Clerk.
 const legacyUsers = 10
 
-// plain, added to a kind of world, makes one in which nobody has a record from before Clerk.
-const plain = 96 // changes nothing else in the world
+// plain, added to a kind of world, makes one in which nobody has a record from before Clerk. It may
+// also change which functions the processes have; see hooksOf.
+const plain = 96
 
 // caseOf returns the case of the user who signs up as the nth, by the kind of world.
 func (w *world) caseOf(n int) legacyCase {

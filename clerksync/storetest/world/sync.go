@@ -56,8 +56,8 @@ func (p *process) isRight(r *run) bool {
 	return p.skew == 0 && (!p.w.ahead || p.w.clock.Now().Equal(r.start))
 }
 
-// drop says that from now on a process must not serve records of a user that were superseded by a
-// webhook, Sync or Forget, or before it.
+// drop is a webhook, Sync or Forget that made a process drop what it had of a user. From its end
+// on, the process must not serve a record that was superseded at wroteAt or earlier.
 type drop struct{ wroteAt, ended uint64 } // by world.seq
 
 // dropped notes a drop by an operation that has written for the last time at wroteAt, and ends now.

@@ -44,7 +44,8 @@ type Options struct {
 	Checks, Steps int
 
 	// UniqueEmail says that two records must not have the same e-mail address. Only then may
-	// the Store return a [*clerksync.ConflictError], and may a deleted record lose its address.
+	// the Store return a [*clerksync.ConflictError] about an address in use, and may a deleted
+	// record lose its address.
 	//
 	// Defaults to false.
 	UniqueEmail bool
@@ -209,7 +210,7 @@ var skews = []time.Duration{
 	0, time.Minute, 4 * time.Minute, -time.Minute, 2 * time.Hour, 0, -4 * time.Minute, -time.Hour,
 }
 
-// newWorld makes a world with three users. kindOfWorld, 0 to 63, chooses the clocks, the number of
+// newWorld makes a world with three users. kindOfWorld chooses the clocks, the number of
 // processes and their options, and who owns the roles.
 func newWorld(t testing.TB, newStore NewStore, opts Options, seed uint64, kindOfWorld int) *world {
 	w := &world{
