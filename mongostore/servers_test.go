@@ -655,6 +655,47 @@ func TestRejectedByTheServer(t *testing.T) {
 	}
 }
 
+// TestRefusedWithOmit has the server refuse writes with Omit to a record that exists: such a write
+// often follows one that was refused already.
+func TestRefusedWithOmit(t *testing.T) {
+	t.Parallel()
+	base := newStore(t)
+	coll, f := newFront(t, base.coll, replicaSet, nil)
+	s := open(t, coll, nil)
+	for code, rejects := range map[int]bool{121: true, 17419: true, 2: false, 13: false, 28: false, 371: false} {
+		for what, omit := range map[string][]string{"email": {"email", "emailVerified"}, "profile": {"profile.firstName"}} {
+			u := change(person(fmt.Sprint(what, code), 2), func(u *clerksync.User) { u.Omit = omit })
+			upsert(t, base, change(u.Clone(), func(u *clerksync.User) { u.Omit, u.ClerkUpdatedAt = nil, hour(1) }), clerksync.Created)
+			f.play(func(_ string, cmd bson.Raw) reaction {
+				return reaction{refuse: func(statement bson.Raw) int {
+					if id, _ := statement.Lookup("q", "clerkId", "$eq").StringValueOK(); id == u.ClerkID {
+						return code
+					}
+					if id, _ := statement.Lookup("q", "clerkId").StringValueOK(); id == u.ClerkID {
+						return code
+					}
+					return 0
+				}}
+			})
+			for how, do := range map[string]func() error{
+				"Upsert": func() error { _, err := s.Upsert(t.Context(), u); return err },
+				"UpsertBatch": func() error {
+					_, err := s.UpsertBatch(t.Context(), []*clerksync.User{u})
+					return err
+				},
+			} {
+				if err := do(); err == nil || errors.Is(err, clerksync.ErrRejected) != rejects {
+					t.Errorf("%s without %s, code %d: %v, want an error that matches ErrRejected: %t", how, what, code, err, rejects)
+				}
+			}
+			f.play(nil)
+			if got := upsert(t, s, u, clerksync.Updated); !got.ClerkUpdatedAt.Equal(hour(2).Add(-time.Millisecond)) {
+				t.Errorf("without %s, after code %d: version %v", what, code, got.ClerkUpdatedAt)
+			}
+		}
+	}
+}
+
 // TestTooLarge has records that are over the server's limit or the driver's.
 func TestTooLarge(t *testing.T) {
 	t.Parallel()

@@ -170,14 +170,18 @@ func (up *upsert) fields(r *record) (set, unset bson.D) {
 	return set, unset
 }
 
-// version returns the version of r after u is written. With Omit it is a millisecond older
-// than u's, so that u without Omit is still newer.
+// version returns the version of r, which may be nil, after u is written. With Omit it is a
+// millisecond older than u's, so that u without Omit is still newer.
 func (up *upsert) version(r *record) time.Time {
 	offered := up.u.ClerkUpdatedAt
 	if len(up.u.Omit) == 0 || offered.IsZero() {
 		return offered
 	}
-	return latest(r.date("clerkUpdatedAt"), offered.Add(-time.Millisecond))
+	older := offered.Add(-time.Millisecond)
+	if r == nil {
+		return older
+	}
+	return latest(r.date("clerkUpdatedAt"), older)
 }
 
 // namesIn returns the names in Extra of r after u is written: those of u, and those of r that
