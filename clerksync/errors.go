@@ -101,7 +101,7 @@ func (e *ConflictError) Error() string {
 		return prefix + withoutPrefix(e.Err)
 	}
 	holder := "another record"
-	if e.Holder != "" {
+	if clerkapi.ValidUserID(e.Holder) { // the app may have other texts there, such as an address
 		holder = "the record of " + e.Holder
 	}
 	if e.Field == "" {

@@ -640,6 +640,8 @@ func TestConflictErrorText(t *testing.T) {
 			"clerksync: another record has the same email, and a unique index forbids that"},
 		{clerksync.ConflictError{Field: "email", Holder: "user_2", Err: errDown},
 			"clerksync: the record of user_2 has the same email, and a unique index forbids that"},
+		{clerksync.ConflictError{Field: "name", Holder: "ada@example.com"}, // the app's _id
+			"clerksync: another record has the same name, and a unique index forbids that"},
 		{clerksync.ConflictError{Holder: "user_2"},
 			"clerksync: the record of user_2 has a value that a unique index allows only once"},
 		{clerksync.ConflictError{Field: "profile", Type: "objectId"},

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+
+	"github.com/clerksync/clerksync-go/clerksync/internal/clerkapi"
 )
 
 // What can be written is written
@@ -205,8 +207,8 @@ func (s *Syncer) logOmitted(ctx context.Context, u *User, cause error) {
 		omitted = together(conflict.Field)
 	}
 	attrs := []slog.Attr{slog.String("clerk_id", u.ClerkID), slog.String("omitted", clipped(strings.Join(omitted, " ")))}
-	if conflict != nil && conflict.Holder != "" {
-		attrs = append(attrs, slog.String("holder", clipped(conflict.Holder)))
+	if conflict != nil && clerkapi.ValidUserID(conflict.Holder) {
+		attrs = append(attrs, slog.String("holder", conflict.Holder))
 	}
 	attrs = append(attrs, slog.Any("error", cause))
 	s.logLimited(ctx, slog.LevelWarn, "omitted", "clerksync: a record was written without some of its fields", attrs...)

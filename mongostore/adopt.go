@@ -193,8 +193,10 @@ func (a *adopter) heldBy(r *record) error {
 		conflict.Field, conflict.Type = "clerkId", typeName(r.value("clerkId").Type)
 	case conflict.Holder == "":
 		conflict.Err = &notLinkedError{text: "the external id names the record of a deleted user"}
-	default:
+	case isIdentifier(conflict.Holder):
 		conflict.Err = &notLinkedError{text: "the external id names the record of " + conflict.Holder}
+	default:
+		conflict.Err = &notLinkedError{text: "the external id names the record of another user"}
 	}
 	return conflict
 }

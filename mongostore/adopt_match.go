@@ -101,12 +101,19 @@ func wholeDecimal(d bson.Decimal128) (int64, bool) {
 }
 
 // emailForms returns the forms in which a record may have an address: as Clerk writes it, and in
-// lower case.
+// lower case. Only ASCII letters have a lower case here: "\u212a" (the Kelvin sign) is not "k", and
+// an address with it is somebody else's.
 func emailForms(email string) []string {
 	if email == "" {
 		return nil
 	}
-	if lower := strings.ToLower(email); lower != email {
+	lower := strings.Map(func(r rune) rune {
+		if 'A' <= r && r <= 'Z' {
+			return r + 'a' - 'A'
+		}
+		return r
+	}, email)
+	if lower != email {
 		return []string{email, lower}
 	}
 	return []string{email}

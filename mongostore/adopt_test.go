@@ -373,6 +373,19 @@ func TestAdoptNone(t *testing.T) {
 	}
 }
 
+// TestAdoptOtherLetters has addresses that Unicode folds to that of a record. They are other people's:
+// only the case of ASCII letters does not matter.
+func TestAdoptOtherLetters(t *testing.T) {
+	t.Parallel()
+	for email, want := range map[string]clerksync.Outcome{
+		"KATE@Milk.example": clerksync.Adopted, "\u212aate@milk.example": clerksync.Created, "kate@m\u0130lk.example": clerksync.Created,
+	} {
+		s := openAdopting(t, newCollection(t), adoptAny())
+		insert(t, s.coll, legacy(1, bson.E{Key: "email", Value: "kate@milk.example"}))
+		upsert(t, s, change(proven(1), func(u *clerksync.User) { u.Email = email }), want)
+	}
+}
+
 // TestAdoptWhatIsOff has each way of adoption alone.
 func TestAdoptWhatIsOff(t *testing.T) {
 	t.Parallel()
