@@ -63,7 +63,7 @@ type Config struct {
 	// existing record, and logged. After an error or a panic of Map only a ban is written, if
 	// Clerk or Map itself says that the user is banned. The webhook answers 500, so Svix
 	// delivers again; a visit goes on with the record as it is, or answers 503 if there is
-	// none.
+	// none. Map's error is logged, so it must not quote values; of a panic, the log has the type.
 	//
 	// Users can write their unsafe_metadata: never take a role or a right from it.
 	Map func(*clerk.User, *User) error

@@ -372,14 +372,18 @@ func (a *jobAttempt) call(ctx context.Context, claimed JobState) (givenUp bool, 
 	return errors.Is(cause, errGivenUp), err
 }
 
-// callHook calls a function of the app's and turns a panic into an error.
+// callHook calls a function of the app's and turns a panic into an error, also one of the methods of the
+// error that it returns, such as a nil *url.Error.
 func callHook(ctx context.Context, hook func(context.Context, *User, Job) error, u *User, job Job) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = &panicError{p}
 		}
 	}()
-	return hook(ctx, u, job)
+	if err = hook(ctx, u, job); err != nil {
+		_, _ = err.Error(), errors.Is(err, errUnended)
+	}
+	return err
 }
 
 // lateError is the error of a function whose context had ended.

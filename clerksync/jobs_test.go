@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -413,10 +414,11 @@ func TestJobsAreRetriedAndFail(t *testing.T) {
 func TestJobErrorsAreNotQuoted(t *testing.T) {
 	t.Parallel()
 	const secret = "550 no such user: ada@example.com"
-	fx := newJobFixture(t, func(c *clerksync.Config) { c.Jobs.MaxAttempts = 4 })
+	fx := newJobFixture(t, func(c *clerksync.Config) { c.Jobs.MaxAttempts = 5 })
 	dos := []func(context.Context, *clerksync.User, clerksync.Job) error{
 		func(context.Context, *clerksync.User, clerksync.Job) error { panic(secret) },
 		func(context.Context, *clerksync.User, clerksync.Job) error { panic(errors.New(secret)) },
+		func(context.Context, *clerksync.User, clerksync.Job) error { var none *url.Error; return none }, // its Unwrap panics
 		func(context.Context, *clerksync.User, clerksync.Job) error { return errors.New(secret) },
 		func(context.Context, *clerksync.User, clerksync.Job) error {
 			return clerksync.Discard(errors.New(secret))
@@ -432,8 +434,8 @@ func TestJobErrorsAreNotQuoted(t *testing.T) {
 			fx.clock.Advance(clerksync.MaxRetry)
 			drain(t, fx.Syncer, 1)
 		}
-		wantCode := []string{"panic", "panic", "error", "discarded"}[i]
-		if job := fx.job(t, id, clerksync.JobCreate); job.Code != wantCode || job.Due.IsZero() != (i == 3) || !job.FailedAt.IsZero() {
+		wantCode := []string{"panic", "panic", "panic", "error", "discarded"}[i]
+		if job := fx.job(t, id, clerksync.JobCreate); job.Code != wantCode || job.Due.IsZero() != (i == 4) || !job.FailedAt.IsZero() {
 			t.Errorf("after attempt %d the job is %+v, want the code %q", i+1, job, wantCode)
 		}
 	}
@@ -441,7 +443,7 @@ func TestJobErrorsAreNotQuoted(t *testing.T) {
 		t.Errorf("the log says\n%s", log)
 	}
 	wantTexts(t, "observed", fx.jobOutcomes(),
-		"create #1 retried, error", "create #2 retried, error", "create #3 retried, error", "create #4 discarded, error")
+		"create #1 retried, error", "create #2 retried, error", "create #3 retried, error", "create #4 retried, error", "create #5 discarded, error")
 	var p *clerksync.Problem
 	for _, o := range fx.seen.all {
 		if o.Op == clerksync.OpJob && (!errors.As(o.Err, &p) || p.Code != "job_failed" || o.ClerkID != id) {

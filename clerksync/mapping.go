@@ -140,7 +140,7 @@ func (s *Syncer) customize(raw json.RawMessage, u *User) (roleErr, mapErr error)
 func guarded(f func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("panic: %v", p)
+			err = &panicError{p}
 		}
 	}()
 	return f()

@@ -49,8 +49,9 @@ type WebhookConfig struct {
 	// OnEvent is called for every verified event, of unknown types too, after the record
 	// is written; [Event].Result says how. After an error or a panic the answer is 503, so
 	// Svix delivers the event again and OnEvent runs again. Event.ID is the same each
-	// time: an app that must act once remembers it. The context ends with the delivery.
-	// An error for [NewVerifier], which applies nothing. Defaults to none.
+	// time: an app that must act once remembers it. Its error is logged, so it must not quote
+	// values. The context ends with the delivery. An error for [NewVerifier], which applies
+	// nothing. Defaults to none.
 	OnEvent func(context.Context, Event) error
 }
 
@@ -301,7 +302,7 @@ func (h *webhookHandler) runHook(ctx context.Context, e Event) (err error) {
 	}
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("panic: %v", p)
+			err = &panicError{p}
 		}
 		if err != nil {
 			err = &Problem{Status: http.StatusServiceUnavailable, Code: CodeEventHookFailed, RetryAfter: defaultRetryAfter, Err: fmt.Errorf("OnEvent of %s %s: %w", e.Type, e.ID, err)}
