@@ -1,5 +1,5 @@
 // Package cli is the command line of clerksync as a package. Command clerksync calls it with the
-// standard mapping. An app that has a Map or a RoleOf calls it from its own program.
+// standard mapping. An app with a Map, a RoleOf, Fields or Adopt calls it from its own program.
 package cli
 
 import (

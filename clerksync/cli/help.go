@@ -84,7 +84,7 @@ var commandExits = map[string]string{
 		"an error, an incomplete run, or users that could not be written", ""),
 	"drift":   exitStatus("everything is in step", "an error, or an incomplete run", "not in step"),
 	"user":    exitStatus("the record is in step", "an error, or neither Clerk nor the collection has the user", "not in step"),
-	"jobs":    exitStatus("done, and no job has failed", "an error, or more jobs than it shows or changes", "some jobs have failed"),
+	"jobs":    exitStatus("done, and no job has failed", "an error, more jobs than one run changes, or a user without such a job", "some jobs have failed"),
 	"indexes": exitStatus("done", "an error", ""),
 	"version": "",
 }

@@ -96,7 +96,9 @@ func eachUser(ctx context.Context, env environment, config clerksync.Config, sho
 	}
 	if n := report.Failed.Count; n > 0 {
 		show.note(users(n, "was", "were") + " not counted, because the mapping rejects them")
-		return nil
+		if report.Complete {
+			return nil
+		}
 	}
 	return err
 }

@@ -148,6 +148,14 @@ func TestInspectFails(t *testing.T) {
 	}
 	f.run(t, "inspect").want(t, exitFailed, failure.Error())
 
+	f.db.look = func(ctx context.Context, look mongostore.InspectOptions) error {
+		return look.Users(ctx, func(context.Context, []*clerksync.User) error { return nil })
+	}
+	f.env.reconcile = func(*clerksync.Syncer, context.Context, clerksync.ReconcileOptions) (clerksync.Report, error) {
+		return clerksync.Report{Failed: clerksync.Tally{Count: 1}}, failure // after a user who cannot be mapped
+	}
+	f.run(t, "inspect").want(t, exitFailed, failure.Error(), "1 user was not counted")
+
 	f.vars[secretKeyVar] = "pk_test_public"
 	f.db.look = func(context.Context, mongostore.InspectOptions) error { t.Error("it looks"); return nil }
 	f.run(t, "inspect").want(t, exitUsage, "is a publishable key")

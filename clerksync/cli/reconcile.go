@@ -117,7 +117,7 @@ func (r *reconcileFlags) parse(c *call, f *flag.FlagSet, args []string) (done bo
 
 var (
 	isInstance = regexp.MustCompile(`^ins_[A-Za-z0-9_-]{1,64}$`)
-	isToken    = regexp.MustCompile(`^[!-~]{1,1000}$`)
+	isToken    = regexp.MustCompile(`^[!-~]+$`)
 )
 
 // check returns an error for the first wrong flag in set. It also tells -holdback 0s from no

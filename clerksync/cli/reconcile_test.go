@@ -293,6 +293,7 @@ func TestClerkRefusesKey(t *testing.T) {
 		t.Error(o)
 	}
 	f.run(t, "drift", quick, "-resume", "nonsense").want(t, exitFailed, "ReconcileOptions.Resume")
+	f.run(t, "drift", quick, "-resume", strings.Repeat("x", 5000)).want(t, exitFailed, "ReconcileOptions.Resume") // it names users in conflict
 }
 
 // If the key is revoked during a run, the report says what was found until then.

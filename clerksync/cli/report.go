@@ -241,6 +241,8 @@ func (r *result) nextSteps() []string {
 		add(users(n, "is", "are")+" in the collection but not in Clerk. That is more than one run may mark deleted, so none was. Look at one:",
 			r.command("user", firstID(r.report.Ghosts)))
 		add("If they are gone from Clerk for good, allow that many:", r.command("reconcile", "-max-deactivations", strconv.Itoa(n)))
+		add("There may be more, because the run ended at the limit. This counts all, and writes nothing:",
+			r.command("reconcile", "-dry-run", "-max-deactivations", "-1"))
 	}
 	if changes := r.pendingChanges(); changes > 0 {
 		add(fmt.Sprintf("To bring %s in step:", count(changes, "record")), r.command("reconcile"))
