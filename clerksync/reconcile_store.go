@@ -87,6 +87,9 @@ func (s oneByOne) Users(ctx context.Context, ids []string) (map[string]*User, er
 	found := make(map[string]*User, len(ids))
 	for _, id := range ids {
 		u, err := s.User(ctx, id)
+		if failed, ok := withFailure(u, err); ok {
+			u, err = failed, nil
+		}
 		if err == nil {
 			found[id] = u
 		} else if !errors.Is(err, ErrNotFound) {

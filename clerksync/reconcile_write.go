@@ -367,7 +367,11 @@ type patientStore struct {
 
 func (s patientStore) User(ctx context.Context, id string) (u *User, err error) {
 	err = s.run.retry(ctx, func() (err error) {
-		if u, err = s.Store.User(ctx, id); errors.Is(err, ErrNotFound) {
+		u, err = s.Store.User(ctx, id)
+		if failed, ok := withFailure(u, err); ok {
+			u, err = failed, nil
+		}
+		if errors.Is(err, ErrNotFound) {
 			return nil
 		}
 		return err

@@ -285,6 +285,19 @@ func TestRecordFromContextOfAnApp(t *testing.T) {
 	}
 }
 
+// Reconcile needs no Record, also on a Store that is not a BatchStore.
+func TestReconcileWithoutRecords(t *testing.T) {
+	t.Parallel()
+	r := newRecording(t, func(c *clerksync.Config) { c.Store = struct{ clerksync.Store }{c.Store} })
+	r.records.odd.Store(true)
+	for i, want := range []clerksync.Report{{Created: clerksync.Tally{Count: 1}}, {Unchanged: 1}} {
+		report, err := r.Reconcile(t.Context(), clerksync.ReconcileOptions{Force: true})
+		if err != nil || report.Created.Count != want.Created.Count || report.Unchanged != want.Unchanged {
+			t.Errorf("run %d: %+v, %v", i, report, err)
+		}
+	}
+}
+
 // A document that does not decode refuses its user's requests, says why in the log, and keeps
 // nothing from being written.
 func TestRecordFails(t *testing.T) {
