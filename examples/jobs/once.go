@@ -17,7 +17,7 @@ import (
 	"github.com/clerksync/clerksync-go/mongostore"
 )
 
-// This file is what the app does once per user. Copy the one that you need.
+// This file is what the app does once per user. Copy the functions that you need.
 
 // app is what the functions need.
 type app struct {

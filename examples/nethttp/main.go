@@ -1,5 +1,5 @@
-// Command nethttp is a minimal app with clerksync on net/http. The README quotes it. It reads
-// CLERK_SECRET_KEY, CLERK_WEBHOOK_SIGNING_SECRET and MONGODB_URI.
+// Command nethttp is a minimal app with clerksync on net/http. The README links to it. It
+// reads CLERK_SECRET_KEY, CLERK_WEBHOOK_SIGNING_SECRET and MONGODB_URI.
 package main
 
 import (

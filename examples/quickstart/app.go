@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,78 +9,20 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/url"
-	"strings"
+	"strconv"
 	"sync"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/mongo"
-	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/clerksync/clerksync-go/clerksync"
 	"github.com/clerksync/clerksync-go/mongostore"
 )
 
-// This file is the app: copy it. main.go is only the command line.
+// This file and config.go are the app: copy them. main.go is only the command line.
 
-// config comes from the environment. env.example explains the variables.
-type config struct {
-	secretKey, webhookSecret, mongoURI string // required
-	apiURL, database, jobsURL          string
-	cacheTTL, refreshAfter             time.Duration // 0 means clerksync's default
-}
-
-var errConfig = errors.New("config")
-
-// readConfig returns the zero config if no required variable is set. Its errors never contain values.
-func readConfig(getenv func(name string) string) (config, error) {
-	c := config{
-		secretKey:     getenv("CLERK_SECRET_KEY"),
-		webhookSecret: cmp.Or(getenv("CLERK_WEBHOOK_SIGNING_SECRET"), getenv("CLERK_WEBHOOK_SECRET")), // the older name
-		mongoURI:      getenv("MONGODB_URI"),
-	}
-	if c == (config{}) {
-		return c, nil
-	}
-	missing := ""
-	require := func(value, help string) {
-		if value == "" {
-			missing += "\n  " + help
-		}
-	}
-	require(c.secretKey, "CLERK_SECRET_KEY: sk_test_… or sk_live_…, in the Clerk Dashboard under Configure > API keys")
-	require(c.webhookSecret, "CLERK_WEBHOOK_SIGNING_SECRET: whsec_…, in the Clerk Dashboard under Configure > Webhooks")
-	require(c.mongoURI, "MONGODB_URI: mongodb://… or mongodb+srv://…, in Atlas under Connect > Drivers")
-	if missing != "" {
-		return config{}, fmt.Errorf("%w: these variables are missing, see env.example:%s", errConfig, missing)
-	}
-	c.database = cmp.Or(getenv("MONGODB_DATABASE"), databaseIn(c.mongoURI), "clerksync_quickstart")
-	c.jobsURL = getenv("JOBS_URL")
-	if api := getenv("CLERK_API_URL"); api != "" {
-		c.apiURL = strings.TrimSuffix(strings.TrimRight(api, "/"), "/v1") + "/v1"
-	}
-	return c, nil
-}
-
-// databaseIn returns the database that a connection string names, or "".
-func databaseIn(uri string) string {
-	_, rest, _ := strings.Cut(uri, "://")
-	_, path, _ := strings.Cut(rest, "/")
-	name, _ := url.PathUnescape(strings.Split(path, "?")[0])
-	return name
-}
-
-// connect replaces the driver's errors, which can quote a password that is not percent-encoded.
-func connect(uri string) (*mongo.Client, error) {
-	if strings.Count(uri, "@") <= 1 {
-		if client, err := mongo.Connect(options.Client().ApplyURI(uri)); err == nil {
-			return client, nil
-		}
-	}
-	return nil, fmt.Errorf("%w: MONGODB_URI has a wrong host, or a character to percent-encode, as %%40 for @", errConfig)
-}
-
-// hooks are passed on to clerksync. An app with an onCreate also runs Syncer.RunJobs.
+// hooks are passed on to clerksync. A caller that sets onCreate also runs Syncer.RunJobs. JOBS_URL
+// replaces onCreate.
 type hooks struct {
 	logger   *slog.Logger
 	observe  func(context.Context, clerksync.Observation)
@@ -141,7 +82,7 @@ func newApp(ctx context.Context, c config, h hooks) (_ *app, err error) {
 // attempt has no second effect there, because it has the same key.
 func postTo(service string) func(context.Context, *clerksync.User, clerksync.Job) error {
 	return func(ctx context.Context, u *clerksync.User, job clerksync.Job) error {
-		body, err := json.Marshal(map[string]any{"userId": u.ClerkID, "attempt": job.Attempt})
+		body, err := json.Marshal(map[string]any{"userId": u.ClerkID, "job": job.Key})
 		if err != nil {
 			return err
 		}
@@ -150,7 +91,8 @@ func postTo(service string) func(context.Context, *clerksync.User, clerksync.Job
 			return err
 		}
 		r.Header.Set("Content-Type", "application/json")
-		r.Header.Set("Idempotency-Key", job.Key)
+		r.Header.Set("Idempotency-Key", job.Key) // the same for each attempt, as the body is
+		r.Header.Set("Attempt", strconv.Itoa(job.Attempt))
 		resp, err := http.DefaultClient.Do(r)
 		if err != nil {
 			return err

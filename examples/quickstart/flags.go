@@ -23,10 +23,10 @@ func parseFlags(args []string, stderr io.Writer) (flags, error) {
 	set := flag.NewFlagSet("quickstart", flag.ContinueOnError)
 	set.BoolVar(&f.once, "once", false, "end after the demo's story, with status 1 if a check failed")
 	set.BoolVar(&f.demo, "demo", false, "run the demo even if the variables are set")
-	set.StringVar(&f.addr, "addr", "", "`address` to serve the app on; default 127.0.0.1:8080, in the demo a free port; its page has another")
+	set.StringVar(&f.addr, "addr", "", "serve the app on this `address`; default 127.0.0.1:8080, in the demo a free port (its page has another one)")
 	set.StringVar(&f.data, "data", "data", "`folder` of the demo's database, which each run empties")
-	set.DurationVar(&f.cacheTTL, "cache-ttl", 0, "not in the demo: clerksync's CacheTTL; default clerksync's")
-	set.DurationVar(&f.refreshAfter, "refresh-after", 0, "not in the demo: clerksync's RefreshAfter; default clerksync's")
+	set.DurationVar(&f.cacheTTL, "cache-ttl", 0, "clerksync's CacheTTL, not in the demo; default clerksync's own")
+	set.DurationVar(&f.refreshAfter, "refresh-after", 0, "clerksync's RefreshAfter, not in the demo; default clerksync's own")
 	set.StringVar(&f.envFile, "env", "", "`file` with variables; default quickstart/.env or .env, if one exists")
 
 	set.SetOutput(io.Discard) // Parse prints the arguments

@@ -88,8 +88,8 @@ func start(ctx context.Context, f flags, lookup lookupFunc, stdout, stderr io.Wr
 }
 
 // environment returns a function that looks a variable up in the environment and, if it is unset or
-// empty there, in the .env file. That is envFile. If envFile is empty, it is the first of
-// quickstart/.env and .env that exists.
+// empty there, in envFile. If envFile is empty, that is the first of quickstart/.env and .env that
+// exists.
 func environment(lookup lookupFunc, envFile string) (getenv func(name string) string, err error) {
 	files := []string{envFile}
 	if envFile == "" {
@@ -139,7 +139,7 @@ func serveApp(ctx context.Context, c config, addr string, stdout io.Writer, logg
 	return serve(ctx, listener, a.handler)
 }
 
-// newDemoApp makes the app for the story, which tells of the refusals itself.
+// newDemoApp makes the app for the story. It does not log, because the story shows the refusals itself.
 func newDemoApp(ctx context.Context, s story.Services) (*story.App, error) {
 	c := config{
 		secretKey: s.SecretKey, webhookSecret: s.WebhookSecret, mongoURI: s.MongoURI, apiURL: s.APIURL, database: s.Database,

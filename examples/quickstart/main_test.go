@@ -54,8 +54,8 @@ func TestWrongVariables(t *testing.T) {
 		{"CLERK_WEBHOOK_SIGNING_SECRET", "hunter2"}:                        "WebhookConfig.Secrets",
 		{"CLERK_API_URL", "hunter2"}:                                       "Config.APIURL",
 		{"CLERK_API_URL", "https://user:hunter2@api.clerk.com"}:            "Config.APIURL",
-		{"MONGODB_URI", "hunter2:27017"}:                                   "MONGODB_URI has a wrong",
-		{"MONGODB_URI", "mongodb://user:a@hunter2@127.0.0.1:1/?ssl=false"}: "MONGODB_URI has a wrong",
+		{"MONGODB_URI", "hunter2:27017"}:                                   "MONGODB_URI is not a connection string",
+		{"MONGODB_URI", "mongodb://user:a@hunter2@127.0.0.1:1/?ssl=false"}: "MONGODB_URI is not a connection string",
 	} {
 		vars := with(map[string]string{"MONGODB_URI": db.URI(), name[0]: name[1]})
 		var errs bytes.Buffer
@@ -101,7 +101,7 @@ func TestStatus(t *testing.T) {
 		{"no file", []string{"-env", filepath.Join(dir, "missing")}, nil, 2, "missing"},
 		{"once with settings", []string{"-once"}, complete, 2, "-demo"},
 		{"no MongoDB", nil, with(map[string]string{"MONGODB_URI": unreachable}), 1, "127.0.0.1:1"},
-		{"MongoDB's options", nil, with(map[string]string{"MONGODB_URI": wrongOption}), 2, "MONGODB_URI has a wrong"},
+		{"MongoDB's options", nil, with(map[string]string{"MONGODB_URI": wrongOption}), 2, "MONGODB_URI is not a connection string"},
 		{"the data folder is a file", []string{"-once", "-data", half}, nil, 1, "-data names another"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"syscall"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/mongo"
@@ -18,7 +19,8 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
 	client := must(mongo.Connect(options.Client().ApplyURI(os.Getenv("MONGODB_URI"))))
 	store := must(mongostore.Open(ctx, client.Database("app").Collection("users"), nil))
 	syncer := must(clerksync.New(clerksync.Config{
@@ -38,11 +40,13 @@ func main() {
 		Handler:           newRouter(syncer, webhooks),
 		ReadHeaderTimeout: 5 * time.Second,
 	}
-	go func() {
-		log.Print(server.ListenAndServe())
-		stop()
-	}()
-	<-ctx.Done()
+	failed := make(chan error, 1)
+	go func() { failed <- server.ListenAndServe() }()
+	select {
+	case err := <-failed:
+		log.Fatal(err) // the address is taken, for example
+	case <-ctx.Done():
+	}
 	_ = server.Shutdown(context.Background()) // waits for requests
 	_ = syncer.Close()                        // waits for background work
 }

@@ -203,8 +203,8 @@ func (d *database) await(ctx context.Context) error {
 // outage is a time in which calls of the database may have failed.
 type outage struct{ from, to time.Time }
 
-// excuses reports whether a process that was killed may have had no chance to write something since,
-// for want of time or of the database.
+// excuses reports whether a process that was killed then may have been unable to write after since: it
+// had too little time, or the database was down.
 func (d *database) excuses(since, killed time.Time) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()

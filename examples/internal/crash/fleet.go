@@ -24,7 +24,8 @@ type fleet struct {
 	ambushes [numAmbushes]atomic.Int64
 	waiting  sync.WaitGroup
 	jobsURL  string
-	// excused is whether a process that was killed had had no chance to write something since.
+	// excused reports whether a process that was killed then had too little time, or no database, to write
+	// after since.
 	excused func(since, killed time.Time) bool
 
 	mu      sync.Mutex

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -69,11 +70,11 @@ func (j *jobs) close() {
 // the process that asks may be killed.
 func (j *jobs) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start, err := strconv.ParseInt(strings.TrimPrefix(r.URL.Path, "/"), 10, 64)
+	attempt, attemptErr := strconv.Atoi(r.Header.Get("Attempt"))
 	var body struct {
-		UserID  string `json:"userId"`
-		Attempt int    `json:"attempt"`
+		UserID string `json:"userId"`
 	}
-	if err == nil {
+	if err = cmp.Or(err, attemptErr); err == nil {
 		err = json.NewDecoder(r.Body).Decode(&body)
 	}
 	key := r.Header.Get("Idempotency-Key")
@@ -88,7 +89,7 @@ func (j *jobs) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx := context.WithoutCancel(r.Context()) // a request that was sent is heard, though its process dies
 	_ = pause(ctx, before)
-	j.act(key, effect{start: start, attempt: body.Attempt})
+	j.act(key, effect{start: start, attempt: attempt})
 	j.fleet.acted(start)
 	_ = pause(ctx, after)
 	w.WriteHeader(http.StatusNoContent)

@@ -414,7 +414,8 @@ func (l *ledger) progressed() int {
 	return l.progress
 }
 
-// counts returns the visits and webhooks by answer, and the longest time without an answered visit.
+// counts returns the visits and webhooks by answer, the longest time without an answered visit, and the
+// tally.
 func (l *ledger) counts() (visits, webhooks map[string]int, silence time.Duration, t tally) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -17,8 +17,8 @@
 // each restart of the database and every second, and at the end also with Clerk (audit.go).
 //
 // The apps have an OnCreate and an OnDelete, which ask this program to act. It records each effect by
-// the job's key (jobs.go). At the end it does what the processes left, by a clock that is past the
-// leases of those that died. No job may be lost. One may have more than one effect only if the process
+// the job's key (jobs.go). At the end it runs the jobs that are left, with a clock that is past the
+// leases of dead processes. No job may be lost. One may have more than one effect only if the process
 // was killed, or the database, before it could write that the attempt had ended.
 //
 // Redelivery works as at Svix: a message that is not answered 2xx is sent again under the same
@@ -153,7 +153,6 @@ type summary struct {
 	doubled, replayed     int
 	visits, answers       map[string]int
 	silence               time.Duration
-	audits                int
 	tally                 tally
 	cut                   int // webhooks that no app process answered
 }
@@ -163,7 +162,7 @@ func (p *proof) summarize() *summary {
 		seed: p.config.seed, took: time.Since(p.began),
 		kills: int(p.fleet.kills.Load()), ambushes: int(p.fleet.ambushes[inWebhook].Load()), starts: int(p.fleet.starts.Load()),
 		databaseKills: p.databaseKills, databaseOutage: p.database.longest,
-		replayed: int(p.courier.replayed.Load()), cut: int(p.balancer.cut.Load()), audits: p.audits,
+		replayed: int(p.courier.replayed.Load()), cut: int(p.balancer.cut.Load()),
 	}
 	s.jobAmbushes = int(p.fleet.ambushes[inJob].Load())
 	s.jobs, s.effects, s.refusedJobs = p.jobs.counts()

@@ -31,7 +31,6 @@ type courier struct {
 	replay   atomic.Bool  // whether to replay old messages now and then, as from the Dashboard
 	pending  atomic.Int64 // messages without a 2xx at the last look
 	replayed atomic.Int64 // messages replayed although they were delivered
-	resent   atomic.Int64 // messages replayed because all attempts failed
 }
 
 // plan is the schedule of one message.
@@ -72,7 +71,6 @@ func (c *courier) look(now time.Time) {
 		p := c.plans[m.ID]
 		switch {
 		case m.State == fakeclerk.Failed:
-			c.resent.Add(1)
 			_ = c.endpoint.Replay(m.ID) // it fails only for an unknown message
 			c.plans[m.ID] = &plan{attempts: len(m.Attempts), due: now}
 			continue

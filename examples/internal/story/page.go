@@ -1,7 +1,6 @@
 package story
 
 import (
-	"cmp"
 	"context"
 	"crypto/sha256"
 	_ "embed"
@@ -130,7 +129,15 @@ func (p *page) handler(hosts ...string) http.Handler {
 	mux.HandleFunc("GET /events", p.serveEvents)
 	mux.HandleFunc("POST /do/{action}", p.serveAction)
 	mux.HandleFunc("GET /token", func(w http.ResponseWriter, _ *http.Request) {
-		_, _ = fmt.Fprintln(w, p.token(cmp.Or(p.shown(), p.clerk.UserIDs()[0])))
+		id := p.shown()
+		if ids := p.clerk.UserIDs(); id == "" && len(ids) > 0 {
+			id = ids[0]
+		}
+		if id == "" {
+			http.Error(w, errNobody.Error(), http.StatusConflict)
+			return
+		}
+		_, _ = fmt.Fprintln(w, p.token(id))
 	})
 	protected := http.NewCrossOriginProtection().Handler(mux)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -435,7 +442,7 @@ func (p *page) cutOffMongo() {
 	}
 }
 
-// visit makes a request to the app as the user. What became of it, observe says.
+// visit makes a request to the app as the user. observe reports the outcome.
 func (p *page) visit(ctx context.Context) error {
 	id := p.shown()
 	if id == "" {

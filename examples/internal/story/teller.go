@@ -126,7 +126,7 @@ func (t *teller) noRecord(clerkID string) error {
 }
 
 // oneRecord checks that the user has exactly one record, with these values. The error is
-// errCheckFailed if there is none.
+// errCheckFailed if there is not exactly one.
 func (t *teller) oneRecord(clerkID, want string, paths ...string) (bson.Raw, error) {
 	n, err := t.users.CountDocuments(t.ctx, bson.D{{Key: "clerkId", Value: clerkID}})
 	if err != nil {
