@@ -119,8 +119,8 @@ func unprocessable(format string, args ...any) error {
 	return controlError{http.StatusUnprocessableEntity, fmt.Sprintf(format, args...)}
 }
 
-// controlAnswer makes the answer to a request of the control API. It refuses the pages of other sites
-// that a browser on this machine may show.
+// controlAnswer makes the answer to a request of the control API. It refuses requests
+// whose Origin is not on this machine.
 func controlAnswer(r *http.Request, serve func(*http.Request) (any, error)) answer {
 	var v any
 	err := error(controlError{http.StatusForbidden, "the control API is not for pages of other sites"})
@@ -281,8 +281,8 @@ type signUpRequest struct {
 // controlUserID matches the ids that POST /__fake/users accepts.
 var controlUserID = regexp.MustCompile(`^user_[A-Za-z0-9_-]{1,64}$`)
 
-// signUp signs a user up, who has proven to control the e-mail address, unlike one that POST /v1/users
-// makes. As at Clerk, an identifier that another user has is refused.
+// signUp signs a user up. By default the user has proven the e-mail address; POST /v1/users only marks it
+// as verified by an administrator. As at Clerk, an identifier that another user has is refused.
 func (s *Server) signUp(in signUpRequest) (any, error) {
 	switch {
 	case in.ID != "" && !controlUserID.MatchString(in.ID):
@@ -319,7 +319,7 @@ func (s *Server) signUp(in signUpRequest) (any, error) {
 
 // someoneNew is a SampleUser whose e-mail address no user has. The caller holds s.mu.
 func (s *Server) someoneNew() NewUser {
-	for n := len(s.users.byID); ; n++ { // as many addresses are taken as there are users, at most
+	for n := len(s.users.byID); ; n++ {
 		u := SampleUser(n)
 		o := u.Object(s.Now())
 		if s.checkUnique(o, func(param string) bool { return param == "email_address" }) == nil {
@@ -400,7 +400,7 @@ func (s *Server) token(in tokenRequest, session string) (any, error) {
 	return issuedToken{UserID: in.UserID, SessionID: session, Token: token, ExpiresAt: expires.Unix() * 1000}, err
 }
 
-// outage is what the control API makes of the Backend API. A nil fault means that there is none.
+// outage is the outage that the control API has begun. A nil fault means that there is none.
 type outage struct {
 	fault *Fault
 	until time.Time // zero: until it is ended

@@ -77,7 +77,7 @@ type Config struct {
 	Addr string
 
 	// Logger gets a line for each request to the Backend API and each attempt to deliver a webhook, with
-	// its status: no bodies, keys or queries. Defaults to none.
+	// its status: no bodies or keys, and no queries of requests. Defaults to none.
 	Logger *slog.Logger
 
 	// Clock is the source of all the server's times: timestamps, tokens, the rate limit and webhook
@@ -111,7 +111,7 @@ type Config struct {
 	// before the start, and no webhooks were sent for them. Their ids ascend in the same order: see
 	// [Server.PopulationID].
 	//
-	// With a Population, GET /users and GET /users/count answer 422 to filters other than user_id, and
+	// With a Population, GET /users and GET /users/count answer 422 to filters other than user_id (without "-"), and
 	// GET /users to orders other than created_at. Defaults to 0, as does a negative value.
 	Population int
 }

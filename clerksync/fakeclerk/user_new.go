@@ -27,7 +27,7 @@ type NewUser struct {
 	EmailUnverified bool
 
 	// EmailStrategy is how the address is verified: the strategy of its verification, such as
-	// "email_link", "admin", "ticket" or "saml". An OAuth strategy, such as "from_oauth_google", adds
+	// "email_link", "admin", "ticket" or "saml". A strategy that begins with from_, such as "from_oauth_google", adds
 	// the external account that the address comes from; its provider has verified the address. See
 	// [UserObject.AddExternalAccount]. Defaults to "email_code".
 	EmailStrategy string

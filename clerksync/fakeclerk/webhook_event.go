@@ -99,12 +99,13 @@ type MessageState string
 const (
 	// Pending means that more attempts will follow, possibly only after [Endpoint.Release].
 	Pending MessageState = "pending"
-	// Delivered means that the app has answered 2xx to every copy of the message.
+	// Delivered means that the app has answered 2xx to every copy of the message, or to the last
+	// [Endpoint.Replay].
 	Delivered MessageState = "delivered"
 	// Failed means that a copy ran out of attempts and none is pending. [Endpoint.Replay] makes the
 	// message Pending again.
 	Failed MessageState = "failed"
-	// Dropped means that the endpoint's policy lost the message. [Endpoint.Replay] makes it Pending.
+	// Dropped means that the endpoint's policy or the control API lost the message. [Endpoint.Replay] makes it Pending.
 	Dropped MessageState = "dropped"
 )
 

@@ -11,7 +11,7 @@
 // It reads CLERK_SECRET_KEY and MONGODB_URI from the environment or from .env. README.md beside
 // this file is the manual.
 //
-// The command uses the standard mapping. An app whose Config has a Map or a RoleOf builds its own
+// The command uses the standard mapping. An app with a Map, a RoleOf, Fields or Adopt builds its own
 // command with package cli.
 package main
 

@@ -112,7 +112,7 @@ func (o *options) bind(f *flag.FlagSet) {
 		"print session tokens of the first users that are valid for this `duration`: 24h (default none)")
 	f.StringVar(&o.party, "party", "",
 		"`origin` of your frontend, for apps with AuthorizedParties: the printed tokens are made for it (default none)")
-	f.StringVar(&o.outage, "outage", "", "start with an outage: the API answers this `status`, 503 or 429, or never: hang")
+	f.StringVar(&o.outage, "outage", "", "start with an outage: the API answers this `status`, 503 or 429, or not at all: hang")
 	f.IntVar(&o.rateLimit, "rate-limit", 0,
 		"`requests` to the API in 10 seconds; -1: any (default Clerk's 100, or 1000 with sk_live_)")
 	f.Uint64Var(&o.seed, "seed", 0, "ids and secrets are the same at each start with this `number` (default 0: they differ)")

@@ -157,8 +157,8 @@ func (b *BulkReader) get(
 	return asOf, err
 }
 
-// permanent reports whether asking again would not help. What a wrong URL gives ends the run
-// at once, until Clerk has answered: after that it is a failure on the way, which may pass.
+// permanent reports whether asking again would not help. Until Clerk has answered once, that is so
+// for an error that points to a wrong URL. After that, it may be transient.
 func (b *BulkReader) permanent(err error) bool {
 	return permanent(err) || !b.answered.Load() && isWrongPlace(err)
 }

@@ -18,8 +18,8 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync/internal/clock"
 )
 
-// MaxUserCalls bounds how many users are read at one time, and so the connections to a
-// slow Clerk. Clerk allows 1000 requests in 10 seconds, so the bound is not reached while
+// MaxUserCalls bounds how many calls read users at one time, and so the connections to a slow
+// Clerk. Clerk allows 1000 requests in 10 seconds, so the bound is not reached while
 // Clerk is healthy.
 const MaxUserCalls = 1000
 
@@ -34,18 +34,18 @@ type Config struct {
 	HTTPClient *http.Client // nil for one on http.DefaultTransport
 	Clock      clock.Clock
 
-	// OnCall is told of each call, retries included, that begins; of a [BulkReader]'s, each
-	// attempt. It returns the context for the call and a function for its end. userID is of a
-	// call for one user. Defaults to none.
+	// OnCall is called when a call begins: once for a call with its retries, but once for each
+	// attempt of a [BulkReader]. It returns the context for the call, and a function to call with
+	// its error at the end. userID is empty unless the call reads one user. Defaults to none.
 	OnCall func(ctx context.Context, op, userID string) (context.Context, func(error))
 }
 
 // Client calls Clerk's Backend API. It is safe for concurrent use.
 type Client struct {
-	backend  clerk.Backend // for single users: retries
+	backend  clerk.Backend // retries
 	bulk     clerk.Backend // for a BulkReader, which retries itself
 	clock    clock.Clock
-	userSlot chan struct{} // one for each user being read
+	userSlot chan struct{} // one for each call that reads users
 	onCall   func(ctx context.Context, op, userID string) (context.Context, func(error))
 }
 

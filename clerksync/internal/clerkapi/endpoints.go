@@ -48,8 +48,8 @@ func (c *Client) SigningKeys(ctx context.Context) (map[string]*rsa.PublicKey, er
 	return keys, nil
 }
 
-// Users reads those of a few users, at most [MaxUserIDs], that exist, in one call. asOf is
-// when this was Clerk's latest state. The caller has checked the ids with [ValidUserID]. The
+// Users reads the users with these ids, at most [MaxUserIDs], in one call. It leaves out those that
+// do not exist. asOf is when this was Clerk's latest state. The caller has checked the ids with [ValidUserID]. The
 // error is an [*Error].
 func (c *Client) Users(ctx context.Context, ids []string) (users []ListedUser, asOf time.Time, err error) {
 	const op = "list users"

@@ -55,14 +55,14 @@ func (e *Error) Error() string {
 	return text
 }
 
-// wrongPlace reports whether the call failed as it does if the API's URL is not that of
-// Clerk's Backend API, rather than as it does while Clerk fails: the host does not exist,
-// nothing listens there, it is not the host of its certificate, or something else answers.
+// wrongPlace reports whether the failure points to a wrong APIURL rather than to an outage of
+// Clerk: the host does not exist, nothing listens there, its certificate is not valid for it, http
+// and https are mixed up, or something other than Clerk answers.
 func (e *Error) wrongPlace() bool {
 	if e.status != 0 {
-		passing := e.status >= http.StatusInternalServerError || e.status == http.StatusTooManyRequests ||
+		transient := e.status >= http.StatusInternalServerError || e.status == http.StatusTooManyRequests ||
 			e.status == http.StatusRequestTimeout || e.status == http.StatusTooEarly
-		return e.notClerk && !passing
+		return e.notClerk && !transient
 	}
 	var host *net.DNSError
 	var certificate *tls.CertificateVerificationError
@@ -91,8 +91,8 @@ func (e *Error) RetryAfter() time.Duration { return e.retryAfter }
 // RateLimited reports whether Clerk answered 429.
 func (e *Error) RateLimited() bool { return e.status == http.StatusTooManyRequests }
 
-// permanent reports whether asking again would give the same answer. A 403 or 404 that is
-// not in Clerk's form comes from a proxy, and may pass.
+// permanent reports whether asking again would give the same answer. A 403 or 404 without one of
+// Clerk's error codes comes from a proxy, and may be transient.
 func permanent(err error) bool {
 	var failed *Error
 	if !errors.As(err, &failed) {

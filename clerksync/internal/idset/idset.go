@@ -55,7 +55,7 @@ func (s *Set) find(h uint64) (at int, found bool) {
 	return at, false
 }
 
-// grow adds a quarter. It is rarely called, as Clerk counts its users beforehand.
+// grow adds a quarter.
 func (s *Set) grow() {
 	old := s.slots
 	s.slots = make([]uint64, len(old)+len(old)/4)

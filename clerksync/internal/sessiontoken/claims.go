@@ -16,7 +16,7 @@ import (
 	"github.com/clerksync/clerksync-go/clerksync/internal/clerkapi"
 )
 
-// moreClaims are the claims of clerk.SessionClaims but the registered ones, and those that it
+// moreClaims are the claims of clerk.SessionClaims without the registered ones, and claims that it
 // lacks or has in another form.
 type moreClaims struct {
 	clerk.Claims
@@ -34,7 +34,8 @@ type moreClaims struct {
 	UpdatedAt json.RawMessage `json:"updated_at"`
 }
 
-// decodeClaims decodes all claims but the app's own. It fails if a name is ambiguous.
+// decodeClaims decodes all claims but the app's own. It fails if the name of a standard one is
+// ambiguous.
 func decodeClaims(payload []byte) (*clerk.SessionClaims, *moreClaims, error) {
 	if err := checkClaimNames(payload); err != nil {
 		return nil, nil, err
@@ -51,8 +52,8 @@ func decodeClaims(payload []byte) (*clerk.SessionClaims, *moreClaims, error) {
 	return claims, more, nil
 }
 
-// checkClaimNames returns an error if a name comes twice, or is that of a standard claim in
-// another case. The SDK's type takes a custom claim "Sub" for sub, and the user may choose
+// checkClaimNames returns an error if a standard claim comes twice, or under its name in another
+// case. The SDK's type takes a custom claim "Sub" for sub, and the user may choose
 // its value.
 func checkClaimNames(payload []byte) error {
 	if !mayBeAmbiguous(payload, standardClaims) {
@@ -177,8 +178,8 @@ const (
 	DefaultVersionClaim = "updated_at"
 	// maxAhead is how far ahead of the clock a version may be.
 	maxAhead = 24 * time.Hour
-	// secondsSettle is how long after a version in seconds a record must be confirmed to
-	// have every change of that second, which the version does not show.
+	// secondsSettle is how long after a version in seconds a record must be confirmed. Then it
+	// has every change of that second; the version does not tell which of them it includes.
 	secondsSettle = 2 * time.Second
 )
 

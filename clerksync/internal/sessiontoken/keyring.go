@@ -18,17 +18,16 @@ import (
 const (
 	// keysMaxAge is how long fetched keys count as current.
 	keysMaxAge = time.Hour
-	// fetchInterval is the least time between the beginnings of two fetches, however many
-	// unknown key ids arrive. Wrong signatures have an interval of their own, so that they never
-	// delay the fetch for an unknown key id.
+	// fetchInterval is the least time between the starts of two fetches for the same cause,
+	// unless the last one failed. So wrong signatures never delay the fetch for an unknown key id.
 	fetchInterval = 10 * time.Second
 	// fetchIntervalAfterFailure is the least time between the end of a fetch that failed and
 	// the next fetch, whatever the causes are.
 	fetchIntervalAfterFailure = time.Second
 
-	// FetchPatience is how long after a fetch began requests wait for it if they can do
-	// without, because the expired keys have the key they need, or should not, because the
-	// fetch before failed. A fetch itself may take much longer.
+	// FetchPatience is how long after the start of a fetch some requests wait for it: those that
+	// have an expired key to use, and all if the fetch before failed. The fetch itself may take
+	// much longer.
 	FetchPatience = time.Second
 )
 
@@ -78,8 +77,8 @@ type fetch struct {
 // ErrKeysNeeded says that the keys at hand do not tell whether a token is good.
 var ErrKeysNeeded = errors.New("the keys at hand do not tell")
 
-// ErrNotOurs says that the keys could not be fetched, and that those at hand, though perhaps
-// too old, do not include the token's. Most likely another Clerk instance signed it.
+// ErrNotOurs says that the keys could not be fetched, and that the known ones, perhaps expired, do
+// not include the token's. Most likely another Clerk instance signed it.
 var ErrNotOurs = errors.New("the token's key is not among the known ones")
 
 // cause is why the keys are fetched.
@@ -198,11 +197,10 @@ func unknownKey(set *keySet) error {
 	return e
 }
 
-// wait waits for a fetch and returns its error. A request that has expired keys to fall back
-// to waits until FetchPatience after the fetch began, or not at all if the fetch before
-// failed; any error will do for it. Another request waits to the end, or only until
-// FetchPatience if the fetch before failed, and then gets that one's error: in an outage, in
-// which each fetch may hang, it must not wait for one after the other.
+// wait waits for a fetch and returns its error. If the fetch before did not fail, a request with an
+// expired key to use waits until FetchPatience, and any other until the fetch ends. If it failed,
+// the first does not wait, and the other waits until FetchPatience and then gets that one's error:
+// so in an outage, no request waits for one hanging fetch after another.
 func (k *Keyring) wait(ctx context.Context, f *fetch, expired bool) error {
 	var enough chan struct{}
 	if expired || f.again != nil {
@@ -234,8 +232,8 @@ func (f *fetch) soFar() error {
 	}
 }
 
-// fetch reads the keys from Clerk, for each cause at most once per fetchInterval. In between
-// it returns the fetch that ended last, as far as that matters.
+// fetch starts to read the keys from Clerk, or returns a fetch in progress. If it is too soon for
+// another one, it returns one that has ended, with the error of the last.
 func (k *Keyring) fetch(why cause) *fetch {
 	k.mu.Lock()
 	defer k.mu.Unlock()

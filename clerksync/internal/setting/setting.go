@@ -34,8 +34,8 @@ var (
 	missing = regexp.MustCompile(`(?i)^(undefined|null|nil|<nil>|none|nan|true|false|\[object object\])$`)
 )
 
-// Pasted finds what a value has that was copied together with what stood around it, or that
-// was never there.
+// Pasted finds what was copied along with a value, such as quotation marks or the variable's name,
+// and the words that programs print for a missing value.
 func Pasted(value string) string {
 	switch {
 	case quoted(value):
@@ -48,7 +48,8 @@ func Pasted(value string) string {
 	return ""
 }
 
-// Fault finds what no key and no URL has.
+// Fault finds what neither a key nor a URL has: what Pasted finds, an unexpanded variable, a
+// placeholder.
 func Fault(value string) string {
 	if fault := Pasted(value); fault != "" {
 		return fault
@@ -139,9 +140,9 @@ func Environment(key string) string {
 	return ""
 }
 
-// minSecretBytes is what a signing secret has at least. Svix's have 24 bytes, and the Standard
-// Webhooks specification asks for 24 to 64. A shorter one can only be cut off or made up: from
-// 16 bytes on, it cannot be guessed.
+// minSecretBytes is the least size of a signing secret. Svix's have 24 bytes, and the Standard
+// Webhooks specification asks for 24 to 64. One that is shorter than this was cut off or made up,
+// and might be guessed.
 const minSecretBytes = 16
 
 // WebhookSecret checks the signing secret of a webhook endpoint.
