@@ -204,12 +204,15 @@ func unknownKey(set *keySet) error {
 func (k *Keyring) wait(ctx context.Context, f *fetch, expired bool) error {
 	var enough chan struct{}
 	if expired || f.again != nil {
-		left := f.began.Add(FetchPatience).Sub(k.clock.Now())
-		if left <= 0 || expired && f.again != nil {
+		left := func() time.Duration { return f.began.Add(FetchPatience).Sub(k.clock.Now()) }
+		if left() <= 0 || expired && f.again != nil {
 			return f.soFar()
 		}
 		enough = make(chan struct{})
-		defer k.clock.AfterFunc(left, func() { close(enough) })()
+		defer k.clock.AfterFunc(left(), func() { close(enough) })()
+		if left() <= 0 { // the time went by before AfterFunc began to count
+			return f.soFar()
+		}
 	}
 	select {
 	case <-f.done:
