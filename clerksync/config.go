@@ -113,8 +113,8 @@ type Config struct {
 	// times: at once, in the background, by the process that made the record, and later by visits
 	// and by [Syncer.RunJobs], which an app with OnCreate or OnDelete runs. If a process dies, it
 	// can be called again after a success: [Job].Key is the same each time. Its context ends after
-	// Jobs.Lease. A panic is an error. The user is a copy of the record as it was read before the attempt, and
-	// [RecordFromContext] has the Store's Record.
+	// Jobs.Lease. A panic is an error. The user is a copy of the record as it was read before the
+	// attempt, and [RecordFromContext] has the Store's Record.
 	//
 	// The log has the error's type, not its text, which may quote an address; Observe gets
 	// the error itself. OnCreate must be safe for concurrent use. The Store must be a

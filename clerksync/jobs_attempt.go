@@ -372,8 +372,8 @@ func (a *jobAttempt) call(ctx context.Context, claimed JobState) (givenUp bool, 
 	return errors.Is(cause, errGivenUp), err
 }
 
-// callHook calls a function of the app's and turns a panic into an error, also one of the methods of the
-// error that it returns, such as a nil *url.Error.
+// callHook calls a function of the app's and turns a panic into an error. It also calls the methods of
+// the error that the function returns, because they may panic, as those of a nil *url.Error do.
 func callHook(ctx context.Context, hook func(context.Context, *User, Job) error, u *User, job Job) (err error) {
 	defer func() {
 		if p := recover(); p != nil {

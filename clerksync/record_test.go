@@ -298,6 +298,23 @@ func TestReconcileWithoutRecords(t *testing.T) {
 	}
 }
 
+// The holder of an address gives it up without a wait, although its document does not decode.
+func TestHandoverWithoutRecords(t *testing.T) {
+	t.Parallel()
+	r := newRecording(t, nil)
+	r.store.UniqueEmail = true
+	gone := &clerksync.User{ClerkID: "user_gone", Email: adaEmail, ClerkUpdatedAt: r.clock.Now(), SyncedAt: r.clock.Now()}
+	if _, err := r.store.Upsert(t.Context(), gone); err != nil {
+		t.Fatal(err)
+	}
+	r.records.odd.Store(true)
+	start := r.clock.Now()
+	report, err := r.Reconcile(t.Context(), clerksync.ReconcileOptions{})
+	if err != nil || report.Created.Count != 1 || r.clock.Now().Sub(start) > 10*time.Second {
+		t.Errorf("%+v, %v, after %v", report, err, r.clock.Now().Sub(start))
+	}
+}
+
 // A document that does not decode refuses its user's requests, says why in the log, and keeps
 // nothing from being written.
 func TestRecordFails(t *testing.T) {

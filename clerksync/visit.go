@@ -31,7 +31,8 @@ import (
 //     app has suspended its user.
 //   - If neither the Store nor Clerk has the user, the request is refused, and Clerk is
 //     not asked again for ten seconds. Other lasting failures to create the record are
-//     remembered too, and after a 429 Clerk is left alone for as long as it asked (visit_create.go).
+//     remembered too, and after a 429 Clerk is left alone for as long as it asked
+//     (visit_create.go).
 //   - A record that Clerk last confirmed more than RefreshAfter ago (a day, if the token
 //     matches it) is served at once and refreshed in the background (visit_reread.go).
 //   - With Config.Jobs.Await, a user whose OnCreate has not succeeded waits for it, and gets

@@ -13,9 +13,9 @@ import (
 
 // A user without a record that may be served
 //
-// Such a user is read from Clerk before the handler runs. Either there is no record, or Clerk has
-// never confirmed it, because the app made it (unconfirmed). Until Clerk confirms it, such a record
-// can only keep its user out: isActive: false.
+// A visit reads such a user from Clerk before the handler runs. The user has no record, or one that
+// the app made and Clerk has never confirmed (unconfirmed). Until Clerk confirms it, that record can
+// only keep its user out, by isActive: false.
 //
 // A failure that trying again would not change is remembered for a moment (lasts), because
 // otherwise each request would ask Clerk again. An event for the user, a Reconcile or a Forget ends

@@ -412,8 +412,8 @@ func TestExploreAdopt(t *testing.T) {
 	exploreAll(t, newExplorer(t, nil, adoptAny()), all, *explore == "two")
 }
 
-// TestExploreAdoptNested is TestExploreAdopt under a map, where an adoption also makes the document that
-// holds the Clerk id. The app may make it in between.
+// TestExploreAdoptNested is TestExploreAdopt with the Clerk id in auth.id. An adoption then also makes
+// the document auth, unless the app makes it in between.
 func TestExploreAdoptNested(t *testing.T) {
 	t.Parallel()
 	all := slices.DeleteFunc(adoptScenarios(), func(sc scenario) bool { return sc.b.name != makeParent.name })
@@ -423,7 +423,7 @@ func TestExploreAdoptNested(t *testing.T) {
 	exploreAll(t, newExplorer(t, mongostore.Fields{"clerkId": "auth.id"}, adoptAny()), all, *explore == "two")
 }
 
-// makeParent has the app make the document that TestExploreAdoptNested has Clerk ids in.
+// makeParent has the app make the document auth.
 var makeParent = changeLegacy("l", bson.E{Key: "auth.theme", Value: "dark"})
 
 // TestExploreAdoptFindsFaults explores an operation that links a record without a guard.

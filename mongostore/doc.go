@@ -39,11 +39,11 @@
 // MongoDB 4.4 or later, or a server that speaks its protocol. The Store uses only what
 // MongoDB, Atlas, Amazon DocumentDB, Azure Cosmos DB and FerretDB have in common: plain
 // reads, inserts, updateOne with upsert, updateMany, findAndModify, unordered bulk writes, and
-// unique, sparse and plain indexes. Open names duplicate Clerk ids by an aggregate. It does not use transactions, pipeline updates, change streams, partial
-// or TTL indexes. The user needs the privileges find, insert, update and listIndexes on
-// the collection, and createIndex if an index has to be made. With OnCreate or OnDelete there is
-// one more index for each, sparse and on clerkJobs.create.due or clerkJobs.delete.due; it is made
-// when the first job is owed or looked for.
+// unique, sparse and plain indexes. Open names duplicate Clerk ids by an aggregate. The Store does
+// not use transactions, pipeline updates, change streams, partial or TTL indexes. The user needs
+// the privileges find, insert, update and listIndexes on the collection, and createIndex if an
+// index has to be made. With OnCreate or OnDelete there is one more index for each, sparse and on
+// clerkJobs.create.due or clerkJobs.delete.due; it is made when the first job is owed or looked for.
 //
 // It is tested on FerretDB 1 (SQLite) and 2 (DocumentDB on PostgreSQL), and written for
 // MongoDB 4.4 and later from its documentation; CI is set up for MongoDB 8. The README of
@@ -80,9 +80,8 @@
 // Filters name the clerkIds that they are about, so commands on a collection that is
 // sharded on clerkId go to single shards. These are the exceptions. Undeleted, Jobs,
 // UnlinkedEmails and Inspect read the whole collection. Open looks at a hundred records, and reads
-// all if it cannot make clerkId unique. DueJobs asks every
-// shard's index. With Adopt, the
-// search for records without a Clerk id asks every shard. If a unique index of the app's own
-// rejects an Upsert, it looks on every shard for another user's record with the same value,
-// and has deleted records give it up.
+// all if it cannot make clerkId unique. DueJobs asks every shard's index. With Adopt, the search for
+// records without a Clerk id asks every shard. If a unique index of the app's own rejects an Upsert,
+// it looks on every shard for another user's record with the same value, and has deleted records
+// give it up.
 package mongostore

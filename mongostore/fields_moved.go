@@ -93,9 +93,10 @@ func ownClerkID(ix index, path string) bool {
 // https://clerk.com/docs/references/backend/types/backend-user
 var isClerkID = regexp.MustCompile(`^user_[0-9A-Za-z]{27}$`).MatchString
 
-// anyMoved reads a few records whose value at path is a text after from. It reports whether one of
-// them passes is and has no Clerk id where Fields says.
-func (s *Store) anyMoved(ctx context.Context, path, from string, is func(*record) bool) (bool, error) {
+// anyMoved reports whether a record has a Clerk id at path, and none at the path that Fields gives. It
+// reads a few records whose value at path is a text that sorts after from. holdsID recognizes those with
+// a Clerk id there.
+func (s *Store) anyMoved(ctx context.Context, path, from string, holdsID func(*record) bool) (bool, error) {
 	const op = "open: look for Clerk ids at other paths"
 	condition := bson.D{{Key: "$gt", Value: from}}
 	projection := bson.D{{Key: "clerkId", Value: 1}}
@@ -121,6 +122,6 @@ func (s *Store) anyMoved(ctx context.Context, path, from string, is func(*record
 	})
 	return slices.ContainsFunc(documents, func(raw bson.Raw) bool {
 		r := s.record(raw)
-		return r.clerkID() == "" && is(r)
+		return r.clerkID() == "" && holdsID(r)
 	}), err
 }

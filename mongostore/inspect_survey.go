@@ -38,7 +38,7 @@ type survey struct {
 
 	// Of records with a Clerk id:
 	clerkIDs repeats
-	ownIDs   tally // text that is no id of Clerk's
+	ownIDs   tally // clerkId is a text that does not look like one of Clerk's
 }
 
 // The bounds of a survey. A hash takes some 20 bytes.

@@ -111,8 +111,9 @@ type Config struct {
 	// before the start, and no webhooks were sent for them. Their ids ascend in the same order: see
 	// [Server.PopulationID].
 	//
-	// With a Population, GET /users and GET /users/count answer 422 to filters other than user_id (without "-"), and
-	// GET /users to orders other than created_at. Defaults to 0, as does a negative value.
+	// With a Population, GET /users and GET /users/count answer 422 to filters other than user_id
+	// (without "-"), and GET /users to orders other than created_at. Defaults to 0, as does a negative
+	// value.
 	Population int
 }
 

@@ -27,9 +27,9 @@ type NewUser struct {
 	EmailUnverified bool
 
 	// EmailStrategy is how the address is verified: the strategy of its verification, such as
-	// "email_link", "admin", "ticket" or "saml". A strategy that begins with from_, such as "from_oauth_google", adds
-	// the external account that the address comes from; its provider has verified the address. See
-	// [UserObject.AddExternalAccount]. Defaults to "email_code".
+	// "email_link", "admin", "ticket" or "saml". A strategy that begins with from_, such as
+	// "from_oauth_google", adds the external account that the address comes from; its provider has
+	// verified the address. See [UserObject.AddExternalAccount]. Defaults to "email_code".
 	EmailStrategy string
 
 	// EmailReserved makes the address reserved: usable for sign-in, but not verified.

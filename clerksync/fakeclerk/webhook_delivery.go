@@ -34,10 +34,11 @@ type delivery struct {
 	failed  int    // attempts that have failed
 }
 
-// Deliver makes the attempts that are due now, in order for each endpoint, and returns when they have
-// ended. An endpoint with a Concurrency above 1 also uses other goroutines. Deliver goes on with those that fall due because of what the app does meanwhile, and returns when none is left. It does
-// not wait for later attempts, such as retries: Clock.Advance reaches those. If ctx ends, Deliver
-// fails the attempt in progress and returns ctx's error, its only one.
+// Deliver makes the attempts that are due now, in order for each endpoint. It goes on with those that
+// fall due because of what the app does meanwhile, and returns when none is left. An endpoint with a
+// Concurrency above 1 also uses other goroutines. Deliver does not wait for later attempts, such as
+// retries: Clock.Advance reaches those. If ctx ends, Deliver fails the attempt in progress and returns
+// ctx's error, its only one.
 func (s *Server) Deliver(ctx context.Context) error {
 	for {
 		idle := true

@@ -123,9 +123,9 @@ func (e *Endpoint) RotateSecret() string {
 }
 
 // SetPolicy makes f decide how each new message is delivered. A nil f removes the policy. f is not
-// asked about replays, which are delivered at once, nor about messages for which the control API has a
-// plan. The server calls f as the event happens, so f must not call methods of the Server or the
-// Endpoint.
+// asked about replays, which are delivered at once, nor about messages whose delivery the control API
+// has planned. The server calls f as the event happens, so f must not call methods of the Server or
+// the Endpoint.
 func (e *Endpoint) SetPolicy(f func(m Message) Delivery) {
 	e.s.mu.Lock()
 	defer e.s.mu.Unlock()
@@ -190,8 +190,9 @@ func (e *Endpoint) Release(messageIDs ...string) error {
 	return nil
 }
 
-// Replay delivers a message again, as "Resend" in the Dashboard does: now, or at the end of a Hold, and
-// with all retries, in whatever state the message is. It returns an error if there is no such message.
+// Replay delivers a message again, as "Resend" in the Dashboard does: now, or at the end of a Hold,
+// and with all retries. Any message can be replayed, also one that was delivered or dropped. The error
+// says that there is no such message.
 func (e *Endpoint) Replay(messageID string) error {
 	e.s.mu.Lock()
 	defer e.s.mu.Unlock()

@@ -105,7 +105,8 @@ const (
 	// Failed means that a copy ran out of attempts and none is pending. [Endpoint.Replay] makes the
 	// message Pending again.
 	Failed MessageState = "failed"
-	// Dropped means that the endpoint's policy or the control API lost the message. [Endpoint.Replay] makes it Pending.
+	// Dropped means that the endpoint's policy or the control API lost the message.
+	// [Endpoint.Replay] makes it Pending.
 	Dropped MessageState = "dropped"
 )
 

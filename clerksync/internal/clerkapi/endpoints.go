@@ -49,8 +49,8 @@ func (c *Client) SigningKeys(ctx context.Context) (map[string]*rsa.PublicKey, er
 }
 
 // Users reads the users with these ids, at most [MaxUserIDs], in one call. It leaves out those that
-// do not exist. asOf is when this was Clerk's latest state. The caller has checked the ids with [ValidUserID]. The
-// error is an [*Error].
+// do not exist. asOf is when this was Clerk's latest state. The caller has checked the ids with
+// [ValidUserID]. The error is an [*Error].
 func (c *Client) Users(ctx context.Context, ids []string) (users []ListedUser, asOf time.Time, err error) {
 	const op = "list users"
 	release, err := c.acquireSlot(ctx, op)
